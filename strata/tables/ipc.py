@@ -1,0 +1,145 @@
+"""The Arrow IPC stream format, taken apart into the pieces Strata stores and sends.
+
+A stream (Arrow columnar specification, "IPC Streaming Format") is a schema message, record-batch messages
+and one end-of-stream marker. Strata encodes row groups one by one, so it needs the pieces: a cache segment is
+the record-batch messages of one row group, and a finished artifact is
+``schema_message(schema) + encode(row group)… + EOS``. One stream has one marker: a reader stops at the first.
+
+Encoding copies nothing: the parts of an :class:`Encoded` are the very buffers of the batches, ready for
+``os.writev``. They keep the batches' memory alive for as long as they are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import pyarrow as pa
+
+EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+"""The end-of-stream marker: a continuation word and a metadata length of zero."""
+
+_OPTIONS = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V5, use_threads=False)
+
+
+@attrs.frozen
+class Encoded:
+    """Record-batch messages without schema and marker.
+
+    Attributes:
+        parts: The bytes in order, as a gather list; concatenated they are ``nbytes`` long.
+        nbytes: Length in bytes.
+        rows: Rows in all messages.
+    """
+
+    parts: tuple[bytes | pa.Buffer, ...]
+    nbytes: int
+    rows: int
+
+    def to_bytes(self) -> bytes:
+        """Return the messages as one copy."""
+        return b"".join(self.parts)
+
+
+class _Gather:
+    """A file-like sink that keeps what is written instead of copying it."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | pa.Buffer] = []
+        self.nbytes = 0
+
+    def write(self, data: bytes | pa.Buffer) -> int:
+        size = len(data)
+        if size:
+            self.parts.append(data)
+            self.nbytes += size
+        return size
+
+    def tell(self) -> int:
+        return self.nbytes
+
+    def flush(self) -> None:
+        """Arrow calls it; there is nothing to flush."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+def schema_message(schema: pa.Schema) -> bytes:
+    """Return the schema message that begins every stream of ``schema``."""
+    return schema.serialize().to_pybytes()  # type: ignore[no-any-return]  # pyarrow is untyped
+
+
+def encode(batches: Sequence[pa.RecordBatch]) -> Encoded:
+    """Encode ``batches``, all of one schema, as consecutive record-batch messages.
+
+    Raises:
+        ValueError: If the schemas differ or a column is dictionary-encoded (its dictionary would be a
+            message of its own, and a segment must stand alone).
+    """
+    if not batches:
+        return Encoded((), 0, 0)
+    schema = batches[0].schema
+    _refuse_dictionaries(schema)
+    gather = _Gather()
+    with pa.PythonFile(gather, mode="w") as sink:
+        writer = pa.ipc.new_stream(sink, schema, options=_OPTIONS)
+        head = len(schema_message(schema))
+        rows = 0
+        for batch in batches:
+            if not batch.schema.equals(schema):
+                raise ValueError("all batches of a segment have one schema")
+            writer.write_batch(batch)
+            rows += batch.num_rows
+        parts, nbytes = _without_head(gather.parts, head), gather.nbytes - head
+        writer.close()
+    return Encoded(parts, nbytes, rows)
+
+
+def decode(schema: pa.Schema, data: bytes | pa.Buffer | memoryview) -> list[pa.RecordBatch]:
+    """Decode concatenated record-batch messages; the batches are views of ``data``.
+
+    Raises:
+        pa.ArrowInvalid: If the bytes are no whole messages of ``schema``.
+    """
+    source = pa.BufferReader(data)
+    size = source.size()
+    batches = []
+    while source.tell() < size:
+        message = pa.ipc.read_message(source)
+        batches.append(pa.ipc.read_record_batch(message, schema))
+    return batches
+
+
+def _without_head(parts: list[bytes | pa.Buffer], head: int) -> tuple[bytes | pa.Buffer, ...]:
+    skipped = 0
+    for index, part in enumerate(parts):
+        if skipped == head:
+            return tuple(parts[index:])
+        skipped += len(part)
+    if skipped != head:
+        raise ValueError("the writer did not begin with the schema message")
+    return ()
+
+
+def _refuse_dictionaries(schema: pa.Schema) -> None:
+    if any(_has_dictionary(field.type) for field in schema):
+        raise ValueError("a segment holds no dictionary-encoded columns")
+
+
+def _has_dictionary(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        return True
+    return any(_has_dictionary(kind.field(index).type) for index in range(kind.num_fields))
