@@ -1,0 +1,7 @@
+"""The one work pool of the process, and the policy by which it is shared."""
+
+from strata.work.fair import FairQueue, Ticket
+from strata.work.pool import WorkPool
+from strata.work.tier import Tier
+
+__all__ = ["FairQueue", "Ticket", "Tier", "WorkPool"]

@@ -1,0 +1,103 @@
+"""The shell around the fair queue: threads, slots and cancellation."""
+
+import threading
+
+import pytest
+import trio
+
+from strata.work import Tier, WorkPool
+
+
+async def test_runs_at_most_as_many_quanta_as_slots() -> None:
+    """More would be threads fighting over cores."""
+    pool = WorkPool(2)
+    lock, running, most = threading.Lock(), 0, 0
+    barrier = threading.Barrier(2)
+
+    def quantum() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        barrier.wait(timeout=10)  # passes only when two run at once
+        with lock:
+            running -= 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(pool.run, "a", Tier.BULK, quantum)
+
+    assert 2 == most
+    assert (0, 0) == (pool.running, pool.waiting)
+
+
+async def test_a_cancelled_waiter_leaves_the_queue_at_once() -> None:
+    """Queued work of a reader that left is never done."""
+    pool, gate, ran = WorkPool(1), threading.Event(), []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, "a", Tier.BULK, lambda: gate.wait(10))
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            nursery.start_soon(_cancel_when_waiting, pool, scope)
+            await pool.run("a", Tier.BULK, lambda: ran.append(1))
+        assert 0 == pool.waiting
+        gate.set()
+
+    assert ([], 0) == (ran, pool.running)
+
+
+async def _cancel_when_waiting(pool: WorkPool, scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    assert 1 == pool.waiting
+    scope.cancel()
+
+
+async def test_an_abandoned_quantum_keeps_its_slot_until_it_ends() -> None:
+    """A slot stands for a core that is busy, whoever still waits for the answer."""
+    pool, gate, began = WorkPool(1), threading.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def quantum() -> None:
+        token.run_sync_soon(began.set)
+        gate.wait(10)
+
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run, "a", Tier.BULK, quantum)
+            await began.wait()
+            scope.cancel()
+    assert 1 == pool.running
+
+    gate.set()
+    assert "next" == await pool.run("b", Tier.BULK, lambda: "next")
+    assert 0 == pool.running
+
+
+@pytest.mark.parametrize("inline", [True, False])
+async def test_a_failing_quantum_gives_its_slot_back(inline: bool) -> None:  # noqa: FBT001  # a parameter
+    """The error is the caller's, the slot the pool's."""
+    pool = WorkPool(1, inline=inline)
+
+    with pytest.raises(ZeroDivisionError):
+        await pool.run("a", Tier.INTERACTIVE, lambda: 1 // 0)
+
+    assert 0 == pool.running
+
+
+async def test_no_cancel_leaks_a_slot() -> None:
+    """Cancels at every instant of waiting, also the one in which the turn comes."""
+    pool = WorkPool(1, inline=True)
+
+    async def one(cancel_after: int) -> None:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pool.run, "a", Tier.BULK, lambda: None)
+                for _ in range(cancel_after):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for index in range(1000):
+            nursery.start_soon(one, index % 7)
+
+    assert (0, 0) == (pool.running, pool.waiting)
