@@ -1,0 +1,29 @@
+"""Deny-first access rules as a library of its own: it imports nothing of Strata.
+
+:func:`parse_policy` reads a configuration, :func:`evaluate` decides a :class:`Request`. Having no policy at
+all is the caller's case to handle: this package only answers for a policy that exists.
+"""
+
+from __future__ import annotations
+
+from .evaluate import evaluate
+from .model import ACTIONS, Action, Decision, Effect, Policy, Reason, Request, Rule
+from .parse import PolicyError, parse_policy
+from .patterns import SCOPE_FAMILIES, holds_scope, resource_name
+
+__all__ = [
+    "ACTIONS",
+    "SCOPE_FAMILIES",
+    "Action",
+    "Decision",
+    "Effect",
+    "Policy",
+    "PolicyError",
+    "Reason",
+    "Request",
+    "Rule",
+    "evaluate",
+    "holds_scope",
+    "parse_policy",
+    "resource_name",
+]

@@ -1,0 +1,218 @@
+"""From a configuration file's mapping to a :class:`~strata.acl.model.Policy`, or to every problem in it.
+
+Nothing is skipped: a key that is not understood, a rule that could never match or could be read in two ways
+refuses the whole policy, because a rule that silently does not apply is an open door.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final, Literal
+
+from .model import ACTIONS, Effect, Policy, Rule
+from .patterns import SHORT_TABLE_SEGMENTS, resource_name
+
+_RULE_KEYS: Final = ("principal", "resource", "tenant", "scope", "action")
+_REQUIRED_KEYS: Final = ("principal", "resource")
+_POLICY_KEYS: Final = ("deny", "allow", "default")
+_EFFECTS: Final[tuple[Effect, ...]] = ("deny", "allow")
+
+
+class PolicyError(ValueError):
+    """A policy that was refused whole.
+
+    Attributes:
+        problems: Every problem found, one sentence each, beginning with the rule it is about.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def parse_policy(
+    mapping: Mapping[str, object], catalogs: Collection[str] | None = None
+) -> tuple[Policy, tuple[str, ...]]:
+    """Read a policy as a TOML parser hands it over: ``{"deny": [{…}], "allow": [{…}], "default": "deny"}``.
+
+    A ``default`` inside the last rule of a list is taken as the policy's own, with a warning: in TOML a key
+    written after ``[[…allow]]`` belongs to that rule, and the product page writes it there.
+
+    ``tables/<namespace>/<table>`` is the short form of a table's resource. In a deny rule it is read as that
+    table in every catalog. In an allow rule it is read as that table of the only catalog there is; with more
+    than one (or when ``catalogs`` is not given) the rule is refused, since it would open every one of them.
+
+    Args:
+        mapping: The policy's table.
+        catalogs: The names that can stand as ``<catalog>`` in a table's resource. With them, a rule that
+            names another one is refused. ``None``: not known.
+
+    Returns:
+        The policy, with short forms written out, and the warnings an operator should see.
+
+    Raises:
+        PolicyError: With every problem found.
+    """
+    reader = _Reader(catalogs)
+    policy = reader.policy(mapping)
+    if reader.problems:
+        raise PolicyError(tuple(reader.problems))
+    return policy, tuple(reader.warnings)
+
+
+class _Reader:
+    """One pass over a mapping that collects problems instead of stopping at the first."""
+
+    def __init__(self, catalogs: Collection[str] | None) -> None:
+        self.catalogs = None if catalogs is None else frozenset(catalogs)
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self._defaults: list[tuple[str, object]] = []
+
+    def policy(self, mapping: object) -> Policy:
+        if not isinstance(mapping, Mapping):
+            self.problems.append(f"policy: must be a table, not {_shown(mapping)}")
+            return Policy()
+        self.problems.extend(_unknown_keys("policy", mapping, _POLICY_KEYS))
+        if "default" in mapping:
+            self._defaults.append(("policy", mapping["default"]))
+        deny = tuple(self._rules("deny", mapping.get("deny", [])))
+        allow = tuple(self._rules("allow", mapping.get("allow", [])))
+        return Policy(deny, allow, self._default())
+
+    def _default(self) -> Effect:
+        if len(self._defaults) > 1:
+            places = ", ".join(place for place, _ in self._defaults)
+            self.problems.append(f"policy: `default` is given {len(self._defaults)} times ({places})")
+        for place, value in self._defaults:
+            if value not in _EFFECTS:
+                self.problems.append(f'{place}: `default` must be "deny" or "allow", not {_shown(value)}')
+            elif place != "policy":
+                self.warnings.append(
+                    f"{place}: `default` stands after this rule's [[…]], where TOML reads it as the rule's "
+                    "own key; it was taken as the default of the whole policy. Write "
+                    f'`default = "{value}"` before the first [[…deny]] or [[…allow]]'
+                )
+        return "allow" if self._defaults and self._defaults[0][1] == "allow" else "deny"
+
+    def _rules(self, effect: Effect, value: object) -> Iterator[Rule]:
+        if isinstance(value, Mapping):
+            self.problems.append(
+                f"{effect}: one table where a list is expected; write [[…{effect}]], two brackets"
+            )
+            return
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            self.problems.append(f"{effect}: must be a list of rules, not {_shown(value)}")
+            return
+        for number, entry in enumerate(value, start=1):
+            place = f"{effect} rule {number}"
+            if not isinstance(entry, Mapping):
+                self.problems.append(f"{place}: must be a table, not {_shown(entry)}")
+                continue
+            rule = self._rule(effect, place, entry, last=number == len(value))
+            if rule is not None:
+                yield rule
+
+    def _rule(self, effect: Effect, place: str, entry: Mapping[str, object], *, last: bool) -> Rule | None:
+        known_before = len(self.problems)
+        if "default" in entry:
+            if last:
+                self._defaults.append((place, entry["default"]))
+            else:
+                self.problems.append(
+                    f"{place}: `default` is the policy's, not a rule's; write it before the first [[…]]"
+                )
+            entry = {key: value for key, value in entry.items() if key != "default"}
+        self.problems.extend(_unknown_keys(place, entry, _RULE_KEYS))
+        self.problems.extend(f"{place}: `{key}` is missing" for key in _REQUIRED_KEYS if key not in entry)
+        self.problems.extend(
+            f"{place}: `{key}` must be a string, not {_shown(entry[key])}"
+            for key in _RULE_KEYS
+            if key in entry and not isinstance(entry[key], str)
+        )
+        if len(self.problems) > known_before:
+            return None
+        values = {key: str(entry[key]) for key in _RULE_KEYS if key in entry}
+        if "action" in values and values["action"] not in ACTIONS:
+            self.problems.append(
+                f"{place}: unknown action {values['action']!r}{_suggestion(values['action'], ACTIONS)}; "
+                f"the actions are {', '.join(ACTIONS)}"
+            )
+            return None
+        return self._checked_rule(effect, place, values)
+
+    def _checked_rule(self, effect: Effect, place: str, values: dict[str, str]) -> Rule | None:
+        written = self._written_out(effect, place, values["resource"])
+        if written is None:
+            return None
+        try:
+            rule = Rule(**{**values, "resource": written})  # type: ignore[arg-type]  # `action` was checked above
+        except ValueError as error:
+            self.problems.append(f"{place}: {error}")
+            return None
+        catalog = _literal_catalog(rule)
+        if catalog is not None and self.catalogs is not None and catalog not in self.catalogs:
+            self.problems.append(
+                f"{place}: {rule.resource!r} names the catalog {catalog!r}, and none is configured under "
+                f"that name{_suggestion(catalog, self.catalogs)}"
+            )
+            return None
+        return rule
+
+    def _written_out(self, effect: Effect, place: str, resource: str) -> str | None:
+        """Return the full form of a rule's resource; ``None`` when there is no rule to keep."""
+        parts = resource.split("/")
+        if parts[0] != "tables" or len(parts) != SHORT_TABLE_SEGMENTS or "**" in parts or not all(parts):
+            return resource
+        below = "/".join(parts[1:])
+        if effect == "deny":
+            return f"tables/*/{below}"
+        if self.catalogs is not None and not self.catalogs:
+            self.warnings.append(
+                f"{place}: {resource!r} opens nothing, as no catalog or warehouse is configured"
+            )
+            return None
+        if self.catalogs is None or len(self.catalogs) > 1:
+            known = [resource_name("tables", catalog) for catalog in sorted(self.catalogs or ())]
+            forms = " or ".join(f"'{prefix}/{below}'" for prefix in known or ["tables/<catalog>"])
+            self.problems.append(
+                f"{place}: {resource!r} leaves the catalog out, which an allow rule may do only while "
+                f"exactly one is configured; write {forms}, or 'tables/*/{below}' to open every catalog"
+            )
+            return None
+        (only,) = self.catalogs
+        return f"{resource_name('tables', only)}/{below}"
+
+
+def _literal_catalog(rule: Rule) -> str | None:
+    """The one catalog a rule on tables names, when it names one."""
+    if rule.pattern.segments[0] != ("tables",):
+        return None
+    catalog = rule.pattern.segments[1]
+    return catalog[0] if len(catalog) == 1 else None
+
+
+def _unknown_keys(place: str, mapping: Mapping[str, object], known: Collection[str]) -> Iterator[str]:
+    for key in mapping:
+        if key not in known:
+            yield f"{place}: unknown key `{key}`{_suggestion(str(key), known)}"
+
+
+def _suggestion(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _shown(value: object) -> str:
+    """A value for a message to the operator: strings as they are, anything else by its TOML type."""
+    if isinstance(value, str):
+        return repr(value[:80])
+    names: dict[type, Literal["a boolean", "a number", "a list", "a table"]] = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a table",
+    }
+    return names.get(type(value), "a value of another type")

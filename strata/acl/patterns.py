@@ -1,0 +1,246 @@
+"""The grammar of resources, of the patterns that match them, and of the names in a rule.
+
+A resource is a path of segments: ``tables/<catalog>/<namespace>/<table>``, ``artifacts/<name>``,
+``transforms/<ref>``, ``streams/<id>``, ``notebooks/<id>``, ``admin/<what>``. Inside a segment ``%``, ``/``
+and ``*`` are written ``%25``, ``%2F`` and ``%2A``, in resources and in patterns alike, and both are compared
+after decoding. So a table that is *named* ``*`` or ``a/b`` is matched as that name, never as a pattern.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+import attrs
+
+#: What the first segment of a resource may be.
+KINDS: Final = ("tables", "artifacts", "transforms", "streams", "notebooks", "admin")
+
+#: ``tables/<catalog>/<namespace>/<table>``: a resource of this kind has exactly so many segments.
+TABLE_SEGMENTS: Final = 4
+
+#: Segments of ``tables/<namespace>/<table>``, the short form a configuration file may use.
+SHORT_TABLE_SEGMENTS: Final = 3
+
+MAX_PRINCIPAL_CHARACTERS: Final = 256
+
+_ESCAPES: Final = {"%": "%25", "/": "%2F", "*": "%2A"}
+_ESCAPED: Final = re.compile(r"%(25|2F|2A)?")
+_TENANT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,128}")
+
+#: One segment of a pattern: the literal texts between its ``*``, so a single text is a segment without any.
+_Segment = tuple[str, ...]
+_ANY_DEPTH: Final[_Segment] = ()
+
+
+def resource_name(kind: str, *segments: str) -> str:
+    """Write a resource, escaping whatever its segments hold.
+
+    Args:
+        kind: One of :data:`KINDS`.
+        segments: The names below it; a table's namespace is one segment, its levels joined by dots.
+
+    Raises:
+        ValueError: An unknown kind, or an empty segment.
+    """
+    if kind not in KINDS or not segments or not all(segments):
+        raise ValueError("a resource is a known kind and at least one segment, none of them empty")
+    return "/".join((kind, *("".join(_ESCAPES.get(c, c) for c in segment) for segment in segments)))
+
+
+def split_resource(resource: str) -> tuple[str, ...] | None:
+    """Return the decoded segments of a resource, or ``None`` when it is not well formed.
+
+    Well formed means a known kind, no empty segment, no stray ``%``, and four segments for a table. A caller
+    answers a malformed resource with a denial: a name that could be cut in two ways must not pick its rule.
+    """
+    parts = resource.split("/")
+    if parts[0] not in KINDS or len(parts) == 1:
+        return None
+    if parts[0] == "tables" and len(parts) != TABLE_SEGMENTS:
+        return None
+    decoded = parts if "%" not in resource else [_decode(part) for part in parts]
+    return None if not all(decoded) else tuple(part for part in decoded if part)
+
+
+def _decode(text: str) -> str | None:
+    """Undo the escapes of one segment; ``None`` when a ``%`` begins none of them."""
+    if "%" not in text:
+        return text
+    stray = False
+
+    def original(match: re.Match[str]) -> str:
+        nonlocal stray
+        stray = stray or match[1] is None
+        return chr(int(match[1] or "25", 16))
+
+    decoded = _ESCAPED.sub(original, text)
+    return None if stray else decoded
+
+
+@attrs.frozen
+class ResourcePattern:
+    """A pattern over whole resources.
+
+    ``*`` stands for any characters of one segment, ``**`` (alone between slashes) for any number of whole
+    segments, none included. Everything else is compared exactly, in this case.
+
+    Attributes:
+        text: The pattern as written.
+        segments: Its compiled form: for each segment the decoded texts between its ``*``; an empty tuple
+            is ``**``.
+    """
+
+    text: str
+    segments: tuple[_Segment, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> ResourcePattern:
+        """Compile a pattern.
+
+        Raises:
+            ValueError: One sentence that names what is wrong and, where it can, what to write instead.
+        """
+        parts = text.split("/")
+        problem = _shape_problem(text, parts)
+        if problem is not None:
+            raise ValueError(problem)
+        return cls(text, tuple(_compile_segment(text, part) for part in parts))
+
+    def matches(self, resource: tuple[str, ...]) -> bool:
+        """Whether the decoded segments of a resource (see :func:`split_resource`) fall under the pattern."""
+        pattern = self.segments
+        at = 0
+        item = 0
+        resume_at: int | None = None  # the segment after the last `**` seen …
+        resume_item = 0  # … and where the run it covers ends so far
+        while item < len(resource):
+            if at < len(pattern) and pattern[at] == _ANY_DEPTH:
+                resume_at, resume_item = at + 1, item
+                at += 1
+            elif at < len(pattern) and _segment_matches(pattern[at], resource[item]):
+                at += 1
+                item += 1
+            elif resume_at is not None:
+                resume_item += 1
+                at, item = resume_at, resume_item
+            else:
+                return False
+        return all(segment == _ANY_DEPTH for segment in pattern[at:])
+
+
+def _compile_segment(text: str, part: str) -> _Segment:
+    if part == "**":
+        return _ANY_DEPTH
+    if "**" in part:
+        raise ValueError(f"{text!r}: `**` must stand alone between slashes")
+    literals = tuple(_decode(literal) for literal in part.split("*"))
+    if None in literals:
+        raise ValueError(f"{text!r}: write % as %25, a slash inside a name as %2F and a literal * as %2A")
+    return tuple(literal for literal in literals if literal is not None)
+
+
+def _segment_matches(literals: _Segment, text: str) -> bool:
+    """Match one segment: the first and last literal at the ends, the others in order between them."""
+    if len(literals) == 1:
+        return literals[0] == text
+    first, last = literals[0], literals[-1]
+    if len(text) < len(first) + len(last) or not (text.startswith(first) and text.endswith(last)):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for literal in literals[1:-1]:
+        found = text.find(literal, at, end)
+        if found < 0:
+            return False
+        at = found + len(literal)
+    return True
+
+
+def _shape_problem(text: str, parts: list[str]) -> str | None:
+    """Name what makes a pattern unable to match anything, or able to be read in two ways."""
+    kind = parts[0]
+    if not all(parts):
+        return f"{text!r}: a segment is empty"
+    if kind == "**":
+        return None
+    if "*" in kind:
+        return f"{text!r}: the first segment must be one of {', '.join(KINDS)}, or `**` for everything"
+    if kind not in KINDS:
+        return f"{text!r}: no resource begins with {kind!r}; the kinds are {', '.join(KINDS)}"
+    if len(parts) == 1:
+        return f"{text!r}: names no resource; write '{kind}/**' for everything under it"
+    return _table_shape_problem(text, parts[1:]) if kind == "tables" else None
+
+
+def _table_shape_problem(text: str, parts: list[str]) -> str | None:
+    named = [part for part in parts if part != "**"]
+    if len(parts) == 2 and parts[1] == "**" and parts[0] not in {"*", "**"}:  # noqa: PLR2004 - `tables/x/**`
+        return (
+            f"{text!r} can be read as a catalog or as a namespace; write 'tables/{parts[0]}/*/*' for every "
+            f"table of the catalog, or 'tables/*/{parts[0]}/*' for that namespace in every catalog"
+        )
+    if len(named) >= TABLE_SEGMENTS:
+        return f"{text!r}: a table is tables/<catalog>/<namespace>/<table>, nested namespaces joined by dots"
+    if len(named) < len(parts) or len(parts) == TABLE_SEGMENTS - 1:
+        return None
+    if len(parts) == SHORT_TABLE_SEGMENTS - 1:
+        return f"{text!r} leaves the catalog out; write 'tables/<catalog>/{'/'.join(parts)}'"
+    return f"{text!r} names no table; write 'tables/<catalog>/<namespace>/<table>', or 'tables/**' for all"
+
+
+def principal_problem(text: str) -> str | None:
+    """Return what is wrong with a rule's principal: an exact id, ``*@domain`` or ``*``."""
+    if not text or len(text) > MAX_PRINCIPAL_CHARACTERS or text != text.strip() or not text.isprintable():
+        return (
+            f"principal {text[:80]!r}: must be 1 to {MAX_PRINCIPAL_CHARACTERS} printable characters "
+            "with no spaces around"
+        )
+    if not unicodedata.is_normalized("NFC", text):
+        return f"principal {text!r}: not in Unicode NFC, so no caller can have this id"
+    body = text.removeprefix("*@")
+    if text != "*" and ("*" in body or not body or (text.startswith("*@") and "@" in body)):
+        return f"principal {text!r}: a wildcard is `*` for everybody or `*@domain` for one mail domain"
+    return None
+
+
+def principal_matches(pattern: str, principal: str) -> bool:
+    """Whether a rule's principal covers a caller. ``*@domain`` needs a name before the ``@``."""
+    if pattern == "*":
+        return True
+    if pattern.startswith("*@"):
+        name, _, domain = principal.rpartition("@")
+        return bool(name) and domain == pattern[2:]
+    return pattern == principal
+
+
+def tenant_problem(text: str) -> str | None:
+    """Return what is wrong with a rule's tenant: one exact id, no wildcard."""
+    if _TENANT.fullmatch(text):
+        return None
+    return f"tenant {text[:80]!r}: 1 to 64 of A-Z a-z 0-9 _ - ; leave `tenant` out for every tenant"
+
+
+def scope_problem(text: str) -> str | None:
+    """Return what is wrong with a rule's scope: one scope, or one of the families."""
+    if not _SCOPE.fullmatch(text):
+        return f"scope {text[:80]!r}: one scope of 1 to 128 printable ASCII characters, no spaces"
+    if "*" in text and text not in SCOPE_FAMILIES:
+        return f"scope {text!r}: only {' and '.join(SCOPE_FAMILIES)} stand for a family"
+    return None
+
+
+#: A held scope on the left satisfies every scope that begins with the prefix on the right.
+SCOPE_FAMILIES: Final = {"admin:*": "admin:", "notebook:*": "notebook:"}
+
+
+def holds_scope(held: frozenset[str], wanted: str) -> bool:
+    """Whether a caller who holds these scopes holds the wanted one, itself or by its family.
+
+    A family goes one way: holding ``notebook:*`` is holding ``notebook:write``; holding every single
+    notebook scope is not holding ``notebook:*``.
+    """
+    if wanted in held:
+        return True
+    return any(family in held and wanted.startswith(prefix) for family, prefix in SCOPE_FAMILIES.items())

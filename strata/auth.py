@@ -1,0 +1,360 @@
+"""Who is asking: raw request headers to a :class:`Principal`, or a refusal.
+
+Strata authenticates nobody itself. It believes a proxy that proves itself with a shared token and states the
+caller in headers. Everything here is a pure function over raw header pairs, so that a second header of one
+name, or a second name for one header, is still visible.
+
+What wins when several things are wrong:
+
+1. The token header, counted under every spelling. Sent twice or misspelled: 400, whatever the values are.
+   Wrong or missing: 401, one body for every way of being wrong. Nothing else is said before the token is
+   right, so a caller who is not the proxy learns nothing about the contract.
+2. Identity headers sent twice or under a twin name: 400. They come before the principal because with two
+   candidates there is no saying which of them the caller is.
+3. The principal (401 when missing or blank, 400 when malformed), then scopes, then the tenant (400).
+"""
+
+from __future__ import annotations
+
+import hmac
+import random
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+from strata.acl import holds_scope
+
+#: The tenant of a caller who states none. No header can say it: a tenant id begins with a letter or digit.
+DEFAULT_TENANT: Final = "_default"
+
+#: The caller in personal mode, when no user header is configured or sent.
+LOCAL_PRINCIPAL: Final = "local"
+
+TOKEN_HEADER: Final = "X-Strata-Proxy-Token"  # noqa: S105 - the header's name, not a token
+
+#: The second name of the tenant header, accepted whatever ``tenant_header`` is.
+TENANT_HEADER_ALIAS: Final = "X-Strata-Tenant"
+
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+
+MAX_PRINCIPAL_CHARACTERS: Final = 256
+MAX_SCOPES_CHARACTERS: Final = 4096
+MAX_SCOPE_CHARACTERS: Final = 128
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_TENANT_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SCOPE: Final = re.compile(rf"[!#-\[\]-~]{{1,{MAX_SCOPE_CHARACTERS}}}")  # RFC 6749, section 3.3
+_REQUEST_ID: Final = re.compile(rb"[ -~]{1,128}")
+_SURROUNDING_SPACE: Final = b" \t"  # RFC 9110, section 5.5: no part of a field's value
+
+# CGI and WSGI turn a header into a variable by upper-casing it and replacing what is no letter or digit, so
+# all names this table maps to one are one header to some layer between the caller and here.
+_FOLD: Final = bytes(
+    byte + 32 if 65 <= byte <= 90 else byte if chr(byte).isalnum() and byte < 128 else ord("-")  # noqa: PLR2004
+    for byte in range(256)
+)
+
+
+def _fold(name: bytes) -> bytes:
+    """Return the one form of all header names that some layer may take for one another."""
+    return name.translate(_FOLD).strip(b"-")
+
+
+@attrs.frozen
+class _Field:
+    """A header the contract reads: what it is for, and the only spelling that is accepted."""
+
+    role: Literal["token", "principal", "scopes", "tenant", "tenant_alias", "user"]
+    shown: str
+    exact: bytes
+
+
+@attrs.frozen
+class Principal:
+    """An authenticated caller.
+
+    Attributes:
+        id: The proxy's name for the user, exact and case-sensitive; printable Unicode in NFC.
+        tenant: The tenant all of the caller's work belongs to; :data:`DEFAULT_TENANT` when there is none.
+        scopes: The scopes the proxy stated.
+        unrestricted: True in personal mode only: the machine's owner passes every scope gate.
+    """
+
+    id: str
+    tenant: str
+    scopes: frozenset[str]
+    unrestricted: bool = False
+
+    def has_scope(self, scope: str) -> bool:
+        """Whether the caller holds a scope, itself or by its family (``admin:*``, ``notebook:*``)."""
+        return self.unrestricted or holds_scope(self.scopes, scope)
+
+
+@attrs.frozen
+class IdentityRefused:
+    """A request whose caller is not known.
+
+    Attributes:
+        status: 401 when the token or the principal is missing or wrong, 400 when a header is malformed.
+        detail: One sentence that names the header at fault and never its value.
+        code: A stable word for the kind of fault.
+        authenticated: Whether the proxy's token was right. The limit on failed authentication counts what is
+            false here.
+    """
+
+    status: Literal[400, 401]
+    detail: str
+    code: str
+    authenticated: bool
+
+
+@attrs.frozen
+class IdentityContract:
+    """How callers are told apart; one per server, made at start from the settings.
+
+    Attributes:
+        mode: ``trusted_proxy``, or ``none`` for personal mode.
+        tokens: Accepted proxy tokens, the current one first, then the previous one while it is rotated out.
+            Unused in mode ``none``.
+        principal_header: Name of the header with the user's id.
+        scopes_header: Name of the header with the scopes.
+        tenant_header: Name of the tenant header; ``X-Strata-Tenant`` is always its second name.
+        multi_tenant: Whether tenants are kept apart. When not, a tenant header is checked like any other and
+            then everybody is one tenant: see :func:`identify`.
+        require_tenant: Whether a request without a tenant header is refused.
+        personal_user_header: In mode ``none``, the header that names the user, if any.
+
+    Raises:
+        ValueError: In mode ``trusted_proxy`` without a usable token; a header name that is none; two roles
+            that share one name. The message holds no token.
+    """
+
+    mode: Literal["none", "trusted_proxy"]
+    tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
+    principal_header: str = "X-Strata-Principal"
+    scopes_header: str = "X-Strata-Scopes"
+    tenant_header: str = "X-Tenant-ID"
+    multi_tenant: bool = False
+    require_tenant: bool = False
+    personal_user_header: str | None = None
+    fields: Mapping[bytes, _Field] = attrs.field(init=False, eq=False, repr=False)
+    token_bytes: tuple[bytes, ...] = attrs.field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Check the names and tokens once, and lay out the table :func:`identify` looks headers up in."""
+        object.__setattr__(self, "fields", MappingProxyType(_fields(self)))
+        if self.mode == "trusted_proxy" and not self.tokens:
+            raise ValueError("trusted_proxy needs a proxy token")
+        if not all(token and token.isascii() and token == token.strip() for token in self.tokens):
+            raise ValueError("a proxy token must be ASCII, not empty, with no spaces around it")
+        object.__setattr__(self, "token_bytes", tuple(token.encode("ascii") for token in self.tokens))
+
+
+def _fields(contract: IdentityContract) -> dict[bytes, _Field]:
+    """Lay out the headers a contract reads by their folded names."""
+    if contract.mode == "none":
+        named = [("user", contract.personal_user_header)] if contract.personal_user_header else []
+    else:
+        named = [
+            ("token", TOKEN_HEADER),
+            ("principal", contract.principal_header),
+            ("scopes", contract.scopes_header),
+            ("tenant", contract.tenant_header),
+        ]
+        if _fold(contract.tenant_header.encode()) != _fold(TENANT_HEADER_ALIAS.encode()):
+            named.append(("tenant_alias", TENANT_HEADER_ALIAS))
+    fields: dict[bytes, _Field] = {}
+    for role, name in named:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no header name")
+        folded = _fold(name.encode("ascii"))
+        if not folded or folded in fields:
+            raise ValueError(f"{name!r} cannot be told apart from another identity header")
+        fields[folded] = _Field(role, name, name.encode("ascii").lower())  # type: ignore[arg-type]  # literals above
+    return fields
+
+
+_LOCAL: Final = Principal(LOCAL_PRINCIPAL, DEFAULT_TENANT, frozenset(), unrestricted=True)
+_BAD_TOKEN: Final = IdentityRefused(
+    401, "Missing or invalid proxy token", "invalid_token", authenticated=False
+)
+
+
+def identify(headers: Headers, contract: IdentityContract) -> Principal | IdentityRefused:
+    """Say who sent a request, from its raw headers.
+
+    Rules beyond the contract's table, and why:
+
+    - The token is compared byte for byte, nothing stripped, with every accepted token in constant time.
+    - Spaces and tabs around other values are no part of them (RFC 9110, section 5.5) and are dropped.
+    - A principal is UTF-8, printable, in NFC and at most 256 characters. Anything else is refused and never
+      repaired: repairing (dropping a zero-width space, composing an accent) would let two ids become one, and
+      keeping both would let an id that looks like a denied one pass beside it.
+    - A blank tenant is malformed, not missing: it must not fall into the default tenant.
+    - With multi-tenancy off a tenant header that is malformed, doubled or contradictory is still refused, so
+      switching tenancy on later changes no answer; a sound one does not separate anything, since off means
+      that all callers share one tenant, and proxies that always send the header must keep working.
+    - In mode ``none`` the proxy's headers mean nothing and are not looked at; anyone could have sent them.
+
+    Args:
+        headers: Name and value pairs as received, in any letter case, repeats included.
+        contract: The server's contract.
+
+    Returns:
+        The caller, or why there is none. Never raises, whatever the bytes.
+    """
+    if contract.mode == "none" and contract.personal_user_header is None:
+        return _LOCAL
+    values: dict[str, bytes] = {}
+    token_fault: IdentityRefused | None = None
+    fault: IdentityRefused | None = None
+    fields = contract.fields
+    for name, value in headers:
+        field = fields.get(name.translate(_FOLD).strip(b"-"))
+        if field is None:
+            if not name.isascii() and fault is None:
+                # U+017F upper-cases to 'S' and U+212A lower-cases to 'k', so such a name can be a twin too.
+                fault = _refused(400, "A header name has characters outside ASCII", "malformed_header_name")
+        elif name.lower() != field.exact or field.role in values:
+            refusal = _ambiguous(field, twice=name.lower() == field.exact)
+            if field.role == "token":
+                token_fault = token_fault or refusal
+            else:
+                fault = fault or refusal
+        else:
+            values[field.role] = value
+    if contract.mode == "none":
+        return fault or _personal(values.get("user", b"").strip(_SURROUNDING_SPACE), contract)
+    if token_fault is not None:
+        return token_fault
+    if not _token_is_accepted(values.get("token", b""), contract.token_bytes):
+        return _BAD_TOKEN
+    return fault or _stated(values, contract)
+
+
+def _token_is_accepted(supplied: bytes, accepted: tuple[bytes, ...]) -> bool:
+    """Compare with every accepted token, so that the time taken tells nothing about any."""
+    found = False
+    for token in accepted:
+        found |= hmac.compare_digest(token, supplied)
+    return found
+
+
+def _stated(values: Mapping[str, bytes], contract: IdentityContract) -> Principal | IdentityRefused:
+    """Read what an authenticated proxy says about its caller."""
+    principal = values.get("principal", b"").strip(_SURROUNDING_SPACE)
+    if not principal:
+        return _refused(401, f"Missing {contract.principal_header}", "missing_principal")
+    who = _principal_id(principal)
+    if who is None:
+        return _malformed_principal(contract.principal_header)
+    scopes = _scopes(values.get("scopes", b""))
+    if scopes is None:
+        return _refused(
+            400,
+            f"{contract.scopes_header} must be printable ASCII scopes separated by spaces, "
+            f"at most {MAX_SCOPE_CHARACTERS} characters each and {MAX_SCOPES_CHARACTERS} in all",
+            "malformed_scopes",
+        )
+    tenant = _tenant(values, contract)
+    if isinstance(tenant, IdentityRefused):
+        return tenant
+    return Principal(who, tenant, scopes)
+
+
+def _principal_id(value: bytes) -> str | None:
+    """Decode a principal; ``None`` when it is not UTF-8, printable, in NFC and short enough."""
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if len(text) > MAX_PRINCIPAL_CHARACTERS or not text.isprintable():
+        return None
+    return text if text.isascii() or unicodedata.is_normalized("NFC", text) else None
+
+
+def _scopes(value: bytes) -> frozenset[str] | None:
+    """Split scopes at spaces; ``None`` when one holds what no scope may hold."""
+    if not value:
+        return frozenset()
+    text = value.strip(_SURROUNDING_SPACE).decode("latin-1")
+    if len(text) > MAX_SCOPES_CHARACTERS:
+        return None
+    found = [scope for scope in text.split(" ") if scope]
+    return frozenset(found) if all(map(_SCOPE.fullmatch, found)) else None
+
+
+def _tenant(values: Mapping[str, bytes], contract: IdentityContract) -> str | IdentityRefused:
+    """Read the tenant from whichever of its two headers was sent."""
+    stated = [values[role].strip(_SURROUNDING_SPACE) for role in ("tenant", "tenant_alias") if role in values]
+    if not stated:
+        if contract.require_tenant:
+            return _refused(400, f"Missing {contract.tenant_header}", "missing_tenant")
+        return DEFAULT_TENANT
+    if any(tenant != stated[0] for tenant in stated):
+        return _refused(
+            400,
+            f"{contract.tenant_header} and {TENANT_HEADER_ALIAS} name different tenants",
+            "conflicting_tenants",
+        )
+    if not _TENANT_ID.fullmatch(stated[0]):
+        return _refused(
+            400,
+            "A tenant id is 1 to 64 ASCII letters, digits, _ or -, and begins with a letter or digit",
+            "malformed_tenant",
+        )
+    return stated[0].decode("ascii") if contract.multi_tenant else DEFAULT_TENANT
+
+
+def _personal(user: bytes, contract: IdentityContract) -> Principal | IdentityRefused:
+    """Name the caller in personal mode, who may do everything."""
+    if not user:
+        return _LOCAL
+    who = _principal_id(user)
+    if who is None:
+        return _malformed_principal(contract.personal_user_header or "")
+    return Principal(who, DEFAULT_TENANT, frozenset(), unrestricted=True)
+
+
+def _refused(status: Literal[400, 401], detail: str, code: str) -> IdentityRefused:
+    return IdentityRefused(status, detail, code, authenticated=True)
+
+
+def _malformed_principal(header: str) -> IdentityRefused:
+    return _refused(
+        400,
+        f"{header} must be at most {MAX_PRINCIPAL_CHARACTERS} printable characters, UTF-8 in Unicode NFC",
+        "malformed_principal",
+    )
+
+
+def _ambiguous(field: _Field, *, twice: bool) -> IdentityRefused:
+    if twice:
+        detail, code = f"{field.shown} was sent more than once", "duplicate_header"
+    else:
+        detail, code = f"A header's name can be mistaken for {field.shown}", "twin_header"
+    return IdentityRefused(400, detail, code, authenticated=field.role != "token")
+
+
+def request_id(headers: Headers, generator: random.Random) -> str:
+    """Return the caller's ``X-Request-ID``, or a new one of 32 hexadecimal digits.
+
+    It is honoured when it was sent exactly once and is 1 to 128 printable ASCII characters, so that it can be
+    put into a log line and a response header as it is. A bad one is no reason to refuse a request.
+    """
+    found: bytes | None = None
+    for name, value in headers:
+        if len(name) == len(REQUEST_ID_HEADER) and name.lower() == b"x-request-id":
+            if found is not None:
+                found = None
+                break
+            found = value.strip(_SURROUNDING_SPACE)
+    if found is not None and _REQUEST_ID.fullmatch(found):
+        return found.decode("ascii")
+    return f"{generator.getrandbits(128):032x}"
