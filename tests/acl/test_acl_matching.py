@@ -65,6 +65,25 @@ def test_matching_agrees_with_a_regular_expression(pattern: str, resource: str) 
     assert matches(pattern, resource) == bool(re.fullmatch(as_regex(pattern), resource))
 
 
+@pytest.mark.parametrize(
+    ("segment", "text", "answer"),
+    [
+        ("ab*ba", "aba", False),  # the two ends may not share a letter
+        ("ab*ba", "abba", True),
+        ("a*b*b", "ab", False),  # nor may the middle and the end
+        ("a*b*b", "abb", True),
+        ("*a*a*", "a", False),  # nor may two middles
+        ("*a*a*", "aa", True),
+        ("*ab*ab*", "abxab", True),
+        ("*", "a", True),
+        ("a*", "a", True),
+    ],
+)
+def test_the_parts_around_wildcards_never_overlap(segment: str, text: str, *, answer: bool) -> None:
+    """Each literal part of a segment takes its own characters of the name."""
+    assert matches(f"artifacts/{segment}", f"artifacts/{text}") is answer
+
+
 @given(names=st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=3, max_size=3))
 def test_any_names_survive_being_written_as_a_resource(names: list[str]) -> None:
     """Whatever a table is called, its resource reads back as the same names."""
