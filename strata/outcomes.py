@@ -27,6 +27,21 @@ class Reason(enum.Enum):
 
 
 @attrs.frozen
+class Limit:
+    """The limit that bit, for the ``RateLimit`` headers (draft-ietf-httpapi-ratelimit-headers).
+
+    Attributes:
+        name: The setting.
+        quota: Its value.
+        reset: Seconds after which there may be room again.
+    """
+
+    name: str
+    quota: int
+    reset: int
+
+
+@attrs.frozen
 class Refused:
     """A request that was understood and will not be answered.
 
@@ -37,6 +52,7 @@ class Refused:
         code: A stable machine-readable word (``error`` in the body), such as ``response_too_large``.
         retry_after: Seconds after which the same request may succeed (BUSY, UNAVAILABLE); at least 1.
         loc: Where in the request body the fault lies, such as ``("body", "transform", "params", "columns")``.
+        limit: Which limit was reached (BUSY).
     """
 
     reason: Reason
@@ -44,6 +60,7 @@ class Refused:
     code: str | None = None
     retry_after: int | None = None
     loc: tuple[str | int, ...] = ()
+    limit: Limit | None = None
 
 
 class RefusalError(Exception):

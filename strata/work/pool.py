@@ -18,8 +18,8 @@ class WorkPool:
     """Runs blocking quanta (decode, encode, hash, file I/O) in worker threads.
 
     A quantum should last a few milliseconds: nothing interrupts it. Whoever is cancelled while it waits
-    leaves the queue at once; whoever is cancelled while it runs returns at once, and its slot comes back
-    when the thread does. A quantum therefore owns what it touches until it ends.
+    leaves the queue at once; whoever is cancelled while it runs returns at once (unless it asked not to),
+    and its slot comes back when the thread does.
 
     Args:
         slots: Quanta that run at the same time.
@@ -42,7 +42,7 @@ class WorkPool:
         """Quanta in the queue."""
         return len(self._queue)
 
-    async def run(self, flow: str, tier: Tier, quantum: Callable[[], T], *, cost: int = 65536) -> T:
+    async def run(self, flow: str, tier: Tier, quantum: Callable[[], T], *, cost: int = 65536, abandon: bool = True) -> T:
         """Run ``quantum`` when it is ``flow``'s turn and return what it returns.
 
         Args:
@@ -50,6 +50,8 @@ class WorkPool:
             tier: Interactive or bulk.
             quantum: A blocking callable; its exceptions are the caller's.
             cost: Expected bytes, by which turns are shared out.
+            abandon: Return at once when cancelled, though the quantum still runs; False for one whose
+                files somebody will clean up.
         """
         turn = _Turn(flow, tier, cost, self)
         if self._inline:
@@ -60,7 +62,7 @@ class WorkPool:
                 turn.release_on_behalf_of(turn)
         # Trio documents any object with these two methods as a limiter; its annotation names only its own.
         limiter = cast("trio.CapacityLimiter", turn)
-        return await trio.to_thread.run_sync(quantum, abandon_on_cancel=True, limiter=limiter)
+        return await trio.to_thread.run_sync(quantum, abandon_on_cancel=abandon, limiter=limiter)
 
     def _enter(self, turn: _Turn) -> bool:
         if self.running < self.slots:
