@@ -1,0 +1,40 @@
+"""Baselines: the same work done by the libraries alone, with nothing of a server around it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def decode_and_encode(paths: Sequence[Path], threads: int) -> float:
+    """Return the seconds it takes to decode every row group of ``paths`` and encode it as Arrow IPC."""
+
+    def one(task: tuple[Path, int]) -> int:
+        path, row_group = task
+        return _encode(pq.ParquetFile(path).read_row_group(row_group, use_threads=False))
+
+    began = time.perf_counter()
+    tasks = [(path, number) for path in paths for number in range(pq.read_metadata(path).num_row_groups)]
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(one, tasks):
+            pass
+    return time.perf_counter() - began
+
+
+def first_row_group(path: Path) -> float:
+    """Return the seconds it takes to open ``path``, decode its first row group and encode it."""
+    began = time.perf_counter()
+    _encode(pq.ParquetFile(path).read_row_group(0, use_threads=False))
+    return time.perf_counter() - began
+
+
+def _encode(table: pa.Table) -> int:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().size

@@ -1,0 +1,243 @@
+"""Measure a Strata server against bare libraries, side by side in one run; print a table of ratios.
+
+Every run of several measures each figure once and its baseline next to it, so that what else the machine does
+falls on both; the table compares medians.
+
+*Cold* means: a server process started on empty cache and artifact directories, which has answered one request
+for another, small table, so that Python's imports are not part of the figure. With ``--against`` the process
+is not ours to restart; there it is ``POST /v1/cache/clear`` (scope ``admin:cache``) and ``refresh: true``.
+``refresh`` alone would not be cold: it builds again, from cached segments. The page cache is warm for both
+sides: the baseline reads every file once before anything is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import attrs
+import bare
+import figures
+import servers
+import tables
+import wire
+import workload
+
+ROWS = 5_000_000
+MB = 1e6
+MS = 1e-3
+
+
+@attrs.frozen
+class Job:
+    """What to measure.
+
+    Attributes:
+        uri: The table.
+        files: Its files, when they are within reach.
+        warm_up: A small table to scan first, when there is one.
+        runs: How often everything is measured.
+        pairs: Small requests a run.
+        threads: Threads of the bare baseline: as many as the server has cores.
+    """
+
+    uri: str
+    files: tables.ScanFiles | None
+    warm_up: str | None
+    runs: int
+    pairs: int
+    threads: int
+
+
+class Bench:
+    """Collects samples by name.
+
+    Args:
+        job: What to measure.
+        scratch: A directory for servers and baselines.
+        remote: The server to measure; without one, a fresh local one a run.
+        warehouse: Where the local server's tables are.
+    """
+
+    def __init__(self, job: Job, scratch: Path, remote: servers.Target | None, warehouse: Path) -> None:
+        self._job = job
+        self._scratch = scratch
+        self._remote = remote
+        self._warehouse = warehouse
+        self._samples: defaultdict[str, list[float]] = defaultdict(list)
+        self._result = b""
+        self._small = b""
+
+    def measure(self) -> list[figures.Figure]:
+        """Run everything ``runs`` times."""
+        job = self._job
+        if job.files is not None:
+            bare.decode_and_encode(job.files.paths, job.threads)
+        with ExitStack() as stack:
+            baselines: tuple[servers.Target, servers.Target] | None = None
+            for number in range(job.runs):
+                with self._server(number) as target, target.connect() as connection:
+                    self._cold(connection)
+                    if baselines is None:
+                        self._take_results(connection)
+                        base = self._scratch / "baselines"
+                        baselines = (
+                            stack.enter_context(servers.bare("bare_socket", self._result, base)),
+                            stack.enter_context(servers.bare("bare_quart", self._small, base)),
+                        )
+                        self._result = b""
+                    workload.settle(connection, job.uri, workload.SMALL)
+                    self._cached(connection, *baselines)
+                print(f"run {number + 1} of {job.runs} done", file=sys.stderr)
+        return self._figures()
+
+    @contextmanager
+    def _server(self, number: int) -> Iterator[servers.Target]:
+        if self._remote is not None:
+            with self._remote.connect() as connection:
+                workload.clear_cache(connection)
+            yield self._remote
+            return
+        with (
+            tempfile.TemporaryDirectory(prefix=f"run-{number}-", dir=self._scratch) as base,
+            servers.strata(Path(base), self._warehouse) as target,
+        ):
+            yield target
+
+    def _cold(self, connection: wire.Connection) -> None:
+        job, samples = self._job, self._samples
+        if job.warm_up is not None:
+            workload.scan(connection, job.warm_up, workload.FULL)
+        cold = workload.scan(connection, job.uri, workload.FULL, refresh=self._remote is not None)
+        if cold.hit:
+            raise wire.WireError("the cold scan was a hit")
+        samples["cold"].append(cold.size / MB / cold.total)
+        samples["first byte"].append(cold.first_byte / MS)
+        samples["first rows"].append(cold.first_rows / MS)
+        if job.files is not None:
+            samples["bare decode"].append(
+                cold.size / MB / bare.decode_and_encode(job.files.paths, job.threads)
+            )
+            samples["row group"].append(bare.first_row_group(job.files.paths[0]) / MS)
+
+    def _take_results(self, connection: wire.Connection) -> None:
+        """Keep the bytes the baselines serve, and see that they are the table's rows."""
+        job = self._job
+        workload.settle(connection, job.uri, workload.FULL)
+        self._result = workload.scan(connection, job.uri, workload.FULL, keep=True).body
+        rows = workload.rows_of(self._result)
+        if job.files is not None and rows != job.files.rows:
+            raise wire.WireError(f"the result has {rows} rows where the table has {job.files.rows}")
+        workload.settle(connection, job.uri, workload.SMALL)
+        self._small = workload.scan(connection, job.uri, workload.SMALL, keep=True).body
+
+    def _cached(
+        self, connection: wire.Connection, bare_socket: servers.Target, bare_quart: servers.Target
+    ) -> None:
+        job, samples = self._job, self._samples
+        workload.settle(connection, job.uri, workload.FULL)
+        with bare_socket.connect() as baseline:
+            hit = workload.scan(connection, job.uri, workload.FULL)
+            samples["cached"].append(hit.size / MB / hit.total)
+            samples["bare socket"].append(hit.size / MB / workload.seconds_of_get(baseline))
+            rebuilt = workload.scan(connection, job.uri, workload.FULL, refresh=True)
+            samples["rebuilt"].append(rebuilt.size / MB / rebuilt.total)
+        with bare_quart.connect() as baseline:
+            samples["pairs"].append(workload.pairs_per_second(connection, job.uri, workload.SMALL, job.pairs))
+            samples["gets"].append(workload.gets_per_second(baseline, job.pairs))
+
+    def _figures(self) -> list[figures.Figure]:
+        of, threads = self._samples, self._job.threads
+        decode = f"bare pyarrow decode + encode, {threads} threads"
+        raw = "bare trio socket, same bytes and chunks"
+        group = "bare pyarrow, first row group"
+        return [
+            figures.Figure("cold full scan", decode, "MB/s", of["cold"], of["bare decode"], 0.8),
+            figures.Figure("cached full scan", raw, "MB/s", of["cached"], of["bare socket"], 0.7),
+            figures.Figure("rebuilt from cached segments", raw, "MB/s", of["rebuilt"], of["bare socket"]),
+            figures.Figure("first byte, cold", group, "ms", of["first byte"], of["row group"], 2, "≤"),
+            figures.Figure("first rows, cold", group, "ms", of["first rows"], of["row group"], 2, "≤"),
+            figures.Figure(
+                "small materialize + fetch", "bare Quart-Trio GET", "/s", of["pairs"], of["gets"], 0.3
+            ),
+        ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print."""
+    options = _parser().parse_args(arguments)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strata-bench-")))
+        warehouse = (options.data or scratch / "warehouse").resolve()
+        if options.table is None:
+            print(f"writing {options.rows:,} rows", file=sys.stderr)
+            tables.generate(warehouse, options.rows)
+        uri = options.table or tables.uri_of(warehouse)
+        files = tables.files_of(uri)
+        job = Job(
+            uri,
+            files,
+            tables.uri_of(warehouse, tables.WARM_UP) if options.table is None else None,
+            options.runs,
+            options.pairs,
+            os.cpu_count() or 1,
+        )
+        remote = servers.Target(options.against, dict(options.header)) if options.against else None
+        lines = Bench(job, scratch, remote, warehouse).measure()
+    about = {
+        "rows": files.rows if files else None,
+        "runs": options.runs,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("strata", "pyarrow", "trio", "quart", "hypercorn")},
+        "against": options.against,
+    }
+    if options.json:
+        print(json.dumps({**about, "figures": [line.as_json() for line in lines]}, indent=2))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in about.items() if value is not None))
+        print(f"\n{figures.table(lines)}")
+    return 1 if options.check and any(line.met is False for line in lines) else 0
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError("a header is NAME: VALUE")
+    return name.strip(), value.strip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nox -s bench --", description="Measure a Strata server.")
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of the generated table (%(default)s)")
+    parser.add_argument("--runs", type=int, default=5, help="how often everything is measured (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=500, help="small requests a run (%(default)s)")
+    parser.add_argument("--data", type=Path, help="where to keep the generated table (a temporary directory)")
+    parser.add_argument("--json", action="store_true", help="print JSON, samples included")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
+    other = parser.add_argument_group("another server of the same wire contract")
+    other.add_argument("--against", metavar="URL", help="measure this server instead of a fresh local one")
+    other.add_argument("--header", action="append", default=[], type=_header, metavar="NAME: VALUE")
+    other.add_argument(
+        "--table",
+        metavar="URI",
+        help="measure this table instead of a generated one; it needs the columns id and value, and is "
+        "compared with bare pyarrow if it is a file:// warehouse that can be read from here",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except wire.WireError as error:
+        sys.exit(f"bench: {error}")

@@ -1,0 +1,117 @@
+"""The table that is scanned: many row groups over many files, of the types that tables have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pyarrow as pa
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.table import Table
+
+NAMESPACE = "bench"
+TABLE = "events"
+WARM_UP = "warm_up"
+FILES = 20
+ROW_GROUPS_PER_FILE = 4
+SEED = 20130101
+MARK = "bench.json"
+
+_EPOCH = np.datetime64("2013-01-01", "us")
+_CITIES = np.array(["Amsterdam", "Bogotá", "Cairo", "Dakar", "Edinburgh", "Fukuoka", "Göteborg", "Hanoi"])
+
+
+@attrs.frozen
+class ScanFiles:
+    """What a full scan of a table reads.
+
+    Attributes:
+        rows: Rows of the table.
+        paths: Its data files, in the order the plan gives them.
+    """
+
+    rows: int
+    paths: tuple[Path, ...]
+
+
+def uri_of(warehouse: Path, table: str = TABLE) -> str:
+    """Return the URI of a generated table."""
+    return f"file://{warehouse}#{NAMESPACE}.{table}"
+
+
+def generate(warehouse: Path, rows: int) -> None:
+    """Write the table, unless ``warehouse`` already has it with as many rows, and a small one beside it.
+
+    Args:
+        warehouse: Directory of the warehouse; made when missing.
+        rows: Rows of the whole table, spread evenly over 20 files of 4 row groups.
+
+    Raises:
+        FileExistsError: If the directory holds anything else.
+    """
+    mark = warehouse / MARK
+    wanted = {"rows": rows, "files": FILES, "row_groups": ROW_GROUPS_PER_FILE, "seed": SEED}
+    if mark.exists() and json.loads(mark.read_text()) == wanted:
+        return
+    if warehouse.exists() and any(warehouse.iterdir()):
+        raise FileExistsError(f"{warehouse} holds something else than {rows} generated rows")
+    warehouse.mkdir(parents=True, exist_ok=True)
+    catalog = _catalog(warehouse)
+    catalog.create_namespace(NAMESPACE)
+    per_file = [rows // FILES + (number < rows % FILES) for number in range(FILES)]
+    limit = max(1, -(-max(per_file) // ROW_GROUPS_PER_FILE))
+    generator = np.random.default_rng(SEED)
+    table = catalog.create_table(
+        f"{NAMESPACE}.{TABLE}",
+        _rows(generator, 0, 1).schema,
+        properties={"write.parquet.row-group-limit": str(limit)},
+    )
+    begin = 0
+    for count in per_file:
+        if count:
+            table.append(_rows(generator, begin, count))
+        begin += count
+    warm_up = catalog.create_table(f"{NAMESPACE}.{WARM_UP}", table.schema())
+    warm_up.append(_rows(generator, 0, 100))
+    mark.write_text(json.dumps(wanted))
+
+
+def files_of(uri: str) -> ScanFiles | None:
+    """Return the files a full scan of ``uri`` reads, or None if they are out of this machine's reach."""
+    location, _, name = uri.partition("#")
+    warehouse = Path(location.removeprefix("file://"))
+    if not location.startswith("file://") or not (warehouse / "catalog.db").is_file():
+        return None
+    table: Table = _catalog(warehouse).load_table(name)
+    tasks = list(table.scan().plan_files())
+    paths = tuple(Path(PyArrowFileIO.parse_location(task.file.file_path)[2]) for task in tasks)
+    return ScanFiles(sum(task.file.record_count for task in tasks), paths)
+
+
+def _catalog(warehouse: Path) -> SqlCatalog:
+    return SqlCatalog("strata", uri=f"sqlite:///{warehouse / 'catalog.db'}", warehouse=str(warehouse))
+
+
+def _rows(generator: np.random.Generator, begin: int, count: int) -> pa.Table:
+    """Return ``count`` rows of 10 columns; ids run on from ``begin``."""
+    ids = np.arange(begin, begin + count, dtype=np.int64)
+    seconds = np.sort(generator.integers(0, 86_400, count))
+    micros = (ids // 10_000 * 86_400 + seconds) * 1_000_000
+    cities = generator.integers(0, len(_CITIES), count)
+    return pa.table(
+        {
+            "id": ids,
+            "at": pa.array(_EPOCH + micros.astype("timedelta64[us]"), pa.timestamp("us")),
+            "day": pa.array((_EPOCH + micros.astype("timedelta64[us]")).astype("datetime64[D]"), pa.date32()),
+            "city": pa.array(_CITIES[cities]),
+            "label": pa.array(np.char.add("event-", generator.integers(0, 1_000_000, count).astype(str))),
+            "kind": pa.array(generator.integers(0, 50, count), pa.int32()),
+            "value": generator.normal(size=count),
+            "price": np.round(generator.gamma(2.0, 40.0, count), 2),
+            "ratio": pa.array(generator.random(count), mask=generator.random(count) < 0.05),
+            "ok": pa.array(generator.random(count) < 0.9),
+        }
+    )

@@ -1,0 +1,75 @@
+"""The benchmark runs end to end, and its table says what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_figures", BENCH / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_ratio_is_that_of_the_medians(figures) -> None:
+    """One slow run of either side does not move the ratio."""
+    figure = figures.Figure("a", "b", "MB/s", [80, 90, 1], [100, 100, 9000], 0.8)
+    assert 0.8 == figure.ratio
+    assert figure.met is True
+
+
+@pytest.mark.parametrize(
+    ("sense", "ratio", "met"), [("≥", 2.1, True), ("≥", 1.9, False), ("≤", 1.9, True), ("≤", 2.1, False)]
+)
+def test_an_aim_has_a_direction(figures, sense: str, ratio: float, met: bool) -> None:  # noqa: FBT001  # parametrized
+    """Throughput should be at least its aim, a delay at most."""
+    assert met is figures.Figure("a", "b", "", [ratio], [1.0], 2, sense).met
+
+
+def test_what_cannot_be_compared_is_neither_met_nor_missed(figures) -> None:
+    """Without a baseline there is no ratio, and the table says so."""
+    figure = figures.Figure("a", "b", "ms", [1.0], [], 2)
+    assert (None, None) == (figure.ratio, figure.met)
+    assert "out of reach" in figures.table([figure])
+
+
+@pytest.mark.slow
+def test_the_bench_measures_every_aim() -> None:
+    """A smoke run over a few rows gives a ratio for each aim of the issue."""
+    command = [
+        sys.executable,
+        str(BENCH / "run.py"),
+        "--rows",
+        "20000",
+        "--runs",
+        "1",
+        "--pairs",
+        "5",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert 0 == done.returncode, done.stderr[-4000:]
+    report = json.loads(done.stdout)
+    assert 20000 == report["rows"]
+    aims = {figure["name"]: figure["aim"] for figure in report["figures"] if figure["aim"]}
+    assert {
+        "cold full scan": "≥ 0.8",
+        "cached full scan": "≥ 0.7",
+        "first byte, cold": "≤ 2",
+        "first rows, cold": "≤ 2",
+        "small materialize + fetch": "≥ 0.3",
+    } == aims
+    assert all(figure["ratio"] > 0 for figure in report["figures"])
