@@ -1,0 +1,39 @@
+"""Exact Iceberg scans: from a table URI and scan parameters to Arrow record batches, a row group at a time.
+
+The steps, each a function that returns its answer or a :class:`strata.outcomes.Refused`::
+
+    Catalogs.resolve → Catalogs.load → parse_scan_params → resolve_scan → plan_files
+        → expand_file (per file) → read_row_group (per row group) → finish
+
+Everything is synchronous and thread-safe; what blocks says so. Nothing here knows tenants, caches or HTTP.
+"""
+
+from strata.tables.catalogs import Catalogs, LoadedTable
+from strata.tables.expand import RowGroupTask, expand_file
+from strata.tables.finish import finish
+from strata.tables.params import Filter, ScanSpec, parse_scan_params
+from strata.tables.plan import FileTask, ScanPlan, plan_files, segment_schema
+from strata.tables.read import read_row_group
+from strata.tables.refs import TableRef
+from strata.tables.resolve import ResolvedScan, resolve_scan
+from strata.tables.sizes import FieldKey
+
+__all__ = [
+    "Catalogs",
+    "FieldKey",
+    "FileTask",
+    "Filter",
+    "LoadedTable",
+    "ResolvedScan",
+    "RowGroupTask",
+    "ScanPlan",
+    "ScanSpec",
+    "TableRef",
+    "expand_file",
+    "finish",
+    "parse_scan_params",
+    "plan_files",
+    "read_row_group",
+    "resolve_scan",
+    "segment_schema",
+]

@@ -1,0 +1,224 @@
+"""From a table URI to the table's current metadata, over the configured warehouses and catalogs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import attrs
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.io import FileIO, load_file_io
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table.metadata import TableMetadata
+
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables.faults import reading, refusable
+from strata.tables.footers import FooterCache
+from strata.tables.lru import WeightedLru
+from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
+from strata.tables.sqlite_catalog import CatalogFileError, SqliteCatalog
+
+WAREHOUSE_CATALOG_NAME = "strata"
+"""The catalog name inside a warehouse's ``catalog.db`` (wire contract, "Table URIs")."""
+
+_DIRECTORY_ALIAS = "file://"
+_METADATA_CACHE_BYTES = 64 << 20
+_RETRY_AFTER_SECONDS = 5
+_SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
+NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
+
+
+@attrs.frozen(eq=False)
+class LoadedTable:
+    """A table as its catalog has it now. Immutable: a later commit is another value.
+
+    Attributes:
+        ref: Its name.
+        uuid: Identity of the table; a dropped and re-created table has another.
+        metadata_location: Where its metadata is.
+        metadata: The metadata.
+        io: Reads its files with the catalog's own properties.
+        footers: Parsed Parquet footers, shared by all tables of the process.
+    """
+
+    ref: TableRef
+    uuid: str
+    metadata_location: str
+    metadata: TableMetadata
+    io: FileIO = attrs.field(repr=False)
+    footers: FooterCache = attrs.field(repr=False)
+
+
+class Catalogs:
+    """The configured warehouses and catalogs. Process-wide and thread-safe.
+
+    Construction resolves the symbolic links of the configured directories, once; afterwards :meth:`resolve`
+    is purely lexical.
+
+    Args:
+        warehouses: Alias → directory holding a ``catalog.db``.
+        catalogs: Alias → pyiceberg catalog properties (``type``, ``uri`` …). Their values may be secrets and
+            appear in no refusal.
+        any_file_warehouse: Whether a directory that is not configured may be named (personal mode only).
+    """
+
+    def __init__(
+        self,
+        *,
+        warehouses: Mapping[str, Path],
+        catalogs: Mapping[str, Mapping[str, str]],
+        any_file_warehouse: bool,
+    ) -> None:
+        twice = sorted(set(warehouses) & set(catalogs))
+        if twice:
+            raise ValueError(f"an alias names both a warehouse and a catalog: {', '.join(twice)}")
+        self._any_file_warehouse = any_file_warehouse
+        self._properties = {alias: dict(properties) for alias, properties in catalogs.items()}
+        self._alias_of_path: dict[str, str] = {}
+        self._canonical: dict[str, str] = {}
+        self._sqlite: dict[str, SqliteCatalog] = {}
+        self._remote: dict[str, Catalog] = {}
+        self._lock = threading.Lock()
+        self._footers = FooterCache()
+        self._tables: WeightedLru[tuple[TableRef, str], LoadedTable] = WeightedLru(_METADATA_CACHE_BYTES)
+        identities: dict[object, str] = {}
+        for alias, directory in warehouses.items():
+            real = str(directory.resolve())
+            first = identities.setdefault(("sqlite", f"{real}/catalog.db", WAREHOUSE_CATALOG_NAME), alias)
+            self._canonical[alias] = first
+            for path in (str(directory), real):
+                self._alias_of_path.setdefault(normalise_path(path), first)
+            self._sqlite.setdefault(first, SqliteCatalog(f"{real}/catalog.db", WAREHOUSE_CATALOG_NAME))
+        for alias, properties in self._properties.items():
+            file = _sqlite_path(properties)
+            first = identities.setdefault(_identity(alias, properties, file), alias)
+            self._canonical[alias] = first
+            if file is not None:
+                self._sqlite.setdefault(first, SqliteCatalog(file, alias))
+
+    def resolve(self, uri: str) -> TableRef | Refused:
+        """Return the one name of the table a URI means. Pure: touches no file and no network.
+
+        Unknown warehouses and catalogs are refused exactly as missing tables are.
+        """
+        named = parse_table_uri(uri)
+        alias: str | None
+        match named:
+            case Refused():
+                return named
+            case WarehouseName(path, namespace, table):
+                alias = self._alias_of_path.get(path)
+                if alias is None and self._any_file_warehouse:
+                    alias = _DIRECTORY_ALIAS + path
+            case CatalogName(name, namespace, table):
+                alias = self._canonical.get(name)
+        return NOT_FOUND if alias is None else TableRef(alias, namespace, table)
+
+    @refusable
+    def load(self, ref: TableRef) -> LoadedTable:
+        """Return the table with its current metadata; blocking.
+
+        An unchanged table of a SQLite catalog costs one SELECT; its parsed metadata is kept by location.
+        Returns a refusal if the table is missing (NOT_FOUND), its catalog cannot be asked (UNAVAILABLE) or
+        its metadata file cannot be read (DATA_UNREADABLE).
+        """
+        sqlite = self._sqlite_of(ref.catalog)
+        if sqlite is not None:
+            return self._load_sqlite(sqlite, ref)
+        if ref.catalog in self._properties:
+            return self._load_remote(ref)
+        raise RefusalError(NOT_FOUND)
+
+    def close(self) -> None:
+        """Close idle connections to catalog files."""
+        with self._lock:
+            readers = list(self._sqlite.values())
+        for reader in readers:
+            reader.close()
+
+    def _sqlite_of(self, alias: str) -> SqliteCatalog | None:
+        with self._lock:
+            reader = self._sqlite.get(alias)
+            if reader is None and self._any_file_warehouse and alias.startswith(_DIRECTORY_ALIAS):
+                path = f"{alias.removeprefix(_DIRECTORY_ALIAS)}/catalog.db"
+                reader = self._sqlite[alias] = SqliteCatalog(path, WAREHOUSE_CATALOG_NAME)
+            return reader
+
+    def _load_sqlite(self, reader: SqliteCatalog, ref: TableRef) -> LoadedTable:
+        try:
+            location = reader.metadata_location(ref)
+        except CatalogFileError as cause:
+            raise RefusalError(_unavailable(ref)) from cause
+        if location is None:
+            raise RefusalError(NOT_FOUND)
+        table = self._tables.get((ref, location))
+        if table is None:
+            with reading("metadata file", location):
+                # Only the operator's properties: those of the table are its writers', who could name any
+                # Python class as the file system (py-io-impl).
+                io = load_file_io(self._properties.get(ref.catalog, {}), location)
+                source = io.new_input(location)
+                table = self._loaded(ref, FromInputFile.table_metadata(source), location, io)
+                self._tables.put((ref, location), table, len(source))
+        return table
+
+    def _load_remote(self, ref: TableRef) -> LoadedTable:
+        try:
+            found = self._catalog(ref.catalog).load_table((*ref.namespace, ref.table))
+        except (NoSuchTableError, NoSuchNamespaceError):
+            raise RefusalError(NOT_FOUND) from None
+        except Exception as cause:
+            # Catalog clients fail with their transport's exceptions (requests, SQLAlchemy, boto …), whose
+            # messages hold addresses and credentials.
+            raise RefusalError(_unavailable(ref)) from cause
+        return self._loaded(ref, found.metadata, found.metadata_location, found.io)
+
+    def _loaded(self, ref: TableRef, metadata: TableMetadata, location: str, io: FileIO) -> LoadedTable:
+        return LoadedTable(ref, str(metadata.table_uuid), location, metadata, io, self._footers)
+
+    def _catalog(self, alias: str) -> Catalog:
+        with self._lock:
+            known = self._remote.get(alias)
+        if known is not None:
+            return known
+        # A SQL catalog must not create its tables because someone asked for one.
+        properties: dict[str, Any] = {"init_catalog_tables": "false", **self._properties[alias]}
+        catalog = load_catalog(alias, **properties)
+        with self._lock:
+            return self._remote.setdefault(alias, catalog)
+
+
+def _unavailable(ref: TableRef) -> Refused:
+    # A warehouse named by its directory has no alias to show but the path the caller itself wrote.
+    name = "The warehouse" if ref.catalog.startswith(_DIRECTORY_ALIAS) else f"The catalog {ref.catalog}"
+    return Refused(
+        Reason.UNAVAILABLE,
+        f"{name} is unavailable",
+        code="catalog_unavailable",
+        retry_after=_RETRY_AFTER_SECONDS,
+    )
+
+
+def _sqlite_path(properties: Mapping[str, str]) -> str | None:
+    """Return the catalog file of a SQL catalog on SQLite, with its symbolic links resolved."""
+    if properties.get("type", "sql") != "sql" or "py-catalog-impl" in properties:
+        return None
+    parts = urlsplit(properties.get("uri", ""))
+    if parts.scheme not in _SQLITE_SCHEMES or parts.query or len(parts.path) < 2:  # noqa: PLR2004 - "/" and a name
+        return None
+    # sqlite:///relative and sqlite:////absolute: everything after the third slash (SQLAlchemy's rule).
+    return str(Path(unquote(parts.path[1:])).resolve())
+
+
+def _identity(alias: str, properties: Mapping[str, str], sqlite_path: str | None) -> object:
+    """Return equal values for two aliases of one catalog, so that a rule on one holds for the other."""
+    if sqlite_path is not None:
+        return ("sqlite", sqlite_path, alias)
+    if properties.get("type") == "sql" or "py-catalog-impl" in properties:
+        return ("named", alias)
+    place = {key: properties.get(key, "").rstrip("/") for key in ("type", "uri", "warehouse", "prefix")}
+    return ("remote", tuple(sorted(place.items()))) if place["uri"] else ("named", alias)

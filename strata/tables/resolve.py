@@ -1,0 +1,246 @@
+"""From a loaded table and scan parameters to a typed scan: which snapshot, which columns, which conditions.
+
+Cheap and without I/O; every mistake of the request is found here, before any file is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from typing import NoReturn
+
+import attrs
+import pyarrow as pa
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import Schema, prune_columns
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.types import IcebergType, NestedField, StructType
+
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables.catalogs import LoadedTable
+from strata.tables.faults import refusable
+from strata.tables.literals import Literal, LiteralTypeError, to_literal
+from strata.tables.params import MEMBERSHIPS, NULL_CHECKS, Filter, ScanSpec
+from strata.tables.predicates import Predicate, normal_predicate
+from strata.tables.values import Timestamp
+
+NAME_MAPPING = "schema.name-mapping.default"
+_LOC = ("body", "transform", "params")
+_NANOS_PER_MILLI = 1_000_000
+
+
+@attrs.frozen(eq=False)
+class ResolvedScan:
+    """A scan whose every name, value and version is known.
+
+    Attributes:
+        table: The table.
+        spec: The request.
+        snapshot_id: The snapshot read; ``None`` for a table that has none yet.
+        table_schema: The schema the names were looked up in: the snapshot's if one was asked for, else the
+            table's current one.
+        schema: The columns of the result, in request order.
+        arrow_schema: The Arrow schema of the result: that of pyiceberg's batch reader (``large_string``,
+            ``large_binary``, ``large_list``), without field-id metadata. It does not depend on the files.
+        read_schema: ``schema`` and after it the columns only conditions need; a struct that both need holds
+            the fields of both.
+        read_arrow_schema: The same in Arrow.
+        predicates: The typed conditions.
+        version: The input version for provenance. Equal versions give equal rows for equal parameters.
+        plan_key: Equal keys have equal file lists, whatever the columns; see :meth:`ScanPlan.for_scan`.
+    """
+
+    table: LoadedTable
+    spec: ScanSpec
+    snapshot_id: int | None
+    table_schema: Schema = attrs.field(repr=False)
+    schema: Schema = attrs.field(repr=False)
+    arrow_schema: pa.Schema = attrs.field(repr=False)
+    read_schema: Schema = attrs.field(repr=False)
+    read_arrow_schema: pa.Schema = attrs.field(repr=False)
+    predicates: tuple[Predicate, ...]
+    version: str
+    plan_key: Hashable
+
+
+@refusable
+def resolve_scan(table: LoadedTable, spec: ScanSpec) -> ResolvedScan:
+    """Resolve ``spec`` against the table's metadata.
+
+    Returns a refusal for an unknown snapshot, branch or tag (NOT_FOUND), an unknown or repeated column and a
+    filter value that is not of its column's type (BAD_REQUEST).
+    """
+    metadata = table.metadata
+    snapshot, explicit = _choose_snapshot(metadata, spec)
+    base = _schema_of(metadata, snapshot) if explicit else metadata.schema()
+    fields = _project(base, spec.columns)
+    predicates, filter_ids = _bind_filters(base, spec.filters)
+    read_fields = _read_fields(base, fields, filter_ids)
+    schema = Schema(*fields, schema_id=base.schema_id)
+    read_schema = schema if read_fields == fields else Schema(*read_fields, schema_id=base.schema_id)
+    snapshot_id = None if snapshot is None else snapshot.snapshot_id
+    version = f"{table.uuid}:{snapshot_id}:{base.schema_id}{mapping_digest(metadata)}"
+    arrow_schema = schema_to_pyarrow(schema, include_field_ids=False)
+    return ResolvedScan(
+        table=table,
+        spec=spec,
+        snapshot_id=snapshot_id,
+        table_schema=base,
+        schema=schema,
+        arrow_schema=arrow_schema,
+        read_schema=read_schema,
+        read_arrow_schema=(
+            arrow_schema if read_schema is schema else schema_to_pyarrow(read_schema, include_field_ids=False)
+        ),
+        predicates=predicates,
+        version=version,
+        plan_key=(version, predicates),
+    )
+
+
+def mapping_digest(metadata: TableMetadata) -> str:
+    """Return a short digest of the name mapping: changing it changes what files without ids hold."""
+    mapping = metadata.properties.get(NAME_MAPPING)
+    return "" if not mapping else ":" + hashlib.sha256(mapping.encode()).hexdigest()[:16]
+
+
+def _choose_snapshot(metadata: TableMetadata, spec: ScanSpec) -> tuple[Snapshot | None, bool]:
+    if spec.snapshot_id is not None:
+        snapshot = metadata.snapshot_by_id(spec.snapshot_id)
+        return snapshot or _missing("The table has no such snapshot", "snapshot_id"), True
+    if spec.ref is not None:
+        snapshot = metadata.snapshot_by_name(spec.ref)
+        return snapshot or _missing("The table has no such branch or tag", "ref"), True
+    if spec.as_of is not None:
+        at = Timestamp.from_datetime(spec.as_of).nanos // _NANOS_PER_MILLI
+        for entry in reversed(metadata.snapshot_log):
+            if entry.timestamp_ms <= at:
+                snapshot = metadata.snapshot_by_id(entry.snapshot_id)
+                return snapshot or _missing("The snapshot of that time has expired", "as_of"), True
+        _missing("The table had no snapshot at that time", "as_of")
+    return metadata.current_snapshot(), False
+
+
+def _schema_of(metadata: TableMetadata, snapshot: Snapshot | None) -> Schema:
+    if snapshot is None or snapshot.schema_id is None:
+        return metadata.schema()
+    for schema in metadata.schemas:
+        if schema.schema_id == snapshot.schema_id:
+            return schema
+    return metadata.schema()
+
+
+def _project(base: Schema, columns: Sequence[str] | None) -> tuple[NestedField, ...]:
+    """Return the columns in request order; ``a.b`` with ``a.c`` is one column ``a`` of two fields."""
+    if columns is None:
+        return base.fields
+    roots: dict[int, set[int]] = {}
+    root_of = _roots(base)
+    for index, name in enumerate(columns):
+        field = _find(base, name, "columns", index)
+        chosen = roots.setdefault(root_of[field.field_id].field_id, set())
+        covered = _descendants(field)
+        if chosen & covered or any(
+            field.field_id in _descendants(base.find_field(other)) for other in chosen
+        ):
+            _refuse(f"column {name!r} is named twice", "columns", index)
+        chosen.add(field.field_id)
+    return tuple(_select(root_of[root], ids) for root, ids in roots.items())
+
+
+def _read_fields(
+    base: Schema, fields: tuple[NestedField, ...], filter_ids: frozenset[int]
+) -> tuple[NestedField, ...]:
+    if not filter_ids:
+        return fields
+    root_of = _roots(base)
+    wanted: dict[int, set[int]] = {}
+    for field in fields:
+        wanted[field.field_id] = _leaf_ids(field)
+    for field_id in sorted(filter_ids):
+        wanted.setdefault(root_of[field_id].field_id, set()).add(field_id)
+    projected = {field.field_id: field for field in fields}
+    read = []
+    for root, ids in wanted.items():
+        own = projected.get(root)
+        # Only a condition on a struct's field outside the projection widens a column.
+        if own is not None and ids <= _leaf_ids(own) | _descendants(own):
+            read.append(own)
+        else:
+            read.append(_select(root_of[root], ids))
+    return tuple(read)
+
+
+def _bind_filters(base: Schema, filters: Sequence[Filter]) -> tuple[tuple[Predicate, ...], frozenset[int]]:
+    predicates = []
+    for index, condition in enumerate(filters):
+        field = _find(base, condition.column, "filters", index, "column")
+        path = _struct_path(base.fields, field.field_id)
+        if path is None:
+            _refuse("a filter cannot reach inside a list or map", "filters", index, "column")
+        literals = _literals(field.field_type, condition, index)
+        predicates.append(normal_predicate(field.field_id, path, field.field_type, condition.op, literals))
+    return tuple(predicates), frozenset(predicate.field_id for predicate in predicates)
+
+
+def _literals(kind: IcebergType, condition: Filter, index: int) -> tuple[Literal, ...]:
+    if condition.op in NULL_CHECKS:
+        return ()
+    values: Sequence[object] = (condition.value,)
+    if condition.op in MEMBERSHIPS:
+        assert isinstance(condition.value, Sequence)
+        values = condition.value
+    try:
+        # A membership without members still has to be one its column's type allows.
+        return tuple(to_literal(kind, value) for value in values)
+    except LiteralTypeError as error:
+        _refuse(f"column {condition.column!r}: {error}", "filters", index, "value")
+
+
+def _find(base: Schema, name: str, *loc: str | int) -> NestedField:
+    try:
+        return base.find_field(name, case_sensitive=True)
+    except ValueError:
+        _refuse(f"unknown column {name[:128]!r}", *loc)
+
+
+def _roots(base: Schema) -> dict[int, NestedField]:
+    return {field_id: field for field in base.fields for field_id in _descendants(field)}
+
+
+def _descendants(field: NestedField) -> set[int]:
+    """Return the ids of the field and of everything inside it."""
+    return set(Schema(field).field_ids)
+
+
+def _leaf_ids(field: NestedField) -> set[int]:
+    """Return ids that select exactly this (possibly pruned) field out of its full one."""
+    if not isinstance(field.field_type, StructType):
+        return {field.field_id}
+    return {leaf for child in field.field_type.fields for leaf in _leaf_ids(child)} or {field.field_id}
+
+
+def _select(root: NestedField, ids: set[int]) -> NestedField:
+    if ids == {root.field_id}:
+        return root
+    return prune_columns(Schema(root), ids, select_full_types=True).fields[0]
+
+
+def _struct_path(fields: Sequence[NestedField], field_id: int) -> tuple[str, ...] | None:
+    for field in fields:
+        if field.field_id == field_id:
+            return (field.name,)
+        if isinstance(field.field_type, StructType):
+            below = _struct_path(field.field_type.fields, field_id)
+            if below is not None:
+                return (field.name, *below)
+    return None
+
+
+def _missing(detail: str, key: str) -> NoReturn:
+    raise RefusalError(Refused(Reason.NOT_FOUND, detail, loc=(*_LOC, key)))
+
+
+def _refuse(why: str, *loc: str | int) -> NoReturn:
+    raise RefusalError(Refused(Reason.BAD_REQUEST, f"Bad scan parameter: {why}", loc=(*_LOC, *loc)))

@@ -1,0 +1,95 @@
+"""Identities and Arrow sizes of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.schema import Schema
+from pyiceberg.types import NestedField, PrimitiveType, StructType
+
+FieldKey = tuple[int, str]
+"""Field id and full Iceberg type (with nested ids, names and requiredness): what a cached column is."""
+
+_OFFSET_BYTES = 8
+# Arrow bytes of text and nested columns for a byte of Parquet: dictionaries and compression undone.
+_INFLATION = 3
+_BITS = 8
+
+
+def field_keys(schema: Schema) -> tuple[FieldKey, ...]:
+    """Return the identities of the top-level columns."""
+    return tuple((field.field_id, str(field.field_type)) for field in schema.fields)
+
+
+def fixed_bits(kind: Any) -> int | None:
+    """Return the bits of one value in Arrow's data buffer; ``None`` if values differ in width."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if pa.types.is_null(kind):
+        return 0
+    if pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_decimal(kind):
+        return int(kind.bit_width)
+    return None
+
+
+def least_bytes(schema: pa.Schema, rows: int) -> int:
+    """Return a lower bound of the Arrow bytes of ``rows`` rows: data buffers, without validity."""
+    bits = 0
+    for field in schema:
+        own = fixed_bits(field.type)
+        bits += _OFFSET_BYTES * _BITS // 2 if own is None and _has_offsets(field.type) else own or 0
+    return rows * bits // _BITS
+
+
+def estimate_bytes(schema: Schema, whole: Schema, rows: int, file_bytes: int) -> int:
+    """Estimate the Arrow bytes of ``rows`` rows of ``schema`` out of files of the ``whole`` one."""
+    leaves, all_leaves = _leaves(schema.fields), _leaves(whole.fields)
+    fixed = sum(_width(field) or 0 for field in leaves)
+    variable = sum(1 for field in leaves if _width(field) is None)
+    # Files hold the fixed-width columns too, so this errs towards more.
+    share = variable / max(1, len(all_leaves))
+    return int(rows * (fixed + _OFFSET_BYTES * variable) + file_bytes * _INFLATION * share)
+
+
+def _has_offsets(kind: Any) -> bool:
+    return bool(
+        pa.types.is_large_string(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_map(kind)
+    )
+
+
+def _leaves(fields: Iterable[NestedField]) -> list[NestedField]:
+    found: list[NestedField] = []
+    for field in fields:
+        if isinstance(field.field_type, StructType):
+            found.extend(_leaves(field.field_type.fields))
+        else:
+            found.append(field)
+    return found
+
+
+def _width(field: NestedField) -> int | None:
+    if not isinstance(field.field_type, PrimitiveType):
+        return None
+    return _WIDTHS.get(type(field.field_type).__name__)
+
+
+_WIDTHS = {
+    "BooleanType": 1,
+    "IntegerType": 4,
+    "FloatType": 4,
+    "DateType": 4,
+    "LongType": 8,
+    "DoubleType": 8,
+    "TimeType": 8,
+    "TimestampType": 8,
+    "TimestamptzType": 8,
+    "TimestampNanoType": 8,
+    "TimestamptzNanoType": 8,
+    "DecimalType": 16,
+    "UUIDType": 16,
+}
