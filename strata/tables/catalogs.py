@@ -27,6 +27,8 @@ WAREHOUSE_CATALOG_NAME = "strata"
 
 _DIRECTORY_ALIAS = "file://"
 _METADATA_CACHE_BYTES = 64 << 20
+_DELETE_CACHE_BYTES = 64 << 20
+_SCANS = 128
 _RETRY_AFTER_SECONDS = 5
 _SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
 NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
@@ -43,6 +45,8 @@ class LoadedTable:
         metadata: The metadata.
         io: Reads its files with the catalog's own properties.
         footers: Parsed Parquet footers, shared by all tables of the process.
+        deletes: Deleted positions and keys read from delete files, shared likewise.
+        scans: Scans of this metadata that were resolved before, by the representation of their spec.
     """
 
     ref: TableRef
@@ -51,6 +55,8 @@ class LoadedTable:
     metadata: TableMetadata
     io: FileIO = attrs.field(repr=False)
     footers: FooterCache = attrs.field(repr=False)
+    deletes: WeightedLru[tuple[object, ...], Any] = attrs.field(repr=False)
+    scans: WeightedLru[str, object] = attrs.field(repr=False, init=False, factory=lambda: WeightedLru(_SCANS))
 
 
 class Catalogs:
@@ -84,6 +90,7 @@ class Catalogs:
         self._remote: dict[str, Catalog] = {}
         self._lock = threading.Lock()
         self._footers = FooterCache()
+        self._deletes: WeightedLru[tuple[object, ...], Any] = WeightedLru(_DELETE_CACHE_BYTES)
         self._tables: WeightedLru[tuple[TableRef, str], LoadedTable] = WeightedLru(_METADATA_CACHE_BYTES)
         identities: dict[object, str] = {}
         for alias, directory in warehouses.items():
@@ -178,7 +185,9 @@ class Catalogs:
         return self._loaded(ref, found.metadata, found.metadata_location, found.io)
 
     def _loaded(self, ref: TableRef, metadata: TableMetadata, location: str, io: FileIO) -> LoadedTable:
-        return LoadedTable(ref, str(metadata.table_uuid), location, metadata, io, self._footers)
+        return LoadedTable(
+            ref, str(metadata.table_uuid), location, metadata, io, self._footers, self._deletes
+        )
 
     def _catalog(self, alias: str) -> Catalog:
         with self._lock:

@@ -46,22 +46,31 @@ class FooterCache:
     def __repr__(self) -> str:
         return f"<FooterCache {self._footers!r}>"
 
-    def get(self, key: tuple[object, ...], io: FileIO, path: str, metadata: TableMetadata) -> Footer:
-        """Return the footer of the data file at ``path``; blocking when it is not kept.
+    def get(
+        self,
+        key: tuple[object, ...],
+        io: FileIO,
+        path: str,
+        metadata: TableMetadata,
+        *,
+        what: str = "data file",
+    ) -> Footer:
+        """Return the footer of the file at ``path``; blocking when it is not kept.
 
         Args:
             key: Identity of the file as this table sees it.
             io: Opens the file.
             path: Its location.
             metadata: Of the table: its name mapping gives ids to files without.
+            what: The kind of file, for a refusal.
 
         Raises:
             RefusalError: DATA_UNREADABLE if the file is missing, damaged or has columns without ids.
         """
         footer = self._footers.get(key)
         if footer is None:
-            with reading("data file", path):
-                footer = _read_footer(io, path, metadata)
+            with reading(what, path):
+                footer = _read_footer(io, path, metadata, what)
             self._footers.put(key, footer, footer.metadata.serialized_size * _PARSED_FACTOR + 1024)
         return footer
 
@@ -84,7 +93,7 @@ def is_local(io: FileIO, path: str) -> bool:
     return isinstance(io, PyArrowFileIO) and PyArrowFileIO.parse_location(path, io.properties)[0] == "file"
 
 
-def _read_footer(io: FileIO, path: str, table: TableMetadata) -> Footer:
+def _read_footer(io: FileIO, path: str, table: TableMetadata, what: str) -> Footer:
     with open_source(io, path) as source, pq.ParquetFile(source) as file:
         metadata = file.metadata
         arrow_schema = file.schema_arrow
@@ -96,7 +105,7 @@ def _read_footer(io: FileIO, path: str, table: TableMetadata) -> Footer:
             format_version=table.format_version,
         )
     except Exception as cause:
-        detail = f"The columns of data file {file_name(path)} cannot be matched with the table's by field id"
+        detail = f"The columns of {what} {file_name(path)} cannot be matched with the table's by field id"
         raise RefusalError(Refused(Reason.DATA_UNREADABLE, detail, code="data_unreadable")) from cause
     return Footer(metadata, schema, _leaf_ranges(arrow_schema, metadata.num_columns))
 

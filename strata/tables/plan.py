@@ -165,8 +165,10 @@ def _file_task(entry: Entry, index: DeleteIndex, specs: Mapping[int, PartitionSp
         raise RefusalError(_unsupported(f"data file {file_name(entry.path)} is not Parquet"))
     deletes = index.for_data_file(entry)
     for delete in deletes:
-        if delete.equality_ids:
-            raise RefusalError(_unsupported(f"{file_name(delete.path)} holds equality deletes"))
+        if delete.equality_ids and delete.file_format != FileFormat.PARQUET.value:
+            raise RefusalError(
+                _unsupported(f"{file_name(delete.path)} holds equality deletes out of Parquet")
+            )
         if delete.file_format not in _READABLE_DELETES:
             raise RefusalError(_unsupported(f"delete file {file_name(delete.path)} is not Parquet or Puffin"))
     return FileTask(

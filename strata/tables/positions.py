@@ -14,6 +14,7 @@ from pyiceberg.table.deletion_vector import PROPERTY_REFERENCED_DATA_FILE
 from pyiceberg.table.puffin import PuffinFile
 from pyroaring import BitMap64
 
+from strata.tables.catalogs import LoadedTable
 from strata.tables.deletes import DeleteFile
 from strata.tables.faults import reading
 from strata.tables.footers import open_source
@@ -25,24 +26,29 @@ _VECTOR_MAGIC = b"\xd1\xd3\x39\x64"
 _WORD = 4
 
 
-def deleted_positions(io: FileIO, path: str, deletes: Iterable[DeleteFile]) -> BitMap64:
+def deleted_positions(table: LoadedTable, path: str, deletes: Iterable[DeleteFile]) -> BitMap64:
     """Return the positions, counted from the file's first row, that are deleted; blocking.
 
     Args:
-        io: Opens the delete files.
+        table: Opens the delete files, and keeps what was read for the file's next row group.
         path: The data file, exactly as the metadata spells it.
-        deletes: Its position delete files and deletion vectors.
+        deletes: Its delete files; equality deletes among them are left to :mod:`strata.tables.equality`.
 
     Raises:
         RefusalError: DATA_UNREADABLE, naming the delete file that is missing or damaged.
     """
     positions = BitMap64()
     for delete in deletes:
-        with reading("delete file", delete.path):
-            if delete.file_format == "PUFFIN":
-                positions |= _read_vector(io, path, delete)
-            else:
-                positions |= _read_positions(io, path, delete)
+        if delete.equality_ids:
+            continue
+        key = ("positions", table.ref.catalog, table.uuid, path, delete)
+        own = table.deletes.get(key)
+        if own is None:
+            with reading("delete file", delete.path):
+                read = _read_vector if delete.file_format == "PUFFIN" else _read_positions
+                own = read(table.io, path, delete)
+            table.deletes.put(key, own, len(own.serialize()) + 256)
+        positions |= own
     return positions
 
 

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from pyiceberg.types import IcebergType
 
 from strata.tables.literals import Literal, storage_type
+from strata.tables.nested import leaf_of
 
 _ORDERED: dict[str, Callable[[Any, Any], Any]] = {
     "<": pc.less,
@@ -118,7 +119,7 @@ def matches_constant(predicate: Predicate, value: object) -> bool:
 
 def row_mask(predicate: Predicate, column: Any) -> Any:
     """Return a BooleanArray over the top-level ``column``; a row is kept where it is true (not null)."""
-    leaf = _leaf(column, predicate.path)
+    leaf = leaf_of(column, predicate.path)
     match predicate.op:
         case "is null":
             return pc.is_null(leaf)
@@ -134,15 +135,6 @@ def row_mask(predicate: Predicate, column: Any) -> Any:
             return pc.invert(pc.is_in(leaf, value_set=pa.array(predicate.literals, type=kind)))
         case _:
             return _ORDERED[predicate.op](leaf, pa.scalar(predicate.literals[0], type=kind))
-
-
-def _leaf(column: Any, path: tuple[str, ...]) -> Any:
-    for name in path[1:]:
-        index = column.type.get_field_index(name)
-        if index < 0:
-            raise LookupError("the read schema lacks a filtered field")
-        column = pc.struct_field(column, [index])
-    return column
 
 
 def _usable_bounds(predicate: Predicate, stats: Statistics) -> tuple[Any, Any]:

@@ -6,8 +6,10 @@ from typing import Any
 
 import attrs
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from strata.tables.equality import KeyColumn, equality_mask, key_columns, key_values
 from strata.tables.expand import RowGroupTask, footer_of
 from strata.tables.faults import reading, refusable
 from strata.tables.footers import Footer, is_local, open_source
@@ -20,7 +22,7 @@ _EMPTY = pa.struct([])
 
 @attrs.frozen(eq=False)
 class _Raw:
-    """What a row group holds of the wanted columns, deletes applied.
+    """What a row group holds of the wanted columns.
 
     Attributes:
         table: The file's columns; ``None`` if it has none of those wanted.
@@ -43,26 +45,27 @@ def read_row_group(plan: ScanPlan, task: RowGroupTask, *, batch_rows: int) -> li
     Returns a refusal if the data file or a delete file is missing or damaged (DATA_UNREADABLE).
     """
     file = task.file
+    table = plan.scan.table
     footer = footer_of(plan, file)
-    keep = None
-    if file.deletes:
-        positions = deleted_positions(plan.scan.table.io, file.path, file.deletes)
-        keep = keep_mask(positions, task.first_row, task.num_rows)
+    keys = key_columns(table, plan.scan.table_schema, file.deletes)
+    positions = deleted_positions(table, file.path, file.deletes)
     with reading("data file", file.path):
-        raw, order = _read(plan, task, footer)
-        rows = task.num_rows if raw is None else raw.num_rows
-        if rows != task.num_rows:
-            raise ValueError("the row group has another number of rows than its footer says")
+        raw = _read(plan, task, footer, {key.root.field_id for key in keys.values()})
+        data = {field_id: _key_values(task, footer, raw, key) for field_id, key in keys.items()}
+    keep = keep_mask(positions, task.first_row, task.num_rows)
+    differs = equality_mask(table, file.deletes, keys, data)
+    if differs is not None:
+        keep = differs if keep is None else pc.and_(keep, differs)
+    with reading("data file", file.path):
         if keep is not None:
-            rows = keep.true_count
-            raw = None if raw is None else raw.filter(keep)
-        if not rows:
+            raw = _Raw(None if raw.table is None else raw.table.filter(keep), raw.order, keep.true_count)
+        if not raw.rows:
             return []
         schema = plan.scan.read_arrow_schema
         if not len(schema):
-            return empty_batches(schema, rows, batch_rows)
-        table = _project(plan, task, footer, _Raw(raw, order, rows))
-        return [batch for batch in table.to_batches(max_chunksize=batch_rows) if batch.num_rows]
+            return empty_batches(schema, raw.rows, batch_rows)
+        projected = _project(plan, task, footer, raw)
+        return [batch for batch in projected.to_batches(max_chunksize=batch_rows) if batch.num_rows]
 
 
 def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.RecordBatch]:
@@ -74,13 +77,13 @@ def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.Reco
     ]
 
 
-def _read(plan: ScanPlan, task: RowGroupTask, footer: Footer) -> tuple[pa.Table | None, dict[int, int]]:
-    """Read the wanted columns the file has; the mapping gives each field id its column of the table."""
-    wanted = {field.field_id for field in plan.scan.read_schema.fields}
+def _read(plan: ScanPlan, task: RowGroupTask, footer: Footer, also: set[int]) -> _Raw:
+    """Read the wanted columns (and those with the ids in ``also``) as far as the file has them."""
+    wanted = {field.field_id for field in plan.scan.read_schema.fields} | also
     present = [at for at, field in enumerate(footer.schema.fields) if field.field_id in wanted]
     leaves = [leaf for at in present for leaf in footer.leaves[at]]
     if not leaves:
-        return None, {}
+        return _Raw(None, {}, task.num_rows)
     io = plan.scan.table.io
     path = task.file.path
     with (
@@ -89,9 +92,20 @@ def _read(plan: ScanPlan, task: RowGroupTask, footer: Footer) -> tuple[pa.Table 
     ):
         # Leaf numbers in file order, so the table's columns are in file order too.
         table = file.reader.read_row_group(task.index, column_indices=leaves, use_threads=False)
-    if table.num_columns != len(present):
-        raise ValueError("the file holds other columns than its footer says")
-    return table, {footer.schema.fields[at].field_id: index for index, at in enumerate(present)}
+    if table.num_columns != len(present) or table.num_rows != task.num_rows:
+        raise ValueError("the file holds other columns or rows than its footer says")
+    return _Raw(
+        table, {footer.schema.fields[at].field_id: index for index, at in enumerate(present)}, task.num_rows
+    )
+
+
+def _key_values(task: RowGroupTask, footer: Footer, raw: _Raw, key: KeyColumn) -> Any:
+    rows = Rows(raw.rows, task.file.partition_values)
+    at = raw.order.get(key.root.field_id)
+    if at is None or raw.table is None:
+        return key_values(key, None, None, rows)
+    have = next(field for field in footer.schema.fields if field.field_id == key.root.field_id)
+    return key_values(key, raw.table.column(at).combine_chunks(), have, rows)
 
 
 def _project(plan: ScanPlan, task: RowGroupTask, footer: Footer, raw: _Raw) -> pa.Table:

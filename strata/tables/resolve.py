@@ -21,6 +21,7 @@ from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.catalogs import LoadedTable
 from strata.tables.faults import refusable
 from strata.tables.literals import Literal, LiteralTypeError, to_literal
+from strata.tables.nested import struct_path
 from strata.tables.params import MEMBERSHIPS, NULL_CHECKS, Filter, ScanSpec
 from strata.tables.predicates import Predicate, normal_predicate
 from strata.tables.values import Timestamp
@@ -71,6 +72,17 @@ def resolve_scan(table: LoadedTable, spec: ScanSpec) -> ResolvedScan:
     Returns a refusal for an unknown snapshot, branch or tag (NOT_FOUND), an unknown or repeated column and a
     filter value that is not of its column's type (BAD_REQUEST).
     """
+    # Equal specs may differ (1 == True == 1.0), their representations do not.
+    key = repr(spec)
+    known = table.scans.get(key)
+    if isinstance(known, ResolvedScan):
+        return known
+    scan = _resolve(table, spec)
+    table.scans.put(key, scan, 1)
+    return scan
+
+
+def _resolve(table: LoadedTable, spec: ScanSpec) -> ResolvedScan:
     metadata = table.metadata
     snapshot, explicit = _choose_snapshot(metadata, spec)
     base = _schema_of(metadata, snapshot) if explicit else metadata.schema()
@@ -176,7 +188,7 @@ def _bind_filters(base: Schema, filters: Sequence[Filter]) -> tuple[tuple[Predic
     predicates = []
     for index, condition in enumerate(filters):
         field = _find(base, condition.column, "filters", index, "column")
-        path = _struct_path(base.fields, field.field_id)
+        path = struct_path(base.fields, field.field_id)
         if path is None:
             _refuse("a filter cannot reach inside a list or map", "filters", index, "column")
         literals = _literals(field.field_type, condition, index)
@@ -225,17 +237,6 @@ def _select(root: NestedField, ids: set[int]) -> NestedField:
     if ids == {root.field_id}:
         return root
     return prune_columns(Schema(root), ids, select_full_types=True).fields[0]
-
-
-def _struct_path(fields: Sequence[NestedField], field_id: int) -> tuple[str, ...] | None:
-    for field in fields:
-        if field.field_id == field_id:
-            return (field.name,)
-        if isinstance(field.field_type, StructType):
-            below = _struct_path(field.field_type.fields, field_id)
-            if below is not None:
-                return (field.name, *below)
-    return None
 
 
 def _missing(detail: str, key: str) -> NoReturn:
