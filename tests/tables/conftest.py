@@ -111,9 +111,9 @@ class Warehouse:
             name,
             DataFileContent.POSITION_DELETES,
             path,
-            FileFormat.PARQUET,
-            len(pairs),
-            next(iter(positions)),
+            file_format=FileFormat.PARQUET,
+            records=len(pairs),
+            like=next(iter(positions)),
         )
         return path
 
@@ -129,7 +129,13 @@ class Warehouse:
         Path(path.removeprefix("file://")).write_bytes(b"PFA1" + b"other" + blob + b"PFA1")
         extra = {"referenced_data_file": data_path, "content_offset": 9, "content_size_in_bytes": len(blob)}
         self._commit_delete(
-            name, DataFileContent.POSITION_DELETES, path, FileFormat.PUFFIN, 1, data_path, **extra
+            name,
+            DataFileContent.POSITION_DELETES,
+            path,
+            file_format=FileFormat.PUFFIN,
+            records=1,
+            like=data_path,
+            **extra,
         )
         return path
 
@@ -147,9 +153,9 @@ class Warehouse:
             name,
             DataFileContent.EQUALITY_DELETES,
             path,
-            FileFormat.PARQUET,
-            keys.num_rows,
-            like or self.data_files(name)[0],
+            file_format=FileFormat.PARQUET,
+            records=keys.num_rows,
+            like=like or self.data_files(name)[0],
             equality_ids=list(field_ids),
         )
         return path
@@ -162,6 +168,7 @@ class Warehouse:
         name: str,
         content: DataFileContent,
         path: str,
+        *,
         file_format: FileFormat,
         records: int,
         like: str,
@@ -202,7 +209,7 @@ class Warehouse:
         scan = self.resolve(params, name)
         return scan if isinstance(scan, Refused) else plan_files(scan)
 
-    def scan(self, params: Mapping[str, Any] | None = None, name: str = "t", **filters: Any) -> pa.Table:
+    def scan(self, params: Mapping[str, Any] | None = None, name: str = "t") -> pa.Table:
         """Scan end to end; fails the test on a refusal and on any broken promise of the plan."""
         result = self.try_scan(params or {}, name)
         assert isinstance(result, pa.Table), result
@@ -212,7 +219,31 @@ class Warehouse:
         self, params: Mapping[str, Any], name: str = "t", *, batch_rows: int = 3
     ) -> pa.Table | Refused:
         plan = self.try_plan(params, name)
-        return plan if isinstance(plan, Refused) else run(plan, batch_rows=batch_rows)
+        return plan if isinstance(plan, Refused) else self.run(plan, batch_rows=batch_rows)
+
+    @staticmethod
+    def run(plan: ScanPlan, *, batch_rows: int = 3) -> pa.Table | Refused:
+        """Run a plan to its end and check what it promised."""
+        batches: list[pa.RecordBatch] = []
+        for file in plan.files:
+            tasks = expand_file(plan, file)
+            if isinstance(tasks, Refused):
+                return tasks
+            for task in tasks:
+                read = read_row_group(plan, task, batch_rows=batch_rows)
+                if isinstance(read, Refused):
+                    return read
+                for batch in read:
+                    assert batch.num_rows <= batch_rows
+                    assert batch.schema.equals(segment_schema(plan, plan.segment_fields))
+                finished = finish(plan, task, read)
+                if plan.passthrough:
+                    assert all(one is other for one, other in zip(finished, read, strict=True))
+                batches.extend(finished)
+        rows = sum(batch.num_rows for batch in batches)
+        assert plan.exact_rows in {None, rows}
+        assert rows <= plan.max_rows
+        return pa.Table.from_batches(batches, schema=plan.scan.arrow_schema)
 
     def rows(self, params: Mapping[str, Any] | None = None, name: str = "t") -> list[dict[str, Any]]:
         return self.scan(params, name).to_pylist()
@@ -223,30 +254,6 @@ class Warehouse:
         """The sorted ``key`` values of the rows a condition keeps."""
         condition = {"column": column, "op": op} | ({} if value is None else {"value": value})
         return sorted(self.scan({"columns": [key], "filters": [condition]}, name).column(key).to_pylist())
-
-
-def run(plan: ScanPlan, *, batch_rows: int = 3) -> pa.Table | Refused:
-    """Run a plan to its end and check what it promised."""
-    batches: list[pa.RecordBatch] = []
-    for file in plan.files:
-        tasks = expand_file(plan, file)
-        if isinstance(tasks, Refused):
-            return tasks
-        for task in tasks:
-            read = read_row_group(plan, task, batch_rows=batch_rows)
-            if isinstance(read, Refused):
-                return read
-            for batch in read:
-                assert batch.num_rows <= batch_rows
-                assert batch.schema.equals(segment_schema(plan, plan.segment_fields))
-            finished = finish(plan, task, read)
-            if plan.passthrough:
-                assert all(one is other for one, other in zip(finished, read, strict=True))
-            batches.extend(finished)
-    rows = sum(batch.num_rows for batch in batches)
-    assert plan.exact_rows in {None, rows}
-    assert rows <= plan.max_rows
-    return pa.Table.from_batches(batches, schema=plan.scan.arrow_schema)
 
 
 def commit_delete(table: Table, data_file: DataFile, spec_id: int) -> None:
