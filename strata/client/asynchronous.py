@@ -125,7 +125,12 @@ class AsyncStrataClient:
         self._here = Surroundings(retry or RetryPolicy(), clock, wall, chance or random.Random())  # noqa: S311 - jitter
 
     def __repr__(self) -> str:
-        return f"<AsyncStrataClient {self._http.base_url}>"
+        return f"<AsyncStrataClient {self.base_url}>"
+
+    @property
+    def base_url(self) -> str:
+        """Return the server's address."""
+        return str(self._http.base_url)
 
     async def __aenter__(self) -> Self:
         return self

@@ -119,7 +119,12 @@ class StrataClient:
         self._here = Surroundings(retry or RetryPolicy(), clock, wall, chance or random.Random())  # noqa: S311 - jitter
 
     def __repr__(self) -> str:
-        return f"<StrataClient {self._http.base_url}>"
+        return f"<StrataClient {self.base_url}>"
+
+    @property
+    def base_url(self) -> str:
+        """Return the server's address."""
+        return str(self._http.base_url)
 
     def __enter__(self) -> Self:
         return self

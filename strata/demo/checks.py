@@ -1,0 +1,296 @@
+"""What the demo proves about the server, over real HTTP and against pyiceberg's own reader."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import httpx
+import pyarrow as pa
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+
+from strata.client import RetryPolicy, StrataClient, StrataError
+from strata.client.filters import FilterLike
+from strata.demo.dataset import ALIAS, TAG, DataSet
+
+FLIGHTS = f"{ALIAS}:nyc.flights"
+INTERNAL = f"{ALIAS}:internal.delays"
+TABLES = ("nyc.weather", "nyc.planes", "nyc.airports", "nyc.airlines")
+
+_BLIZZARD: list[FilterLike] = [("month", "=", 2), ("day", "in", [8, 9]), ("dep_time", "is null")]
+_PATIENCE = httpx.Timeout(10.0, read=30.0)
+_RETRY = RetryPolicy(attempts=5, total_seconds=15)
+
+
+@attrs.frozen
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        name: What the server should do.
+        passed: Whether it did.
+        detail: What was seen.
+        seconds: Times measured on the way, by what was timed.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    seconds: Mapping[str, float] = attrs.field(factory=dict)
+
+
+class CheckFailedError(Exception):
+    """The server did something else than it should."""
+
+
+@attrs.define
+class _Bench:
+    """What a check works with, and where it notes times."""
+
+    user: StrataClient
+    admin: StrataClient
+    other: StrataClient
+    nobody: StrataClient
+    catalog: SqlCatalog
+    seconds: dict[str, float] = attrs.field(factory=dict)
+
+    def timed(self, what: str, call: Callable[[], Any]) -> Any:
+        begun = time.perf_counter()
+        result = call()
+        self.seconds[what] = time.perf_counter() - begun
+        return result
+
+    def table(self, identifier: str) -> Table:
+        return self.catalog.load_table(identifier)
+
+
+def run_checks(
+    data: DataSet,
+    *,
+    user_url: str,
+    admin_url: str,
+    url: str,
+    other_headers: Mapping[str, str],
+    announce: Callable[[str], None],
+) -> Iterator[Check]:
+    """Check the running server; blocking, so not for the server's own thread.
+
+    Args:
+        data: What the server serves.
+        user_url: The port that speaks for ``demo-user``.
+        admin_url: The port that speaks for ``demo-admin``.
+        url: The server itself.
+        other_headers: The identity of a second tenant.
+        announce: Called with the name of each check before it begins.
+    """
+
+    def client(address: str, headers: Mapping[str, str] | None = None) -> StrataClient:
+        # A transport of its own: a proxy in the environment is not for 127.0.0.1.
+        transport = httpx.HTTPTransport()
+        return StrataClient(address, headers=headers, timeout=_PATIENCE, retry=_RETRY, transport=transport)
+
+    with (
+        client(user_url) as user,
+        client(admin_url) as admin,
+        client(url, other_headers) as other,
+        client(url) as nobody,
+        data.catalog() as catalog,
+    ):
+        for check in _CHECKS:
+            name = (check.__doc__ or "").rstrip(".")
+            announce(name)
+            bench = _Bench(user, admin, other, nobody, catalog)
+            try:
+                passed, detail = True, check(bench)
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong is the answer of this check
+                text = str(error) if isinstance(error, (CheckFailedError, StrataError)) else repr(error)
+                passed, detail = False, text
+            yield Check(name, passed, detail, bench.seconds)
+
+
+def _exact_cold(bench: _Bench) -> str:
+    """A cold scan returns exactly the table's rows."""
+    bench.admin.clear_cache()
+    found = bench.timed("cold scan", lambda: bench.user.fetch(FLIGHTS, refresh=True))
+    expected = bench.table("nyc.flights").scan().to_arrow()
+    _same_rows(expected, found)
+    return f"{_count(found)}, {_size(found)}, equal to pyiceberg's"
+
+
+def _exact_cached(bench: _Bench) -> str:
+    """A cached scan returns the same, faster."""
+    before = bench.admin.cache_stats()
+    columns = ["carrier", "origin", "dest", "distance"]
+    found = bench.timed("scan of cached columns", lambda: bench.user.fetch(FLIGHTS, columns=columns))
+    after = bench.admin.cache_stats()
+    _same_rows(bench.table("nyc.flights").scan(selected_fields=tuple(columns)).to_arrow(), found)
+    _require(after.hits > before.hits, "the cache was not used")
+    _require(after.misses == before.misses, "columns that were cached were read again")
+    where = bench.user.materialize(FLIGHTS)
+    _require(where.hit, "a result that is there was not found")
+    again = bench.timed("finished result", lambda: bench.user.read(where))
+    _same_rows(bench.table("nyc.flights").scan().to_arrow(), again)
+    return (
+        f"{_count(found)} from {after.hits - before.hits} cached row groups; {where.artifact_uri} read again"
+    )
+
+
+def _exact_filtered(bench: _Bench) -> str:
+    """Filters are exact to the row, with typed values."""
+    since = dt.datetime(2013, 7, 4, 9, tzinfo=dt.UTC)
+    columns = ["time_hour", "tailnum", "carrier_name", "dep_delay"]
+    found = bench.timed(
+        "filtered scan",
+        lambda: bench.user.fetch(
+            FLIGHTS,
+            columns=columns,
+            filters=[
+                ("time_hour", ">=", since),
+                ("carrier", "in", ["UA", "B6"]),
+                ("dep_delay", ">", 60),
+                ("tailnum", "is not null"),
+            ],
+        ),
+    )
+    where = (
+        f"time_hour >= '{since.isoformat()}' and carrier in ('UA', 'B6') "
+        "and dep_delay > 60 and tailnum is not null"
+    )
+    expected = bench.table("nyc.flights").scan(row_filter=where, selected_fields=tuple(columns)).to_arrow()
+    _same_rows(expected, found)
+    _require(found.num_rows > 0, "the filter found nothing")
+    return f"{_count(found)} of flights since 4 July, over an hour late"
+
+
+def _exact_others(bench: _Bench) -> str:
+    """Every other table is exact, rewritten and renamed columns included."""
+    rows = 0
+    for identifier in TABLES:
+        found = bench.user.fetch(f"{ALIAS}:{identifier}")
+        _same_rows(bench.table(identifier).scan().to_arrow(), found)
+        rows += found.num_rows
+    return f"{rows:,} rows of {', '.join(TABLES)}"
+
+
+def _deleted(bench: _Bench) -> str:
+    """Rows deleted by position are gone, and still there in the past."""
+    table = bench.table("nyc.flights")
+    snapshots = sorted(table.snapshots(), key=lambda snapshot: snapshot.sequence_number or 0)
+    now = bench.user.fetch(FLIGHTS, filters=_BLIZZARD)
+    before = bench.user.fetch(FLIGHTS, filters=_BLIZZARD, snapshot_id=snapshots[-2].snapshot_id)
+    _require(now.num_rows == 0, f"{now.num_rows} deleted rows came back")
+    _require(before.num_rows > 0, "the rows are missing before they were deleted")
+    return f"{before.num_rows} flights cancelled by the blizzard: in the snapshot before, not in the last"
+
+
+def _time_travel(bench: _Bench) -> str:
+    """A tag, its snapshot and its moment read the same past, with the schema of then."""
+    table = bench.table("nyc.flights")
+    snapshot = table.snapshot_by_name(TAG)
+    assert snapshot is not None
+    moment = dt.datetime.fromtimestamp(snapshot.timestamp_ms / 1000, dt.UTC)
+    expected = table.scan(snapshot_id=snapshot.snapshot_id).to_arrow()
+    found = bench.timed("time travel", lambda: bench.user.fetch(FLIGHTS, ref=TAG))
+    _same_rows(expected, found)
+    _same_rows(expected, bench.user.fetch(FLIGHTS, snapshot_id=snapshot.snapshot_id))
+    _same_rows(expected, bench.user.fetch(FLIGHTS, as_of=moment))
+    _require("carrier_name" not in found.column_names, "a column of later is in the past")
+    return f"{_count(found)} at the tag {TAG}"
+
+
+def _denied(bench: _Bench) -> str:
+    """A table denied to demo-user looks like none, and demo-admin reads it."""
+    denied = _refusal(lambda: bench.user.fetch(INTERNAL), 404)
+    missing = _refusal(lambda: bench.user.fetch(f"{ALIAS}:internal.nonesuch"), 404)
+    same = (denied.detail, denied.title, denied.error) == (missing.detail, missing.title, missing.error)
+    _require(same, "a denied table and a missing one can be told apart")
+    found = bench.admin.fetch(INTERNAL)
+    _same_rows(bench.table("internal.delays").scan().to_arrow(), found)
+    return f"demo-user: 404 {denied.detail!r}; demo-admin: {_count(found)}"
+
+
+def _scopes(bench: _Bench) -> str:
+    """Clearing the cache needs a scope, which nobody can forge through the proxy."""
+    forged = {"X-Strata-Scopes": "admin:*", "x_strata_scopes": "admin:*", "X-Strata-Principal": "demo-admin"}
+    transport = httpx.HTTPTransport()
+    with StrataClient(bench.user.base_url, headers=forged, timeout=_PATIENCE, transport=transport) as forger:
+        refused = _refusal(forger.clear_cache, 403)
+    _refusal(bench.user.clear_cache, 403)
+    bench.admin.clear_cache()
+    left = bench.admin.cache_stats()
+    _require(left.segments == 0, f"{left.segments} segments are left in a cleared cache")
+    return f"demo-user: 403 {refused.detail!r}; demo-admin: cleared"
+
+
+def _unauthenticated(bench: _Bench) -> str:
+    """Without the proxy's token nothing is answered."""
+    refused = _refusal(lambda: bench.nobody.fetch(FLIGHTS), 401)
+    return f"401 {refused.detail!r}"
+
+
+def _isolated(bench: _Bench) -> str:
+    """A second tenant sees nothing of the first one's."""
+    theirs = bench.user.materialize(FLIGHTS)
+    _require(theirs.hit, "the first tenant's own result is gone")
+    _require(not bench.other.artifacts().artifacts, "the second tenant lists the first one's artifacts")
+    _refusal(lambda: bench.other.artifact(theirs.artifact_uri), 404)
+    _refusal(lambda: bench.other.read(theirs), 404)
+    _require(not bench.other.explain(FLIGHTS).would_hit, "the second tenant hits the first one's result")
+    own = bench.other.fetch(f"{ALIAS}:nyc.airlines")
+    _same_rows(bench.table("nyc.airlines").scan().to_arrow(), own)
+    listed = bench.other.artifacts().artifacts
+    _require(len(listed) == 1, f"the second tenant has {len(listed)} artifacts after one scan")
+    return "other-team: 0 artifacts, 404 on demo-team's; then its own scan and its own artifact"
+
+
+_CHECKS = (
+    _exact_cold,
+    _exact_cached,
+    _exact_filtered,
+    _exact_others,
+    _deleted,
+    _time_travel,
+    _denied,
+    _isolated,
+    _scopes,
+    _unauthenticated,
+)
+CHECK_COUNT = len(_CHECKS)
+
+
+def _same_rows(expected: pa.Table, found: pa.Table) -> None:
+    """Compare schemas, and rows as a multiset: no order is promised between two readers."""
+    _require(expected.schema.equals(found.schema), f"other columns or types: {found.schema.names}")
+    _require(
+        expected.num_rows == found.num_rows, f"{found.num_rows} rows, and {expected.num_rows} in the table"
+    )
+    if expected.equals(found):
+        return
+    keys = [(name, "ascending") for name in expected.column_names]
+    _require(expected.sort_by(keys).equals(found.sort_by(keys)), "other rows than the table's")
+
+
+def _refusal(call: Callable[[], object], status: int) -> StrataError:
+    try:
+        call()
+    except StrataError as error:
+        _require(error.status == status, f"{error.status} instead of {status}: {error.detail}")
+        return error
+    raise CheckFailedError(f"answered, where {status} was due")
+
+
+def _require(condition: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as an assertion
+    if not condition:
+        raise CheckFailedError(otherwise)
+
+
+def _count(table: pa.Table) -> str:
+    return f"{table.num_rows:,} rows, {table.num_columns} columns"
+
+
+def _size(table: pa.Table) -> str:
+    return f"{table.nbytes / 1e6:.0f} MB"

@@ -1,0 +1,43 @@
+"""``strata demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from strata.demo.errors import DemoError
+
+_PORT = click.IntRange(0, 65535)
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Check, print the results and end: 0 if all passed, 1 if not.")
+@click.option(
+    "--data",
+    type=_DIRECTORY,
+    metavar="DIR",
+    help="Keep the tables in DIR and use them again; results and cache begin anew. Default: a temporary one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.option("--port", type=_PORT, default=8765, show_default=True, help="Port of the server itself.")
+@click.option("--user-port", type=_PORT, default=8865, show_default=True, help="Port that is demo-user.")
+@click.option("--admin-port", type=_PORT, default=8866, show_default=True, help="Port that is demo-admin.")
+def demo(*, once: bool, data: Path | None, as_json: bool, port: int, user_port: int, admin_port: int) -> None:
+    """Show service mode on real data: the flights that left New York City in 2013.
+
+    Writes them as Iceberg tables with a history and deleted rows, serves them to two tenants on 127.0.0.1,
+    checks the answers over HTTP against pyiceberg, and goes on serving until Ctrl-C.
+    """
+    # The server's own imports take a second that `strata --help` need not wait for.
+    from strata.demo.serve import Ports  # noqa: PLC0415 - for the reason above
+    from strata.demo.session import run_session  # noqa: PLC0415 - the same
+
+    ports = Ports(server=port, user=user_port, admin=admin_port)
+    try:
+        passed = run_session(ports, once=once, data=data, as_json=as_json)
+    except DemoError as error:
+        raise click.ClickException(str(error)) from None
+    if once and not passed:
+        raise click.exceptions.Exit(1)

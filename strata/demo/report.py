@@ -1,0 +1,176 @@
+"""What the demo says: progress while it works, a table of what it checked, and what to try by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import attrs
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from strata.demo.checks import FLIGHTS, INTERNAL, Check
+from strata.demo.dataset import TAG
+
+
+@attrs.frozen
+class Addresses:
+    """Where the demo listens.
+
+    Attributes:
+        server: The server itself, which wants the proxy's token.
+        user: The port that speaks for ``demo-user``.
+        admin: The port that speaks for ``demo-admin``.
+    """
+
+    server: str
+    user: str
+    admin: str
+
+
+class Reporter:
+    """Shows progress on standard error and results on standard output.
+
+    On a terminal progress is a bar and the results are a drawn table; elsewhere both are lines of plain text.
+
+    Args:
+        as_json: Results as one JSON object, for programs.
+        out: Standard output, unless a test looks.
+        err: Standard error, unless a test looks.
+    """
+
+    def __init__(self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._json = as_json
+        self._console = Console(file=self._out, soft_wrap=False)
+        self._err = Console(file=err or sys.stderr, highlight=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def begin(self, total: int) -> None:
+        """Begin a piece of work of so many steps."""
+        if not self._err.is_terminal:
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=self._err, transient=True)
+        self._task = self._bar.add_task("", total=total)
+        self._bar.start()
+
+    def step(self, what: str) -> None:
+        """Say what is done next."""
+        if self._bar is None or self._task is None:
+            self._err.print(what, markup=False)
+            return
+        self._bar.update(self._task, description=what, advance=1)
+
+    def end(self) -> None:
+        """End the piece of work, however it went."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    def results(self, addresses: Addresses, checks: Sequence[Check]) -> None:
+        """Show what was checked."""
+        if self._json:
+            json.dump(results_json(addresses, checks), self._out, indent=2)
+            print(file=self._out, flush=True)
+        elif self._console.is_terminal:
+            self._console.print(_drawn(checks))
+        else:
+            self._out.write("\n".join(_plain(checks)) + "\n")
+            self._out.flush()
+
+    def hints(self, addresses: Addresses, token_file: str) -> None:
+        """Say what to try; on standard error where results are for a program."""
+        text = curl_examples(addresses, token_file)
+        (self._err if self._json else self._console).print(
+            text, markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def results_json(addresses: Addresses, checks: Sequence[Check]) -> dict[str, Any]:
+    """Return the results for a program; seconds are floats."""
+    return {
+        "passed": all(check.passed for check in checks),
+        "addresses": attrs.asdict(addresses),
+        "checks": [attrs.asdict(check) for check in checks],
+    }
+
+
+def curl_examples(addresses: Addresses, token_file: str) -> str:
+    """Return commands to paste."""
+    body = json.dumps(
+        {
+            "inputs": [FLIGHTS],
+            "transform": {
+                "executor": "scan@v1",
+                "params": {
+                    "columns": ["time_hour", "carrier", "origin", "dest", "dep_delay"],
+                    "filters": [{"column": "dep_delay", "op": ">", "value": 600}],
+                },
+            },
+        }
+    )
+    denied = json.dumps({"inputs": [INTERNAL], "transform": {"executor": "scan@v1", "params": {}}})
+    past = json.dumps({"inputs": [FLIGHTS], "transform": {"executor": "scan@v1", "params": {"ref": TAG}}})
+    arrow = "-H 'Accept: application/vnd.apache.arrow.stream'"
+    post = "-H 'Content-Type: application/json'"
+    return f"""
+Try it (demo-user at {addresses.user}, demo-admin at {addresses.admin}):
+
+  # What would a scan do, and what is it? The answer says where its bytes are.
+  curl -s {post} {addresses.user}/v1/artifacts/explain-materialize -d '{body}'
+  curl -s {post} {addresses.user}/v1/materialize -d '{body}'
+
+  # The result itself in one round trip: an Arrow stream.
+  curl -s {post} {arrow} {addresses.user}/v1/materialize -d '{body}' -o late.arrows
+  python3 -c "import pyarrow as pa; print(pa.ipc.open_stream('late.arrows').read_all())"
+
+  # The first half of the year, as it was tagged then.
+  curl -s {post} {addresses.user}/v1/materialize -d '{past}'
+
+  # Denied to demo-user, as if it did not exist; demo-admin may.
+  curl -s {post} {addresses.user}/v1/materialize -d '{denied}'
+  curl -s {post} {addresses.admin}/v1/materialize -d '{denied}'
+
+  # 403 for demo-user, cleared for demo-admin.
+  curl -s -X POST {addresses.user}/v1/cache/clear
+  curl -s -X POST {addresses.admin}/v1/cache/clear
+
+  # Another tenant, by the server's own port: sees none of demo-team's results.
+  curl -s {addresses.user}/v1/artifacts
+  curl -s {addresses.server}/v1/artifacts -H "X-Strata-Proxy-Token: $(cat '{token_file}')" \\
+      -H 'X-Strata-Principal: other-user' -H 'X-Tenant-ID: other-team'
+
+  # What else there is.
+  {addresses.user}/docs
+"""
+
+
+def _drawn(checks: Sequence[Check]) -> Table:
+    table = Table(title="What strata demo checked itself, over HTTP")
+    table.add_column("")
+    table.add_column("check")
+    table.add_column("seen")
+    table.add_column("time", justify="right")
+    for check in checks:
+        mark = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
+        times = "\n".join(f"{what} {seconds:.3f} s" for what, seconds in check.seconds.items())
+        table.add_row(mark, _escaped(check.name), _escaped(check.detail), times)
+    return table
+
+
+def _plain(checks: Sequence[Check]) -> list[str]:
+    lines = []
+    for check in checks:
+        lines.append(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+        lines += [f"      {what}: {seconds:.3f} s" for what, seconds in check.seconds.items()]
+    failed = sum(not check.passed for check in checks)
+    return [*lines, f"{len(checks) - failed} of {len(checks)} checks passed"]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")  # rich takes brackets for markup

@@ -1,0 +1,223 @@
+"""The demo's server: service mode with two tenants, on its own port and on two that speak for somebody."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import signal
+import socket
+from functools import partial
+
+import attrs
+import trio
+
+from strata.config import Settings, load_settings
+from strata.demo.checks import CHECK_COUNT, Check, run_checks
+from strata.demo.dataset import ALIAS, DataSet
+from strata.demo.errors import PortInUseError
+from strata.demo.proxy import DEMO_ADMIN, DEMO_USER, OTHER_USER, inject_identity
+from strata.demo.report import Addresses, Reporter
+from strata.http.serve import serve
+from strata.server import Service, open_service
+
+GRACE_SECONDS = 5.0
+ONCE_SECONDS = 55.0
+"""How long the checks may take in all; the demo promises to end within a minute."""
+
+_CONFIG = """\
+# The configuration of `strata demo`, written anew at every start.
+[tool.strata]
+deployment_mode = "service"
+auth_mode = "trusted_proxy"
+proxy_token_file = {token_file}
+multi_tenant_enabled = true
+require_tenant_header = true
+tenant_header = "X-Tenant-ID"
+host = {host}
+port = {port}
+artifact_dir = {artifacts}
+cache_dir = {cache}
+
+[tool.strata.warehouses]
+{alias} = {warehouse}
+
+[tool.strata.acl_config]
+default = "allow"
+
+[[tool.strata.acl_config.deny]]
+principal = "{denied}"
+resource = "tables/{alias}/internal/*"
+"""
+
+
+@attrs.frozen
+class Ports:
+    """Where to listen; 0 is any free port.
+
+    Attributes:
+        host: The address; a loopback one, as two of the ports authenticate nobody.
+        server: The server's own port (``--port``).
+        user: ``demo-user``'s (``--user-port``).
+        admin: ``demo-admin``'s (``--admin-port``).
+    """
+
+    host: str = "127.0.0.1"
+    server: int = 8765
+    user: int = 8865
+    admin: int = 8866
+
+    def probe(self) -> None:
+        """See early that all ports are free.
+
+        Raises:
+            PortInUseError: Naming the port and the option that changes it.
+        """
+        for option, port in (
+            ("--port", self.server),
+            ("--user-port", self.user),
+            ("--admin-port", self.admin),
+        ):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self.host, port))
+                except OSError as error:
+                    where = f"{self.host}:{port}"
+                    raise PortInUseError(
+                        f"cannot listen on {where} ({error.strerror}); choose another with {option}"
+                    ) from None
+
+
+@attrs.frozen
+class Demo:
+    """A demo that is ready to run.
+
+    Attributes:
+        data: Its tables.
+        settings: Of the server.
+        ports: Where it listens.
+        token: The proxy's secret, made at start.
+        token_file: Where it is, for ``curl``.
+    """
+
+    data: DataSet
+    settings: Settings
+    ports: Ports
+    token: str = attrs.field(repr=False)
+    token_file: str
+
+
+def configure_demo(data: DataSet, ports: Ports) -> Demo:
+    """Write the server's configuration beside the data, and read it as ``strata serve`` would.
+
+    The tables stay from run to run; results and cache begin anew, so that what is checked is always the same.
+    """
+    artifacts, cache = data.directory / "artifacts", data.directory / "cache"
+    for directory in (artifacts, cache):
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+    token = secrets.token_urlsafe(32)
+    token_file = data.directory / "proxy-token"
+    token_file.unlink(missing_ok=True)
+    token_file.touch(mode=0o600)
+    token_file.write_text(token)
+    quoted = {
+        "token_file": str(token_file),
+        "host": ports.host,
+        "artifacts": str(artifacts),
+        "cache": str(cache),
+        "warehouse": str(data.warehouse),
+    }
+    config = data.directory / "strata.toml"
+    values = {name: json.dumps(text) for name, text in quoted.items()}  # JSON strings are TOML strings
+    config.write_text(
+        _CONFIG.format(**values, port=ports.server, alias=ALIAS, denied=DEMO_USER.principal), encoding="utf-8"
+    )
+    loaded = load_settings(config_file=config, environ={}, options={}, cwd=data.directory)
+    return Demo(data, loaded.settings, ports, token, str(token_file))
+
+
+async def run_demo(demo: Demo, reporter: Reporter, *, once: bool) -> bool:
+    """Serve, check, and unless ``once`` go on serving until SIGINT or SIGTERM; a second signal ends at once.
+
+    Returns:
+        Whether every check passed.
+
+    Raises:
+        PortInUseError: If a port was taken in the meantime.
+    """
+    stopping = trio.Event()
+    passed = False
+    taken: str | None = None
+    async with open_service(demo.settings) as service, trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
+        try:
+            addresses = await _listen(demo, service, stopping, nursery)
+        except OSError as error:
+            taken = f"cannot listen: {error.strerror or error}"
+        else:
+            checks = await _check(demo, reporter, addresses, stopping)
+            passed = len(checks) == CHECK_COUNT and all(check.passed for check in checks)
+            reporter.results(addresses, checks)
+            if not once and not stopping.is_set():
+                reporter.hints(addresses, demo.token_file)
+                await stopping.wait()
+        stopping.set()
+        nursery.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
+    if taken is not None:
+        raise PortInUseError(taken)
+    return passed
+
+
+async def _listen(demo: Demo, service: Service, stopping: trio.Event, nursery: trio.Nursery) -> Addresses:
+    """Start the three listeners; returns where they are."""
+    user, admin = (inject_identity(service.app, who.headers(demo.token)) for who in (DEMO_USER, DEMO_ADMIN))
+    ports = demo.ports
+    urls = []
+    for app, port in ((service.app, ports.server), (user, ports.user), (admin, ports.admin)):
+        bind = [(ports.host, port)]
+        urls += await nursery.start(partial(serve, app, bind, stop=stopping.wait, grace=GRACE_SECONDS))
+    return Addresses(*urls)
+
+
+async def _check(demo: Demo, reporter: Reporter, addresses: Addresses, stopping: trio.Event) -> list[Check]:
+    """Run the checks in a thread, as a client of the server; fewer than all if stopped or too slow."""
+    checks: list[Check] = []
+
+    def run() -> None:
+        found = run_checks(
+            demo.data,
+            user_url=addresses.user,
+            admin_url=addresses.admin,
+            url=addresses.server,
+            other_headers=OTHER_USER.headers(demo.token),
+            announce=reporter.step,
+        )
+        checks.extend(found)
+
+    reporter.begin(CHECK_COUNT)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + ONCE_SECONDS
+            nursery.start_soon(_cancel_when, stopping, nursery.cancel_scope)
+            await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+            nursery.cancel_scope.cancel()
+    finally:
+        reporter.end()
+    return list(checks)
+
+
+async def _cancel_when(stopping: trio.Event, scope: trio.CancelScope) -> None:
+    await stopping.wait()
+    scope.cancel()
+
+
+async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if stopping.is_set():
+                scope.cancel()
+                return
+            service.registry.draining = True
+            stopping.set()

@@ -1,0 +1,56 @@
+"""One run of the demo, from data to exit."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from strata.demo.dataset import STEPS, prepare
+from strata.demo.report import Reporter
+from strata.demo.serve import Ports, configure_demo, run_demo
+from strata.observability.logs import configure
+
+
+def run_session(ports: Ports, *, once: bool, data: Path | None, as_json: bool) -> bool:
+    """Write the tables, serve them, check the server, and serve on unless ``once``.
+
+    Args:
+        ports: Where to listen.
+        once: End after the checks.
+        data: Where the tables stay; ``None`` for a directory that goes with the demo.
+        as_json: Print results for a program.
+
+    Returns:
+        Whether every check passed.
+
+    Raises:
+        DemoError: If the demo cannot run here.
+    """
+    configure("WARNING", "text")
+    logging.getLogger("pyiceberg").setLevel(
+        logging.ERROR
+    )  # its advice on tables is not for the demo's reader
+    reporter = Reporter(as_json=as_json)
+    ports.probe()
+    with _directory(data) as directory:
+        reporter.begin(STEPS)
+        try:
+            tables = prepare(directory, reporter.step)
+        finally:
+            reporter.end()
+        return trio.run(partial(run_demo, configure_demo(tables, ports), reporter, once=once))
+
+
+@contextlib.contextmanager
+def _directory(data: Path | None) -> Iterator[Path]:
+    if data is not None:
+        yield data
+        return
+    with tempfile.TemporaryDirectory(prefix="strata-demo-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
