@@ -8,8 +8,8 @@ from strata.demo.report import Addresses, Reporter
 
 ADDRESSES = Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
 CHECKS = [
-    Check("Rows are exact", True, "3 rows [all]", {"cold scan": 0.25}),
-    Check("Denied is denied", False, "answered [200], where 404 was due"),
+    Check("Rows are exact", passed=True, detail="3 rows [all]", seconds={"cold scan": 0.25}),
+    Check("Denied is denied", passed=False, detail="answered [200], where 404 was due"),
 ]
 
 
