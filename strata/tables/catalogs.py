@@ -16,8 +16,8 @@ from pyiceberg.serializers import FromInputFile
 from pyiceberg.table.metadata import TableMetadata
 
 from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables.caches import Caches
 from strata.tables.faults import reading, refusable
-from strata.tables.footers import FooterCache
 from strata.tables.lru import WeightedLru
 from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
 from strata.tables.sqlite_catalog import CatalogFileError, SqliteCatalog
@@ -27,7 +27,6 @@ WAREHOUSE_CATALOG_NAME = "strata"
 
 _DIRECTORY_ALIAS = "file://"
 _METADATA_CACHE_BYTES = 64 << 20
-_DELETE_CACHE_BYTES = 64 << 20
 _SCANS = 128
 _RETRY_AFTER_SECONDS = 5
 _SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
@@ -44,8 +43,7 @@ class LoadedTable:
         metadata_location: Where its metadata is.
         metadata: The metadata.
         io: Reads its files with the catalog's own properties.
-        footers: Parsed Parquet footers, shared by all tables of the process.
-        deletes: Deleted positions and keys read from delete files, shared likewise.
+        caches: Parsed files, shared by all tables of the process.
         scans: Scans of this metadata that were resolved before, by the representation of their spec.
     """
 
@@ -54,8 +52,7 @@ class LoadedTable:
     metadata_location: str
     metadata: TableMetadata
     io: FileIO = attrs.field(repr=False)
-    footers: FooterCache = attrs.field(repr=False)
-    deletes: WeightedLru[tuple[object, ...], Any] = attrs.field(repr=False)
+    caches: Caches = attrs.field(repr=False)
     scans: WeightedLru[str, object] = attrs.field(repr=False, init=False, factory=lambda: WeightedLru(_SCANS))
 
 
@@ -89,8 +86,7 @@ class Catalogs:
         self._sqlite: dict[str, SqliteCatalog] = {}
         self._remote: dict[str, Catalog] = {}
         self._lock = threading.Lock()
-        self._footers = FooterCache()
-        self._deletes: WeightedLru[tuple[object, ...], Any] = WeightedLru(_DELETE_CACHE_BYTES)
+        self._caches = Caches()
         self._tables: WeightedLru[tuple[TableRef, str], LoadedTable] = WeightedLru(_METADATA_CACHE_BYTES)
         identities: dict[object, str] = {}
         for alias, directory in warehouses.items():
@@ -185,9 +181,7 @@ class Catalogs:
         return self._loaded(ref, found.metadata, found.metadata_location, found.io)
 
     def _loaded(self, ref: TableRef, metadata: TableMetadata, location: str, io: FileIO) -> LoadedTable:
-        return LoadedTable(
-            ref, str(metadata.table_uuid), location, metadata, io, self._footers, self._deletes
-        )
+        return LoadedTable(ref, str(metadata.table_uuid), location, metadata, io, self._caches)
 
     def _catalog(self, alias: str) -> Catalog:
         with self._lock:

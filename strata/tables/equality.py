@@ -108,13 +108,15 @@ def _key_column(metadata: TableMetadata, schema: Schema, field_id: int, delete: 
 
 def _read_keys(table: LoadedTable, delete: DeleteFile, keys: Mapping[int, KeyColumn]) -> list[Any]:
     cache_key = ("equality", table.ref.catalog, table.uuid, delete)
-    kept: list[Any] | None = table.deletes.get(cache_key)
+    kept: list[Any] | None = table.caches.deletes.get(cache_key)
     if kept is None:
         footer_key = (table.ref.catalog, table.uuid, delete.path, delete.size)
-        footer = table.footers.get(footer_key, table.io, delete.path, table.metadata, what="delete file")
+        footer = table.caches.footers.get(
+            footer_key, table.io, delete.path, table.metadata, what="delete file"
+        )
         groups = _read_groups(table, delete, footer, [keys[field_id] for field_id in delete.equality_ids])
         kept = [pa.concat_arrays(column) for column in zip(*groups, strict=True)]
-        table.deletes.put(cache_key, kept, sum(column.nbytes for column in kept) + 256)
+        table.caches.deletes.put(cache_key, kept, sum(column.nbytes for column in kept) + 256)
     return kept
 
 

@@ -71,7 +71,7 @@ def footer_of(plan: ScanPlan, file: FileTask) -> Footer:
     table = plan.scan.table
     # The file's key holds the table and its name mapping; the alias says whose storage the path is in.
     key = (table.ref.catalog, table.metadata.format_version, file.file_key)
-    return table.footers.get(key, table.io, file.path, table.metadata)
+    return table.caches.footers.get(key, table.io, file.path, table.metadata)
 
 
 def _decide_absent(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Predicate, ...] | None:

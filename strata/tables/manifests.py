@@ -7,7 +7,6 @@ a plan does not need (bounds and counts, without a filter) is dropped entry by e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -94,8 +93,8 @@ def read_manifests(io: FileIO, manifest_list: str) -> list[ManifestFile]:
         return list(read_manifest_list(io.new_input(manifest_list)))
 
 
-def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterator[Entry]:
-    """Yield the live entries of a manifest in file order; blocking.
+def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> tuple[Entry, ...]:
+    """Return the live entries of a manifest in file order; blocking.
 
     Args:
         io: Opens the manifest.
@@ -111,9 +110,11 @@ def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterat
             read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
         ) as entries,
     ):
-        for entry in entries:
-            if entry.status != ManifestEntryStatus.DELETED:
-                yield _entry(entry, manifest, metrics=metrics)
+        return tuple(
+            _entry(entry, manifest, metrics=metrics)
+            for entry in entries
+            if entry.status != ManifestEntryStatus.DELETED
+        )
 
 
 def _entry(entry: ManifestEntry, manifest: ManifestFile, *, metrics: bool) -> Entry:

@@ -18,6 +18,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.transforms import IdentityTransform
 
 from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables.catalogs import LoadedTable
 from strata.tables.deletes import DeleteFile, DeleteIndex
 from strata.tables.faults import file_name, refusable
 from strata.tables.manifests import Entry, read_entries, read_manifests
@@ -27,6 +28,9 @@ from strata.tables.prune import metrics_might_match
 from strata.tables.resolve import ResolvedScan, mapping_digest
 from strata.tables.sizes import FieldKey, estimate_bytes, field_keys, least_bytes
 
+# Measured sizes of a kept entry, and of one column's statistics in it.
+_ENTRY_BYTES = 1024
+_COLUMN_METRICS_BYTES = 400
 _READABLE_DELETES = frozenset({FileFormat.PARQUET.value, FileFormat.PUFFIN.value})
 
 
@@ -118,7 +122,7 @@ def plan_files(scan: ResolvedScan) -> ScanPlan:
             entry
             for manifest in manifests
             if manifest.content == ManifestContent.DELETES and (manifest.sequence_number or 0) >= oldest
-            for entry in read_entries(table.io, manifest, metrics=True)
+            for entry in _entries(table, manifest, metrics=True)
         ]
         if data
         else [],
@@ -149,11 +153,25 @@ def _data_entries(
         own = tests.get(manifest.partition_spec_id, ())
         if manifest.content != ManifestContent.DATA or not manifest_might_match(manifest, own):
             continue
-        for entry in read_entries(scan.table.io, manifest, metrics=bool(predicates)):
+        for entry in _entries(scan.table, manifest, metrics=bool(predicates)):
             if not partition_might_match(entry.partition, own):
                 continue
             if entry.metrics is None or metrics_might_match(entry.metrics, predicates):
                 yield entry
+
+
+def _entries(table: LoadedTable, manifest: ManifestFile, *, metrics: bool) -> tuple[Entry, ...]:
+    key = (table.ref.catalog, table.uuid, manifest.manifest_path)
+    # Entries with statistics also serve a scan that needs none.
+    entries = table.caches.manifests.get((*key, True))
+    if entries is None and not metrics:
+        entries = table.caches.manifests.get((*key, False))
+    if entries is None:
+        entries = read_entries(table.io, manifest, metrics=metrics)
+        columns = len(table.metadata.schema().field_ids) if metrics else 0
+        weight = len(entries) * (_ENTRY_BYTES + columns * _COLUMN_METRICS_BYTES) + _ENTRY_BYTES
+        table.caches.manifests.put((*key, metrics), entries, weight)
+    return entries
 
 
 def _matches_nothing(predicate: Predicate) -> bool:

@@ -42,12 +42,12 @@ def deleted_positions(table: LoadedTable, path: str, deletes: Iterable[DeleteFil
         if delete.equality_ids:
             continue
         key = ("positions", table.ref.catalog, table.uuid, path, delete)
-        own = table.deletes.get(key)
+        own = table.caches.deletes.get(key)
         if own is None:
             with reading("delete file", delete.path):
                 read = _read_vector if delete.file_format == "PUFFIN" else _read_positions
                 own = read(table.io, path, delete)
-            table.deletes.put(key, own, len(own.serialize()) + 256)
+            table.caches.deletes.put(key, own, len(own.serialize()) + 256)
         positions |= own
     return positions
 

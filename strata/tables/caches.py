@@ -1,0 +1,31 @@
+"""What the process keeps of files that never change: parsed, bounded by bytes, shared by all tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from strata.tables.footers import FooterCache
+from strata.tables.lru import WeightedLru
+from strata.tables.manifests import Entry
+
+_DELETE_BYTES = 64 << 20
+_MANIFEST_BYTES = 64 << 20
+
+
+@attrs.frozen(eq=False)
+class Caches:
+    """Immutable files in parsed form. Every key names the catalog and the table besides the file.
+
+    Attributes:
+        footers: Parquet footers.
+        deletes: Deleted positions and keys.
+        manifests: Entries of manifests, so that planning after an append reads only the new manifest.
+    """
+
+    footers: FooterCache = attrs.field(factory=FooterCache)
+    deletes: WeightedLru[tuple[object, ...], Any] = attrs.field(factory=lambda: WeightedLru(_DELETE_BYTES))
+    manifests: WeightedLru[tuple[object, ...], tuple[Entry, ...]] = attrs.field(
+        factory=lambda: WeightedLru(_MANIFEST_BYTES)
+    )
