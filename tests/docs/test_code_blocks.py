@@ -1,0 +1,191 @@
+"""Every code block of the documentation is run, in order, against a running demo; what it shows is compared.
+
+======================  ==================================================================================
+``bash``                run in one shell a page; a command that fails, fails the test
+``python``              run in one namespace a page
+``output``              compared with what the block before it printed; ``…`` stands for anything
+``toml``                loaded as a configuration, with warehouses of that name at hand
+``nginx``               stands, line for line, in a file that is shipped
+``json``                parses
+======================  ==================================================================================
+
+Anything else, and any block after ``<!-- run by: … -->`` or ``<!-- not run: … -->``, says who runs it or why
+nobody does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import sysconfig
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strata.config import load_settings
+
+ROOT = Path(__file__).parents[2]
+RUN = ("bash", "python", "output", "toml", "nginx", "json")
+PATIENCE = 60.0
+
+
+def test_every_block_is_run_or_says_why_not(block) -> None:
+    """A block in a language that is not run gives its reason; who is said to run it exists."""
+    if block.kind is None:
+        assert block.language in RUN, f"{block.place}: {block.language or 'an indented block'} is never run"
+    elif block.kind == "run by":
+        assert (ROOT / block.reason).is_file(), f"{block.place}: {block.reason} runs it, but is not there"
+    else:
+        assert len(block.reason.split()) > 3, f"{block.place}: {block.reason!r} is no reason"
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    """The two commands are taken from the README by the script, so they cannot drift apart."""
+    commands = re.findall(r"^python3 -m venv .+$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [
+        "python3 -m venv .venv && .venv/bin/pip install '.[demo]' && .venv/bin/strata demo",
+        "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox -s tests",
+    ] == commands
+    script = (ROOT / ".ci" / "run").read_text()
+    assert r"""grep -E '^python3 -m venv \.venv && ' README.md""" in script
+    assert "${commands[0]} --once" in script
+    assert '"${commands[1]}"' in script
+
+
+class Page:
+    """Runs the blocks of one page."""
+
+    def __init__(self, directory: Path, ports: dict[int, int]) -> None:
+        self._directory = directory
+        self._ports = ports
+        self._printed = ""
+        self._namespace: dict[str, Any] = {"__name__": "__main__"}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STRATA_")}
+        environment["PATH"] = os.pathsep.join(
+            [sysconfig.get_path("scripts"), environment.get("PATH", ""), "/usr/sbin", "/sbin"]
+        )
+        environment["PYTHONSAFEPATH"] = "1"
+        self._shell = subprocess.Popen(
+            ["bash", "-eu", "-o", "pipefail", "-s"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=environment,
+        )
+
+    def close(self) -> None:
+        self._shell.kill()
+        self._shell.communicate()
+
+    def run(self, block) -> None:
+        """Run one block, or compare it with what the last one printed."""
+        code = re.sub(
+            r"\blocalhost:(\d+)",
+            lambda found: f"127.0.0.1:{self._ports.get(int(found[1]), int(found[1]))}",
+            block.code,
+        )
+        match block.language:
+            case "bash":
+                self._printed = self._bash(code, block.place)
+            case "python":
+                self._printed = self._python(code, block.place)
+            case "output":
+                pattern = ".*".join(re.escape(part) for part in block.code.strip().split("…"))
+                found = re.fullmatch(pattern, self._printed.strip())
+                assert found, f"{block.place} shows\n{block.code}\nbut this was printed:\n{self._printed}"
+
+    def _bash(self, code: str, place: str) -> str:
+        mark = f"--end-of-{place}--"
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(f"{code}\nprintf '%s\\n' '{mark}'\n".encode())
+        self._shell.stdin.flush()
+        printed = b""
+        deadline = time.monotonic() + PATIENCE
+        descriptor = self._shell.stdout.fileno()
+        while not printed.endswith(f"{mark}\n".encode()):
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            part = os.read(descriptor, 65536) if ready else b""
+            if not part:
+                ended = "failed" if ready else f"took longer than {PATIENCE:g} seconds"
+                pytest.fail(f"{place} {ended}:\n{code}\n{printed.decode(errors='replace')}")
+            printed += part
+        return printed.decode().removesuffix(f"{mark}\n")
+
+    def _python(self, code: str, place: str) -> str:
+        with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.chdir(self._directory):
+            exec(compile(code, place, "exec"), self._namespace)  # the documentation's own code
+        return printed.getvalue()
+
+
+@pytest.fixture
+def shop(tmp_path: Path, demo) -> Iterator[Page]:
+    """A page's surroundings: the checkout's deploy/, the demo's data, a shell and a namespace."""
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    (tmp_path / "demo").symlink_to(demo.directory)
+    page = Page(tmp_path, demo.ports)
+    yield page
+    page.close()
+
+
+PAGES_RUN_AFTER = {"docs/how-to/rotate-the-proxy-token.md": "docs/how-to/deploy-behind-nginx.md"}
+
+
+@pytest.mark.slow
+def test_what_a_page_shows_is_what_happens(page: Path, shop: Page, blocks_of) -> None:
+    """The commands of a page run from its first line to its last, and print what it says they print."""
+    before = PAGES_RUN_AFTER.get(str(page.relative_to(ROOT)))
+    for found in [*(blocks_of(ROOT / before) if before else ()), *blocks_of(page)]:
+        if found.kind is None:
+            shop.run(found)
+
+
+def test_toml_blocks_are_configurations(block, tmp_path: Path) -> None:
+    """Every TOML block loads: no key in it is unknown, no rule in it is refused."""
+    if block.language != "toml" or block.kind is not None:
+        return
+    parsed = tomllib.loads(block.code).get("tool", {}).get("strata", {})
+    for name in ("main", "sales", "warehouse", "artifacts", "cache"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "proxy-token").write_text("a-token-of-the-documentation")
+    path = tmp_path / "pyproject.toml"
+    extra = "" if "warehouses" in parsed else f'\n[tool.strata.warehouses]\nmain = "{tmp_path}/main"\n'
+    path.write_text(block.code + extra)
+    settings = load_settings(config_file=path, environ={}, options={}, cwd=tmp_path).settings
+    assert settings.warehouses
+
+
+def test_nginx_blocks_are_excerpts_of_what_is_shipped(block) -> None:
+    """Configuration that is shown is configuration that is shipped, and so is tested with a real nginx."""
+    if block.language == "nginx":
+        assert any(block.code in path.read_text() for path in (ROOT / "deploy").rglob("*.conf")), block.place
+
+
+def test_json_blocks_parse(block) -> None:
+    """JSON that is shown is JSON."""
+    if block.language == "json":
+        json.loads(block.code)
+
+
+def test_the_words_of_errors_are_those_of_the_code() -> None:
+    """The how-to lists every code a build or a refusal below the door can have, and no other."""
+    page = (ROOT / "docs" / "how-to" / "read-a-builds-errors.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    package = Path(sys.modules["strata"].__file__ or "").parent
+    sources = [
+        path.read_text()
+        for folder in ("tables", "tenants", "artifacts", "cache")
+        for path in (package / folder).rglob("*.py")
+    ]
+    used = {code for source in sources for code in re.findall(r'\b(?:error_)?code="(\w+)"', source)}
+    assert used == listed

@@ -1,0 +1,152 @@
+"""The rules of the layout hold (design: architecture and style), whoever adds the next file."""
+
+from __future__ import annotations
+
+import ast
+import re
+import statistics
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "strata"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+IGNORED = {".git", ".nox", ".venv", "__pycache__", ".hypothesis", "dist", "build"}
+TEXT = {".py", ".md", ".toml", ".conf", ".yml", ".svg", ".txt", ".mako", ".ini", ".html", ".css", ".js", ""}
+
+#: The layers from the top: none imports one above it.
+LAYERS = (
+    {"cli", "__main__"},
+    {"cli_config", "demo"},
+    {"server"},
+    {"http", "observability", "config_report"},
+    {"tenants"},
+    {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},
+    {"outcomes", "acl"},
+)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Return the full names of all modules a module imports, type-checking imports included."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    for path in sorted(ROOT.rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        hidden = any(part in IGNORED or part.endswith(("_cache", ".egg-info")) for part in parts)
+        if path.is_file() and not hidden and path.suffix in TEXT and not path.name.startswith(".coverage"):
+            try:
+                yield path, path.read_text()
+            except UnicodeDecodeError:
+                pytest.fail(f"{name(path)} is not UTF-8 text")
+
+
+def part_of(path: Path) -> str:
+    """Return the folder or module of the package a module belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def test_a_module_is_one_idea() -> None:
+    """No module is longer than 500 lines, and none is a drawer for what has no place."""
+    drawers = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
+    assert [] == [name(path) for path in MODULES if len(path.read_text().splitlines()) > 500]
+    assert [] == [name(path) for path in MODULES if path.stem in drawers]
+
+
+def test_modules_are_short() -> None:
+    """Half of all modules have at most 200 lines."""
+    assert statistics.median(len(path.read_text().splitlines()) for path in MODULES) <= 200
+
+
+def test_acl_imports_nothing_of_strata() -> None:
+    """The ACL library can be taken out and used on its own."""
+    for path in (PACKAGE / "acl").rglob("*.py"):
+        inside = {found for found in imports_of(path) if found.split(".")[0] == "strata"}
+        assert set() == {found for found in inside if not found.startswith("strata.acl")}, name(path)
+
+
+def test_nothing_below_http_knows_http() -> None:
+    """Only the front door imports a web framework; only the client and the demo an HTTP client."""
+    web = {"quart", "quart_trio", "quart_schema", "hypercorn", "werkzeug", "h11", "h2"}
+    for path in MODULES:
+        found = {imported.split(".")[0] for imported in imports_of(path)}
+        assert part_of(path) == "http" or not web & found, name(path)
+        assert part_of(path) in {"client", "demo"} or not {"httpx", "requests"} & found, name(path)
+
+
+def test_imports_go_down_the_layers() -> None:
+    """A module imports its own part or a layer that is not above it."""
+    above: set[str] = set()
+    wrong = []
+    for layer in LAYERS:
+        for path in MODULES:
+            if part_of(path) in layer:
+                wrong += [
+                    f"{name(path)} imports {imported}"
+                    for imported in imports_of(path)
+                    if imported.startswith("strata.") and imported.split(".")[1] in above
+                ]
+        above |= layer
+    assert [] == wrong
+
+
+def test_every_part_has_its_layer() -> None:
+    """A new folder or module has to say where it stands."""
+    parts = {part_of(path) for path in MODULES} - {"__init__"}
+    assert set() == parts - {part for layer in LAYERS for part in layer}
+
+
+def test_nothing_below_tenants_knows_tenants() -> None:
+    """A plan, a shard and a store do not know that tenants or callers exist: they are handed a directory."""
+    for folder in ("tables", "cache", "artifacts", "work"):
+        for path in (PACKAGE / folder).rglob("*.py"):
+            for imported in imports_of(path):
+                assert not imported.startswith(("strata.tenants", "strata.auth", "strata.acl")), name(path)
+
+
+def test_no_package_registry_and_no_machine_is_named() -> None:
+    """The repository works wherever it is cloned: no host of a package registry, no path of a machine."""
+    hosts = re.compile(r"https?://[a-z0-9.-]*(?:pythonhosted|npmjs|[/.]py" + "pi)[.]", re.IGNORECASE)
+    paths = re.compile(r"(?:^|[^A-Za-z0-9_.-])/(?:wor" + r"k|far" + r"m|roo" + r"t)/", re.MULTILINE)
+    for path, text in texts():
+        assert not hosts.search(text), name(path)
+        assert not paths.search(text), name(path)
+
+
+def test_tests_mirror_the_package() -> None:
+    """Every folder of the package has its folder of tests."""
+    folders = {part_of(path) for path in MODULES if path.parent != PACKAGE}
+    assert set() == {folder for folder in folders if not list((ROOT / "tests" / folder).rglob("test_*.py"))}
+
+
+def test_every_test_states_its_promise() -> None:
+    """Every test has a docstring."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                assert ast.get_docstring(node), f"{name(path)}: {node.name}"
+
+
+def test_the_changelog_has_a_place_for_what_is_not_released() -> None:
+    """The version in pyproject.toml is released, or what will be in it is written down."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    unreleased = re.search(r"^## Unreleased\n(.+?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    assert unreleased is not None
+    assert f"## {version}" in changelog or "- " in unreleased[1]
