@@ -1,0 +1,8 @@
+"""Alembic's entry: runs on the connection it is handed, inside that connection's transaction."""
+
+from alembic import context
+
+from strata.artifacts.tables import schema
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=schema, transactional_ddl=False)
+context.run_migrations()
