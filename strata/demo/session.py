@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from strata.demo.dataset import STEPS, prepare
+from strata.demo.errors import DemoError
 from strata.demo.report import Reporter
 from strata.demo.serve import Ports, configure_demo, run_demo
 from strata.observability.logs import configure
@@ -44,7 +45,20 @@ def run_session(ports: Ports, *, once: bool, data: Path | None, as_json: bool) -
             tables = prepare(directory, reporter.step)
         finally:
             reporter.end()
-        return trio.run(partial(run_demo, configure_demo(tables, ports), reporter, once=once))
+        demo = configure_demo(tables, ports)
+        try:
+            return trio.run(partial(run_demo, demo, reporter, once=once))
+        except* OSError as group:  # a port that was free a moment ago, a full disk
+            reason = "; ".join(sorted({str(error) for error in _leaves(group)}))
+    raise DemoError(f"the demo's server could not run: {reason}")
+
+
+def _leaves(group: BaseExceptionGroup[OSError]) -> Iterator[OSError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 @contextlib.contextmanager
