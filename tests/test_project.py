@@ -25,7 +25,7 @@ LAYERS = (
     {"http", "observability", "config_report"},
     {"tenants"},
     {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},
-    {"outcomes", "acl"},
+    {"outcomes", "acl", "durable"},
 )
 
 

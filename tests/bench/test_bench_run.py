@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -73,3 +74,30 @@ def test_the_bench_measures_every_aim() -> None:
         "small materialize + fetch": "≥ 0.3",
     } == aims
     assert all(figure["ratio"] > 0 for figure in report["figures"])
+
+
+@pytest.mark.slow
+def test_the_bench_measures_a_server_that_is_not_its_own(tmp_path: Path, monkeypatch) -> None:
+    """``--against`` takes a URL, an identity and a table, and a cleared cache for a cold one."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    servers, tables = importlib.import_module("servers"), importlib.import_module("tables")
+    data = tmp_path / "data"
+    tables.generate(data, 2000)
+    with servers.strata(tmp_path / "server", data) as target:
+        command = [
+            sys.executable,
+            str(BENCH / "run.py"),
+            "--against",
+            target.url,
+            "--table",
+            tables.uri_of(data),
+        ]
+        command += [f"--header={name}: {value}" for name, value in target.headers.items()]
+        command += ["--runs", "2", "--pairs", "5"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    for name in ("servers", "tables", "wire"):
+        monkeypatch.delitem(sys.modules, name)
+    assert 0 == done.returncode, done.stderr[-4000:]
+    assert f"against: {target.url}" in done.stdout
+    assert "| cold full scan" in done.stdout
+    assert "out of reach" not in done.stdout

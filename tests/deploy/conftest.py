@@ -222,3 +222,9 @@ def nginx_test(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[st
         return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
 
     return test
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> Callable[[], int]:
+    """Return a function that finds a port nobody listens on."""
+    return free_port

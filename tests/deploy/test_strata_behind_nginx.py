@@ -1,0 +1,116 @@
+"""The shipped proxy and the real server, together: what only shows when both are there."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+STACK = Path(__file__).parents[2] / "deploy" / "service-mode"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def strata(tmp_path: Path, free_port) -> Iterator[int]:
+    """``strata serve`` on the stack's own configuration, with other directories and another port."""
+    for name in ("artifacts", "cache", "warehouse"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    port = free_port()
+    text = (STACK / "pyproject.toml").read_text()
+    text = text.replace("/data/", f"{tmp_path}/data/").replace("port = 8765", f"port = {port}")
+    (tmp_path / "pyproject.toml").write_text(text)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STRATA_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "strata", "serve"],
+        cwd=tmp_path,
+        env=environment | {"PYTHONSAFEPATH": "1"},
+        stderr=subprocess.STDOUT,
+        stdout=(tmp_path / "strata.log").open("wb"),
+    )
+    try:
+        _wait_ready(port, process, tmp_path / "strata.log")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(1200):
+        if process.poll() is not None:
+            break
+        try:
+            if (
+                _ask(http.client.HTTPConnection("127.0.0.1", port, timeout=5), "GET", "/health/ready")[0]
+                == 200
+            ):
+                return
+        except OSError:
+            threading.Event().wait(0.05)
+    pytest.fail(f"the server did not become ready:\n{log.read_text(errors='replace')[-4000:]}")
+
+
+def _ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+) -> tuple[int, dict]:
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def test_the_two_ports_are_two_callers(nginx, strata: int) -> None:
+    """Only the admin's port may clear the cache, and both are served without the client sending a token."""
+    proxy = nginx("service-mode/nginx.conf", {8765: strata})
+    answers = {}
+    for port in (8865, 8866):
+        connection = http.client.HTTPConnection("127.0.0.1", proxy.ports[port], timeout=20)
+        listed, _ = _ask(connection, "GET", "/v1/artifacts")
+        cleared, _ = _ask(connection, "POST", "/v1/cache/clear")
+        answers[port] = (listed, cleared)
+        connection.close()
+    assert {8865: (200, 403), 8866: (200, 200)} == answers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/nothing", 404),
+        ("POST", "/v1/artifacts", 405),
+        ("POST", "/v1/cache/clear", 403),
+        ("POST", "/v1/materialize", 422),
+    ],
+)
+def test_an_early_answer_never_stalls_the_next_request(
+    nginx, strata: int, method: str, path: str, status: int
+) -> None:
+    """After an answer that needed no body, the connection to Strata serves another user's request."""
+    proxy = nginx("service-mode/nginx.conf", {8765: strata})
+    body = b"x" * 300_000
+    first = http.client.HTTPConnection("127.0.0.1", proxy.ports[8865], timeout=20)
+    second = http.client.HTTPConnection("127.0.0.1", proxy.ports[8866], timeout=20)
+    for _ in range(150):
+        assert status == _ask(first, method, path, body)[0]
+        assert 200 == _ask(second, "GET", "/v1/artifacts")[0]
+    first.close()
+    second.close()
+
+
+def test_requests_with_identities_of_their_own_get_those_of_the_port(nginx, strata: int) -> None:
+    """A client that claims another tenant, another name or a scope is answered as the port's caller."""
+    proxy = nginx("service-mode/nginx.conf", {8765: strata})
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.ports[8865], timeout=20)
+    forged = {"X-Tenant-ID": "other", "X-Strata-Tenant": "other", "X-Strata-Scopes": "admin:*"}
+    connection.request("POST", "/v1/cache/clear", headers=forged)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    assert (403, "demo-team") == (response.status, response.headers["X-Tenant-ID"])
