@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import pyarrow as pa
 import structlog
+from pyiceberg.exceptions import ResolveError
 
 from strata.outcomes import Reason, RefusalError, Refused
 
@@ -37,6 +38,14 @@ def unreadable(what: str, location: str) -> Refused:
     )
 
 
+def _misfit(what: str, location: str) -> Refused:
+    return Refused(
+        Reason.DATA_UNREADABLE,
+        f"The {what} {file_name(location)} does not fit the table's schema",
+        code="data_unreadable",
+    )
+
+
 @contextmanager
 def reading(what: str, location: str) -> Iterator[None]:
     """Turn any failure to read ``location`` into a refusal naming it.
@@ -54,6 +63,9 @@ def reading(what: str, location: str) -> Iterator[None]:
         raise
     except (MemoryError, pa.ArrowMemoryError):
         raise
+    except ResolveError as cause:
+        _log.warning("file_does_not_fit", what=what, location=location, exc_info=True)
+        raise RefusalError(_misfit(what, location)) from cause
     except Exception as cause:
         _log.warning("file_unreadable", what=what, location=location, exc_info=True)
         raise RefusalError(unreadable(what, location)) from cause

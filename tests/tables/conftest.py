@@ -189,6 +189,12 @@ class Warehouse:
         data_file.spec_id = spec_id
         commit_delete(table, data_file, spec_id)
 
+    def commit_delete(self, delete: DataFile, name: str = "t") -> None:
+        """Commit a delete file of the current spec as it is described, whatever is on disk."""
+        table = self.table(name)
+        delete.spec_id = table.metadata.default_spec_id
+        commit_delete(table, delete, delete.spec_id)
+
     # -- the scan under test
 
     def resolve(self, params: Mapping[str, Any], name: str = "t") -> ResolvedScan | Refused:
