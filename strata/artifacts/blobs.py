@@ -1,8 +1,8 @@
 """The bytes of results: content-addressed files in a directory per tenant.
 
-A blob is written under a temporary name, synced, and renamed to its SHA-256; the directory is synced after
-that. A process killed at any instruction leaves the old state or the new one, and :meth:`LocalBlobStore.sweep`
-removes the temporaries. Every call names the tenant's prefix: nothing is shared between two of them.
+A blob is written under a temporary name, synced, and renamed to its SHA-256; then the directory is synced. A
+process killed at any instruction leaves the old state or the new one; :meth:`LocalBlobStore.sweep` removes
+the temporaries. Every call names the tenant's prefix: nothing is shared between two of them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Protocol
 import attrs
 import pyarrow as pa
 
+from strata.durable import sync_directory, write_parts
 from strata.outcomes import Reason, Refused
 
 SUFFIX = ".arrow"
 TEMPORARY = ".part"
 HASH_BLOCK = 1024 * 1024
-
-_IOV_MAX = min(1024, os.sysconf("SC_IOV_MAX"))
 
 BLOB_GONE = Refused(Reason.DATA_UNREADABLE, "The stored result cannot be read.", code="blob_missing")
 
@@ -147,11 +146,7 @@ class LocalBlobWriter:
     def append(self, parts: Sequence[bytes | pa.Buffer]) -> int:
         """Write the parts and return their offset."""
         offset = self._size
-        views = [memoryview(part).cast("B") for part in parts if len(part)]
-        while views:
-            written = os.writev(self._fd, views[:_IOV_MAX])
-            self._size += written
-            views = _rest(views, written)
+        self._size += write_parts(self._fd, parts)
         return offset
 
     def hash_more(self, limit: int) -> bool:
@@ -172,10 +167,10 @@ class LocalBlobWriter:
         final = _place(self._directory, digest)
         if not final.parent.exists():
             final.parent.mkdir(exist_ok=True)
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         os.fsync(self._fd)
-        os.rename(self._path, final)
-        _sync_directory(final.parent)
+        self._path.rename(final)
+        sync_directory(final.parent)
         self._close()
         return BlobFacts(digest, self._size, final)
 
@@ -192,20 +187,3 @@ class LocalBlobWriter:
 
 def _place(directory: Path, sha256: str) -> Path:
     return directory / sha256[:2] / f"{sha256}{SUFFIX}"
-
-
-def _rest(views: list[memoryview], written: int) -> list[memoryview]:
-    """Return what a short write left over."""
-    for index, view in enumerate(views):
-        if written < len(view):
-            return [view[written:], *views[index + 1 :]]
-        written -= len(view)
-    return []
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

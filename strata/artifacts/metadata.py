@@ -16,7 +16,9 @@ from strata.outcomes import Reason, Refused
 SORTS = ("created_at", "row_count", "byte_size", "artifact_id")
 ORDERS = ("asc", "desc")
 
-NOT_RUNNING = Refused(Reason.UNAVAILABLE, "The build is not running any more.", code="not_running", retry_after=1)
+NOT_RUNNING = Refused(
+    Reason.UNAVAILABLE, "The build is not running any more.", code="not_running", retry_after=1
+)
 
 
 class MetadataStore(Protocol):

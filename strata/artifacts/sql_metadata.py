@@ -160,7 +160,9 @@ class SqlMetadataStore:
     def get_artifact(self, tenant: str, artifact_id: str, version: int) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         with self._read() as connection:
-            found = connection.execute(sa.select(artifacts).where(_version(tenant, artifact_id, version))).first()
+            found = connection.execute(
+                sa.select(artifacts).where(_version(tenant, artifact_id, version))
+            ).first()
         return None if found is None else _artifact(found)
 
     def get_build(self, tenant: str, build_id: str) -> BuildRecord | None:
@@ -200,8 +202,8 @@ class SqlMetadataStore:
             )
             wanted.append(sa.exists(named))
         by = artifacts.c[sort]
-        keys = [by, artifacts.c.artifact_id, artifacts.c.version]
-        keys = [key.desc() if order == "desc" else key.asc() for key in keys]
+        columns = (by, artifacts.c.artifact_id, artifacts.c.version)
+        keys = [column.desc() if order == "desc" else column.asc() for column in columns]
         with self._read() as connection:
             total = connection.scalar(sa.select(sa.func.count()).select_from(artifacts).where(*wanted))
             query = sa.select(artifacts).where(*wanted).order_by(*keys).limit(limit).offset(offset)
@@ -243,14 +245,18 @@ class SqlMetadataStore:
         mine = _version(tenant, artifact_id, version)
         same = [builds.c.tenant == tenant, builds.c.artifact_id == artifact_id, builds.c.version == version]
         with self._engine.begin() as connection:
-            connection.execute(artifacts.update().where(mine, artifacts.c.state == _READY).values(state=_FAILED))
+            connection.execute(
+                artifacts.update().where(mine, artifacts.c.state == _READY).values(state=_FAILED)
+            )
             connection.execute(builds.update().where(*same).values(state=_FAILED, error_code=code))
 
     def sweep_interrupted(self) -> int:
         """See :class:`~strata.artifacts.MetadataStore`."""
         unfinished = ("pending", _BUILDING)
         with self._engine.begin() as connection:
-            connection.execute(artifacts.update().where(artifacts.c.state.in_(unfinished)).values(state=_FAILED))
+            connection.execute(
+                artifacts.update().where(artifacts.c.state.in_(unfinished)).values(state=_FAILED)
+            )
             swept = connection.execute(
                 builds.update()
                 .where(builds.c.state.in_(unfinished))
@@ -278,7 +284,9 @@ class SqlMetadataStore:
             found = connection.execute(query.order_by(by.desc()).limit(1)).first()
         return None if found is None else _artifact(found)
 
-    def _end(self, connection: sa.Connection, tenant: str, build_id: str, **changes: object) -> sa.Row[Any] | None:
+    def _end(
+        self, connection: sa.Connection, tenant: str, build_id: str, **changes: object
+    ) -> sa.Row[Any] | None:
         """End a running build and return its row; None if it is not running."""
         mine = sa.and_(_build(tenant, build_id), builds.c.state == _BUILDING)
         found = connection.execute(sa.select(builds).where(mine)).first()

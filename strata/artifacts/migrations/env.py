@@ -4,5 +4,7 @@ from alembic import context
 
 from strata.artifacts.tables import schema
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=schema, transactional_ddl=False)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=schema, transactional_ddl=False
+)
 context.run_migrations()

@@ -1,0 +1,213 @@
+"""Packs on disk: a file of segments and a sidecar that says what is in it. Everything here blocks.
+
+The sidecar is written last, after the bytes are on disk, and renamed into place: an entry without its bytes
+cannot exist, and a file without sidecar is a leftover. Its modification time is the pack's last use.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+import msgspec
+import pyarrow as pa
+
+from strata.cache.index import Pack, PackedSegment, SegmentKey
+from strata.durable import sync_directory, write_parts
+from strata.tables import FieldKey
+from strata.tables.ipc import Encoded
+
+DATA = ".pack"
+SIDECAR = ".index"
+TEMPORARY = ".part"
+
+_COPY_BLOCK = 8 * 1024 * 1024
+
+
+class _Entry(msgspec.Struct, array_like=True):
+    file_key: str
+    row_group: int
+    offset: int
+    length: int
+    crc32: int
+    rows: int
+
+
+class _Sidecar(msgspec.Struct):
+    version: int
+    size: int
+    fields: list[tuple[int, str]]
+    schema: bytes
+    entries: list[_Entry]
+
+
+_VERSION = 1
+
+
+def sidecar_of(path: Path) -> Path:
+    """Return the sidecar of a pack's file."""
+    return path.with_suffix(SIDECAR)
+
+
+@attrs.frozen
+class Columns:
+    """What the segments of a pack are made of: identities in order, and their Arrow schema."""
+
+    fields: tuple[FieldKey, ...]
+    schema: pa.Schema
+
+
+def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
+    """Make a synced data file findable; returns the pack."""
+    entries = [_Entry(s.key.file_key, s.key.row_group, s.offset, s.length, s.crc32, s.rows) for s in segments]
+    schema = columns.schema.serialize().to_pybytes()
+    data = msgspec.msgpack.encode(_Sidecar(_VERSION, size, list(columns.fields), schema, entries))
+    final = sidecar_of(path)
+    temporary = final.with_name(final.name + TEMPORARY)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.rename(final)
+    sync_directory(path.parent)
+    return Pack(path, size + len(data), columns.fields, columns.schema, tuple(segments))
+
+
+def load(root: Path) -> tuple[list[Pack], list[Path]]:
+    """Return the whole packs below ``root``, least recently used first, and the files that are leftovers."""
+    packs: list[tuple[float, Pack]] = []
+    kept: set[Path] = set()
+    ours: list[Path] = []
+    for path in root.iterdir():
+        if path.suffix not in (DATA, SIDECAR, TEMPORARY):
+            continue  # a foreign file is not ours to remove
+        ours.append(path)
+        if path.suffix == SIDECAR:
+            pack = _load_one(path)
+            if pack is not None:
+                packs.append((path.stat().st_mtime, pack))
+                kept |= {path, pack.path}
+    packs.sort(key=lambda item: item[0])
+    return [pack for _, pack in packs], [path for path in ours if path not in kept]
+
+
+def _load_one(sidecar: Path) -> Pack | None:
+    path = sidecar.with_suffix(DATA)
+    try:
+        data = sidecar.read_bytes()
+        found = msgspec.msgpack.decode(data, type=_Sidecar)
+        schema = pa.ipc.read_schema(pa.py_buffer(found.schema))
+        whole = found.version == _VERSION and path.stat().st_size == found.size
+    except (OSError, msgspec.MsgspecError, pa.ArrowException):
+        return None
+    if not whole:
+        return None
+    segments = tuple(
+        PackedSegment(SegmentKey(e.file_key, e.row_group), e.offset, e.length, e.crc32, e.rows)
+        for e in found.entries
+    )
+    return Pack(path, found.size + len(data), tuple(found.fields), schema, segments)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove packs (a data file with its sidecar, the sidecar first) and leftovers."""
+    for path in paths:
+        if path.suffix == DATA:
+            sidecar_of(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def touch(paths: Iterable[Path]) -> None:
+    """Note packs as used now, in the order given."""
+    for path in paths:
+        with suppress(FileNotFoundError):  # evicted in the meantime
+            os.utime(sidecar_of(path))
+
+
+def read(path: Path, packed: PackedSegment) -> bytes | None:
+    """Return a segment's bytes, or None if they are not those that were written."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        data = os.pread(descriptor, packed.length, packed.offset)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    if len(data) != packed.length or zlib.crc32(data) != packed.crc32:
+        return None
+    return data
+
+
+def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
+    """Make a finished blob a pack: a second name for its file, or a copy where that cannot be."""
+    path = root / f"{secrets.token_hex(12)}{DATA}"
+    try:
+        os.link(blob, path)
+    except OSError:  # another file system, or one without links
+        return _copy(path, blob, columns, segments)
+    return write_sidecar(path, path.stat().st_size, columns, segments)
+
+
+def _copy(path: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
+    copied: list[PackedSegment] = []
+    offset = 0
+    with blob.open("rb") as source, path.open("xb") as target:
+        for segment in segments:
+            source.seek(segment.offset)
+            left = segment.length
+            while left:
+                block = source.read(min(_COPY_BLOCK, left))
+                if not block:
+                    raise OSError("the blob is shorter than its segments")
+                target.write(block)
+                left -= len(block)
+            copied.append(attrs.evolve(segment, offset=offset))
+            offset += segment.length
+        target.flush()
+        os.fsync(target.fileno())
+    return write_sidecar(path, offset, columns, copied)
+
+
+class PackWriter:
+    """A pack being written; one thread at a time."""
+
+    def __init__(self, root: Path, columns: Columns) -> None:
+        self._columns = columns
+        self._final = root / f"{secrets.token_hex(12)}{DATA}"
+        self._path = self._final.with_name(self._final.name + TEMPORARY)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._segments: list[PackedSegment] = []
+        self.size = 0
+
+    def append(self, key: SegmentKey, encoded: Encoded, crc32: int) -> None:
+        """Add a segment."""
+        write_parts(self._fd, encoded.parts)
+        self._segments.append(PackedSegment(key, self.size, encoded.nbytes, crc32, encoded.rows))
+        self.size += encoded.nbytes
+
+    def commit(self) -> Pack:
+        """Sync the bytes, give the file its name, write the sidecar."""
+        os.fsync(self._fd)
+        self._path.rename(self._final)
+        self._close()
+        return write_sidecar(self._final, self.size, self._columns, self._segments)
+
+    def abort(self) -> None:
+        """Remove the file; harmless when repeated and after a commit."""
+        if self._fd >= 0:
+            self._close()
+            self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1

@@ -1,0 +1,158 @@
+"""One tenant's cache: the index and the files below one directory.
+
+Methods marked *loop* touch only memory and belong to one thread; those marked *worker* block and touch only
+files. What the index lets go of is returned as paths for :meth:`CacheShard.remove_files`: decide, then act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import attrs
+import pyarrow as pa
+
+from strata.cache import packs
+from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
+from strata.cache.packs import Columns, PackWriter
+from strata.tables import FieldKey
+from strata.tables.ipc import decode
+
+TOUCH_EVERY = 16
+"""Packs used after which recency is written down; a crash forgets at most so many."""
+
+
+@attrs.frozen
+class Damaged:
+    """The segment's bytes are not those that were written, or are gone: a miss."""
+
+
+@attrs.frozen
+class CacheStats:
+    """Counters of a shard since it was opened, and what it holds."""
+
+    hits: int
+    misses: int
+    segments: int
+    bytes: int
+    budget: int
+    evictions: int
+    damaged: int
+
+
+class CacheShard:
+    """Segments of one tenant, kept within a budget of bytes on disk.
+
+    Attributes:
+        generation: How often it was cleared. A pack begun in an earlier one is not installed any more.
+    """
+
+    def __init__(self, root: Path, budget_bytes: int) -> None:
+        self._root = root
+        self._index = CacheIndex(budget_bytes)
+        self._hits = 0
+        self._misses = 0
+        self._damaged = 0
+        self._used: dict[Path, None] = {}
+        self.generation = 0
+
+    @classmethod
+    def open(cls, root: Path, *, budget_bytes: int) -> CacheShard:
+        """*Worker.* Open the shard in ``root``, made if need be; remove leftovers and what is over budget."""
+        root.mkdir(parents=True, exist_ok=True)
+        shard = cls(root, budget_bytes)
+        found, leftovers = packs.load(root)
+        packs.remove(leftovers)
+        for pack in found:
+            packs.remove(shard._index.add(pack))
+        return shard
+
+    def lookup(self, key: SegmentKey, fields: Collection[FieldKey]) -> Segment | None:
+        """*Loop.* Return a segment of ``key`` that has all ``fields``, perhaps more."""
+        found = self._index.find(key, fields)
+        if found is None:
+            self._misses += 1
+            return None
+        self._hits += 1
+        self._used.pop(found.path, None)
+        self._used[found.path] = None
+        return found
+
+    def read(
+        self, segment: Segment, fields: Sequence[FieldKey], schema: pa.Schema
+    ) -> list[pa.RecordBatch] | Damaged:
+        """*Worker.* Return the segment's rows with the columns ``fields``, named and typed by ``schema``."""
+        data = packs.read(segment.path, segment.packed)
+        if data is None:
+            return Damaged()
+        positions = [segment.fields.index(field) for field in fields]
+        try:
+            batches = decode(segment.schema, data)
+        except (pa.ArrowException, OSError):
+            return Damaged()
+        return [_projected(batch, positions, schema) for batch in batches]
+
+    def read_raw(self, segment: Segment) -> bytes | Damaged:
+        """*Worker.* Return the segment's encoded messages, checked."""
+        data = packs.read(segment.path, segment.packed)
+        return Damaged() if data is None else data
+
+    def forget(self, segment: Segment) -> list[Path]:
+        """*Loop.* Drop the pack of a segment that turned out to be damaged; returns files to remove."""
+        self._damaged += 1
+        self._hits -= 1
+        self._misses += 1
+        return self._index.drop(segment.path)
+
+    def begin_pack(self, columns: Columns) -> PackWriter:
+        """*Worker.* Begin a pack of segments with these columns."""
+        return PackWriter(self._root, columns)
+
+    def adopt(self, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
+        """*Worker.* Make a finished blob a pack, without copying it where the file system allows."""
+        return packs.adopt(self._root, blob, columns, segments)
+
+    def install(self, pack: Pack, generation: int) -> list[Path]:
+        """*Loop.* Make a pack findable that was begun in ``generation``; returns files to remove."""
+        if generation != self.generation:
+            return [pack.path]
+        return self._index.add(pack)
+
+    def set_budget(self, budget_bytes: int) -> list[Path]:
+        """*Loop.* Change the budget; returns files to remove."""
+        self._index.budget = budget_bytes
+        return self._index.shrink()
+
+    def clear(self) -> list[Path]:
+        """*Loop.* Drop everything; returns files to remove."""
+        self._used.clear()
+        self.generation += 1
+        return self._index.clear()
+
+    def remove_files(self, paths: Iterable[Path]) -> None:
+        """*Worker.* Remove what the index let go of."""
+        packs.remove(paths)
+
+    def take_used(self, least: int = TOUCH_EVERY) -> list[Path]:
+        """*Loop.* Return the packs used since last time, for :meth:`note_used`, once there are ``least``."""
+        if len(self._used) < least:
+            return []
+        used, self._used = list(self._used), {}
+        return used
+
+    def note_used(self, paths: Iterable[Path]) -> None:
+        """*Worker.* Write recency down, so that it survives a restart."""
+        packs.touch(paths)
+
+    def stats(self) -> CacheStats:
+        """*Loop.* Return the counters."""
+        index = self._index
+        return CacheStats(
+            self._hits, self._misses, len(index), index.bytes, index.budget, index.evictions, self._damaged
+        )
+
+
+def _projected(batch: pa.RecordBatch, positions: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
+    if not positions:
+        return batch.select([])
+    return pa.RecordBatch.from_arrays([batch.column(at) for at in positions], schema=schema)

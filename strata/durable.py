@@ -1,0 +1,38 @@
+"""Writing files so that they are there after a crash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+_IOV_MAX = min(1024, os.sysconf("SC_IOV_MAX"))
+
+
+def write_parts(descriptor: int, parts: Sequence[bytes | pa.Buffer]) -> int:
+    """Write ``parts`` one after the other without joining them; returns how many bytes they are.
+
+    Raises:
+        OSError: If the disk is full or broken; some of the bytes may have been written.
+    """
+    views = [memoryview(part).cast("B") for part in parts if len(part)]
+    total = 0
+    while views:
+        written = os.writev(descriptor, views[:_IOV_MAX])
+        total += written
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
+    return total
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in ``directory`` durable: a renamed file is only then there after a crash."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The front door: HTTP in, messages to the tenants' actors, answers out."""

@@ -1,0 +1,206 @@
+"""The JSON that goes over the wire: names and shapes of ``wire-contract.md``, kept exactly."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+from quart import request
+
+from strata.http.problems import Problem, ProblemError
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+class TransformBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What to compute: ``scan@v1`` with its parameters."""
+
+    executor: str
+    params: dict[str, Any] = {}
+
+
+class MaterializeBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST /v1/materialize``; ``mode`` is ``stream`` or ``artifact``."""
+
+    inputs: list[str]
+    transform: TransformBody
+    mode: str = "stream"
+    name: str | None = None
+    refresh: bool = False
+
+
+class ExplainBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST /v1/artifacts/explain-materialize``."""
+
+    inputs: list[str]
+    transform: TransformBody
+    name: str | None = None
+
+
+class MaterializeAnswer(msgspec.Struct):
+    """Where the result is, or will be."""
+
+    hit: bool
+    artifact_uri: str
+    state: str
+    build_spec: None = None
+    build_id: str | None = None
+    stream_id: str | None = None
+    stream_url: str | None = None
+
+
+class BuildAnswer(msgspec.Struct):
+    """A build; times are ISO 8601 in UTC, progress runs from 0.0 to 1.0."""
+
+    build_id: str
+    artifact_id: str
+    version: int
+    state: str
+    artifact_uri: str
+    executor_ref: str
+    progress: float | None
+    created_at: str
+    started_at: str | None
+    completed_at: str | None
+    error_message: str | None
+    error_code: str | None
+
+
+class ChangedInputAnswer(msgspec.Struct):
+    """An input that has moved on."""
+
+    input_uri: str
+    old_version: str | None
+    new_version: str | None
+
+
+class ExplainAnswer(msgspec.Struct):
+    """What a materialize request would do now."""
+
+    would_hit: bool
+    artifact_uri: str | None
+    would_build: bool
+    is_stale: bool
+    stale_reason: str | None
+    changed_inputs: list[ChangedInputAnswer]
+    resolved_input_versions: dict[str, str]
+
+
+class ArtifactAnswer(msgspec.Struct):
+    """An artifact; ``transform_spec`` and ``input_versions`` are JSON strings."""
+
+    artifact_id: str
+    version: int
+    state: str
+    arrow_schema: str | None
+    row_count: int | None
+    byte_size: int | None
+    created_at: str
+    content_sha256: str | None
+    provenance_hash: str
+    transform_spec: str
+    input_versions: str
+
+
+class ArtifactListAnswer(msgspec.Struct):
+    """A page of artifacts and how many there are in all."""
+
+    artifacts: list[ArtifactAnswer]
+    total_count: int
+    limit: int
+    offset: int
+
+
+class StatsAnswer(msgspec.Struct):
+    """The tenant's artifacts, counted."""
+
+    total_artifacts: int
+    total_bytes: int
+    by_state: dict[str, int]
+
+
+class NameAnswer(msgspec.Struct):
+    """What a name points at."""
+
+    name: str
+    artifact_uri: str
+    version: int
+    updated_at: str
+
+
+class NameListAnswer(msgspec.Struct):
+    """All names of the tenant."""
+
+    names: list[NameAnswer]
+
+
+class StatusAnswer(msgspec.Struct):
+    """One word on how it is."""
+
+    status: str
+
+
+class CacheStatsAnswer(msgspec.Struct):
+    """Counters of the tenant's cache shard, since it was opened."""
+
+    hits: int
+    misses: int
+    hit_rate: float
+    segments: int
+    size_bytes: int
+    max_size_bytes: int
+    evictions: int
+    damaged: int
+
+
+class ProblemAnswer(msgspec.Struct):
+    """RFC 9457 problem details, with the ``detail`` string every client reads."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    error: str | None = None
+    errors: list[dict[str, Any]] | None = None
+
+
+_AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]{0,64})`")
+
+
+async def parse_body(kind: type[B]) -> B:
+    """Return the request's JSON body as ``kind``.
+
+    Raises:
+        ProblemError: 422 for what is not JSON or has the wrong shape, 400 for an unknown key. What the
+            caller sent as a value is never repeated.
+    """
+    try:
+        return msgspec.json.decode(await request.get_data(), type=kind)
+    except msgspec.ValidationError as error:
+        raise ProblemError(_invalid(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ProblemError(
+            Problem(
+                422,
+                "The request's body is not valid JSON.",
+                "invalid_json",
+                [{"loc": ["body"], "msg": "invalid JSON"}],
+            )
+        ) from None
+
+
+def _invalid(message: str) -> Problem:
+    at = _AT.search(message)
+    loc = ["body", *(at["path"].split(".") if at and at["path"] else [])]
+    what = message[: at.start()] if at else message
+    unknown = _UNKNOWN.match(what)
+    if unknown:
+        loc.append(unknown["name"])
+        return Problem(
+            400, f"Unknown key {'.'.join(loc[1:])}.", "unknown_key", [{"loc": loc, "msg": "unknown key"}]
+        )
+    where = ".".join(loc[1:]) or "body"
+    return Problem(422, f"{where}: {what}.", "invalid_body", [{"loc": loc, "msg": what}])

@@ -1,0 +1,78 @@
+"""What is known of a request once it is through the door."""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+import attrs
+from quart import request
+
+from strata.auth import Principal
+from strata.http.problems import Problem, ProblemError
+from strata.outcomes import Refused
+from strata.tenants import Registry
+from strata.tenants.messages import Question
+
+SCOPE_KEY = "strata"
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Context:
+    """A request's identity and fate.
+
+    Attributes:
+        request_id: Its id, the caller's own where that is fit.
+        principal: Who asks; None on the open routes.
+        registry: Where the tenants' actors are asked.
+        broken: Why a body that was begun could not be ended; the connection is then cut instead, for an
+            Arrow reader must see a torn stream and never a short one.
+        status: Status of the answer.
+        sent: Bytes of body sent.
+    """
+
+    request_id: str
+    registry: Registry
+    principal: Principal | None = None
+    broken: Refused | None = None
+    status: int = 0
+    sent: int = 0
+
+
+def context() -> Context:
+    """Return the current request's context."""
+    scope = cast("dict[str, Context]", request.scope)  # ASGI scopes are open
+    return scope[SCOPE_KEY]
+
+
+def principal() -> Principal:
+    """Return who asks. Every route but the open ones has a principal: the door saw to it."""
+    who = context().principal
+    assert who is not None
+    return who
+
+
+async def ask(question: Question, answer: type[T]) -> T:
+    """Ask the caller's own tenant; a refusal leaves the route as a problem.
+
+    Raises:
+        ProblemError: If the question was refused.
+    """
+    found = context()
+    who = principal()
+    result = await found.registry.ask(who.tenant, question)
+    if isinstance(result, Refused):
+        raise ProblemError(Problem.of(result))
+    assert isinstance(result, answer)
+    return result
+
+
+def require_scope(scope: str) -> None:
+    """Refuse a caller who does not hold ``scope``.
+
+    Raises:
+        ProblemError: 403, naming the scope.
+    """
+    if not principal().has_scope(scope):
+        raise ProblemError(Problem(403, f"This needs the scope {scope}.", error="missing_scope"))

@@ -1,0 +1,215 @@
+"""The door: plain ASGI around the application.
+
+Before the application is entered, a request has an id, an identity and its whole body (all of this
+surface's bodies are small and capped). An early answer is given only after the body was drained, up to a
+cap: answering before it has arrived leaves the proxy's connection in a state in which the *next* request on
+it, perhaps another user's, now and then stalls. Past the cap the connection is closed instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+
+from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, identify
+from strata.http.asgi import App, Receive, Scope, Send
+from strata.http.context import SCOPE_KEY, Context
+from strata.http.problems import Problem
+from strata.tenants import Registry
+
+OPEN_PATHS = frozenset({"/health", "/health/ready"})
+"""What may be asked without an identity. Nothing else."""
+
+DRAIN_BYTES = 64 * 1024 * 1024
+"""How much of a refused body is read and thrown away before its connection is given up."""
+
+BODY_SECONDS = 60.0
+"""How long a body may take to arrive."""
+
+log = structlog.get_logger("strata.access")
+
+
+class _GoneError(Exception):
+    """The client left before its request was whole."""
+
+
+class FrontDoor:
+    """ASGI application that lets requests through to ``app``.
+
+    Args:
+        app: The application inside.
+        contract: How identities are read.
+        registry: The tenants.
+        max_request_bytes: Largest body of a request.
+        request_id: Returns the id of a request from its headers: its own if fit, else a new one.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        contract: IdentityContract,
+        registry: Registry,
+        max_request_bytes: int,
+        request_id: Callable[[Headers], str],
+    ) -> None:
+        self._app = app
+        self._contract = contract
+        self._registry = registry
+        self._max_request_bytes = max_request_bytes
+        self._request_id = request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            # No route speaks WebSocket; an unaccepted one is answered 403 by the server.
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = trio.current_time()
+        headers = scope["headers"]
+        found = Context(self._request_id(headers), self._registry)
+        try:
+            await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
+        except _GoneError:
+            found.status = found.status or 499
+        finally:
+            log.info(
+                "request",
+                request_id=found.request_id,
+                tenant=found.principal.tenant if found.principal else None,
+                method=scope["method"] if scope["method"] in _METHODS else "other",
+                path=scope["path"][:128],
+                status=found.status,
+                bytes=found.sent,
+                seconds=round(trio.current_time() - began, 6),
+                broken=found.broken.code or found.broken.reason.value if found.broken else None,
+            )
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
+        found = reply.context
+        if scope["path"] not in OPEN_PATHS:
+            identity = identify(scope["headers"], self._contract)
+            if isinstance(identity, IdentityRefused):
+                await self._refuse(receive, reply, _unknown(identity))
+                return
+            found.principal = identity
+        body, whole = None, False
+        with trio.move_on_after(BODY_SECONDS) as patience:
+            body, whole = await _take_body(receive, self._max_request_bytes)
+        if patience.cancelled_caught:
+            await reply.problem(Problem(408, "The request's body did not arrive in time."), close=True)
+        elif body is None:
+            detail = f"The request's body is larger than {self._max_request_bytes} bytes (max_request_bytes)."
+            await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
+        else:
+            scope[SCOPE_KEY] = found
+            await self._app(scope, _Replay(body, receive, reply), reply.send)
+
+    async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
+        whole = False
+        with trio.move_on_after(BODY_SECONDS):
+            _, whole = await _take_body(receive, 0)
+        await reply.problem(problem, close=not whole)
+
+
+class _Reply:
+    """The way back: adds what every answer carries, and cuts the connection of a broken body."""
+
+    def __init__(self, context: Context, send: Send, *, head: bool) -> None:
+        self.context = context
+        self._send = send
+        self._head = head
+        self.ended = False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        found = self.context
+        if message["type"] == "http.response.start":
+            found.status = message["status"]
+            message = {**message, "headers": [*message["headers"], *self._every_answer()]}
+        elif message["type"] == "http.response.body":
+            if found.broken is not None and not message.get("more_body", False):
+                return  # without this last message the server cuts the connection
+            self.ended = not message.get("more_body", False)
+            if self._head:
+                message = {**message, "body": b""}
+            found.sent += len(message.get("body", b""))
+        # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
+        # cache has none either: without this one, a client that left would hold the whole loop.
+        await trio.lowlevel.checkpoint()
+        await self._send(message)
+
+    def _every_answer(self) -> list[tuple[bytes, bytes]]:
+        found = self.context
+        pairs = [(b"x-request-id", found.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if found.principal is not None and found.principal.tenant != DEFAULT_TENANT:
+            pairs.append((b"x-tenant-id", found.principal.tenant.encode()))
+        return pairs
+
+    async def problem(self, problem: Problem, *, close: bool) -> None:
+        body = problem.body(self.context.request_id)
+        pairs = [(name.lower().encode(), value.encode()) for name, value in problem.header_pairs()]
+        pairs.append((b"content-length", str(len(body)).encode()))
+        if close:
+            pairs.append((b"connection", b"close"))
+        await self.send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _unknown(identity: IdentityRefused) -> Problem:
+    # RFC 9110, section 11.6.1: a 401 names a scheme. Ours is the proxy's business, so it is one of our own.
+    headers = (("WWW-Authenticate", "StrataProxy"),) if identity.status == 401 else ()  # noqa: PLR2004
+    return Problem(identity.status, identity.detail, identity.code, headers=headers)
+
+
+class _Replay:
+    """Gives the application a body that has arrived, then what else the server has to say.
+
+    Once the last byte of the answer is on its way, Hypercorn says "disconnect" while it still does its
+    bookkeeping inside that very ``send``; Quart-Trio would cancel it there and the connection's idle timer
+    would never start. So that goodbye is kept from the application, which is about to end anyway.
+    """
+
+    def __init__(self, body: bytes, receive: Receive, reply: _Reply) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+        self._reply = reply
+
+    async def __call__(self) -> dict[str, Any]:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        message = await self._receive()
+        if self._reply.ended:
+            await trio.sleep_forever()
+        return message
+
+
+async def _take_body(receive: Receive, keep: int) -> tuple[bytes | None, bool]:
+    """Read a body; return it if it is no larger than ``keep`` bytes, and whether it was read to its end."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= keep:
+            parts.append(part)
+        else:
+            parts.clear()
+        if not message.get("more_body", False):
+            return (b"".join(parts) if size <= keep else None), True
+        if size > max(keep, DRAIN_BYTES):
+            return None, False
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})

@@ -1,0 +1,96 @@
+"""Refusals as answers: the one place where a reason becomes a status code.
+
+The body is RFC 9457 ``application/problem+json`` with the ``detail`` string that existing clients read. It
+never holds a header's value, a value of the request's body, a path of the server or a word of another tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import attrs
+import msgspec
+
+from strata.outcomes import Limit, Reason, Refused
+
+STATUS: Mapping[Reason, int] = {
+    Reason.BAD_REQUEST: 400,
+    Reason.FORBIDDEN: 403,
+    Reason.NOT_FOUND: 404,
+    Reason.TOO_LARGE: 413,
+    Reason.BUSY: 429,
+    Reason.FAILED: 500,
+    Reason.DATA_UNREADABLE: 500,
+    Reason.UNSUPPORTED: 501,
+    Reason.UNAVAILABLE: 503,
+    Reason.TIMED_OUT: 504,
+}
+
+CONTENT_TYPE = "application/problem+json"
+
+
+@attrs.frozen
+class Problem:
+    """An answer that says why there is none.
+
+    Attributes:
+        status: HTTP status.
+        detail: One sentence.
+        error: A stable machine-readable word.
+        errors: Where in the request the faults lie: ``{"loc": [...], "msg": ...}``.
+        retry_after: Seconds, at least 1.
+        limit: The limit that was reached.
+        headers: More headers.
+    """
+
+    status: int
+    detail: str
+    error: str | None = None
+    errors: Sequence[Mapping[str, Any]] = ()
+    retry_after: int | None = None
+    limit: Limit | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, refused: Refused) -> Problem:
+        """Return the answer to a refusal."""
+        status = STATUS[refused.reason]
+        errors = ({"loc": list(refused.loc), "msg": refused.detail},) if refused.loc else ()
+        needs_retry = status in (429, 503)
+        retry_after = max(1, refused.retry_after or 1) if needs_retry else None
+        return cls(status, refused.detail, refused.code, errors, retry_after, refused.limit)
+
+    def body(self, request_id: str) -> bytes:
+        """Return the JSON body."""
+        content: dict[str, Any] = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "request_id": request_id,
+        }
+        if self.error is not None:
+            content["error"] = self.error
+        if self.errors:
+            content["errors"] = list(self.errors)
+        return msgspec.json.encode(content)
+
+    def header_pairs(self) -> list[tuple[str, str]]:
+        """Return its headers, without Content-Length."""
+        pairs = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), *self.headers]
+        if self.retry_after is not None:
+            pairs.append(("Retry-After", str(self.retry_after)))
+        if self.limit is not None:
+            pairs.append(("RateLimit-Policy", f'"{self.limit.name}";q={self.limit.quota}'))
+            pairs.append(("RateLimit", f'"{self.limit.name}";r=0;t={self.limit.reset}'))
+        return pairs
+
+
+class ProblemError(Exception):
+    """Leaves a route with a problem for an answer; caught by the app's error handler."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem

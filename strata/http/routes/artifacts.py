@@ -1,0 +1,113 @@
+"""Finished results: what they are, and their bytes."""
+
+from datetime import UTC, datetime
+
+from quart import Blueprint, Response, request
+from quart_schema import document_response, tag
+
+from strata.artifacts import ArtifactRecord, Page, Stats
+from strata.http.answers import data_answer, iso, json
+from strata.http.bodies import ArtifactAnswer, ArtifactListAnswer, ProblemAnswer, StatsAnswer
+from strata.http.context import ask, principal
+from strata.http.problems import Problem, ProblemError
+from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
+
+blueprint = Blueprint("artifacts", __name__)
+
+QUERY_KEYS = frozenset({"limit", "offset", "state", "name_prefix", "since", "sort", "order"})
+MAX_PAGE = 1000
+MAX_OFFSET = 2**53
+
+
+def _answer(record: ArtifactRecord) -> ArtifactAnswer:
+    return ArtifactAnswer(
+        artifact_id=record.artifact_id,
+        version=record.version,
+        state=record.state.value,
+        arrow_schema=record.arrow_schema,
+        row_count=record.row_count,
+        byte_size=record.byte_size,
+        created_at=iso(record.created_at) or "",
+        content_sha256=record.content_sha256,
+        provenance_hash=record.provenance_hash,
+        transform_spec=record.transform_spec,
+        input_versions=record.input_versions,
+    )
+
+
+@blueprint.get("/v1/artifacts")
+@tag(["artifacts"])
+@document_response(ArtifactListAnswer)
+@document_response(ProblemAnswer, 400)
+async def artifacts() -> Response:
+    """List the tenant's artifacts, newest first unless asked otherwise."""
+    for key in request.args:
+        if key not in QUERY_KEYS:
+            raise _bad(key, f"Unknown parameter; known are {', '.join(sorted(QUERY_KEYS))}")
+    question = ListArtifacts(
+        principal(),
+        limit=_whole("limit", 100, 1, MAX_PAGE),
+        offset=_whole("offset", 0, 0, MAX_OFFSET),
+        state=request.args.get("state"),
+        name_prefix=request.args.get("name_prefix"),
+        since=_moment("since"),
+        sort=request.args.get("sort", "created_at"),
+        order=request.args.get("order", "desc"),
+    )
+    page = await ask(question, Page)
+    answers = [_answer(record) for record in page.artifacts]
+    return json(ArtifactListAnswer(answers, page.total, question.limit, question.offset))
+
+
+@blueprint.get("/v1/artifacts/stats")
+@blueprint.get("/v1/artifacts/usage")
+@tag(["artifacts"])
+@document_response(StatsAnswer)
+async def stats() -> Response:
+    """Count the tenant's artifacts and their bytes."""
+    found = await ask(ArtifactStats(principal()), Stats)
+    return json(StatsAnswer(found.total_artifacts, found.total_bytes, dict(found.by_state)))
+
+
+@blueprint.get("/v1/artifacts/<artifact_id>/v/<int:version>")
+@tag(["artifacts"])
+@document_response(ArtifactAnswer)
+@document_response(ProblemAnswer, 404)
+async def artifact(artifact_id: str, version: int) -> Response:
+    """Describe one version of an artifact."""
+    return json(_answer(await ask(GetArtifact(principal(), artifact_id, version), ArtifactRecord)))
+
+
+@blueprint.get("/v1/artifacts/<artifact_id>/v/<int:version>/data")
+@tag(["artifacts"])
+@document_response(ProblemAnswer, 404)
+async def data(artifact_id: str, version: int) -> Response:
+    """Read a finished result; ranges and ``If-None-Match`` are honoured. Also answers HEAD."""
+    return await data_answer(await ask(OpenArtifact(principal(), artifact_id, version), Opened))
+
+
+def _whole(key: str, default: int, least: int, most: int) -> int:
+    text = request.args.get(key)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):  # noqa: PLR2004
+        raise _bad(key, f"must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def _moment(key: str) -> float | None:
+    text = request.args.get(key)
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _bad(key, "must be a time in ISO 8601") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _bad(key: str, message: str) -> ProblemError:
+    named = key[:64]
+    return ProblemError(
+        Problem(400, f"{named}: {message}.", "bad_parameter", [{"loc": ["query", named], "msg": message}])
+    )

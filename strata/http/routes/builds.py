@@ -1,0 +1,38 @@
+"""Builds and how they go."""
+
+from quart import Blueprint, Response
+from quart_schema import document_response, tag
+
+from strata.http.answers import artifact_uri, iso, json
+from strata.http.bodies import BuildAnswer, ProblemAnswer
+from strata.http.context import ask, principal
+from strata.tenants.messages import BuildStatus, GetBuild
+
+blueprint = Blueprint("builds", __name__)
+
+
+@blueprint.get("/v1/builds/<build_id>")
+@blueprint.get("/v1/artifacts/builds/<build_id>")
+@tag(["results"])
+@document_response(BuildAnswer)
+@document_response(ProblemAnswer, 404)
+async def build(build_id: str) -> Response:
+    """Describe a build."""
+    found = await ask(GetBuild(principal(), build_id), BuildStatus)
+    record = found.record
+    return json(
+        BuildAnswer(
+            build_id=record.build_id,
+            artifact_id=record.artifact_id,
+            version=record.version,
+            state=record.state.value,
+            artifact_uri=artifact_uri(record.artifact_id, record.version),
+            executor_ref=record.executor_ref,
+            progress=found.progress,
+            created_at=iso(record.created_at) or "",
+            started_at=iso(record.started_at),
+            completed_at=iso(record.completed_at),
+            error_message=record.error_message,
+            error_code=record.error_code,
+        )
+    )

@@ -1,0 +1,48 @@
+"""The caller's own cache shard."""
+
+from quart import Blueprint, Response
+from quart_schema import document_response, tag
+
+from strata.cache import CacheStats
+from strata.http.answers import json
+from strata.http.bodies import CacheStatsAnswer, ProblemAnswer, StatusAnswer
+from strata.http.context import ask, principal, require_scope
+from strata.tenants.messages import ClearCache, Cleared, DescribeCache
+
+blueprint = Blueprint("cache", __name__)
+
+SCOPE = "admin:cache"
+
+
+@blueprint.post("/v1/cache/clear")
+@tag(["operations"])
+@document_response(StatusAnswer)
+@document_response(ProblemAnswer, 403)
+async def clear() -> Response:
+    """Drop the tenant's cached segments; needs ``admin:cache``."""
+    require_scope(SCOPE)
+    await ask(ClearCache(principal()), Cleared)
+    return json(StatusAnswer("cleared"))
+
+
+@blueprint.get("/v1/cache/stats")
+@tag(["operations"])
+@document_response(CacheStatsAnswer)
+@document_response(ProblemAnswer, 403)
+async def stats() -> Response:
+    """Counters of the tenant's cache; needs ``admin:cache``."""
+    require_scope(SCOPE)
+    found = await ask(DescribeCache(principal()), CacheStats)
+    asked = found.hits + found.misses
+    return json(
+        CacheStatsAnswer(
+            hits=found.hits,
+            misses=found.misses,
+            hit_rate=found.hits / asked if asked else 0.0,
+            segments=found.segments,
+            size_bytes=found.bytes,
+            max_size_bytes=found.budget,
+            evictions=found.evictions,
+            damaged=found.damaged,
+        )
+    )

@@ -1,0 +1,123 @@
+"""Build a result, or find it."""
+
+from quart import Blueprint, Response, request
+from quart_schema import document_request, document_response, tag
+
+from strata.http.answers import ARROW_STREAM, artifact_uri, data_url, iso, json, stream_answer
+from strata.http.bodies import (
+    ChangedInputAnswer,
+    ExplainAnswer,
+    ExplainBody,
+    MaterializeAnswer,
+    MaterializeBody,
+    ProblemAnswer,
+    TransformBody,
+    parse_body,
+)
+from strata.http.context import ask, principal
+from strata.http.problems import Problem, ProblemError
+from strata.tenants.messages import (
+    Explain,
+    Explanation,
+    Materialize,
+    Materialized,
+    Mode,
+    OpenArtifact,
+    Opened,
+    OpenStream,
+    Transformation,
+)
+
+blueprint = Blueprint("materialize", __name__)
+
+MAX_NAME = 512
+
+
+@blueprint.post("/v1/materialize")
+@tag(["results"])
+@document_request(MaterializeBody)
+@document_response(MaterializeAnswer)
+@document_response(ProblemAnswer, 400)
+@document_response(ProblemAnswer, 404)
+@document_response(ProblemAnswer, 413)
+@document_response(ProblemAnswer, 422)
+@document_response(ProblemAnswer, 429)
+async def materialize() -> Response:
+    """Materialize a scan; with ``Accept: application/vnd.apache.arrow.stream`` the answer is the result."""
+    body = await parse_body(MaterializeBody)
+    try:
+        mode = Mode(body.mode)
+    except ValueError:
+        loc = [{"loc": ["body", "mode"], "msg": "must be stream or artifact"}]
+        raise ProblemError(Problem(400, "mode must be stream or artifact.", "invalid_mode", loc)) from None
+    direct = request.headers.get("Accept", "").split(";")[0].strip() == ARROW_STREAM
+    question = Materialize(
+        principal(),
+        _transformation(body.inputs, body.transform),
+        Mode.STREAM if direct else mode,
+        _name(body.name),
+        body.refresh,
+    )
+    found = await ask(question, Materialized)
+    if direct:
+        return await _direct(found)
+    url = None
+    if found.hit:
+        url = data_url(found.artifact_id, found.version)
+    elif found.stream_id is not None:
+        url = f"/v1/streams/{found.stream_id}"
+    state = "ready" if found.hit else "building" if mode is Mode.STREAM else "pending"
+    uri = artifact_uri(found.artifact_id, found.version)
+    return json(
+        MaterializeAnswer(
+            found.hit, uri, state, build_id=found.build_id, stream_id=found.stream_id, stream_url=url
+        )
+    )
+
+
+async def _direct(found: Materialized) -> Response:
+    who = principal()
+    if found.stream_id is not None:
+        return await stream_answer(await ask(OpenStream(who, found.stream_id), Opened))
+    return await stream_answer(await ask(OpenArtifact(who, found.artifact_id, found.version), Opened))
+
+
+@blueprint.post("/v1/artifacts/explain-materialize")
+@tag(["results"])
+@document_request(ExplainBody)
+@document_response(ExplainAnswer)
+@document_response(ProblemAnswer, 400)
+@document_response(ProblemAnswer, 404)
+async def explain() -> Response:
+    """Say what materialize would do, and do nothing."""
+    body = await parse_body(ExplainBody)
+    what = _transformation(body.inputs, body.transform)
+    found = await ask(Explain(principal(), what, _name(body.name)), Explanation)
+    changed = [ChangedInputAnswer(item.uri, item.old_version, item.new_version) for item in found.changed]
+    built = found.artifact
+    reason = None
+    if changed:
+        since = f" since {iso(built.created_at)}" if built is not None else ""
+        reason = f"{len(changed)} of {len(found.versions)} inputs changed{since}."
+    return json(
+        ExplainAnswer(
+            would_hit=found.would_hit,
+            artifact_uri=artifact_uri(built.artifact_id, built.version) if built is not None else None,
+            would_build=not found.would_hit,
+            is_stale=bool(changed),
+            stale_reason=reason,
+            changed_inputs=changed,
+            resolved_input_versions=dict(found.versions),
+        )
+    )
+
+
+def _transformation(inputs: list[str], transform: TransformBody) -> Transformation:
+    return Transformation(tuple(inputs), transform.executor, transform.params)
+
+
+def _name(name: str | None) -> str | None:
+    if name is None or (0 < len(name) <= MAX_NAME and name.isprintable() and name.strip() == name):
+        return name
+    detail = f"A name is 1 to {MAX_NAME} printable characters without surrounding space."
+    raise ProblemError(Problem(400, detail, "invalid_name", [{"loc": ["body", "name"], "msg": "not a name"}]))

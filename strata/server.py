@@ -1,0 +1,183 @@
+"""A whole server out of settings: resources, registry, door, and the sockets it listens on."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import attrs
+import structlog
+import trio
+
+from strata.artifacts import LocalBlobStore, MetadataStore, SqlMetadataStore
+from strata.auth import IdentityContract, request_id
+from strata.config import Settings
+from strata.http.app import create_app
+from strata.http.asgi import App
+from strata.http.door import FrontDoor
+from strata.http.serve import serve
+from strata.tables import Catalogs
+from strata.tenants import Registry, Resources, TenantLimits
+from strata.tenants.gate import Gate
+from strata.work import WorkPool
+
+log = structlog.get_logger(__name__)
+
+WAITING_CALLS = 40
+"""Calls to databases and catalogs that may block in threads at a time."""
+
+
+@attrs.frozen(eq=False)
+class Service:
+    """A running service without sockets: what tests and the demo call directly.
+
+    Attributes:
+        app: The ASGI application, door included.
+        registry: The tenants.
+        settings: What it was made of.
+    """
+
+    app: App
+    registry: Registry
+    settings: Settings
+
+
+def limits_of(settings: Settings) -> TenantLimits:
+    """Return the limits every tenant has."""
+    return TenantLimits(
+        interactive_slots=settings.interactive_slots,
+        bulk_slots=settings.bulk_slots,
+        interactive_max_bytes=settings.interactive_max_bytes,
+        interactive_max_columns=settings.interactive_max_columns,
+        interactive_queue_timeout=settings.interactive_queue_timeout_seconds,
+        bulk_queue_timeout=settings.bulk_queue_timeout_seconds,
+        max_builds=settings.max_concurrent_scans,
+        max_tasks=settings.max_tasks_per_scan,
+        max_response_bytes=settings.max_response_bytes,
+        plan_timeout=settings.plan_timeout_seconds,
+        scan_timeout=settings.scan_timeout_seconds,
+        fetch_timeout=settings.fetch_timeout_seconds,
+        fetch_parallelism=settings.fetch_parallelism,
+        batch_rows=settings.batch_size,
+        stream_ttl=settings.stream_state_ttl_seconds,
+        cache_bytes=settings.max_cache_size_bytes,
+        whole_row_groups=settings.cache_granularity == "row_group",
+    )
+
+
+def contract_of(settings: Settings) -> IdentityContract:
+    """Return how the server reads identities."""
+    tokens = tuple(token for token in (settings.proxy_token, settings.proxy_token_previous) if token)
+    return IdentityContract(
+        mode=settings.auth_mode,
+        tokens=tokens,
+        principal_header=settings.principal_header,
+        scopes_header=settings.scopes_header,
+        tenant_header=settings.tenant_header,
+        multi_tenant=settings.multi_tenant_enabled,
+        require_tenant=settings.require_tenant_header,
+        personal_user_header=settings.personal_mode_user_header,
+    )
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, *, pool: WorkPool | None = None) -> AsyncIterator[Service]:
+    """Open the stores, start the registry, and yield the service; on the way out, everything is closed."""
+    personal = settings.deployment_mode == "personal"
+    slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
+    metadata, blobs = await trio.to_thread.run_sync(_open_stores, settings)
+    resources = Resources(
+        catalogs=Catalogs(
+            warehouses={alias: _path(path) for alias, path in settings.warehouses.items()},
+            catalogs=settings.catalogs,
+            any_file_warehouse=personal,
+        ),
+        metadata=metadata,
+        blobs=blobs,
+        pool=pool or WorkPool(slots),
+        gate=Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found),
+        cache_dir=_path(settings.cache_dir),
+        new_id=partial(secrets.token_urlsafe, 18),
+        waits=trio.CapacityLimiter(WAITING_CALLS),
+    )
+    limits = limits_of(settings)
+    registry = Registry(
+        resources=resources,
+        limits=lambda _tenant: limits,
+        max_tenants=settings.max_tenants,
+        mailbox_size=settings.mailbox_size,
+        max_crashes=settings.max_tenant_crashes,
+        crash_window=settings.tenant_crash_window_seconds,
+        probe=metadata.probe,
+        cache_bytes=settings.max_cache_size_bytes,
+    )
+    door = FrontDoor(
+        cast("App", create_app(personal=personal)),
+        contract=contract_of(settings),
+        registry=registry,
+        max_request_bytes=settings.max_request_bytes,
+        request_id=partial(request_id, generator=random.SystemRandom()),
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(registry.run)
+            yield Service(door, registry, settings)
+            nursery.cancel_scope.cancel()
+    finally:
+        metadata.close()
+
+
+async def run_server(settings: Settings, *, announce: Callable[[list[str]], None]) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal ends at once.
+
+    Args:
+        settings: Checked settings.
+        announce: Called with the bound addresses when requests are answered.
+    """
+    stopping = trio.Event()
+    async with open_service(settings) as service, trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
+        binds = [(settings.host, settings.port)]
+        serving = partial(
+            serve, service.app, binds, stop=stopping.wait, grace=settings.shutdown_grace_seconds
+        )
+        async with trio.open_nursery() as inner:
+            announce(await inner.start(serving))
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if stopping.is_set():
+                log.warning("second signal: stopping at once")
+                scope.cancel()
+                return
+            log.info("stopping", grace=service.settings.shutdown_grace_seconds)
+            service.registry.draining = True
+            stopping.set()
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _open_stores(settings: Settings) -> tuple[MetadataStore, LocalBlobStore]:
+    """Open what is on disk, and clean up behind a process that was killed. Blocking."""
+    root = _path(settings.artifact_dir)
+    root.mkdir(parents=True, exist_ok=True)
+    blobs = LocalBlobStore(root / "blobs")
+    database = _path(settings.metadata_db) if settings.metadata_db else root / "metadata.db"
+    metadata = SqlMetadataStore(database, time.time)
+    interrupted, leftovers = metadata.sweep_interrupted(), blobs.sweep()
+    if interrupted or leftovers:
+        log.warning("cleaned up after a killed process", builds=interrupted, files=leftovers)
+    return metadata, blobs

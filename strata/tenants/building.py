@@ -1,0 +1,281 @@
+"""The life of a build: plan, admission, bytes, commit. Whatever ends it, it ends ``ready`` or ``failed``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import attrs
+import structlog
+import trio
+
+from strata.artifacts import ArtifactRecord, BlobFacts, BlobWriter, BuildRecord
+from strata.cache import CacheShard, PackWriter
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables import ResolvedScan, ScanPlan, plan_files
+from strata.tenants.build import Build
+from strata.tenants.groups import unwrapped_refusals
+from strata.tenants.limits import TenantLimits
+from strata.tenants.memory import Remembered
+from strata.tenants.metrics import TenantMetrics
+from strata.tenants.provenance import Provenance
+from strata.tenants.resources import Resources
+from strata.tenants.scanning import ScanBuild, too_large
+from strata.tenants.slots import Lease, Slots
+from strata.tenants.streams import Tail
+from strata.work import Tier
+
+HASH_BYTES = 8 * 1024 * 1024
+"""Bytes hashed in one quantum: about 5 ms."""
+
+CLEANUP_SECONDS = 10
+"""How long a cancelled build may take to leave no trace."""
+
+PLANS = 128
+"""Plans an actor remembers."""
+
+ABANDONED = Refused(Reason.UNAVAILABLE, "The build was given up.", code="abandoned", retry_after=1)
+INTERRUPTED = Refused(Reason.UNAVAILABLE, "The build was interrupted.", code="interrupted", retry_after=1)
+CRASHED = Refused(Reason.FAILED, "The build failed; the server's log has the cause.", code="internal")
+
+log = structlog.get_logger(__name__)
+
+
+@attrs.frozen(eq=False)
+class Order:
+    """What a build was asked for.
+
+    Attributes:
+        scan: The scan, resolved.
+        provenance: Its identity.
+        executor: The transform reference.
+        name: The name to point at the result.
+    """
+
+    scan: ResolvedScan
+    provenance: Provenance
+    executor: str
+    name: str | None
+
+
+@attrs.define(eq=False)
+class Builder:
+    """Runs builds for one tenant."""
+
+    tenant: str
+    prefix: str
+    resources: Resources
+    shard: CacheShard
+    slots: dict[Tier, Slots]
+    limits: TenantLimits
+    metrics: TenantMetrics
+    plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
+
+    def update(self, limits: TenantLimits) -> None:
+        """Take new limits; what runs keeps what it has."""
+        self.limits = limits
+        self.slots[Tier.INTERACTIVE].resize(limits.interactive_slots)
+        self.slots[Tier.BULK].resize(limits.bulk_slots)
+
+    async def run(self, build: Build, order: Order) -> Callable[[], Awaitable[None]] | None:
+        """Carry ``build`` out and settle its outcome, whatever happens.
+
+        Returns what is left to do for the cache when the result is ready.
+        """
+        attempt = _Attempt(self, build, order)
+        outcome: ArtifactRecord | Refused = INTERRUPTED
+        try:
+            with build.scope, unwrapped_refusals():
+                outcome = await attempt.run()
+            if build.scope.cancelled_caught:
+                outcome = ABANDONED
+        except RefusalError as error:
+            outcome = error.refused
+        except Exception as error:  # a bug in one build must not take the tenant's other work with it
+            log.exception("build crashed", tenant=self.tenant, error=type(error).__name__)
+            outcome = CRASHED
+        finally:
+            with trio.move_on_after(CLEANUP_SECONDS, shield=True):
+                if isinstance(outcome, Refused):
+                    await attempt.leave_no_trace(outcome)
+            build.finish(outcome)
+            kind = outcome.code or outcome.reason.value if isinstance(outcome, Refused) else "ready"
+            self.metrics.builds[kind] += 1
+            attempt.close()
+        return attempt.kept
+
+    async def plan(self, scan: ResolvedScan) -> ScanPlan:
+        """Return the scan's plan, remembered or made.
+
+        Raises:
+            RefusalError: If it cannot be made, or not within ``plan_timeout_seconds``.
+        """
+        known = self.plans.get(scan.plan_key)
+        if known is not None:
+            return known.for_scan(scan)
+        plan = None
+        with trio.move_on_after(self.limits.plan_timeout):
+            plan = await self._plan(scan)
+        if plan is None:
+            detail = f"Planning took longer than {self.limits.plan_timeout:g} seconds (plan_timeout_seconds)."
+            raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="plan_timeout"))
+        self.plans.put(scan.plan_key, plan)
+        return plan
+
+    async def _plan(self, scan: ResolvedScan) -> ScanPlan:
+        plan = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, partial(plan_files, scan))
+        if isinstance(plan, Refused):
+            raise RefusalError(plan)
+        return plan
+
+
+@attrs.define(eq=False)
+class _Attempt:
+    """One build's own things, and how to be rid of them."""
+
+    builder: Builder
+    build: Build
+    order: Order
+    writer: BlobWriter | None = None
+    record: BuildRecord | None = None
+    pack: PackWriter | None = None
+    kept: Callable[[], Awaitable[None]] | None = None
+
+    async def run(self) -> ArtifactRecord:
+        builder, build = self.builder, self.build
+        limits = builder.limits
+        plan = await builder.plan(self.order.scan)
+        if len(plan.files) > limits.max_tasks:
+            found, most = len(plan.files), limits.max_tasks
+            detail = f"The scan reads {found} data files, more than {most} (max_tasks_per_scan)."
+            raise RefusalError(Refused(Reason.TOO_LARGE, detail, code="too_many_tasks"))
+        if plan.min_bytes > limits.max_response_bytes:
+            raise RefusalError(too_large(limits.max_response_bytes))
+        tier = limits.tier(plan.estimated_bytes, len(plan.scan.arrow_schema))
+        build.lease = await self._slot(tier)
+        build.rows_planned, build.exact_rows = plan.max_rows, plan.exact_rows
+        with trio.move_on_after(limits.scan_timeout):
+            return await self._write(plan, tier, limits)
+        detail = f"The scan did not end within {limits.scan_timeout:g} seconds (scan_timeout_seconds)."
+        raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="scan_timeout"))
+
+    async def _slot(self, tier: Tier) -> Lease:
+        limits = self.builder.limits
+        waits = {Tier.INTERACTIVE: limits.interactive_queue_timeout, Tier.BULK: limits.bulk_queue_timeout}
+        lease = await self.builder.slots[tier].acquire(waits[tier])
+        if isinstance(lease, Refused):
+            raise RefusalError(lease)
+        return lease
+
+    async def _write(self, plan: ScanPlan, tier: Tier, limits: TenantLimits) -> ArtifactRecord:
+        builder, resources = self.builder, self.builder.resources
+        await self._begin(tier)
+        assert self.writer is not None
+        scan = ScanBuild(
+            plan=plan,
+            build=self.build,
+            writer=self.writer,
+            shard=builder.shard,
+            pool=resources.pool,
+            flow=builder.tenant,
+            tier=tier,
+            limits=limits,
+        )
+        try:
+            await scan.run()
+        finally:
+            self.pack = scan.pack
+        assert self.build.tail is not None
+        self.build.tail.end()
+        artifact, facts = await self._commit(scan, tier)
+        builder.metrics.rows_built += scan.rows
+        builder.metrics.bytes_built += scan.size
+        self.kept = partial(self._keep_segments, scan, facts, tier)
+        return artifact
+
+    async def _begin(self, tier: Tier) -> None:
+        """Open the blob, note the build, and let those who wait know its ids."""
+        builder, order = self.builder, self.order
+        resources = builder.resources
+
+        def open_blob() -> tuple[BlobWriter, int]:
+            writer = resources.blobs.begin(builder.prefix)
+            return writer, os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)
+
+        self.writer, descriptor = await resources.pool.run(builder.tenant, tier, open_blob, abandon=False)
+        self.build.tail = Tail(descriptor)
+        self.record = await resources.ask(
+            resources.metadata.begin_build,
+            builder.tenant,
+            build_id=resources.new_id(),
+            provenance_hash=order.provenance.key,
+            query_hash=order.provenance.query,
+            transform_spec=order.provenance.transform,
+            input_versions=order.provenance.inputs,
+            executor_ref=order.executor,
+            name=order.name,
+        )
+        self.build.admit(self.record)
+
+    async def _commit(self, scan: ScanBuild, tier: Tier) -> tuple[ArtifactRecord, BlobFacts]:
+        builder, writer, record = self.builder, self.writer, self.record
+        assert writer is not None
+        assert record is not None
+        pool, resources = builder.resources.pool, builder.resources
+        hash_more = partial(writer.hash_more, HASH_BYTES)
+        while await pool.run(builder.tenant, tier, hash_more, cost=HASH_BYTES, abandon=False):
+            pass
+        facts = await pool.run(builder.tenant, tier, writer.commit, abandon=False)
+        artifact = await resources.ask(
+            resources.metadata.finish_build,
+            builder.tenant,
+            record.build_id,
+            facts=facts,
+            row_count=scan.rows,
+            arrow_schema=str(scan.plan.scan.arrow_schema),
+        )
+        if isinstance(artifact, Refused):
+            raise RefusalError(artifact)
+        while self.build.names:
+            set_name, name = resources.metadata.set_name, self.build.names.pop()
+            await resources.ask(set_name, builder.tenant, name, artifact.artifact_id, artifact.version)
+        return artifact, facts
+
+    async def _keep_segments(self, scan: ScanBuild, facts: BlobFacts, tier: Tier) -> None:
+        """Put what was decoded into the cache; a cache that cannot keep it is no reason to fail."""
+        shard, run = self.builder.shard, self.builder.resources.pool.run
+        flow = self.builder.tenant
+        try:
+            if scan.pack is not None:
+                pack = await run(flow, tier, scan.pack.commit, abandon=False)
+            elif scan.segments:
+                adopt = partial(shard.adopt, facts.path, scan.columns, scan.segments)
+                pack = await run(flow, tier, adopt, abandon=False)
+            else:
+                return
+        except OSError as error:
+            log.warning("cache could not keep segments", tenant=flow, error=type(error).__name__)
+            return
+        files = shard.install(pack, scan.generation)
+        if files:
+            await run(flow, tier, partial(shard.remove_files, files), abandon=False)
+        used = shard.take_used()
+        if used:
+            await run(flow, tier, partial(shard.note_used, used), abandon=False)
+
+    async def leave_no_trace(self, refused: Refused) -> None:
+        """Remove what a build that failed has written, and note that it did."""
+        resources, leftovers = self.builder.resources, [self.writer, self.pack]
+        aborts = [leftover.abort for leftover in leftovers if leftover is not None]
+        for abort in aborts:
+            await resources.pool.run(self.builder.tenant, Tier.BULK, abort, abandon=False)
+        if self.record is not None:
+            code = refused.code or refused.reason.value
+            fail = partial(resources.metadata.fail_build, code=code, message=refused.detail)
+            await resources.ask(fail, self.builder.tenant, self.record.build_id)
+
+    def close(self) -> None:
+        """Let go of the descriptor; readers have their own."""
+        if self.build.tail is not None:
+            self.build.tail.close()

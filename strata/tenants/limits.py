@@ -1,0 +1,55 @@
+"""What one tenant may use."""
+
+from __future__ import annotations
+
+import attrs
+
+from strata.work import Tier
+
+
+@attrs.frozen
+class TenantLimits:
+    """Limits of one tenant; each is measured on what it limits.
+
+    Attributes:
+        interactive_slots: Interactive builds at a time.
+        bulk_slots: Bulk builds at a time.
+        interactive_max_bytes: Largest estimated Arrow bytes of an interactive scan.
+        interactive_max_columns: Most columns of an interactive scan.
+        interactive_queue_timeout: Seconds an interactive build may wait for its slot.
+        bulk_queue_timeout: Seconds a bulk build may wait for its slot.
+        max_builds: Builds at a time in all, those nobody waits for included.
+        max_tasks: Most data files of a scan.
+        max_response_bytes: Most Arrow bytes of a result.
+        plan_timeout: Seconds for planning a scan.
+        scan_timeout: Seconds for a whole build.
+        fetch_timeout: Seconds for one row group, from its place in the queue to its rows.
+        fetch_parallelism: Row groups of one build in flight.
+        batch_rows: Most rows of a record batch.
+        stream_ttl: Seconds after which a stream that was never opened is forgotten.
+        cache_bytes: Bytes of cached segments on disk.
+        whole_row_groups: Cache all columns of a row group, whatever the scan asks for.
+    """
+
+    interactive_slots: int = 32
+    bulk_slots: int = 8
+    interactive_max_bytes: int = 10 * 1024 * 1024
+    interactive_max_columns: int = 10
+    interactive_queue_timeout: float = 10.0
+    bulk_queue_timeout: float = 30.0
+    max_builds: int = 100
+    max_tasks: int = 1000
+    max_response_bytes: int = 512 * 1024 * 1024
+    plan_timeout: float = 30.0
+    scan_timeout: float = 300.0
+    fetch_timeout: float = 60.0
+    fetch_parallelism: int = 4
+    batch_rows: int = 65536
+    stream_ttl: float = 300.0
+    cache_bytes: int = 10 * 1024**3
+    whole_row_groups: bool = False
+
+    def tier(self, estimated_bytes: int, columns: int) -> Tier:
+        """Return the tier of a scan: interactive when it is small in both bytes and columns."""
+        small = estimated_bytes <= self.interactive_max_bytes and columns <= self.interactive_max_columns
+        return Tier.INTERACTIVE if small else Tier.BULK

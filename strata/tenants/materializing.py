@@ -1,0 +1,267 @@
+"""Materialize and explain: find a result, join its build, or begin one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+import trio
+
+from strata.artifacts import ArtifactRecord, ArtifactState
+from strata.auth import Principal
+from strata.outcomes import Limit, Reason, Refused
+from strata.tables import LoadedTable, ResolvedScan, ScanSpec, TableRef, parse_scan_params, resolve_scan
+from strata.tenants import messages as m
+from strata.tenants.build import Build
+from strata.tenants.building import Builder, Order
+from strata.tenants.memory import Remembered
+from strata.tenants.provenance import Provenance, scan_provenance
+from strata.tenants.resources import Resources
+
+SCAN = "scan@v1"
+
+READY_REMEMBERED = 4096
+"""Finished artifacts an actor remembers, so that a hit asks no database."""
+
+STREAMS_REMEMBERED = 10_000
+"""Streams an actor keeps open for their first reader."""
+
+
+@attrs.define(eq=False)
+class Stream:
+    """A stream's name: for whom, of what, until when (Trio's clock)."""
+
+    owner: str
+    build: Build
+    expires: float
+
+
+@attrs.define(eq=False)
+class Materializer:
+    """Answers :class:`~strata.tenants.messages.Materialize` and ``Explain`` for one tenant.
+
+    Attributes:
+        running: Builds by provenance key: what makes equal requests share one.
+        by_id: The same builds by build id, once admitted.
+        streams: Streams by id, in the order they expire.
+        records: Finished artifacts by id and version.
+        ready: Finished artifacts by provenance key.
+    """
+
+    tenant: str
+    resources: Resources
+    builder: Builder
+    nursery: trio.Nursery
+    running: dict[str, Build] = attrs.field(factory=dict)
+    by_id: dict[str, Build] = attrs.field(factory=dict)
+    streams: dict[str, Stream] = attrs.field(factory=dict)
+    records: Remembered[tuple[str, int], ArtifactRecord] = attrs.field(
+        factory=partial(Remembered, READY_REMEMBERED)
+    )
+    ready: Remembered[str, ArtifactRecord] = attrs.field(factory=partial(Remembered, READY_REMEMBERED))
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is built, and no stream waits for its reader."""
+        self._expire()
+        return not self.running and not self.streams
+
+    async def materialize(self, question: m.Materialize) -> m.Materialized | Refused:
+        """Find the result, or see to it that it is built."""
+        found = await self._resolve(question.principal, question.what)
+        if isinstance(found, Refused):
+            return found
+        scan, provenance = found
+        await self._settled(provenance)
+        build = self.running.get(provenance.key)
+        if build is None and not question.refresh:
+            hit = await self.find_ready(provenance)
+            if hit is not None:
+                return await self._hit(hit, question.name)
+            build = self.running.get(provenance.key)  # somebody may have begun it while we asked
+        if build is None:
+            order = Order(scan, provenance, question.what.executor, question.name)
+            started = self._start(order)
+            if isinstance(started, Refused):
+                return started
+            build = started
+        self.builder.metrics.misses += 1
+        return await self._join(build, question)
+
+    async def explain(self, question: m.Explain) -> m.Explanation | Refused:
+        """Say what :meth:`materialize` would do."""
+        found = await self._resolve(question.principal, question.what)
+        if isinstance(found, Refused):
+            return found
+        _, provenance = found
+        await self._settled(provenance)
+        ready = await self.find_ready(provenance)
+        older = ready
+        ask, metadata = self.resources.ask, self.resources.metadata
+        if question.name is not None:
+            named = await ask(metadata.get_name, self.tenant, question.name)
+            older = None
+            if named is not None:
+                older = await ask(metadata.get_artifact, self.tenant, named.artifact_id, named.version)
+        elif ready is None:
+            older = await ask(metadata.find_latest_by_query, self.tenant, provenance.query)
+        changed = _changes(older, provenance) if older is not None else ()
+        return m.Explanation(
+            older if older is not None else ready, ready is not None, dict(provenance.inputs), changed
+        )
+
+    async def _settled(self, provenance: Provenance) -> None:
+        """Wait for a build whose bytes are all there: its commit is a matter of milliseconds."""
+        build = self.running.get(provenance.key)
+        if build is not None and build.tail is not None and build.tail.ended:
+            await build.done.wait()
+
+    async def find_ready(self, provenance: Provenance) -> ArtifactRecord | None:
+        """Return the newest finished artifact of this provenance."""
+        known = self.ready.get(provenance.key)
+        if known is None:
+            known = await self.resources.ask(self.resources.metadata.find_ready, self.tenant, provenance.key)
+            if known is not None:
+                self.ready.put(provenance.key, known)
+        return known
+
+    async def record(self, artifact_id: str, version: int) -> ArtifactRecord | None:
+        """Return an artifact's record; finished ones are remembered, for they never change."""
+        known = self.records.get((artifact_id, version))
+        if known is None:
+            get = self.resources.metadata.get_artifact
+            known = await self.resources.ask(get, self.tenant, artifact_id, version)
+            if known is not None and known.state is ArtifactState.READY:
+                self.records.put((artifact_id, version), known)
+        return known
+
+    def forget(self, record: ArtifactRecord) -> None:
+        """Stop believing in a finished artifact whose bytes are not to be had."""
+        self.records.drop((record.artifact_id, record.version))
+        self.ready.drop(record.provenance_hash)
+
+    def stream_for(self, stream_id: str, principal: Principal) -> Stream | None:
+        """Return the stream, if it is this principal's (or the principal is an administrator)."""
+        self._expire()
+        stream = self.streams.get(stream_id)
+        if stream is None or (stream.owner != principal.id and not principal.has_scope("admin:*")):
+            return None
+        return stream
+
+    async def _resolve(
+        self, principal: Principal, what: m.Transformation
+    ) -> tuple[ResolvedScan, Provenance] | Refused:
+        spec = _scan_spec(what)
+        if isinstance(spec, Refused):
+            return spec
+        uri = what.inputs[0]
+        ref = self.resources.catalogs.resolve(uri)
+        if isinstance(ref, Refused):
+            return ref
+        refused = self.resources.gate.check(principal, ref.resource, "read")
+        if refused is not None:
+            return refused
+        scan = await self.resources.ask(_load_and_resolve, self.resources.catalogs.load, ref, spec)
+        if isinstance(scan, Refused):
+            return scan
+        return scan, scan_provenance(self.tenant, uri, what.executor, spec, scan)
+
+    async def _hit(self, artifact: ArtifactRecord, name: str | None) -> m.Materialized:
+        self.builder.metrics.hits += 1
+        if name is not None:
+            set_name = self.resources.metadata.set_name
+            await self.resources.ask(set_name, self.tenant, name, artifact.artifact_id, artifact.version)
+        return m.Materialized(artifact.artifact_id, artifact.version, hit=True)
+
+    def _start(self, order: Order) -> Build | Refused:
+        """Begin a build. No checkpoint lies between the look for a running one and this."""
+        most = self.builder.limits.max_builds
+        if len(self.running) >= most:
+            detail = f"This tenant has {most} builds running (max_concurrent_scans)."
+            return Refused(
+                Reason.BUSY, detail, "max_concurrent_scans", 1, limit=Limit("max_concurrent_scans", most, 1)
+            )
+        build = self.running[order.provenance.key] = Build(order.provenance.key, order.provenance.inputs)
+        self.nursery.start_soon(self._run, build, order)
+        return build
+
+    async def _run(self, build: Build, order: Order) -> None:
+        keep_segments = None
+        try:
+            keep_segments = await self.builder.run(build, order)
+        finally:
+            del self.running[build.key]
+            if build.record is not None:
+                self.by_id.pop(build.record.build_id, None)
+            if isinstance(build.outcome, ArtifactRecord):
+                self.ready.put(build.key, build.outcome)
+        if keep_segments is not None:
+            await keep_segments()
+
+    async def _join(self, build: Build, question: m.Materialize) -> m.Materialized | Refused:
+        await build.wait_admitted()
+        record = build.record
+        if record is None:
+            assert isinstance(build.outcome, Refused)
+            return build.outcome
+        self.by_id.setdefault(record.build_id, build)
+        if question.name is not None:
+            build.names.add(question.name)
+        stream_id = None
+        if question.mode is m.Mode.STREAM:
+            opened = self._open_stream(build, question.principal)
+            if isinstance(opened, Refused):
+                return opened
+            stream_id = opened
+        return m.Materialized(
+            record.artifact_id, record.version, hit=False, build_id=record.build_id, stream_id=stream_id
+        )
+
+    def _open_stream(self, build: Build, principal: Principal) -> str | Refused:
+        self._expire()
+        if len(self.streams) >= STREAMS_REMEMBERED:
+            detail = f"This tenant has {STREAMS_REMEMBERED} streams that nobody has read."
+            return Refused(Reason.BUSY, detail, "streams", 1, limit=Limit("streams", STREAMS_REMEMBERED, 1))
+        stream_id = self.resources.new_id()
+        expires = trio.current_time() + self.builder.limits.stream_ttl
+        self.streams[stream_id] = Stream(principal.id, build, expires)
+        return stream_id
+
+    def _expire(self) -> None:
+        now = trio.current_time()
+        while self.streams:
+            stream_id = next(iter(self.streams))
+            if self.streams[stream_id].expires > now:
+                return
+            del self.streams[stream_id]
+
+
+def _scan_spec(what: m.Transformation) -> ScanSpec | Refused:
+    if what.executor != SCAN:
+        detail = "This transform is not registered."
+        return Refused(
+            Reason.FORBIDDEN, detail, "transform_not_allowed", loc=("body", "transform", "executor")
+        )
+    if len(what.inputs) != 1:
+        return Refused(
+            Reason.BAD_REQUEST, "A scan has exactly one input.", "bad_inputs", loc=("body", "inputs")
+        )
+    return parse_scan_params(what.params)
+
+
+def _load_and_resolve(
+    load: Callable[[TableRef], LoadedTable | Refused], ref: TableRef, spec: ScanSpec
+) -> ResolvedScan | Refused:
+    """Load the table's present metadata and resolve the scan against it; one call, one thread."""
+    table = load(ref)
+    return table if isinstance(table, Refused) else resolve_scan(table, spec)
+
+
+def _changes(older: ArtifactRecord, provenance: Provenance) -> tuple[m.ChangedInput, ...]:
+    before = older.inputs
+    return tuple(
+        m.ChangedInput(uri, before.get(uri), version)
+        for uri, version in provenance.inputs
+        if before.get(uri) != version
+    )

@@ -1,0 +1,245 @@
+"""What a tenant's actor can be asked, and what it answers: frozen values, no behaviour.
+
+Every question carries the principal who asks. An answer is the value named in the question's docstring or a
+:class:`~strata.outcomes.Refused`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from strata.artifacts import ArtifactRecord, BuildRecord
+from strata.auth import Principal
+from strata.tenants.limits import TenantLimits
+from strata.tenants.streams import ByteStream
+
+
+class Mode(enum.Enum):
+    """How the caller wants the result (``mode`` of a materialize request)."""
+
+    STREAM = "stream"
+    ARTIFACT = "artifact"
+
+
+@attrs.frozen
+class Transformation:
+    """What to compute, of what: the identity of a result before its inputs' versions are known.
+
+    Attributes:
+        inputs: Table URIs in the caller's order, as sent.
+        executor: The transform reference, such as ``scan@v1``.
+        params: The transform's parameters, as sent.
+    """
+
+    inputs: tuple[str, ...]
+    executor: str
+    params: Mapping[str, Any]
+
+
+@attrs.frozen
+class Materialize:
+    """Build the result, or find it. Answer: :class:`Materialized`."""
+
+    principal: Principal
+    what: Transformation
+    mode: Mode = Mode.STREAM
+    name: str | None = None
+    refresh: bool = False
+
+
+@attrs.frozen
+class Materialized:
+    """A result that is there (``hit``) or on its way.
+
+    Attributes:
+        artifact_id: Id of the artifact.
+        version: Its version, from 1.
+        hit: It was ready when asked for.
+        build_id: The running build, unless hit.
+        stream_id: Name of the stream to read it by; only in stream mode and unless hit.
+    """
+
+    artifact_id: str
+    version: int
+    hit: bool
+    build_id: str | None = None
+    stream_id: str | None = None
+
+
+@attrs.frozen
+class OpenStream:
+    """Read a result while it is built. Answer: :class:`Opened`."""
+
+    principal: Principal
+    stream_id: str
+
+
+@attrs.frozen
+class OpenArtifact:
+    """Read a finished result. Answer: :class:`Opened`."""
+
+    principal: Principal
+    artifact_id: str
+    version: int
+
+
+@attrs.frozen
+class Opened:
+    """Bytes to send: an Arrow IPC stream.
+
+    Attributes:
+        stream: Where the bytes come from; the receiver closes it.
+        artifact_id: Whose bytes they are.
+        version: The same.
+        rows: Rows in the whole stream, when known.
+        sha256: Hex digest of the whole stream, when known.
+    """
+
+    stream: ByteStream
+    artifact_id: str
+    version: int
+    rows: int | None = None
+    sha256: str | None = None
+
+
+@attrs.frozen
+class GetArtifact:
+    """Describe an artifact. Answer: :class:`~strata.artifacts.ArtifactRecord`."""
+
+    principal: Principal
+    artifact_id: str
+    version: int
+
+
+@attrs.frozen
+class GetBuild:
+    """Describe a build. Answer: :class:`BuildStatus`."""
+
+    principal: Principal
+    build_id: str
+
+
+@attrs.frozen
+class BuildStatus:
+    """A build's record and, while it runs, how far it is (0.0 to 1.0)."""
+
+    record: BuildRecord
+    progress: float | None
+
+
+@attrs.frozen
+class Explain:
+    """Say what :class:`Materialize` would do, and do nothing. Answer: :class:`Explanation`."""
+
+    principal: Principal
+    what: Transformation
+    name: str | None = None
+
+
+@attrs.frozen
+class ChangedInput:
+    """An input whose version differs from the one a result was built on."""
+
+    uri: str
+    old_version: str | None
+    new_version: str | None
+
+
+@attrs.frozen
+class Explanation:
+    """What a materialize request would find.
+
+    Attributes:
+        artifact: The ready result it would hit, or the stale one it would replace.
+        would_hit: The result is there.
+        versions: Resolved input versions by URI, in the caller's order.
+        changed: Why an older result no longer serves; empty when nothing older is known.
+    """
+
+    artifact: ArtifactRecord | None
+    would_hit: bool
+    versions: Mapping[str, str]
+    changed: tuple[ChangedInput, ...]
+
+
+@attrs.frozen
+class ListArtifacts:
+    """A page of the tenant's artifacts. Answer: :class:`~strata.artifacts.Page`."""
+
+    principal: Principal
+    limit: int
+    offset: int
+    state: str | None = None
+    name_prefix: str | None = None
+    since: float | None = None
+    sort: str = "created_at"
+    order: str = "desc"
+
+
+@attrs.frozen
+class ArtifactStats:
+    """Counts and bytes by state. Answer: :class:`~strata.artifacts.Stats`."""
+
+    principal: Principal
+
+
+@attrs.frozen
+class GetName:
+    """Resolve a name. Answer: :class:`~strata.artifacts.NameRecord`."""
+
+    principal: Principal
+    name: str
+
+
+@attrs.frozen
+class ListNames:
+    """All names of the tenant. Answer: a tuple of :class:`~strata.artifacts.NameRecord`."""
+
+    principal: Principal
+
+
+@attrs.frozen
+class ClearCache:
+    """Drop every cached segment of the tenant. Answer: :class:`Cleared`."""
+
+    principal: Principal
+
+
+@attrs.frozen
+class Cleared:
+    """The cache is empty."""
+
+
+@attrs.frozen
+class DescribeCache:
+    """Counters of the tenant's cache shard. Answer: ``strata.cache.CacheStats``."""
+
+    principal: Principal
+
+
+@attrs.frozen
+class UpdateLimits:
+    """Take new limits, at once and without a restart. Answer: :class:`Cleared` of nothing: the limits."""
+
+    limits: TenantLimits
+
+
+Question = (
+    Materialize
+    | OpenStream
+    | OpenArtifact
+    | GetArtifact
+    | GetBuild
+    | Explain
+    | ListArtifacts
+    | ArtifactStats
+    | GetName
+    | ListNames
+    | ClearCache
+    | DescribeCache
+    | UpdateLimits
+)

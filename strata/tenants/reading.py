@@ -1,0 +1,157 @@
+"""Everything that reads: streams, finished artifacts, records, names. Rights are checked here, too."""
+
+from __future__ import annotations
+
+import os
+
+import attrs
+
+from strata.artifacts import ArtifactRecord, ArtifactState, NameRecord, Page, Stats
+from strata.auth import Principal
+from strata.outcomes import Reason, Refused
+from strata.tenants import messages as m
+from strata.tenants.build import Build
+from strata.tenants.materializing import Materializer
+from strata.tenants.resources import Resources
+from strata.tenants.streams import CHUNK, ByteStream
+from strata.work import Tier
+
+ARTIFACT_NOT_FOUND = Refused(Reason.NOT_FOUND, "Artifact not found")
+BUILD_NOT_FOUND = Refused(Reason.NOT_FOUND, "Build not found")
+NAME_NOT_FOUND = Refused(Reason.NOT_FOUND, "Name not found")
+STREAM_NOT_FOUND = Refused(Reason.NOT_FOUND, "Stream not found")
+
+
+@attrs.define(eq=False)
+class Reader:
+    """Answers the questions that change nothing, for one tenant."""
+
+    tenant: str
+    prefix: str
+    resources: Resources
+    materializer: Materializer
+
+    async def open_stream(self, question: m.OpenStream) -> m.Opened | Refused:
+        """Open a stream for the principal who asked for it, while it is built or afterwards."""
+        stream = self.materializer.stream_for(question.stream_id, question.principal)
+        if stream is None:
+            return STREAM_NOT_FOUND
+        build = stream.build
+        if isinstance(build.outcome, Refused):
+            return build.outcome
+        if not self._may_read(question.principal, [uri for uri, _ in build.inputs]):
+            return STREAM_NOT_FOUND
+        if isinstance(build.outcome, ArtifactRecord):
+            return await self._open(build.outcome)
+        return self._follow(build)
+
+    async def open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
+        """Open a finished artifact."""
+        record = await self._readable(question.principal, question.artifact_id, question.version)
+        if record is None or record.state is not ArtifactState.READY:
+            return ARTIFACT_NOT_FOUND
+        return await self._open(record)
+
+    async def get_artifact(self, question: m.GetArtifact) -> ArtifactRecord | Refused:
+        """Describe an artifact the caller may read."""
+        record = await self._readable(question.principal, question.artifact_id, question.version)
+        return record if record is not None else ARTIFACT_NOT_FOUND
+
+    async def get_build(self, question: m.GetBuild) -> m.BuildStatus | Refused:
+        """Describe a build of something the caller may read."""
+        running = self.materializer.by_id.get(question.build_id)
+        if running is not None and running.tail is not None and running.tail.ended:
+            await running.done.wait()  # the commit is under way; its end is what the caller waits for
+        metadata = self.resources.metadata
+        record = await self.resources.ask(metadata.get_build, self.tenant, question.build_id)
+        if record is None or not self._may_read(question.principal, record.input_uris):
+            return BUILD_NOT_FOUND
+        running = self.materializer.by_id.get(question.build_id)
+        if running is not None:
+            return m.BuildStatus(record, running.progress)
+        return m.BuildStatus(
+            record, 1.0 if record.completed_at is not None and not record.error_code else None
+        )
+
+    async def list_artifacts(self, question: m.ListArtifacts) -> Page | Refused:
+        """List a page of artifacts; those the caller may not read are left out of it."""
+        page = await self.resources.ask(
+            self.resources.metadata.list_artifacts,
+            self.tenant,
+            limit=question.limit,
+            offset=question.offset,
+            state=question.state,
+            name_prefix=question.name_prefix,
+            since=question.since,
+            sort=question.sort,
+            order=question.order,
+        )
+        if isinstance(page, Refused):
+            return page
+        seen = tuple(r for r in page.artifacts if self._may_read(question.principal, r.input_uris))
+        return attrs.evolve(page, artifacts=seen)
+
+    async def stats(self, _question: m.ArtifactStats) -> Stats:
+        """Count the tenant's artifacts."""
+        return await self.resources.ask(self.resources.metadata.stats, self.tenant)
+
+    async def get_name(self, question: m.GetName) -> NameRecord | Refused:
+        """Resolve a name of something the caller may read."""
+        name = await self.resources.ask(self.resources.metadata.get_name, self.tenant, question.name)
+        if name is None or await self._readable(question.principal, name.artifact_id, name.version) is None:
+            return NAME_NOT_FOUND
+        return name
+
+    async def list_names(self, question: m.ListNames) -> tuple[NameRecord, ...]:
+        """List the names of what the caller may read."""
+        names = await self.resources.ask(self.resources.metadata.list_names, self.tenant)
+        return tuple(
+            [
+                n
+                for n in names
+                if await self._readable(question.principal, n.artifact_id, n.version) is not None
+            ]
+        )
+
+    async def _readable(self, principal: Principal, artifact_id: str, version: int) -> ArtifactRecord | None:
+        record = await self.materializer.record(artifact_id, version)
+        if record is None or not self._may_read(principal, record.input_uris):
+            return None
+        return record
+
+    def _may_read(self, principal: Principal, uris: list[str] | tuple[str, ...]) -> bool:
+        """Whether the rules of this moment let ``principal`` read every input."""
+        if self.resources.gate.policy is None:
+            return True
+        for uri in uris:
+            ref = self.resources.catalogs.resolve(uri)
+            if isinstance(ref, Refused) or not self.resources.gate.permits(principal, ref.resource, "read"):
+                return False
+        return True
+
+    def _follow(self, build: Build) -> m.Opened:
+        tail, record = build.tail, build.record
+        assert tail is not None
+        assert record is not None
+        build.opened()
+        stream = ByteStream(os.dup(tail.fd), tail=tail, on_close=build.closed)
+        return m.Opened(stream, record.artifact_id, record.version, build.exact_rows)
+
+    async def _open(self, record: ArtifactRecord) -> m.Opened | Refused:
+        sha256 = record.content_sha256
+        size = record.byte_size
+        assert sha256 is not None
+        assert size is not None
+
+        def open_blob() -> ByteStream | Refused:
+            reader = self.resources.blobs.open_reader(self.prefix, sha256, size)
+            if isinstance(reader, Refused):
+                return reader
+            return ByteStream(reader.fd, stop=reader.size, head=reader.read(0, CHUNK))
+
+        run = self.resources.pool.run
+        stream = await run(self.tenant, Tier.INTERACTIVE, open_blob, cost=CHUNK, abandon=False)
+        if isinstance(stream, Refused):
+            self.materializer.forget(record)
+            return stream
+        return m.Opened(stream, record.artifact_id, record.version, record.row_count, sha256)

@@ -1,0 +1,50 @@
+"""What the process lends to every actor: shared machinery, none of it holding a tenant's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import trio
+
+from strata.artifacts import BlobStore, MetadataStore
+from strata.tables import Catalogs
+from strata.tenants.gate import Gate
+from strata.work import WorkPool
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class Resources:
+    """Everything an actor needs and does not own.
+
+    Attributes:
+        catalogs: The configured warehouses and catalogs.
+        metadata: Artifacts, builds and names; every call names its tenant.
+        blobs: Where results are kept; every call names the tenant's prefix.
+        pool: The work pool, for CPU and files.
+        gate: The access rules.
+        cache_dir: Directory above the tenants' cache shards.
+        new_id: Makes unguessable ids.
+        waits: How many calls to databases and catalogs may block in threads at a time.
+    """
+
+    catalogs: Catalogs
+    metadata: MetadataStore
+    blobs: BlobStore
+    pool: WorkPool
+    gate: Gate
+    cache_dir: Path
+    new_id: Callable[[], str]
+    waits: trio.CapacityLimiter
+
+    async def ask(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
+        """Call something that waits for a database or a catalog, in a thread.
+
+        The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
+        """
+        return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)

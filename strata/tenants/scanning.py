@@ -1,0 +1,286 @@
+"""From a plan to bytes: row groups read in parallel through the work pool, written in order.
+
+The first row group is in the blob, and with it readable, before the last one is read. What was decoded is
+also kept as cache segments; when the scan's rows are the segments' rows (no filter), the blob *is* the
+pack of its segments and each byte is written once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import attrs
+import pyarrow as pa
+import trio
+
+from strata.artifacts import BlobWriter
+from strata.cache import CacheShard, Columns, Damaged, PackedSegment, PackWriter, Segment, SegmentKey
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables import (
+    FileTask,
+    RowGroupTask,
+    ScanPlan,
+    expand_file,
+    finish,
+    read_row_group,
+    segment_schema,
+)
+from strata.tables.ipc import EOS, Encoded, encode, schema_message
+from strata.tenants.build import Build
+from strata.tenants.groups import unwrapped_refusals
+from strata.tenants.limits import TenantLimits
+from strata.work import Tier, WorkPool
+
+T = TypeVar("T")
+
+IN_FLIGHT_BYTES = 48 * 1024 * 1024
+"""Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
+
+
+@attrs.frozen
+class _Piece:
+    """One row group, read.
+
+    Attributes:
+        out: Messages for the blob.
+        rows_read: Rows after deletes, before the filter.
+        segment: Messages for the cache, unless the cache already had them.
+        crc32: Checksum of the segment.
+        damaged: The cached segment that turned out to be damaged.
+    """
+
+    out: Encoded
+    rows_read: int
+    segment: Encoded | None
+    crc32: int = 0
+    damaged: Segment | None = None
+
+
+class _Promise:
+    """A place in the order of the output, filled when its row group has been read."""
+
+    def __init__(self, task: RowGroupTask) -> None:
+        self.task = task
+        self.piece: _Piece | None = None
+        self.filled = trio.Event()
+
+    def fill(self, piece: _Piece) -> None:
+        self.piece = piece
+        self.filled.set()
+
+
+@attrs.define(eq=False)
+class ScanBuild:
+    """Carries one scan out.
+
+    Attributes:
+        plan: What to read.
+        build: Who watches.
+        writer: Where the bytes go.
+        shard: The tenant's cache.
+        pool: Where blocking work runs.
+        flow: Whose turn it costs: the tenant.
+        tier: In which class.
+        limits: Whose limits hold.
+        pack: Where segments go that differ from the blob; None until there is one.
+        rows: Rows written so far.
+        size: Bytes written so far.
+        generation: The cache's when the scan began.
+        segments: Where in the blob its segments are, when the blob is made of them.
+    """
+
+    plan: ScanPlan
+    build: Build
+    writer: BlobWriter
+    shard: CacheShard
+    pool: WorkPool
+    flow: str
+    tier: Tier
+    limits: TenantLimits
+    pack: PackWriter | None = None
+    rows: int = 0
+    size: int = 0
+    segments: list[PackedSegment] = attrs.field(factory=list)
+    generation: int = attrs.field(init=False)
+    _in_flight: int = 0
+    _room: trio.Event = attrs.field(factory=trio.Event)
+
+    @generation.default
+    def _present_generation(self) -> int:
+        return self.shard.generation
+
+    async def run(self) -> None:
+        """Write the whole stream, marker included.
+
+        Raises:
+            RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
+        """
+        # Not announced: a reader gets its first bytes with the first rows, so that a build which fails on its
+        # first row group is still an error and not a torn stream.
+        await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
+        order: tuple[trio.MemorySendChannel[_Promise], trio.MemoryReceiveChannel[_Promise]]
+        order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
+        with unwrapped_refusals():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._produce, order[0], nursery)
+                async with order[1] as promises:
+                    async for promise in promises:
+                        await promise.filled.wait()
+                        await self._take(promise)
+        self._check_rows()
+        await self._append(_bare(EOS))
+
+    async def _produce(self, order: trio.MemorySendChannel[_Promise], nursery: trio.Nursery) -> None:
+        async with order:
+            for file in self.plan.files:
+                for task in await self._expand(file):
+                    await self._wait_room(task.nbytes)
+                    promise = _Promise(task)
+                    self._in_flight += task.nbytes
+                    nursery.start_soon(self._fetch, promise)
+                    await order.send(promise)
+
+    async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
+        tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=65536)
+        if isinstance(tasks, Refused):
+            raise RefusalError(tasks)
+        return tasks
+
+    async def _wait_room(self, nbytes: int) -> None:
+        while self._in_flight and self._in_flight + nbytes > IN_FLIGHT_BYTES:
+            await self._room.wait()
+
+    async def _fetch(self, promise: _Promise) -> None:
+        task = promise.task
+        fields = self.plan.segment_fields
+        cached = self.shard.lookup(SegmentKey(task.file.file_key, task.index), fields)
+        piece = await self._within_fetch_timeout(lambda: self._read(task, cached), cost=task.nbytes)
+        if isinstance(piece, Refused):
+            raise RefusalError(piece)
+        promise.fill(piece)
+
+    def _read(self, task: RowGroupTask, cached: Segment | None) -> _Piece | Refused:
+        """One quantum: the row group's rows, from the cache or from its file. Runs in a worker thread."""
+        plan, damaged = self.plan, None
+        if cached is not None:
+            piece = self._from_cache(task, cached)
+            if piece is not None:
+                return piece
+            damaged = cached
+        batches = read_row_group(plan, task, batch_rows=self.limits.batch_rows)
+        if isinstance(batches, Refused):
+            return batches
+        segment = encode(batches)
+        out = segment if plan.passthrough else _encode_some(finish(plan, task, batches))
+        return _Piece(out, segment.rows, segment, _crc32(segment), damaged)
+
+    def _from_cache(self, task: RowGroupTask, cached: Segment) -> _Piece | None:
+        plan = self.plan
+        if plan.passthrough and cached.fields == plan.segment_fields:
+            raw = self.shard.read_raw(cached)
+            if isinstance(raw, Damaged):
+                return None
+            return _Piece(Encoded((raw,), len(raw), cached.rows), cached.rows, None)
+        batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
+        if isinstance(batches, Damaged):
+            return None
+        return _Piece(_encode_some(finish(plan, task, batches)), cached.rows, None)
+
+    async def _take(self, promise: _Promise) -> None:
+        piece, task = promise.piece, promise.task
+        assert piece is not None
+        promise.piece = None
+        if piece.damaged is not None:
+            damaged = partial(self.shard.remove_files, self.shard.forget(piece.damaged))
+            await self.pool.run(self.flow, self.tier, damaged, abandon=False)
+        offset = await self._append(piece.out, piece, task)
+        if piece.segment is not None and self.plan.passthrough:
+            key = SegmentKey(task.file.file_key, task.index)
+            size, rows = piece.segment.nbytes, piece.segment.rows
+            self.segments.append(PackedSegment(key, offset, size, piece.crc32, rows))
+        self.build.rows_done += task.num_rows
+        self._in_flight -= task.nbytes
+        self._room.set()
+        self._room = trio.Event()
+
+    async def _append(
+        self,
+        out: Encoded,
+        piece: _Piece | None = None,
+        task: RowGroupTask | None = None,
+        *,
+        announce: bool = True,
+    ) -> int:
+        if self.size + out.nbytes > self.limits.max_response_bytes:
+            raise RefusalError(too_large(self.limits.max_response_bytes))
+
+        def write() -> int:
+            offset = self.writer.append(out.parts) if out.parts else self.size
+            if (
+                piece is not None
+                and task is not None
+                and piece.segment is not None
+                and not self.plan.passthrough
+            ):
+                self._keep(SegmentKey(task.file.file_key, task.index), piece.segment, piece.crc32)
+            return offset
+
+        # Not abandoned when cancelled: whoever cleans up must find the files at rest.
+        offset = await self.pool.run(self.flow, self.tier, write, cost=max(65536, out.nbytes), abandon=False)
+        self.rows += out.rows
+        self.size = offset + out.nbytes
+        if announce:
+            assert self.build.tail is not None
+            self.build.tail.advance(self.size)
+        return offset
+
+    @property
+    def columns(self) -> Columns:
+        """What its segments are made of."""
+        fields = self.plan.segment_fields
+        return Columns(fields, segment_schema(self.plan, fields))
+
+    def _keep(self, key: SegmentKey, segment: Encoded, crc32: int) -> None:
+        if self.pack is None:
+            self.pack = self.shard.begin_pack(self.columns)
+        self.pack.append(key, segment, crc32)
+
+    def _check_rows(self) -> None:
+        """A stream whose rows are not those of the plan never gets its end-of-stream marker."""
+        planned = self.plan.exact_rows
+        if planned is not None and planned != self.rows:
+            detail = f"The files hold {self.rows} rows where the table's metadata says {planned}."
+            raise RefusalError(Refused(Reason.DATA_UNREADABLE, detail, code="row_count_mismatch"))
+
+    async def _within_fetch_timeout(self, quantum: Callable[[], T], *, cost: int) -> T:
+        with trio.move_on_after(self.limits.fetch_timeout):
+            return await self.pool.run(self.flow, self.tier, quantum, cost=cost)
+        detail = (
+            f"A row group was not read within {self.limits.fetch_timeout:g} seconds (fetch_timeout_seconds)."
+        )
+        raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="fetch_timeout"))
+
+
+def too_large(limit: int) -> Refused:
+    """The refusal of a result over ``max_response_bytes``, measured on Arrow bytes."""
+    detail = f"The result is larger than {limit} bytes of Arrow data (max_response_bytes)."
+    return Refused(Reason.TOO_LARGE, detail, code="response_too_large")
+
+
+def _bare(message: bytes) -> Encoded:
+    return Encoded((message,), len(message), 0)
+
+
+def _encode_some(batches: Sequence[pa.RecordBatch]) -> Encoded:
+    """Encode the batches that have rows; an empty batch is a message that says nothing."""
+    return encode([batch for batch in batches if batch.num_rows])
+
+
+def _crc32(encoded: Encoded) -> int:
+    checksum = 0
+    for part in encoded.parts:
+        checksum = zlib.crc32(part, checksum)
+    return checksum

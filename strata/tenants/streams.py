@@ -1,0 +1,152 @@
+"""Bytes of a result on their way out: a blob that may still be growing, read at the reader's own pace.
+
+A build writes its blob at full speed and a reader follows it in the file, so a slow reader holds back
+neither the build nor its memory, and one that leaves fails nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from strata.outcomes import Reason, RefusalError, Refused
+
+CHUNK = 1024 * 1024
+"""Bytes of a chunk: Hypercorn's cost is by chunk, and 1 MiB is where it no longer shows."""
+
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class Tail:
+    """How far a growing blob is, and how it ended; the build's side.
+
+    Attributes:
+        fd: A descriptor of the file, owned by the tail.
+        size: Bytes that can be read.
+        ended: All bytes are there, or the build failed.
+        failure: Why the build failed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.size = 0
+        self.ended = False
+        self.failure: Refused | None = None
+        self._moved = trio.Event()
+
+    def advance(self, size: int) -> None:
+        """Announce that ``size`` bytes can be read."""
+        self.size = size
+        self._wake()
+
+    def end(self, failure: Refused | None = None) -> None:
+        """Announce that no more bytes will come. The first announcement counts."""
+        if not self.ended:
+            self.ended, self.failure = True, failure
+            self._wake()
+
+    async def beyond(self, position: int) -> bool:
+        """Wait for bytes after ``position``; False when the blob ends there.
+
+        Raises:
+            RefusalError: If the build failed.
+        """
+        while self.size <= position:
+            if self.failure is not None:
+                raise RefusalError(self.failure)
+            if self.ended:
+                return False
+            await self._moved.wait()
+        return True
+
+    def _wake(self) -> None:
+        self._moved.set()
+        self._moved = trio.Event()
+
+    def close(self) -> None:
+        """Give the descriptor back; readers hold their own."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+@attrs.define(eq=False)
+class ByteStream:
+    """One reader's place in a blob.
+
+    Attributes:
+        fd: A descriptor of its own.
+        start: First byte.
+        stop: Byte after the last; None while the blob grows.
+        on_close: Called once when the reader is done or gone.
+    """
+
+    fd: int
+    start: int = 0
+    stop: int | None = None
+    tail: Tail | None = None
+    on_close: Callable[[], None] | None = None
+    head: bytes = b""
+    _closed: bool = False
+
+    @property
+    def size(self) -> int | None:
+        """Bytes from start to stop, when known."""
+        return None if self.stop is None else self.stop - self.start
+
+    def narrow(self, start: int, stop: int) -> None:
+        """Read only bytes ``start`` to ``stop`` (exclusive) of a finished blob."""
+        self.head = self.head[start:stop] if start < len(self.head) else b""
+        self.start, self.stop = start, stop
+
+    async def chunk(self) -> bytes | None:
+        """Return the next bytes, at most :data:`CHUNK`, or None at the end.
+
+        Raises:
+            RefusalError: If the build failed, or the blob is shorter than it must be.
+        """
+        if self.head:
+            data, self.head = self.head, b""
+            self.start += len(data)
+            return data
+        limit = await self._limit()
+        if limit <= self.start:
+            return None
+        data = await self._read(min(CHUNK, limit - self.start))
+        if not data:
+            raise RefusalError(
+                Refused(Reason.DATA_UNREADABLE, "The stored result is shorter than it must be.")
+            )
+        self.start += len(data)
+        return data
+
+    async def _limit(self) -> int:
+        if self.stop is not None:
+            return self.stop
+        assert self.tail is not None
+        await self.tail.beyond(self.start)
+        return self.tail.size
+
+    async def _read(self, count: int) -> bytes:
+        """Read from the page cache on the loop, which takes microseconds, and from the disk in a thread."""
+        if _NOWAIT:
+            buffer = bytearray(count)
+            try:
+                got = os.preadv(self.fd, [buffer], self.start, _NOWAIT)
+            except (BlockingIOError, OSError):
+                got = 0  # not in memory, or a file system that cannot tell: ask a thread
+            if got:
+                # Hypercorn and h11 take any bytes-like object; a copy here would be for nothing.
+                return buffer if got == count else buffer[:got]  # type: ignore[return-value]
+        return await trio.to_thread.run_sync(os.pread, self.fd, count, self.start)
+
+    def close(self) -> None:
+        """Let go of the blob. Harmless when repeated."""
+        if not self._closed:
+            self._closed = True
+            os.close(self.fd)
+            if self.on_close is not None:
+                self.on_close()

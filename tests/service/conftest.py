@@ -1,0 +1,41 @@
+"""Fixtures: a warehouse, settings for it, and a service that listens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from service_kit import TOKEN, Running, Warehouse, running
+
+from strata.config import Settings
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    path = tmp_path / "warehouse"
+    path.mkdir()
+    return Warehouse(path, SqlCatalog("strata", uri=f"sqlite:///{path}/catalog.db", warehouse=str(path)))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, warehouse: Warehouse) -> Settings:
+    """Service mode on temporary directories, one configured warehouse called wh."""
+    return Settings(
+        deployment_mode="service",
+        auth_mode="trusted_proxy",
+        proxy_token=TOKEN,
+        multi_tenant_enabled=True,
+        require_tenant_header=True,
+        artifact_dir=str(tmp_path / "artifacts"),
+        cache_dir=str(tmp_path / "cache"),
+        warehouses={"wh": str(warehouse.path)},
+        log_level="WARNING",
+    )
+
+
+@pytest.fixture
+async def server(settings: Settings) -> AsyncIterator[Running]:
+    async with running(settings) as found:
+        yield found

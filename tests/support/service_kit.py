@@ -1,0 +1,175 @@
+"""A whole service on real tables: in this process on a free port, or as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import httpx
+import pyarrow as pa
+import trio
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+
+from strata.config import Settings
+from strata.http.serve import serve
+from strata.server import Service, open_service
+
+TOKEN = "a-token-of-twenty-characters"
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+def identity(principal: str = "ana", tenant: str = "team-a", scopes: str = "") -> dict[str, str]:
+    """The headers a proxy would add."""
+    headers = {"X-Strata-Proxy-Token": TOKEN, "X-Strata-Principal": principal, "X-Tenant-ID": tenant}
+    return headers | ({"X-Strata-Scopes": scopes} if scopes else {})
+
+
+@attrs.define
+class Warehouse:
+    """A warehouse with tables made on demand."""
+
+    path: Path
+    catalog: SqlCatalog
+
+    def uri(self, table: str = "db.events") -> str:
+        return f"file://{self.path}#{table}"
+
+    def create(self, rows: pa.Table, table: str = "db.events", **properties: str) -> Table:
+        self.catalog.create_namespace_if_not_exists(table.split(".")[0])
+        made = self.catalog.create_table(table, schema=rows.schema, properties=properties)
+        made.append(rows)
+        return made
+
+
+def numbers(rows: int, start: int = 0) -> pa.Table:
+    """Columns id (long), value (double), name (string)."""
+    ids = range(start, start + rows)
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.int64()),
+            "value": pa.array([i / 3 for i in ids], pa.float64()),
+            "name": pa.array([f"name-{i}" for i in ids], pa.string()),
+        }
+    )
+
+
+@attrs.define
+class Running:
+    """A service that listens."""
+
+    service: Service
+    url: str
+
+    def client(self, **headers: str) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers=headers or identity(), timeout=60)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Open a service and serve it on a free port."""
+    stop = trio.Event()
+    async with open_service(settings) as service, trio.open_nursery() as nursery:
+        serving = partial(serve, service.app, [("127.0.0.1", 0)], stop=stop.wait, grace=1)
+        urls = await nursery.start(serving)
+        try:
+            yield Running(service, urls[0])
+        finally:
+            stop.set()
+
+
+def scan(uri: str, **more: object) -> dict:
+    """A materialize body; ``params`` are the transform's."""
+    params = more.pop("params", {})
+    return {"inputs": [uri], "transform": {"executor": "scan@v1", "params": params}, **more}
+
+
+async def fetch(client: httpx.AsyncClient, body: dict) -> pa.Table:
+    """Materialize and read, in the two steps every client of the contract takes."""
+    answer = await client.post("/v1/materialize", json=body)
+    assert 200 == answer.status_code, answer.text
+    data = await client.get(answer.json()["stream_url"])
+    assert 200 == data.status_code, data.text
+    return pa.ipc.open_stream(data.content).read_all()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@attrs.define
+class Process:
+    """A server process of our own."""
+
+    popen: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def kill(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+
+    def rss(self) -> int:
+        """Resident bytes that are the process's own: anonymous memory, without mapped files."""
+        for line in Path(f"/proc/{self.popen.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS")
+
+
+@contextmanager
+def process(tmp_path: Path, **environment: str) -> Iterator[Process]:
+    """``strata serve`` with the given STRATA_* variables; ended by pid on the way out."""
+    port = free_port()
+    log = tmp_path / f"server-{port}.log"
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
+    with log.open("wb") as out:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "strata", "serve", "--port", str(port)],
+            env=clean | environment,
+            stdout=out,
+            stderr=out,
+            cwd=tmp_path,
+        )
+    found = Process(popen, f"http://127.0.0.1:{port}", log)
+    try:
+        _wait_ready(found)
+        yield found
+    finally:
+        if popen.poll() is None:
+            popen.send_signal(signal.SIGTERM)
+            try:
+                popen.wait(20)
+            except subprocess.TimeoutExpired:
+                popen.kill()
+                popen.wait()
+
+
+def _wait_ready(found: Process) -> None:
+    transport = httpx.HTTPTransport(retries=8)  # backs off from half a second, doubling
+    with httpx.Client(transport=transport) as client:
+        assert 200 == client.get(f"{found.url}/health/ready", timeout=30).status_code, found.log.read_text()
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings of the ``settings`` fixture, as a deployment would write them."""
+    return {
+        "STRATA_DEPLOYMENT_MODE": "service",
+        "STRATA_AUTH_MODE": "trusted_proxy",
+        "STRATA_PROXY_TOKEN": TOKEN,
+        "STRATA_MULTI_TENANT_ENABLED": "true",
+        "STRATA_REQUIRE_TENANT_HEADER": "true",
+        "STRATA_ARTIFACT_DIR": str(settings.artifact_dir),
+        "STRATA_CACHE_DIR": str(settings.cache_dir),
+        "STRATA_WAREHOUSES": f"wh={settings.warehouses['wh']}",
+    }

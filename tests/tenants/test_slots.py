@@ -1,0 +1,118 @@
+"""Slots: taken in turn, refused after a while, given back exactly once."""
+
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from strata.outcomes import Limit, Reason, Refused
+from strata.tenants.slots import Lease, Slots
+
+
+async def take(slots: Slots, timeout: float = 10.0) -> Lease:
+    lease = await slots.acquire(timeout)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+async def test_a_queue_timeout_refuses_and_names_the_limit(autojump_clock: MockClock) -> None:
+    """Retry-After is never 0, and the caller learns which of its limits bit."""
+    slots = Slots("bulk_slots", 1)
+    held = await take(slots)
+
+    refused = await slots.acquire(0.2)
+
+    assert isinstance(refused, Refused)
+    assert (Reason.BUSY, 1, Limit("bulk_slots", 1, 1)) == (refused.reason, refused.retry_after, refused.limit)
+    assert (1, 0) == (slots.used, slots.waiting)
+    held.release()
+
+
+async def test_releasing_twice_gives_back_one_slot() -> None:
+    """A reader that leaves and a build that ends may both let go."""
+    slots = Slots("bulk_slots", 2)
+    first, second = await take(slots), await take(slots)
+
+    first.release()
+    first.release()
+
+    assert 1 == slots.used
+    second.release()
+
+
+async def test_a_slot_does_not_leak_when_a_waiter_is_cancelled(autojump_clock: MockClock) -> None:
+    """A thousand cancels at every instant of waiting; afterwards every slot is free."""
+    slots = Slots("interactive_slots", 2)
+
+    async def one(give_up_after: float) -> None:
+        with trio.move_on_after(give_up_after):
+            lease = await slots.acquire(5)
+            if isinstance(lease, Lease):
+                try:
+                    await trio.sleep(0.03)
+                finally:
+                    lease.release()
+
+    async with trio.open_nursery() as nursery:
+        for index in range(1000):
+            nursery.start_soon(one, (index % 50) / 100)
+
+    assert (0, 0) == (slots.used, slots.waiting)
+
+
+async def test_lowering_below_use_drains_and_never_over_admits(autojump_clock: MockClock) -> None:
+    """Whoever holds a slot keeps it; nobody new comes in until use is under the new total."""
+    slots = Slots("bulk_slots", 3)
+    held = [await take(slots) for _ in range(3)]
+    slots.resize(1)
+
+    assert isinstance(await slots.acquire(1), Refused)
+    held.pop().release()
+    held.pop().release()
+    assert isinstance(await slots.acquire(1), Refused)
+    held.pop().release()
+    last = await take(slots)
+    assert (1, 1) == (slots.used, slots.total)
+    last.release()
+
+
+@given(st.lists(st.sampled_from(["take", "free", "cancel"]), max_size=30), st.integers(1, 4))
+def test_use_never_exceeds_the_total(steps: list[str], total: int) -> None:
+    """Whatever the order of takes, releases and cancelled waits."""
+
+    async def scenario() -> None:
+        slots = Slots("s", total)
+        held: list[Lease] = []
+        for step in steps:
+            if step == "free" and held:
+                held.pop().release()
+            elif step == "take":
+                lease = await slots.acquire(0.001)
+                held += [lease] if isinstance(lease, Lease) else []
+            elif step == "cancel":
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    lease = await slots.acquire(1)
+                    held += [lease] if isinstance(lease, Lease) else []
+            assert len(held) == slots.used <= total
+
+    trio.run(scenario, clock=MockClock(autojump_threshold=0))
+
+
+async def test_waiters_are_served_in_turn() -> None:
+    """First come, first served within one tenant's tier."""
+    slots, served = Slots("s", 1), []
+    held = await take(slots)
+
+    async def wait(number: int) -> None:
+        lease = await take(slots)
+        served.append(number)
+        lease.release()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(wait, number)
+            await wait_all_tasks_blocked()
+        held.release()
+
+    assert [0, 1, 2, 3, 4] == served

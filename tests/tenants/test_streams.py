@@ -1,0 +1,145 @@
+"""Reading a blob that may still be growing."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tenants.streams import CHUNK, ByteStream, Tail
+
+LOST = Refused(Reason.FAILED, "The build failed.")
+
+
+@pytest.fixture
+def blob(tmp_path: Path):
+    path = tmp_path / "blob"
+    path.touch()
+    return path
+
+
+def follow(tail: Tail, **more) -> ByteStream:
+    return ByteStream(os.dup(tail.fd), tail=tail, **more)
+
+
+def tail_of(blob: Path) -> Tail:
+    return Tail(os.open(blob, os.O_RDONLY))
+
+
+async def read_all(stream: ByteStream) -> bytes:
+    parts = []
+    while (part := await stream.chunk()) is not None:
+        assert 0 < len(part) <= CHUNK
+        parts.append(bytes(part))
+    return b"".join(parts)
+
+
+async def test_a_reader_receives_what_is_there_before_the_rest_is(blob: Path) -> None:
+    """The first row group leaves before the second is read."""
+    tail = tail_of(blob)
+    stream = follow(tail)
+    blob.write_bytes(b"first")
+    tail.advance(5)
+
+    assert b"first" == bytes(await stream.chunk() or b"")
+
+    blob.write_bytes(b"first second")
+    tail.advance(12)
+    tail.end()
+    assert b" second" == await read_all(stream)
+    stream.close()
+    tail.close()
+
+
+async def test_readers_at_their_own_pace_all_receive_every_byte(blob: Path) -> None:
+    """A slow reader holds back neither the build nor another reader."""
+    data = os.urandom(3 * CHUNK + 17)
+    tail = tail_of(blob)
+    got: dict[int, bytes] = {}
+
+    async def reader(number: int) -> None:
+        stream = follow(tail)
+        got[number] = await read_all(stream)
+        stream.close()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(reader, number)
+        with blob.open("r+b") as file:
+            for start in range(0, len(data), 700_001):
+                await wait_all_tasks_blocked()
+                file.write(data[start : start + 700_001])
+                file.flush()
+                tail.advance(min(len(data), start + 700_001))
+        tail.end()
+
+    assert {0: data, 1: data, 2: data} == got
+    tail.close()
+
+
+async def test_bytes_beyond_what_is_announced_are_not_read(blob: Path) -> None:
+    """A write under way is nobody's business yet."""
+    blob.write_bytes(b"whole torn")
+    tail = tail_of(blob)
+    stream = follow(tail)
+    tail.advance(5)
+
+    assert b"whole" == bytes(await stream.chunk() or b"")
+    with trio.move_on_after(0) as waiting:
+        await stream.chunk()
+    assert waiting.cancelled_caught
+    stream.close()
+    tail.close()
+
+
+async def test_a_failed_build_is_an_error_after_its_bytes_and_never_an_end(blob: Path) -> None:
+    """A torn stream must look torn."""
+    blob.write_bytes(b"some")
+    tail = tail_of(blob)
+    stream = follow(tail)
+    tail.advance(4)
+    tail.end(LOST)
+
+    assert b"some" == bytes(await stream.chunk() or b"")
+    with pytest.raises(RefusalError) as caught:
+        await stream.chunk()
+    assert LOST is caught.value.refused
+    stream.close()
+    tail.close()
+
+
+async def test_a_file_shorter_than_it_must_be_is_an_error(blob: Path) -> None:
+    """A truncated blob is never served as a short result."""
+    blob.write_bytes(b"short")
+    stream = ByteStream(os.open(blob, os.O_RDONLY), stop=100)
+
+    assert b"short" == bytes(await stream.chunk() or b"")
+    with pytest.raises(RefusalError):
+        await stream.chunk()
+    stream.close()
+
+
+@pytest.mark.parametrize("head", [b"", b"0123"])
+@pytest.mark.parametrize(("start", "stop"), [(0, 10), (0, 3), (2, 4), (3, 9), (4, 10), (9, 10)])
+async def test_a_range_is_exactly_its_bytes(blob: Path, head: bytes, start: int, stop: int) -> None:
+    """Whether the first bytes were read ahead or not."""
+    blob.write_bytes(b"0123456789")
+    stream = ByteStream(os.open(blob, os.O_RDONLY), stop=10, head=head)
+    stream.narrow(start, stop)
+
+    assert stop - start == stream.size
+    assert b"0123456789"[start:stop] == await read_all(stream)
+    stream.close()
+
+
+async def test_closing_twice_tells_the_build_once(blob: Path) -> None:
+    """One reader is one reader."""
+    left = []
+    stream = ByteStream(os.open(blob, os.O_RDONLY), stop=0, on_close=lambda: left.append(1))
+
+    stream.close()
+    stream.close()
+
+    assert [1] == left
