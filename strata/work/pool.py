@@ -42,7 +42,9 @@ class WorkPool:
         """Quanta in the queue."""
         return len(self._queue)
 
-    async def run(self, flow: str, tier: Tier, quantum: Callable[[], T], *, cost: int = 65536, abandon: bool = True) -> T:
+    async def run(
+        self, flow: str, tier: Tier, quantum: Callable[[], T], *, cost: int = 65536, abandon: bool = True
+    ) -> T:
         """Run ``quantum`` when it is ``flow``'s turn and return what it returns.
 
         Args:
