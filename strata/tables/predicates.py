@@ -4,7 +4,7 @@ The meaning of a condition is that of pyiceberg's reader (Arrow comparisons), to
 hold it:
 
 - A null satisfies no comparison. ``not in`` over two or more values keeps nulls; over one it is ``!=``.
-- NaN satisfies ``!=`` and ``not in`` and no other comparison.
+- NaN satisfies ``!=`` and ``not in`` and no other comparison; -0.0 equals 0.0, in ``in`` too.
 - Where a column is absent from a file, its default (or null) is compared by Iceberg's expression evaluator,
   to which null ``!=`` 5 is true. Compacting such a file can therefore change the answer of ``!=``; that is
   the reader's rule.
@@ -130,11 +130,19 @@ def row_mask(predicate: Predicate, column: Any) -> Any:
     kind = storage_type(predicate.kind)
     match predicate.op:
         case "in":
-            return pc.is_in(leaf, value_set=pa.array(predicate.literals, type=kind))
+            return pc.is_in(leaf, value_set=_members(predicate, kind))
         case "not in":
-            return pc.invert(pc.is_in(leaf, value_set=pa.array(predicate.literals, type=kind)))
+            return pc.invert(pc.is_in(leaf, value_set=_members(predicate, kind)))
         case _:
             return _ORDERED[predicate.op](leaf, pa.scalar(predicate.literals[0], type=kind))
+
+
+def _members(predicate: Predicate, kind: Any) -> Any:
+    values: list[Any] = list(predicate.literals)
+    if any(isinstance(value, float) and value == 0 for value in values):
+        # ``in`` is an or of ``=``, to which the two zeros are equal; Arrow's sets tell them apart.
+        values += [0.0, -0.0]
+    return pa.array(values, type=kind)
 
 
 def _usable_bounds(predicate: Predicate, stats: Statistics) -> tuple[Any, Any]:

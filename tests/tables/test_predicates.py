@@ -132,6 +132,17 @@ def test_nulls_and_nan_follow_the_oracle(op, values, expected):
     )
 
 
+def test_the_two_zeros_are_equal_in_every_operator():
+    """``in`` is an or of ``=`` and ``not in`` its opposite, also for -0.0."""
+    column = pa.array([0.0, -0.0, 1.0, 2.0])
+    for zero in (0.0, -0.0):
+        assert 2 == len(kept(predicate(DoubleType(), "=", [zero]), column))
+        assert 3 == len(kept(predicate(DoubleType(), "in", [zero, 1.0]), column))
+        assert [2.0] == [
+            value.as_py() for value in kept(predicate(DoubleType(), "not in", [zero, 1.0]), column)
+        ]
+
+
 @pytest.mark.parametrize(
     ("op", "values", "value", "expected"),
     [
