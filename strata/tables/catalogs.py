@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
+import structlog
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.serializers import FromInputFile
@@ -20,6 +22,7 @@ from strata.tables.caches import Caches
 from strata.tables.faults import reading, refusable
 from strata.tables.lru import WeightedLru
 from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
+from strata.tables.sql_catalog import current_location
 from strata.tables.sqlite_catalog import CatalogFileError, SqliteCatalog
 
 WAREHOUSE_CATALOG_NAME = "strata"
@@ -27,9 +30,11 @@ WAREHOUSE_CATALOG_NAME = "strata"
 
 _DIRECTORY_ALIAS = "file://"
 _METADATA_CACHE_BYTES = 64 << 20
-_SCANS = 128
+_SCANS_BYTES = 1 << 20
 _RETRY_AFTER_SECONDS = 5
 _SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
+_log = structlog.get_logger(__name__)
+
 NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
 
 
@@ -53,7 +58,9 @@ class LoadedTable:
     metadata: TableMetadata
     io: FileIO = attrs.field(repr=False)
     caches: Caches = attrs.field(repr=False)
-    scans: WeightedLru[str, object] = attrs.field(repr=False, init=False, factory=lambda: WeightedLru(_SCANS))
+    scans: WeightedLru[str, object] = attrs.field(
+        repr=False, init=False, factory=lambda: WeightedLru(_SCANS_BYTES)
+    )
 
 
 class Catalogs:
@@ -137,11 +144,11 @@ class Catalogs:
         raise RefusalError(NOT_FOUND)
 
     def close(self) -> None:
-        """Close idle connections to catalog files."""
+        """Close idle connections to catalog files and databases."""
         with self._lock:
-            readers = list(self._sqlite.values())
-        for reader in readers:
-            reader.close()
+            opened = [*self._sqlite.values(), *self._remote.values()]
+        for catalog in opened:
+            catalog.close()
 
     def _sqlite_of(self, alias: str) -> SqliteCatalog | None:
         with self._lock:
@@ -156,6 +163,10 @@ class Catalogs:
             location = reader.metadata_location(ref)
         except CatalogFileError as cause:
             raise RefusalError(_unavailable(ref)) from cause
+        return self._at(ref, location)
+
+    def _at(self, ref: TableRef, location: str | None) -> LoadedTable:
+        """Return the table whose current metadata is at ``location``, parsed once."""
         if location is None:
             raise RefusalError(NOT_FOUND)
         table = self._tables.get((ref, location))
@@ -171,14 +182,20 @@ class Catalogs:
 
     def _load_remote(self, ref: TableRef) -> LoadedTable:
         try:
-            found = self._catalog(ref.catalog).load_table((*ref.namespace, ref.table))
+            catalog = self._catalog(ref.catalog)
+            if isinstance(catalog, SqlCatalog):
+                location = current_location(catalog, ref)
+            else:
+                found = catalog.load_table((*ref.namespace, ref.table))
+                return self._loaded(ref, found.metadata, found.metadata_location, found.io)
         except (NoSuchTableError, NoSuchNamespaceError):
             raise RefusalError(NOT_FOUND) from None
         except Exception as cause:
             # Catalog clients fail with their transport's exceptions (requests, SQLAlchemy, boto …), whose
-            # messages hold addresses and credentials.
+            # messages hold addresses and credentials: neither the answer nor the log repeats them.
+            _log.warning("catalog_unavailable", catalog=ref.catalog, error=type(cause).__name__)
             raise RefusalError(_unavailable(ref)) from cause
-        return self._loaded(ref, found.metadata, found.metadata_location, found.io)
+        return self._at(ref, location)
 
     def _loaded(self, ref: TableRef, metadata: TableMetadata, location: str, io: FileIO) -> LoadedTable:
         return LoadedTable(ref, str(metadata.table_uuid), location, metadata, io, self._caches)

@@ -29,6 +29,7 @@ from strata.tables.values import Timestamp
 NAME_MAPPING = "schema.name-mapping.default"
 _LOC = ("body", "transform", "params")
 _NANOS_PER_MILLI = 1_000_000
+_SCAN_BYTES = 4096
 
 
 @attrs.frozen(eq=False)
@@ -78,7 +79,7 @@ def resolve_scan(table: LoadedTable, spec: ScanSpec) -> ResolvedScan:
     if isinstance(known, ResolvedScan):
         return known
     scan = _resolve(table, spec)
-    table.scans.put(key, scan, 1)
+    table.scans.put(key, scan, len(key) + _SCAN_BYTES)
     return scan
 
 

@@ -1,0 +1,31 @@
+"""The current metadata location of a table in a pyiceberg ``SqlCatalog`` on a database server, in one SELECT.
+
+``SqlCatalog.load_table`` fetches and parses the metadata file every time and opens files with the table's own
+properties, among which its writers may put the name of any Python class (``py-io-impl``).
+"""
+
+from __future__ import annotations
+
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from sqlalchemy import select
+
+from strata.tables.refs import TableRef
+
+
+def current_location(catalog: SqlCatalog, ref: TableRef) -> str | None:
+    """Return where the table's current metadata is; ``None`` if there is no such table. Blocking.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: If the database cannot be asked.
+    """
+    statement = select(IcebergTables.metadata_location).where(
+        IcebergTables.catalog_name == catalog.name,
+        IcebergTables.table_namespace == ".".join(ref.namespace),
+        IcebergTables.table_name == ref.table,
+    )
+    only_tables = catalog._iceberg_type_filter()  # noqa: SLF001 - knows which schema version the database has
+    if only_tables is not None:
+        statement = statement.where(only_tables)
+    with catalog.engine.connect() as connection:
+        location: str | None = connection.scalar(statement)
+    return location

@@ -1,0 +1,89 @@
+"""A named SQL catalog on a real PostgreSQL server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+
+from strata.outcomes import Reason, Refused
+from strata.tables import Catalogs, LoadedTable
+
+pytestmark = pytest.mark.slow
+_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+_OWNER = "postgres" if os.geteuid() == 0 else None
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name) or next(
+        (str(path / name) for path in _BINARIES if (path / name).exists()), None
+    )
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Path]:
+    """A server of our own on a socket in a directory of its own."""
+    initdb, control = _program("initdb"), _program("pg_ctl")
+    if initdb is None or control is None:
+        pytest.skip("PostgreSQL is not installed")
+    directory = Path(tempfile.mkdtemp(prefix="pg-"))
+    if _OWNER is not None:
+        shutil.chown(directory, _OWNER)
+    data = directory / "data"
+
+    def run(*command: object) -> None:
+        subprocess.run([str(part) for part in command], check=True, user=_OWNER, stdout=subprocess.DEVNULL)
+
+    run(initdb, "-D", data, "-U", "owner", "-A", "trust", "--no-sync")
+    options = f"-c listen_addresses='' -c unix_socket_directories='{directory}' -c fsync=off"
+    run(control, "-D", data, "-w", "-l", directory / "log", "-o", options, "start")
+    yield directory
+    run(control, "-D", data, "-m", "immediate", "stop")
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def uri(server: Path) -> str:
+    return f"postgresql+psycopg://owner@/postgres?host={server}"
+
+
+def test_a_catalog_on_postgresql_is_read_and_its_commits_are_noticed(uri, tmp_path):
+    """One SELECT a load; the metadata is parsed once per location; nothing is created."""
+    ours = Catalogs(warehouses={}, catalogs={"prod": {"type": "sql", "uri": uri}}, any_file_warehouse=False)
+    ref = ours.resolve("prod:db.t")
+    before = ours.load(ref)
+    assert isinstance(before, Refused)
+    writer = SqlCatalog("prod", uri=uri, warehouse=f"file://{tmp_path}")
+    writer.create_namespace("db")
+    missing = ours.load(ref)
+    assert isinstance(missing, Refused)
+    assert Reason.NOT_FOUND is missing.reason
+    schema = pa.schema([("id", pa.int64())])
+    table = writer.create_table("db.t", schema)
+    first = ours.load(ref)
+    assert isinstance(first, LoadedTable)
+    assert first is ours.load(ref)
+    table.append(pa.table({"id": pa.array([1], pa.int64())}))
+    second = ours.load(ref)
+    assert isinstance(second, LoadedTable)
+    assert first.metadata_location != second.metadata_location
+    ours.close()
+    writer.close()
+
+
+def test_a_stopped_database_is_unavailable_and_names_only_the_alias(tmp_path):
+    """Neither the address nor the user is in the refusal."""
+    properties = {"type": "sql", "uri": f"postgresql+psycopg://secret@/postgres?host={tmp_path}"}
+    ours = Catalogs(warehouses={}, catalogs={"prod": properties}, any_file_warehouse=False)
+    refused = ours.load(ours.resolve("prod:db.t"))
+    assert isinstance(refused, Refused)
+    assert Reason.UNAVAILABLE is refused.reason
+    assert "secret" not in repr(refused)
+    assert str(tmp_path) not in repr(refused)
