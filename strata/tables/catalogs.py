@@ -146,7 +146,7 @@ class Catalogs:
     def close(self) -> None:
         """Close idle connections to catalog files and databases."""
         with self._lock:
-            opened = [*self._sqlite.values(), *self._remote.values()]
+            opened: list[SqliteCatalog | Catalog] = [*self._sqlite.values(), *self._remote.values()]
         for catalog in opened:
             catalog.close()
 
