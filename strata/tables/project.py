@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyiceberg.exceptions import ResolveError
 from pyiceberg.schema import promote
 from pyiceberg.types import (
+    DecimalType,
     IcebergType,
     ListType,
     MapType,
@@ -179,6 +180,8 @@ def _primitive(array: Any, have: PrimitiveType, want: PrimitiveType, kind: Any) 
             raise ResolveError("a timestamp of another time zone")
         # Version 1 and 2 tables hold microseconds; finer files are cut (pyiceberg's reader does the same).
         return array.cast(kind, safe=array.type.unit != "ns")
+    if isinstance(have, DecimalType) and isinstance(want, DecimalType) and have.scale != want.scale:
+        raise ResolveError("a decimal of another scale")
     if have != want:
         promote(have, want)
     return array.cast(kind)
