@@ -15,7 +15,7 @@ import attrs
 from strata.auth import TENANT_HEADER_ALIAS, TOKEN_HEADER
 
 if TYPE_CHECKING:
-    from strata.http.door import App, Receive, Scope, Send
+    from strata.http.asgi import App, Receive, Scope, Send
 
 PRINCIPAL_HEADER = "X-Strata-Principal"
 SCOPES_HEADER = "X-Strata-Scopes"

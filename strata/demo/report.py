@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 import attrs
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -147,19 +149,22 @@ Try it (demo-user at {addresses.user}, demo-admin at {addresses.admin}):
 
   # What else there is.
   {addresses.user}/docs
+
+Ctrl-C ends it.
 """
 
 
 def _drawn(checks: Sequence[Check]) -> Table:
-    table = Table(title="What strata demo checked itself, over HTTP")
+    table = Table(
+        title="What strata demo checked itself, over HTTP", box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0)
+    )
     table.add_column("")
-    table.add_column("check")
-    table.add_column("seen")
-    table.add_column("time", justify="right")
+    table.add_column("check", ratio=2)
+    table.add_column("seen", ratio=3)
     for check in checks:
         mark = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
-        times = "\n".join(f"{what} {seconds:.3f} s" for what, seconds in check.seconds.items())
-        table.add_row(mark, _escaped(check.name), _escaped(check.detail), times)
+        times = [f"[cyan]{what}: {seconds:.3f} s[/]" for what, seconds in check.seconds.items()]
+        table.add_row(mark, escape(check.name), "\n".join([escape(check.detail), *times]))
     return table
 
 
@@ -170,7 +175,3 @@ def _plain(checks: Sequence[Check]) -> list[str]:
         lines += [f"      {what}: {seconds:.3f} s" for what, seconds in check.seconds.items()]
     failed = sum(not check.passed for check in checks)
     return [*lines, f"{len(checks) - failed} of {len(checks)} checks passed"]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")  # rich takes brackets for markup
