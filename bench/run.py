@@ -32,6 +32,8 @@ import tables
 import wire
 import workload
 
+import strata
+
 ROWS = 5_000_000
 MB = 1e6
 MS = 1e-3
@@ -198,7 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "runs": options.runs,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("strata", "pyarrow", "trio", "quart", "hypercorn")},
+        "strata": strata.__version__,
+        "libraries": {name: version(name) for name in ("pyarrow", "trio", "quart", "hypercorn")},
         "against": options.against,
     }
     if options.json:

@@ -74,8 +74,11 @@ def strata(base: Path, warehouse: Path) -> Iterator[Target]:
         env = os.environ | {"PYTHONSAFEPATH": "1"}
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=base)
         try:
-            _wait_ready(target, process, log)
+            _wait_ready(target, process)
             yield target
+        except wire.WireError as error:
+            said = log.read_text(errors="replace")[-4000:]
+            raise wire.WireError(f"{error}\nThe server's last words:\n{said}") from None
         finally:
             _stop(process)
 
@@ -104,7 +107,7 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_ready(target: Target, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_ready(target: Target, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -116,7 +119,7 @@ def _wait_ready(target: Target, process: subprocess.Popen[bytes], log: Path) -> 
         except OSError:
             pass  # not listening yet
         time.sleep(0.05)
-    raise wire.WireError(f"the server did not become ready:\n{log.read_text(errors='replace')[-4000:]}")
+    raise wire.WireError("the server did not become ready")
 
 
 def _stop(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

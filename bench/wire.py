@@ -45,8 +45,12 @@ class Reply:
         return json.loads(self.body)
 
 
+class _ClosedIdleError(Exception):
+    """The server closed a kept connection before it took a request; another one will do."""
+
+
 class Connection:
-    """One keep-alive connection.
+    """One keep-alive connection, opened anew when the server has had enough of it (a limit of requests).
 
     Args:
         url: Base URL of the server; only ``http://``.
@@ -57,8 +61,9 @@ class Connection:
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None:
             raise WireError(f"only http:// URLs can be measured, not {url!r}")
-        self._socket = socket.create_connection((parts.hostname, parts.port or 80), timeout=PATIENCE)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = (parts.hostname, parts.port or 80)
+        self._socket = self._open()
+        self._fresh = True
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = f"Host: {parts.netloc}\r\n{lines}"
         self._prefix = parts.path.rstrip("/")
@@ -73,16 +78,34 @@ class Connection:
 
     def get(self, path: str, *, keep: bool = False) -> Reply:
         """GET ``path``; ``keep`` the body or only count it."""
-        self._socket.sendall(f"GET {self._prefix}{path} HTTP/1.1\r\n{self._head}\r\n".encode())
-        return self._receive(keep=keep)
+        request = f"GET {self._prefix}{path} HTTP/1.1\r\n{self._head}\r\n".encode()
+        return self._exchange(request, keep=keep)
 
     def post(self, path: str, body: object | None = None) -> Reply:
         """POST a JSON body, and keep the answer's."""
         data = b"" if body is None else json.dumps(body).encode()
         kind = "" if body is None else "Content-Type: application/json\r\n"
         head = f"POST {self._prefix}{path} HTTP/1.1\r\n{self._head}{kind}Content-Length: {len(data)}\r\n\r\n"
-        self._socket.sendall(head.encode() + data)
-        return self._receive(keep=True)
+        return self._exchange(head.encode() + data, keep=True)
+
+    def _open(self) -> socket.socket:
+        opened = socket.create_connection(self._address, timeout=PATIENCE)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
+
+    def _exchange(self, request: bytes, *, keep: bool) -> Reply:
+        while True:
+            try:
+                self._socket.sendall(request)
+                reply = self._receive(keep=keep)
+            except (_ClosedIdleError, ConnectionResetError, BrokenPipeError):
+                if self._fresh:
+                    raise WireError("the server closed the connection without an answer") from None
+                self._socket.close()
+                self._socket, self._fresh = self._open(), True
+            else:
+                self._fresh = False
+                return reply
 
     def _receive(self, *, keep: bool) -> Reply:
         head, rest = self._receive_head()
@@ -99,7 +122,12 @@ class Connection:
     def _receive_head(self) -> tuple[bytes, memoryview]:
         filled = 0
         while (end := self._buffer.find(b"\r\n\r\n", 0, filled)) < 0:
-            filled += self._more(self._view[filled:])
+            if not filled:
+                filled = self._socket.recv_into(self._view)
+                if not filled:
+                    raise _ClosedIdleError
+            else:
+                filled += self._more(self._view[filled:])
         return bytes(self._view[:end]), self._view[end + 4 : filled]
 
     def _receive_counted(self, data: memoryview, size: int, body: _Body) -> None:

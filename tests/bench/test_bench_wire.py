@@ -11,6 +11,7 @@ from types import ModuleType
 import pyarrow as pa
 import pytest
 
+HANG_UP = b""
 BENCH = Path(__file__).parents[2] / "bench"
 
 
@@ -25,7 +26,7 @@ def wire() -> ModuleType:
 
 
 class Peer:
-    """A server of one connection that answers each request with prepared pieces, one write a piece."""
+    """A server that answers each request with prepared pieces, one write a piece; an empty one hangs up."""
 
     def __init__(self, *answers: list[bytes]) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -35,16 +36,25 @@ class Peer:
         self._thread.start()
 
     def _serve(self, answers: tuple[list[bytes], ...]) -> None:
-        connection, _ = self._listener.accept()
-        with connection, self._listener:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for pieces in answers:
-                request = b""
-                while b"\r\n\r\n" not in request:
-                    request += connection.recv(4096)
-                self.heads.append(request)
-                for piece in pieces:
-                    connection.sendall(piece)
+        with self._listener:
+            waiting = list(answers)
+            while waiting:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._answer(connection, waiting)
+
+    def _answer(self, connection: socket.socket, waiting: list[list[bytes]]) -> None:
+        while waiting:
+            request = b""
+            while b"\r\n\r\n" not in request:
+                request += connection.recv(4096)
+            self.heads.append(request)
+            pieces = waiting.pop(0)
+            for piece in pieces:
+                connection.sendall(piece)
+            if HANG_UP in pieces:
+                return
 
     def join(self) -> None:
         self._thread.join(10)
@@ -118,6 +128,28 @@ def test_a_connection_that_ends_early_is_an_error(wire) -> None:
     with (
         wire.Connection(peer.url, {}) as connection,
         pytest.raises(wire.WireError, match="closed the connection"),
+    ):
+        connection.get("/")
+    peer.join()
+
+
+def test_a_server_that_has_had_enough_of_a_connection_gets_another(wire) -> None:
+    """Servers close a connection after so many requests; the next request opens another."""
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    peer = Peer([ok, HANG_UP], [ok])
+    with wire.Connection(peer.url, {}) as connection:
+        statuses = [connection.get("/one").status, connection.get("/two").status]
+    peer.join()
+    assert [200, 200] == statuses
+    assert 2 == len(peer.heads)
+
+
+def test_a_server_that_never_answers_is_an_error(wire) -> None:
+    """A fresh connection that is closed without an answer is not opened for ever."""
+    peer = Peer([HANG_UP])
+    with (
+        wire.Connection(peer.url, {}) as connection,
+        pytest.raises(wire.WireError, match="without an answer"),
     ):
         connection.get("/")
     peer.join()
