@@ -21,6 +21,7 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -70,9 +71,8 @@ class Page:
         self._printed = ""
         self._namespace: dict[str, Any] = {"__name__": "__main__"}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STRATA_")}
-        environment["PATH"] = os.pathsep.join(
-            [sysconfig.get_path("scripts"), environment.get("PATH", ""), "/usr/sbin", "/sbin"]
-        )
+        scripts = sysconfig.get_path("scripts")
+        environment["PATH"] = os.pathsep.join([scripts, environment.get("PATH", ""), "/usr/sbin", "/sbin"])
         environment["PYTHONSAFEPATH"] = "1"
         self._shell = subprocess.Popen(
             ["bash", "-eu", "-o", "pipefail", "-s"],
@@ -83,17 +83,16 @@ class Page:
             env=environment,
         )
 
+        if shutil.which("strata", path=scripts) is None:  # a checkout on the path, which nothing installed
+            self._bash(f'strata() {{ {sys.executable} -m strata "$@"; }}', "the command strata")
+
     def close(self) -> None:
         self._shell.kill()
         self._shell.communicate()
 
     def run(self, block) -> None:
         """Run one block, or compare it with what the last one printed."""
-        code = re.sub(
-            r"\blocalhost:(\d+)",
-            lambda found: f"127.0.0.1:{self._ports.get(int(found[1]), int(found[1]))}",
-            block.code,
-        )
+        code = re.sub(r"\b\d{4}\b", lambda found: str(self._ports.get(int(found[0]), found[0])), block.code)
         match block.language:
             case "bash":
                 self._printed = self._bash(code, block.place)
