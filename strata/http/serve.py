@@ -13,9 +13,12 @@ from contextlib import suppress
 from functools import partial
 from typing import cast
 
+import h11
 import structlog
 import trio
 from hypercorn.config import Config
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
@@ -32,9 +35,50 @@ NOTSENT_LOWAT = 4 * 1024 * 1024
 HEADER_BYTES = 32 * 1024
 """Largest request head."""
 
+JOIN_BYTES = 16 * 1024
+"""Pieces that are smaller together go out as one packet."""
+
 BACKLOG = 1024
 
 log = structlog.get_logger(__name__)
+
+
+class _LeanConnection(h11.Connection):
+    """An h11 connection for streams of large chunks and for small answers.
+
+    The pieces of a chunk are handed out as they are instead of joined into a copy, and the head of an answer
+    goes out together with the first bytes of its body.
+    """
+
+    _head: tuple[bytes, ...] = ()
+
+    def send(self, event: h11.Event) -> list[bytes] | None:  # type: ignore[override]  # our stream takes both
+        """Return the bytes of ``event``, in pieces; those of a response's head with the event after it."""
+        pieces = self.send_with_data_passthrough(event)
+        if isinstance(event, h11.Response):
+            self._head = tuple(pieces or ())
+            return []
+        if self._head and pieces is not None:
+            pieces[:0] = self._head
+            self._head = ()
+        return pieces
+
+
+class _Connection(TCPServer):
+    """Hypercorn's connection handler, whose HTTP/1.1 bodies are not copied on their way out."""
+
+    @property
+    def protocol(self) -> ProtocolWrapper:
+        """The protocol of the connection; Hypercorn sets it before the first byte is read."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, value: ProtocolWrapper) -> None:
+        self._protocol = value
+        if isinstance(value.protocol, H11Protocol):
+            value.protocol.connection = _LeanConnection(
+                h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
+            )
 
 
 class PatientStream(trio.abc.HalfCloseableStream):
@@ -54,13 +98,20 @@ class PatientStream(trio.abc.HalfCloseableStream):
         if hasattr(trio.socket, "TCP_NOTSENT_LOWAT") and stream.socket.family != trio.socket.AF_UNIX:
             stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything, as long as the peer keeps taking some of it.
+    async def send_all(self, data: bytes | bytearray | memoryview | list[bytes]) -> None:
+        """Send everything, in one piece or several, as long as the peer keeps taking some of it.
 
         Raises:
             trio.BrokenResourceError: If the peer stalled, is gone, or the stream was broken off.
         """
-        view = memoryview(data)
+        pieces = data if isinstance(data, list) else [data]
+        if len(pieces) > 1 and sum(map(len, pieces)) <= JOIN_BYTES:
+            pieces = [b"".join(pieces)]
+        for piece in pieces:
+            if piece:
+                await self._send_piece(memoryview(piece))
+
+    async def _send_piece(self, view: memoryview) -> None:
         while view:
             if self._broken:
                 raise trio.BrokenResourceError("the connection was broken off")
@@ -144,7 +195,7 @@ async def serve(
         patient = PatientStream(stream, stall_seconds)
         streams.add(patient)
         try:
-            await TCPServer(wrapped, config, context, ConnectionState({}), patient)  # type: ignore[arg-type]
+            await _Connection(wrapped, config, context, ConnectionState({}), patient)  # type: ignore[arg-type]
         finally:
             streams.discard(patient)
 

@@ -106,6 +106,7 @@ class ScanBuild:
     segments: list[PackedSegment] = attrs.field(factory=list)
     generation: int = attrs.field(init=False)
     _in_flight: int = 0
+    _begun: trio.Event = attrs.field(factory=trio.Event)
     _room: trio.Event = attrs.field(factory=trio.Event)
 
     @generation.default
@@ -142,6 +143,9 @@ class ScanBuild:
                     self._in_flight += task.nbytes
                     nursery.start_soon(self._fetch, promise)
                     await order.send(promise)
+                    # The first row group has the machine to itself: its reader waits for it, and the
+                    # others would only stand in the way of writing it.
+                    await self._begun.wait()
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
         tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=65536)
@@ -202,6 +206,7 @@ class ScanBuild:
             size, rows = piece.segment.nbytes, piece.segment.rows
             self.segments.append(PackedSegment(key, offset, size, piece.crc32, rows))
         self.build.rows_done += task.num_rows
+        self._begun.set()
         self._in_flight -= task.nbytes
         self._room.set()
         self._room = trio.Event()
@@ -229,7 +234,9 @@ class ScanBuild:
             return offset
 
         # Not abandoned when cancelled: whoever cleans up must find the files at rest.
-        offset = await self.pool.run(self.flow, self.tier, write, cost=max(65536, out.nbytes), abandon=False)
+        offset = await self.pool.run(
+            self.flow, self.tier, write, cost=max(65536, out.nbytes), abandon=False, urgent=True
+        )
         self.rows += out.rows
         self.size = offset + out.nbytes
         if announce:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 import trio
@@ -91,6 +92,7 @@ class ByteStream:
     on_close: Callable[[], None] | None = None
     head: bytes = b""
     _closed: bool = False
+    _probe: bytearray = attrs.field(factory=partial(bytearray, 1))
 
     @property
     def size(self) -> int | None:
@@ -132,16 +134,16 @@ class ByteStream:
 
     async def _read(self, count: int) -> bytes:
         """Read from the page cache on the loop, which takes microseconds, and from the disk in a thread."""
-        if _NOWAIT:
-            buffer = bytearray(count)
-            try:
-                got = os.preadv(self.fd, [buffer], self.start, _NOWAIT)
-            except (BlockingIOError, OSError):
-                got = 0  # not in memory, or a file system that cannot tell: ask a thread
-            if got:
-                # Hypercorn and h11 take any bytes-like object; a copy here would be for nothing.
-                return buffer if got == count else buffer[:got]  # type: ignore[return-value]
+        if self._in_memory(self.start) and self._in_memory(self.start + count - 1):
+            return os.pread(self.fd, count, self.start)
         return await trio.to_thread.run_sync(os.pread, self.fd, count, self.start)
+
+    def _in_memory(self, position: int) -> bool:
+        """Whether the page of a byte is in the page cache (``preadv2`` with ``RWF_NOWAIT``)."""
+        try:
+            return bool(_NOWAIT) and os.preadv(self.fd, [self._probe], position, _NOWAIT) == 1
+        except OSError:
+            return False  # not there, or a file system that cannot tell: a thread waits for it
 
     def close(self) -> None:
         """Let go of the blob. Harmless when repeated."""

@@ -43,7 +43,14 @@ class WorkPool:
         return len(self._queue)
 
     async def run(
-        self, flow: str, tier: Tier, quantum: Callable[[], T], *, cost: int = 65536, abandon: bool = True
+        self,
+        flow: str,
+        tier: Tier,
+        quantum: Callable[[], T],
+        *,
+        cost: int = 65536,
+        abandon: bool = True,
+        urgent: bool = False,
     ) -> T:
         """Run ``quantum`` when it is ``flow``'s turn and return what it returns.
 
@@ -54,8 +61,9 @@ class WorkPool:
             cost: Expected bytes, by which turns are shared out.
             abandon: Return at once when cancelled, though the quantum still runs; False for one whose
                 files somebody will clean up.
+            urgent: Go before the flow's own other work.
         """
-        turn = _Turn(flow, tier, cost, self)
+        turn = _Turn(flow, tier, cost, urgent, pool=self)
         if self._inline:
             await turn.acquire_on_behalf_of(turn)
             try:
@@ -93,7 +101,7 @@ class _Turn(Ticket):
     Trio releases it when the thread has really finished, also when whoever waited was cancelled before.
     """
 
-    pool: WorkPool
+    pool: WorkPool = attrs.field(kw_only=True)
     come: trio.Event = attrs.field(factory=trio.Event)
 
     async def acquire_on_behalf_of(self, _borrower: object, /) -> None:
