@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal, cast
 
 import click
 import trio
@@ -33,7 +33,7 @@ def serve(**options: Any) -> None:
     from strata.observability.logs import configure  # noqa: PLC0415
     from strata.server import run_server  # noqa: PLC0415
 
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, cast("Literal['json', 'text']", settings.log_format))
     try:
         trio.run(partial(run_server, settings, announce=_announce))
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import attrs
 import structlog
@@ -77,7 +77,7 @@ def contract_of(settings: Settings) -> IdentityContract:
     """Return how the server reads identities."""
     tokens = tuple(token for token in (settings.proxy_token, settings.proxy_token_previous) if token)
     return IdentityContract(
-        mode=settings.auth_mode,
+        mode=cast("Literal['none', 'trusted_proxy']", settings.auth_mode),
         tokens=tokens,
         principal_header=settings.principal_header,
         scopes_header=settings.scopes_header,
@@ -172,7 +172,7 @@ def _path(text: str) -> Path:
 
 def _open_stores(settings: Settings) -> tuple[MetadataStore, LocalBlobStore]:
     """Open what is on disk, and clean up behind a process that was killed. Blocking."""
-    root = _path(settings.artifact_dir)
+    root = settings.artifact_root
     root.mkdir(parents=True, exist_ok=True)
     blobs = LocalBlobStore(root / "blobs")
     database = _path(settings.metadata_db) if settings.metadata_db else root / "metadata.db"

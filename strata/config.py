@@ -1,0 +1,365 @@
+# ruff: noqa: FBT003, RUF009  # settings are described by calls whose first argument is the default
+"""Settings: every name a deployment can set, its default, and what together makes no sense.
+
+``validate_mode_coherence`` keeps a sloppy service-mode deployment from starting: it reports everything that is
+wrong, at once. Reading files and the environment is in :mod:`strata.config_sources`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from strata.acl import Policy
+
+MIN_TOKEN_CHARACTERS = 16
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002  # the word of click and argparse
+    *,
+    unit: str = "",
+    least: float | None = None,
+    choices: tuple[str, ...] = (),
+    secret: bool = False,
+    toml_only: bool = False,
+) -> Any:
+    """Return an attrs field that knows how to describe and check itself."""
+    metadata = {
+        "help": help,
+        "unit": unit,
+        "least": least,
+        "choices": choices,
+        "secret": secret,
+        "toml_only": toml_only,
+    }
+    factory = default if isinstance(default, type) else None
+    if factory is not None:
+        return attrs.field(factory=factory, metadata=metadata, repr=not secret)
+    return attrs.field(default=default, metadata=metadata, repr=not secret)
+
+
+@attrs.frozen
+class Problem:
+    """Something wrong with a configuration.
+
+    Attributes:
+        setting: The setting at fault.
+        message: What is wrong and the way out, in one or two sentences; never a secret's value.
+    """
+
+    setting: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.message}"
+
+
+class ConfigError(ValueError):
+    """A configuration that must not start; carries all of its problems."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """All settings: a TOML key under ``[tool.strata]`` and, upper-case, a ``STRATA_`` variable each."""
+
+    deployment_mode: str = setting(
+        "personal", "One person on loopback, or many behind a proxy.", choices=("personal", "service")
+    )
+    host: str = setting("127.0.0.1", "Address to listen on.")
+    port: int = setting(8765, "Port to listen on; 0 picks a free one.", least=0)
+    allow_remote_clients_in_personal: bool = setting(
+        False, "Let personal mode listen on an address others can reach."
+    )
+    personal_mode_user_header: str | None = setting(
+        None, "Header by which a proxy names the user in personal mode."
+    )
+    max_request_bytes: int = setting(1048576, "Largest body of a request.", unit="bytes", least=1024)
+    shutdown_grace_seconds: float = setting(
+        30.0, "How long requests under way may take when the server stops.", unit="seconds", least=0
+    )
+
+    auth_mode: str = setting("none", "Who vouches for callers.", choices=("none", "trusted_proxy"))
+    proxy_token: str | None = setting(
+        None, f"Secret the proxy proves itself with; at least {MIN_TOKEN_CHARACTERS} characters.", secret=True
+    )
+    proxy_token_previous: str | None = setting(
+        None, "A second accepted secret, while the token is rotated.", secret=True
+    )
+    principal_header: str = setting("X-Strata-Principal", "Header with the user's id.")
+    scopes_header: str = setting("X-Strata-Scopes", "Header with the user's scopes.")
+    hide_forbidden_as_not_found: bool = setting(
+        True, "Answer what the access rules deny exactly as what does not exist."
+    )
+    acl_config: Policy | None = setting(None, "Access rules; see the ACL reference.", toml_only=True)
+
+    multi_tenant_enabled: bool = setting(False, "Keep tenants apart.")
+    tenant_header: str = setting(
+        "X-Tenant-ID", "Header with the tenant; X-Strata-Tenant is always its alias."
+    )
+    require_tenant_header: bool = setting(False, "Refuse requests without a tenant.")
+    max_tenants: int = setting(1000, "Most live tenants; idle ones make room for others.", least=1)
+    mailbox_size: int = setting(256, "Questions that may wait for one tenant; more are refused.", least=1)
+    max_tenant_crashes: int = setting(
+        5, "Crashes within the window after which a tenant stays down.", least=0
+    )
+    tenant_crash_window_seconds: float = setting(60.0, "That window.", unit="seconds", least=1)
+
+    warehouses: dict[str, str] = setting(
+        dict, "Directories of Iceberg warehouses by alias; as a variable: `alias=/path,other=/path`."
+    )
+    catalogs: dict[str, dict[str, str]] = setting(
+        dict, "pyiceberg catalogs by alias, each a table of its properties.", toml_only=True
+    )
+
+    cache_dir: str = setting("~/.strata/cache", "Directory of the tenants' cache shards.")
+    max_cache_size_bytes: int = setting(
+        10737418240, "Bytes of cached segments, shared equally by the live tenants.", unit="bytes", least=0
+    )
+    cache_granularity: str = setting(
+        "row_group_projection",
+        "What is cached: the columns a scan asked for.",
+        choices=("row_group_projection",),
+    )
+    metadata_db: str | None = setting(
+        None, "SQLite file of the artifacts' metadata; by default in the artifact directory."
+    )
+
+    batch_size: int = setting(65536, "Most rows of a record batch.", unit="rows", least=1)
+    fetch_parallelism: int = setting(4, "Row groups of one scan in flight.", least=1)
+    max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
+    work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
+    fetch_timeout_seconds: float = setting(
+        60.0, "Longest wait for one row group.", unit="seconds", least=0.001
+    )
+
+    max_concurrent_scans: int = setting(100, "Builds of one tenant at a time.", least=1)
+    max_tasks_per_scan: int = setting(1000, "Data files one scan may read.", least=1)
+    plan_timeout_seconds: float = setting(30.0, "Longest planning of a scan.", unit="seconds", least=0.001)
+    scan_timeout_seconds: float = setting(300.0, "Longest scan.", unit="seconds", least=0.001)
+    max_response_bytes: int = setting(
+        536870912, "Largest result, measured on its Arrow bytes.", unit="bytes", least=1024
+    )
+    stream_state_ttl_seconds: float = setting(
+        300.0, "How long a stream waits for its first reader.", unit="seconds", least=0.001
+    )
+
+    interactive_slots: int = setting(32, "Small scans of one tenant at a time.", least=1)
+    bulk_slots: int = setting(8, "Large scans of one tenant at a time.", least=1)
+    interactive_max_bytes: int = setting(10485760, "Largest small scan.", unit="bytes", least=0)
+    interactive_max_columns: int = setting(10, "Most columns of a small scan.", least=0)
+    interactive_queue_timeout_seconds: float = setting(
+        10.0, "How long a small scan may wait for its slot.", unit="seconds", least=0.001
+    )
+    bulk_queue_timeout_seconds: float = setting(
+        30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001
+    )
+
+    artifact_dir: str | None = setting(
+        None, "Directory of results; required in service mode, ~/.strata/artifacts in personal mode."
+    )
+    artifact_blob_backend: str = setting(
+        "local", "Where results are kept in the end.", choices=("local", "s3", "gcs", "azure")
+    )
+    artifact_s3_bucket: str | None = setting(None, "Bucket of results on S3.")
+    artifact_s3_prefix: str = setting("artifacts", "Prefix of results in the bucket.")
+    artifact_gcs_bucket: str | None = setting(None, "Bucket of results on Google Cloud Storage.")
+    artifact_gcs_prefix: str = setting("artifacts", "Prefix of results in the bucket.")
+    artifact_azure_container: str | None = setting(None, "Container of results on Azure.")
+    artifact_azure_prefix: str = setting("artifacts", "Prefix of results in the container.")
+    s3_region: str | None = setting(None, "Region; else the AWS variables.")
+    s3_endpoint_url: str | None = setting(None, "Endpoint of an S3-compatible store.")
+    s3_access_key: str | None = setting(None, "Access key; else the AWS variables.", secret=True)
+    s3_secret_key: str | None = setting(None, "Secret key; else the AWS variables.", secret=True)
+    s3_anonymous: bool = setting(False, "Send unsigned requests.")
+    s3_connect_timeout_seconds: float = setting(10.0, "Longest connect.", unit="seconds", least=0.001)
+    s3_request_timeout_seconds: float = setting(30.0, "Longest request.", unit="seconds", least=0.001)
+
+    log_level: str = setting(
+        "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+    )
+    log_format: str = setting("json", "One JSON object a line, or readable text.", choices=("json", "text"))
+
+    @property
+    def artifact_root(self) -> Path:
+        """Where results are kept: as configured, or personal mode's default."""
+        return Path(self.artifact_dir or "~/.strata/artifacts").expanduser()
+
+
+BUCKETS = {"s3": "artifact_s3_bucket", "gcs": "artifact_gcs_bucket", "azure": "artifact_azure_container"}
+"""The setting each blob backend needs."""
+
+
+def validate_mode_coherence(
+    settings: Settings, *, writable: Callable[[Path], bool] = lambda path: os.access(path, os.W_OK)
+) -> tuple[Problem, ...]:
+    """Return everything that makes no sense together, in a fixed order; creates nothing on disk.
+
+    Args:
+        settings: Values that are each valid on their own.
+        writable: Whether this process may write into an existing directory.
+    """
+    checks = (_mode_problems, _token_problems, _header_problems, _artifact_problems)
+    found = [problem for check in checks for problem in check(settings)]
+    return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
+
+
+def _mode_problems(settings: Settings) -> Iterator[Problem]:
+    if settings.deployment_mode == "service":
+        if settings.auth_mode == "none":
+            yield Problem(
+                "auth_mode",
+                "service mode needs an identity for every request; set auth_mode = trusted_proxy.",
+            )
+        if settings.personal_mode_user_header is not None:
+            yield Problem(
+                "personal_mode_user_header",
+                "it names users without proof, so service mode refuses it; remove it.",
+            )
+    else:
+        if settings.auth_mode == "trusted_proxy":
+            yield Problem(
+                "auth_mode", "trusted_proxy belongs to service mode; set deployment_mode = service."
+            )
+        if settings.multi_tenant_enabled:
+            yield Problem(
+                "multi_tenant_enabled", "tenants belong to service mode; set deployment_mode = service."
+            )
+        if settings.require_tenant_header:
+            yield Problem(
+                "require_tenant_header", "tenants belong to service mode; set deployment_mode = service."
+            )
+        if not _is_loopback(settings.host) and not settings.allow_remote_clients_in_personal:
+            yield Problem(
+                "host",
+                f"{settings.host} can be reached by others, and personal mode asks nobody who they are; "
+                "listen on 127.0.0.1, or set allow_remote_clients_in_personal = true.",
+            )
+    if (
+        settings.deployment_mode == "service"
+        and settings.require_tenant_header
+        and not settings.multi_tenant_enabled
+    ):
+        yield Problem("require_tenant_header", "it needs multi_tenant_enabled = true.")
+    if settings.acl_config is not None and settings.auth_mode == "none":
+        yield Problem(
+            "acl_config", "rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
+        )
+
+
+def _token_problems(settings: Settings) -> Iterator[Problem]:
+    if settings.auth_mode != "trusted_proxy":
+        return
+    if settings.proxy_token is None:
+        yield Problem(
+            "proxy_token",
+            "trusted_proxy needs the secret it shares with the proxy; set it or proxy_token_file.",
+        )
+    for name in ("proxy_token", "proxy_token_previous"):
+        token: str | None = getattr(settings, name)
+        if token is None:
+            continue
+        if not token.strip():
+            yield Problem(name, f"it is blank; use at least {MIN_TOKEN_CHARACTERS} random characters.")
+        elif len(token) < MIN_TOKEN_CHARACTERS:
+            yield Problem(
+                name,
+                f"it has {len(token)} characters, too few to be secret; use at least {MIN_TOKEN_CHARACTERS}.",
+            )
+        elif not token.isascii() or not token.isprintable() or token != token.strip():
+            yield Problem(name, "a header cannot carry it; use printable ASCII without surrounding space.")
+
+
+def _header_problems(settings: Settings) -> Iterator[Problem]:
+    roles = ("principal_header", "scopes_header", "tenant_header", "personal_mode_user_header")
+    taken = {"x-strata-proxy-token": "the proxy token", "x-request-id": "request ids"}
+    for role in roles:
+        name: str | None = getattr(settings, role)
+        if name is None:
+            continue
+        if not _HEADER_NAME.fullmatch(name):
+            yield Problem(role, f"{name!r} is no header name.")
+        elif name.lower() in taken:
+            yield Problem(role, f"{name} already carries {taken[name.lower()]}.")
+        else:
+            taken[name.lower()] = role
+    if taken.get("x-strata-tenant", "tenant_header") != "tenant_header":
+        yield Problem(taken["x-strata-tenant"], "X-Strata-Tenant always carries the tenant.")
+
+
+def _artifact_problems(settings: Settings) -> Iterator[Problem]:
+    if settings.deployment_mode == "service" and not settings.artifact_dir:
+        if settings.artifact_blob_backend == "local":
+            yield Problem(
+                "artifact_dir",
+                "service mode has no default place for results; set it to a persistent directory, "
+                "or set artifact_blob_backend.",
+            )
+        elif not settings.metadata_db:
+            yield Problem(
+                "artifact_dir",
+                "metadata and results under way need a local directory, whatever the blob backend; set it.",
+            )
+    bucket = BUCKETS.get(settings.artifact_blob_backend)
+    if bucket is not None and not getattr(settings, bucket):
+        yield Problem(bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} needs it; set it.")
+
+
+def directories(settings: Settings) -> Mapping[str, Path]:
+    """Return the directories the server uses, by setting."""
+    found = {"artifact_dir": settings.artifact_root, "cache_dir": Path(settings.cache_dir).expanduser()}
+    if settings.deployment_mode == "service" and not settings.artifact_dir:
+        del found["artifact_dir"]
+    return found
+
+
+def _directory_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
+    for name, path in directories(settings).items():
+        existing = path
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
+        if not existing.is_dir():
+            yield Problem(
+                name, f"{path} is not a directory." if existing == path else f"{existing} is not a directory."
+            )
+        elif not writable(existing):
+            yield Problem(name, f"{existing} is not writable by this process.")
+    for alias, text in settings.warehouses.items():
+        path = Path(text).expanduser()
+        if path.exists() and not path.is_dir():
+            yield Problem(f"warehouses.{alias}", f"{path} is not a directory.")
+
+
+def _nesting_problems(settings: Settings) -> Iterator[Problem]:
+    places = dict(directories(settings))
+    places |= {f"warehouses.{alias}": Path(text).expanduser() for alias, text in settings.warehouses.items()}
+    resolved = [(name, path.resolve()) for name, path in places.items()]
+    for index, (name, path) in enumerate(resolved):
+        for other, place in resolved[:index]:
+            if path == place and not (name.startswith("warehouses.") and other.startswith("warehouses.")):
+                yield Problem(name, f"{path} is also {other}; give each its own directory.")
+            elif path != place and (path in place.parents or place in path.parents):
+                inner, outer = (name, other) if place in path.parents else (other, name)
+                yield Problem(inner, f"it lies inside {outer}; give each its own directory.")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

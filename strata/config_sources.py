@@ -1,0 +1,305 @@
+"""Where settings come from, in rising order: defaults, ``[tool.strata]``, ``STRATA_*`` variables, options.
+
+What is not understood is an error that names it, with a suggestion; everything wrong is reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import attrs
+
+from strata.acl import Policy, PolicyError, parse_policy
+from strata.config import ConfigError, Problem, Settings, validate_mode_coherence
+
+PREFIX = "STRATA_"
+FILE_SUFFIX = "_file"
+ACL_ALIASES = ("acl_config", "acl")
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+_FIELDS = {field.name: field for field in attrs.fields(Settings)}
+_TYPES = typing.get_type_hints(Settings)
+
+
+@attrs.frozen
+class Source:
+    """Where a value came from.
+
+    Attributes:
+        name: Such as ``default``, ``pyproject.toml`` or ``STRATA_PORT``.
+        layer: Which of the four.
+    """
+
+    name: str
+    layer: Literal["default", "file", "environment", "option"]
+
+
+@attrs.frozen
+class Loaded:
+    """Settings, each with its source.
+
+    Attributes:
+        settings: Valid and coherent values.
+        sources: By setting.
+        warnings: What an operator should see.
+    """
+
+    settings: Settings
+    sources: Mapping[str, Source]
+    warnings: tuple[str, ...] = ()
+
+
+class _Invalid(Exception):  # noqa: N818  # never leaves this module
+    """A value that is not of its setting's kind; the message does not repeat it."""
+
+
+def load_settings(
+    *, config_file: Path | None, environ: Mapping[str, str], options: Mapping[str, object], cwd: Path
+) -> Loaded:
+    """Collect, convert and check settings.
+
+    Args:
+        config_file: A TOML file to read instead of ``pyproject.toml`` in ``cwd``.
+        environ: The environment.
+        options: Command-line options by setting; None means not given.
+        cwd: Where ``pyproject.toml`` is looked for.
+
+    Raises:
+        ConfigError: With everything that is wrong.
+    """
+    collector = _Collector()
+    collector.add_file(config_file, cwd)
+    collector.add_environment(environ)
+    collector.add_options(options)
+    return collector.finish()
+
+
+class _Collector:
+    """Values by setting, the later source winning, and everything found wrong on the way."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, Source] = {}
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+        self._acl: Mapping[str, object] | None = None
+
+    def add_file(self, config_file: Path | None, cwd: Path) -> None:
+        path = config_file if config_file is not None else cwd / "pyproject.toml"
+        if config_file is None and not path.is_file():
+            return
+        try:
+            document = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            self._wrong("--config", f"{path} cannot be read: {error.strerror}.")
+            return
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            self._wrong("--config", f"{path} is not valid TOML: {error}.")
+            return
+        tool = document.get("tool", {})
+        if config_file is not None and "strata" not in tool:
+            self._wrong("--config", f"{path} has no [tool.strata] table.")
+        for key in tool:
+            if key != "strata" and difflib.get_close_matches(key, ["strata"], cutoff=0.8):
+                self._wrong(f"tool.{key}", "unknown section; did you mean tool.strata?")
+        self._add_table(tool.get("strata", {}), Source(path.name, "file"))
+
+    def _add_table(self, table: object, source: Source) -> None:
+        if not isinstance(table, dict):
+            self._wrong("tool.strata", "must be a table.")
+            return
+        acl = [name for name in ACL_ALIASES if name in table]
+        if len(acl) > 1:
+            self._wrong("acl", "give the rules once, as [tool.strata.acl_config] or as [tool.strata.acl].")
+        for key, value in table.items():
+            if key in acl:
+                self._add_acl(key, value, source)
+            elif key.endswith(FILE_SUFFIX) and _is_secret(key.removesuffix(FILE_SUFFIX)):
+                self._add_secret_file(key.removesuffix(FILE_SUFFIX), value, source)
+            elif key not in _FIELDS:
+                self._wrong(key, f"unknown setting{_suggest(key, _known_keys())}")
+            else:
+                self._add(key, value, source)
+
+    def _add_acl(self, key: str, value: object, source: Source) -> None:
+        if isinstance(value, dict):
+            self._acl = value
+            self.sources["acl_config"] = source
+        else:
+            self._wrong(key, "must be a table.")
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        for variable, text in sorted(environ.items()):
+            if not variable.upper().startswith(PREFIX):
+                continue
+            key = variable[len(PREFIX) :].lower()
+            source = Source(variable, "environment")
+            if variable != variable.upper():
+                self._wrong(variable, f"variables are upper-case; did you mean {variable.upper()}?")
+            elif key.endswith(FILE_SUFFIX) and _is_secret(key.removesuffix(FILE_SUFFIX)):
+                self._add_secret_file(key.removesuffix(FILE_SUFFIX), text, source)
+            elif key not in _FIELDS:
+                names = [PREFIX + name.upper() for name in _known_keys()]
+                self._wrong(variable, f"unknown variable{_suggest(variable, names)}")
+            elif _FIELDS[key].metadata["toml_only"]:
+                self._wrong(variable, f"it cannot be a variable; write [tool.strata.{key}].")
+            else:
+                self._add(key, text, source, from_text=True)
+
+    def add_options(self, options: Mapping[str, object]) -> None:
+        for key, value in options.items():
+            if value is not None:
+                source = Source("--" + key.replace("_", "-"), "option")
+                self._add(key, value, source, from_text=isinstance(value, str))
+
+    def _add_secret_file(self, key: str, value: object, source: Source) -> None:
+        where = source.name if source.layer == "environment" else key + FILE_SUFFIX
+        if not isinstance(value, str):
+            self._wrong(where, "must be a path.")
+            return
+        given = self.sources.get(key)
+        if given is not None and given.layer == source.layer:
+            self._wrong(where, f"give {key} or {key}{FILE_SUFFIX}, not both.")
+            return
+        try:
+            text = Path(value).expanduser().read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            self._wrong(where, "the file cannot be read.")
+            return
+        if not text:
+            self._wrong(where, "the file is empty.")
+            return
+        self.values[key], self.sources[key] = text, source
+
+    def _add(self, key: str, value: object, source: Source, *, from_text: bool = False) -> None:
+        name = key if source.layer == "file" else source.name
+        try:
+            converted = _convert(key, value, from_text=from_text)
+        except _Invalid as error:
+            self._wrong(name, str(error))
+            return
+        self.values[key], self.sources[key] = converted, source
+
+    def finish(self) -> Loaded:
+        if self._acl is not None:
+            self._parse_acl(self._acl)
+        settings = Settings(**self.values)
+        problems = (*self.problems, *validate_mode_coherence(settings))
+        if problems:
+            raise ConfigError(problems)
+        sources = {name: self.sources.get(name, Source("default", "default")) for name in _FIELDS}
+        return Loaded(settings, sources, tuple(self.warnings))
+
+    def _parse_acl(self, table: Mapping[str, object]) -> None:
+        aliases = [*self.values.get("warehouses", {}), *self.values.get("catalogs", {})]
+        try:
+            policy, warnings = parse_policy(table, catalogs=aliases)
+        except PolicyError as error:
+            for problem in error.problems:
+                self._wrong("acl_config", problem)
+            # What is coherent with rules is checked even while the rules themselves are wrong.
+            self.values["acl_config"] = Policy()
+            return
+        self.values["acl_config"] = policy
+        self.warnings += [f"acl_config: {warning}" for warning in warnings]
+
+    def _wrong(self, setting: str, message: str) -> None:
+        self.problems.append(Problem(setting, message))
+
+
+def _known_keys() -> list[str]:
+    return [*_FIELDS, "acl", *(name + FILE_SUFFIX for name in _FIELDS if _is_secret(name))]
+
+
+def _is_secret(key: str) -> bool:
+    return key in _FIELDS and bool(_FIELDS[key].metadata["secret"])
+
+
+def _suggest(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def _convert(key: str, value: object, *, from_text: bool) -> object:
+    metadata = _FIELDS[key].metadata
+    kind = _TYPES[key]
+    if isinstance(kind, types.UnionType):
+        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    shown = "its value" if metadata["secret"] else repr(value)
+    converted = _convert_to(kind, value, shown, from_text=from_text)
+    if metadata["choices"] and converted not in metadata["choices"]:
+        known = metadata["choices"]
+        raise _Invalid(f"{shown} is none of {', '.join(known)}{_suggest(str(converted), known)}")
+    least = metadata["least"]
+    if least is not None and isinstance(converted, int | float) and not converted >= least:
+        raise _Invalid(f"{shown} is too small; the least is {least:g}.")
+    return converted
+
+
+def _convert_to(kind: Any, value: object, shown: str, *, from_text: bool) -> object:
+    if kind is bool:
+        return _to_bool(value, shown, from_text=from_text)
+    if kind in (int, float):
+        return _to_number(kind, value, shown, from_text=from_text)
+    if kind is str:
+        if isinstance(value, str):
+            return value
+        raise _Invalid(f"{shown} is not text.")
+    if from_text:
+        return _to_pairs(str(value))
+    return _to_table(kind, value)
+
+
+def _to_bool(value: object, shown: str, *, from_text: bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    if from_text and str(value).strip().lower() in _TRUE | _FALSE:
+        return str(value).strip().lower() in _TRUE
+    raise _Invalid(f"{shown} is neither true nor false.")
+
+
+def _to_number(kind: type[int | float], value: object, shown: str, *, from_text: bool) -> float:
+    if from_text and isinstance(value, str):
+        try:
+            number = kind(value.strip().replace("_", "x"))
+        except ValueError:
+            number = None
+    else:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        number = kind(cast("float", value)) if whole or (kind is float and isinstance(value, float)) else None
+    if number is None or number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124  # NaN
+        raise _Invalid(f"{shown} is not a {'whole ' if kind is int else ''}number.")
+    return number
+
+
+def _to_pairs(text: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        alias, equals, value = item.partition("=")
+        if not equals or not alias.strip() or not value.strip():
+            raise _Invalid(f"{item!r} is not of the form alias=value.")
+        if alias.strip() in pairs:
+            raise _Invalid(f"alias {alias.strip()} is given twice.")
+        pairs[alias.strip()] = value.strip()
+    return pairs
+
+
+def _to_table(kind: Any, value: object) -> object:
+    if not isinstance(value, dict):
+        raise _Invalid("it is not a table.")
+    inner = typing.get_args(kind)[1]
+    for alias, item in value.items():
+        if inner is str and not isinstance(item, str):
+            raise _Invalid(f"{alias} is not text.")
+        if inner is not str and not (
+            isinstance(item, dict) and all(isinstance(v, str) for v in item.values())
+        ):
+            raise _Invalid(f"{alias} is not a table of texts.")
+    return value
