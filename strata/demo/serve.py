@@ -13,10 +13,11 @@ from functools import partial
 import attrs
 import trio
 
-from strata.config import Settings, load_settings
+from strata.config import ConfigError, Settings
+from strata.config_sources import load_settings
 from strata.demo.checks import CHECK_COUNT, Check, run_checks
 from strata.demo.dataset import ALIAS, DataSet
-from strata.demo.errors import PortInUseError
+from strata.demo.errors import DemoError, PortInUseError
 from strata.demo.proxy import DEMO_ADMIN, DEMO_USER, OTHER_USER, inject_identity
 from strata.demo.report import Addresses, Reporter
 from strata.http.serve import serve
@@ -113,6 +114,9 @@ def configure_demo(data: DataSet, ports: Ports) -> Demo:
     """Write the server's configuration beside the data, and read it as ``strata serve`` would.
 
     The tables stay from run to run; results and cache begin anew, so that what is checked is always the same.
+
+    Raises:
+        DemoError: If the server does not accept its configuration here.
     """
     artifacts, cache = data.directory / "artifacts", data.directory / "cache"
     for directory in (artifacts, cache):
@@ -135,7 +139,10 @@ def configure_demo(data: DataSet, ports: Ports) -> Demo:
     config.write_text(
         _CONFIG.format(**values, port=ports.server, alias=ALIAS, denied=DEMO_USER.principal), encoding="utf-8"
     )
-    loaded = load_settings(config_file=config, environ={}, options={}, cwd=data.directory)
+    try:
+        loaded = load_settings(config_file=config, environ={}, options={}, cwd=data.directory)
+    except ConfigError as error:
+        raise DemoError(f"{config} is not accepted: {error}") from None
     return Demo(data, loaded.settings, ports, token, str(token_file))
 
 

@@ -1,0 +1,153 @@
+"""The clients and the server, over a socket: each believes what the other says."""
+
+import datetime as dt
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from functools import partial
+
+import httpx
+import pyarrow as pa
+import pytest
+import trio
+from pyiceberg.catalog.sql import SqlCatalog
+
+from strata.client import AsyncStrataClient, StrataClient, StrataError
+from strata.config import Settings
+from strata.http.serve import serve
+from strata.server import open_service
+
+IDENTITY = {
+    "X-Strata-Proxy-Token": "a-token-of-the-tests",
+    "X-Strata-Principal": "ann",
+    "X-Tenant-ID": "team",
+}
+MOMENT = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+ROWS = pa.table(
+    {
+        "id": pa.array(range(6), pa.int64()),
+        "day": [dt.date(2026, 3, 1) + dt.timedelta(days=i) for i in range(6)],
+        "at": pa.array([MOMENT + dt.timedelta(hours=i) for i in range(6)], pa.timestamp("us", tz="UTC")),
+        "price": pa.array([Decimal(i) / 4 for i in range(6)], pa.decimal128(9, 2)),
+        "raw": pa.array([bytes([i]) for i in range(6)], pa.large_binary()),
+        "text": pa.array([None, "a", "__date__:2026-03-01", "b", "c", "d"], pa.large_string()),
+    }
+)
+URI = "wh:db.t"
+
+
+@pytest.fixture
+def settings(tmp_path):
+    for name in ("warehouse", "artifacts", "cache"):
+        (tmp_path / name).mkdir()
+    warehouse = tmp_path / "warehouse"
+    catalog = SqlCatalog("strata", uri=f"sqlite:///{warehouse}/catalog.db", warehouse=str(warehouse))
+    catalog.create_namespace("db")
+    catalog.create_table("db.t", ROWS.schema).append(ROWS)
+    catalog.engine.dispose()
+    return Settings(
+        deployment_mode="service",
+        auth_mode="trusted_proxy",
+        proxy_token=IDENTITY["X-Strata-Proxy-Token"],
+        multi_tenant_enabled=True,
+        require_tenant_header=True,
+        warehouses={"wh": str(warehouse)},
+        artifact_dir=str(tmp_path / "artifacts"),
+        cache_dir=str(tmp_path / "cache"),
+    )
+
+
+@asynccontextmanager
+async def running(settings):
+    stop = trio.Event()
+    async with open_service(settings) as service, trio.open_nursery() as nursery:
+        binds = [("127.0.0.1", 0)]
+        (url,) = await nursery.start(partial(serve, service.app, binds, stop=stop.wait, grace=5))
+        try:
+            yield url
+        finally:
+            stop.set()
+
+
+@asynccontextmanager
+async def asking(settings, kind):
+    """A function that calls the client's methods, whichever client it is."""
+    async with running(settings) as url:
+        if kind == "async":
+            async with AsyncStrataClient(
+                url, headers=IDENTITY, transport=httpx.AsyncHTTPTransport()
+            ) as client:
+                yield lambda method, *args, **kwargs: getattr(client, method)(*args, **kwargs)
+        else:
+            with StrataClient(url, headers=IDENTITY, transport=httpx.HTTPTransport()) as client:
+
+                async def call(method, *args, **kwargs):
+                    return await trio.to_thread.run_sync(partial(getattr(client, method), *args, **kwargs))
+
+                yield call
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request):
+    return request.param
+
+
+async def test_a_result_is_built_found_described_and_read_again(settings, kind):
+    """Materialize, wait, read, explain: one artifact, and the rows of the table."""
+    async with asking(settings, kind) as ask:
+        assert (await ask("explain", URI)).would_build
+        pending = await ask("materialize", URI, mode="artifact")
+        built = await ask("wait", pending.build_id, 30)
+        found = await ask("materialize", URI, mode="artifact")
+        artifact = await ask("artifact", found.artifact_uri)
+
+        assert (pending.hit, built.state, found.hit) == (False, "ready", True)
+        assert artifact.row_count == 6
+        assert artifact.uri == found.artifact_uri
+        assert ROWS.equals(await ask("read", found))
+        assert ROWS.equals(await ask("read", found.artifact_uri))
+        assert ROWS.equals(await ask("fetch", URI))
+        assert (await ask("explain", URI)).would_hit
+        assert [artifact.artifact_id] == [item.artifact_id for item in (await ask("artifacts")).artifacts]
+
+
+@pytest.mark.parametrize(
+    ("condition", "ids"),
+    [
+        (("day", ">=", dt.date(2026, 3, 5)), [4, 5]),
+        (("at", "<", MOMENT + dt.timedelta(hours=2)), [0, 1]),
+        (("price", "in", [Decimal("0.25"), Decimal("0.50")]), [1, 2]),
+        (("raw", "=", b"\x03"), [3]),
+        (("text", "=", "__date__:2026-03-01"), [2]),
+        (("text", "is null"), [0]),
+        (("id", ">", 99), []),
+    ],
+)
+async def test_typed_filter_values_mean_the_same_on_both_sides(settings, kind, condition, ids):
+    """What the client encodes the server compares with, to the row; an empty result keeps its columns."""
+    async with asking(settings, kind) as ask:
+        found = await ask("fetch", URI, columns=["text", "id"], filters=[condition])
+
+    assert ids == sorted(found["id"].to_pylist())
+    assert [ROWS.schema.field("text"), ROWS.schema.field("id")] == list(found.schema)
+
+
+async def test_no_columns_are_rows_without_columns(settings, kind):
+    """`columns=[]` answers how many rows there are."""
+    async with asking(settings, kind) as ask:
+        found = await ask("fetch", URI, columns=[], filters=[("id", "<", 4)])
+
+    assert (found.num_rows, found.num_columns) == (4, 0)
+
+
+async def test_a_refusal_carries_the_servers_own_words(settings, kind):
+    """Status, detail, code and request id, from the server's problem to the client's error."""
+    async with asking(settings, kind) as ask:
+        with pytest.raises(StrataError) as missing:
+            await ask("fetch", "wh:db.nonesuch")
+        with pytest.raises(StrataError) as unknown:
+            await ask("materialize", URI, columns=["nonesuch"])
+
+    assert (missing.value.status, missing.value.title) == (404, "Not Found")
+    assert missing.value.request_id
+    assert unknown.value.status == 400
+    assert unknown.value.errors[0]["loc"][:4] == ["body", "transform", "params", "columns"]
