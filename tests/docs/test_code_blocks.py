@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strata.config import load_settings
+
+from strata.config_sources import load_settings
 
 ROOT = Path(__file__).parents[2]
 RUN = ("bash", "python", "output", "toml", "nginx", "json")
@@ -149,18 +150,27 @@ def test_what_a_page_shows_is_what_happens(page: Path, shop: Page, blocks_of) ->
             shop.run(found)
 
 
-def test_toml_blocks_are_configurations(block, tmp_path: Path) -> None:
-    """Every TOML block loads: no key in it is unknown, no rule in it is refused."""
+def test_toml_blocks_are_configurations(block, tmp_path: Path, monkeypatch) -> None:
+    """Every TOML block loads, with the rest in the environment: no key is unknown, no rule refused."""
     if block.language != "toml" or block.kind is not None:
         return
-    parsed = tomllib.loads(block.code).get("tool", {}).get("strata", {})
-    for name in ("main", "sales", "warehouse", "artifacts", "cache"):
+    shown = tomllib.loads(block.code)["tool"]["strata"]
+    monkeypatch.chdir(tmp_path)
+    for name in ("main", "warehouse", "artifacts"):
         (tmp_path / name).mkdir()
     (tmp_path / "proxy-token").write_text("a-token-of-the-documentation")
-    path = tmp_path / "pyproject.toml"
-    extra = "" if "warehouses" in parsed else f'\n[tool.strata.warehouses]\nmain = "{tmp_path}/main"\n'
-    path.write_text(block.code + extra)
-    settings = load_settings(config_file=path, environ={}, options={}, cwd=tmp_path).settings
+    (tmp_path / "pyproject.toml").write_text(block.code)
+    besides = {
+        "deployment_mode": "service",
+        "auth_mode": "trusted_proxy",
+        "proxy_token_file": "proxy-token",
+        "artifact_dir": "artifacts",
+        "cache_dir": "cache",
+        "warehouses": "main=main",
+    }
+    environ = {f"STRATA_{name.upper()}": value for name, value in besides.items() if name not in shown}
+    settings = load_settings(config_file=None, environ=environ, options={}, cwd=tmp_path).settings
+    assert "service" == settings.deployment_mode
     assert settings.warehouses
 
 
