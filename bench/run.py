@@ -125,6 +125,9 @@ class Bench:
         samples["cold"].append(cold.size / MB / cold.total)
         samples["first byte"].append(cold.first_byte / MS)
         samples["first rows"].append(cold.first_rows / MS)
+        workload.settle(
+            connection, job.uri, workload.FULL
+        )  # the server's commit is none of the baseline's load
         if job.files is not None:
             samples["bare decode"].append(
                 cold.size / MB / bare.decode_and_encode(job.files.paths, job.threads)
@@ -134,7 +137,6 @@ class Bench:
     def _take_results(self, connection: wire.Connection) -> None:
         """Keep the bytes the baselines serve, and see that they are the table's rows."""
         job = self._job
-        workload.settle(connection, job.uri, workload.FULL)
         self._result = workload.scan(connection, job.uri, workload.FULL, keep=True).body
         rows = workload.rows_of(self._result)
         if job.files is not None and rows != job.files.rows:
@@ -146,13 +148,13 @@ class Bench:
         self, connection: wire.Connection, bare_socket: servers.Target, bare_quart: servers.Target
     ) -> None:
         job, samples = self._job, self._samples
-        workload.settle(connection, job.uri, workload.FULL)
         with bare_socket.connect() as baseline:
             hit = workload.scan(connection, job.uri, workload.FULL)
             samples["cached"].append(hit.size / MB / hit.total)
             samples["bare socket"].append(hit.size / MB / workload.seconds_of_get(baseline))
             rebuilt = workload.scan(connection, job.uri, workload.FULL, refresh=True)
             samples["rebuilt"].append(rebuilt.size / MB / rebuilt.total)
+            workload.settle(connection, job.uri, workload.FULL)
         with bare_quart.connect() as baseline:
             samples["pairs"].append(workload.pairs_per_second(connection, job.uri, workload.SMALL, job.pairs))
             samples["gets"].append(workload.gets_per_second(baseline, job.pairs))

@@ -79,9 +79,10 @@ def materialize(
 
 
 def settle(connection: wire.Connection, uri: str, params: dict[str, Any]) -> None:
-    """Build the result if need be, and return when a request for it is a hit."""
+    """Build the result if need be, and return when a request for it is a hit: nothing goes on behind it."""
     deadline = time.monotonic() + READY_SECONDS
-    while not scan(connection, uri, params).hit:
+    while not (answer := materialize(connection, uri, params))["hit"]:
+        _expect(connection.get(answer["stream_url"]), "the stream")
         if time.monotonic() > deadline:
             raise wire.WireError("a finished result never became a hit")
 
