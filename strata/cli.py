@@ -10,6 +10,7 @@ import trio
 
 from strata import __version__
 from strata.cli_config import check, checked_settings, config, settings_options
+from strata.demo.command import demo
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,3 +51,4 @@ def _announce(urls: list[str]) -> None:
 
 main.add_command(check)
 main.add_command(config)
+main.add_command(demo)

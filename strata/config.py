@@ -1,8 +1,8 @@
 # ruff: noqa: FBT003, RUF009  # settings are described by calls whose first argument is the default
 """Settings: every name a deployment can set, its default, and what together makes no sense.
 
-``validate_mode_coherence`` keeps a sloppy service-mode deployment from starting: it reports everything that is
-wrong, at once. Reading files and the environment is in :mod:`strata.config_sources`.
+``validate_mode_coherence`` keeps a sloppy service-mode deployment from starting: it reports everything
+that is wrong, at once. Reading files and the environment is in :mod:`strata.config_sources`.
 """
 
 from __future__ import annotations

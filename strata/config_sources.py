@@ -130,7 +130,7 @@ class _Collector:
 
     def _add_acl(self, key: str, value: object, source: Source) -> None:
         if isinstance(value, dict):
-            self._acl = value
+            self._acl = self._acl if self._acl is not None else value
             self.sources["acl_config"] = source
         else:
             self._wrong(key, "must be a table.")

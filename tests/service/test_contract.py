@@ -308,7 +308,7 @@ async def test_health_needs_no_identity_and_metrics_need_a_scope(
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
         assert 403 == (await client.get("/metrics")).status_code
-    async with server.client(**{"Accept": "text/plain"}) as nobody:
+    async with server.client(Accept="text/plain") as nobody:
         assert {"status": "healthy"} == (await nobody.get("/health")).json()
         assert 200 == (await nobody.get("/health/ready")).status_code
         assert 401 == (await nobody.get("/metrics")).status_code

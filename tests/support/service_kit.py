@@ -44,7 +44,7 @@ class Warehouse:
         return f"file://{self.path}#{table}"
 
     def create(self, rows: pa.Table, table: str = "db.events", **properties: str) -> Table:
-        self.catalog.create_namespace_if_not_exists(table.split(".")[0])
+        self.catalog.create_namespace_if_not_exists(table.partition(".")[0])
         made = self.catalog.create_table(table, schema=rows.schema, properties=properties)
         made.append(rows)
         return made

@@ -1,0 +1,290 @@
+"""Builds: shared, survived by their readers' absence, bounded, and never half kept."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import attrs
+import httpx
+import pyarrow as pa
+import pytest
+import trio
+from service_kit import (
+    ARROW,
+    Running,
+    Warehouse,
+    environment,
+    fetch,
+    identity,
+    numbers,
+    process,
+    running,
+    scan,
+)
+
+from strata.config import Settings
+from strata.tenants import scanning
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Row groups after the first are read only when the gate is open."""
+    opened, real = threading.Event(), scanning.read_row_group
+
+    def gated(plan, task, *, batch_rows):
+        if task.index or plan.files.index(task.file):
+            assert opened.wait(30)
+        return real(plan, task, batch_rows=batch_rows)
+
+    monkeypatch.setattr(scanning, "read_row_group", gated)
+    return opened
+
+
+def in_row_groups(warehouse: Warehouse, rows: int = 40_000) -> None:
+    warehouse.create(numbers(rows), **{"write.parquet.row-group-limit": str(rows // 8)})
+
+
+def bulk(server: Running, tenant: str = "team-a"):
+    [found] = [t for t in server.service.registry.tenants() if t.id == tenant]
+    return {tier.value: slots for tier, slots in found.actor.builder.slots.items()}
+
+
+async def test_the_first_rows_arrive_before_the_rest_is_read(
+    server: Running, warehouse: Warehouse, gate
+) -> None:
+    """First byte only after the whole build, once."""
+    in_row_groups(warehouse)
+    async with (
+        server.client() as client,
+        client.stream(
+            "POST", "/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW}
+        ) as flow,
+    ):
+        chunks = flow.aiter_raw()
+        parts = [await anext(chunks)]
+        assert not gate.is_set()
+        gate.set()
+        parts += [part async for part in chunks]
+    assert 40_000 == pa.ipc.open_stream(b"".join(parts)).read_all().num_rows
+
+
+async def test_a_disconnect_frees_the_slot_at_once_and_the_build_ends_ready(
+    server: Running, warehouse: Warehouse, gate
+) -> None:
+    """A slow or dropped reader marked the whole artifact failed, once."""
+    in_row_groups(warehouse)
+    async with server.client() as client:
+        async with client.stream(
+            "POST", "/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW}
+        ) as flow:
+            await anext(flow.aiter_raw())
+            assert 1 == sum(slots.used for slots in bulk(server).values())
+        with trio.fail_after(10):
+            while sum(slots.used for slots in bulk(server).values()):
+                await trio.lowlevel.checkpoint()
+        assert not gate.is_set(), "the build is not over yet"
+        gate.set()
+        found = await fetch(client, scan(warehouse.uri()))
+        assert 40_000 == found.num_rows
+        assert (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["hit"]
+        stats = (await client.get("/v1/artifacts/stats")).json()
+        assert {"ready": 1} == stats["by_state"]
+
+
+async def test_a_hundred_equal_requests_are_one_build(server: Running, warehouse: Warehouse, gate) -> None:
+    """Single-flight: by provenance, whoever asks."""
+    in_row_groups(warehouse)
+    answers: list[int] = []
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW})
+        answers.append(pa.ipc.open_stream(answer.content).read_all().num_rows)
+
+    async with server.client() as client, trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(ask, client)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        gate.set()
+    async with server.client() as client:
+        assert 1 == (await client.get("/v1/artifacts/stats")).json()["total_artifacts"]
+    assert [40_000] * 100 == answers
+
+
+async def test_a_result_over_the_limit_is_413_measured_on_its_arrow_bytes(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """A cap compared an estimate once: 102 MB passed a 10 MB cap."""
+    highly_compressible = pa.table({"s": pa.array(["x" * 100] * 100_000)})
+    warehouse.create(highly_compressible)
+    size = 100_000 * 100
+    async with running(attrs.evolve(settings, max_response_bytes=size)) as server, server.client() as client:
+        for headers in ({}, {"Accept": ARROW}):
+            answer = await client.post("/v1/materialize", json=scan(warehouse.uri()), headers=headers)
+            if answer.status_code == 200:  # asked for a stream: the failure shows when it is opened
+                answer = await client.get(answer.json()["stream_url"])
+            assert (413, "response_too_large") == (answer.status_code, answer.json()["error"])
+        few = scan(warehouse.uri("db.events"), params={"filters": [{"column": "s", "op": "=", "value": "y"}]})
+        assert 0 == (await fetch(client, few)).num_rows
+    async with (
+        running(attrs.evolve(settings, max_response_bytes=size * 2)) as server,
+        server.client() as client,
+    ):
+        assert 100_000 == (await fetch(client, scan(warehouse.uri()))).num_rows
+
+
+async def test_a_missing_data_file_is_an_error_that_names_no_path(
+    server: Running, warehouse: Warehouse
+) -> None:
+    """And the build is failed, not building for ever."""
+    table = warehouse.create(numbers(10))
+    [task] = table.scan().plan_files()
+    Path(task.file.file_path.removeprefix("file://")).unlink()
+    async with server.client() as client:
+        started = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+        answer = await client.get(started["stream_url"])
+        assert 500 == answer.status_code
+        assert str(warehouse.path) not in answer.text
+        build = (await client.get(f"/v1/builds/{started['build_id']}")).json()
+        assert ("failed", 0) == (build["state"], bool(build["error_message"]) - 1)
+
+
+async def test_no_build_is_begun_beyond_max_concurrent_scans(
+    settings: Settings, warehouse: Warehouse, gate
+) -> None:
+    """429 with Retry-After and the limit's name; after one ends there is room again."""
+    in_row_groups(warehouse)
+    async with running(attrs.evolve(settings, max_concurrent_scans=1)) as server, server.client() as client:
+        first = (await client.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"))).json()
+        body = scan(warehouse.uri(), params={"columns": ["id"]})
+        refused = await client.post("/v1/materialize", json=body)
+        assert (429, "max_concurrent_scans") == (refused.status_code, refused.json()["error"])
+        assert int(refused.headers["retry-after"]) >= 1
+        assert 'max_concurrent_scans";q=1' in refused.headers["ratelimit-policy"]
+        gate.set()
+        while (await client.get(f"/v1/builds/{first['build_id']}")).json()["state"] == "building":
+            pass
+        assert 200 == (await client.post("/v1/materialize", json=body)).status_code
+
+
+async def test_a_full_tier_refuses_after_its_queue_timeout(
+    settings: Settings, warehouse: Warehouse, gate
+) -> None:
+    """interactive_slots and interactive_queue_timeout_seconds; the other tier goes on."""
+    in_row_groups(warehouse)
+    changed = attrs.evolve(settings, interactive_slots=1, interactive_queue_timeout_seconds=0.05)
+    async with running(changed) as server, server.client() as client:
+        await client.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"))
+        refused = await client.post("/v1/materialize", json=scan(warehouse.uri(), params={"columns": ["id"]}))
+        assert (429, "interactive_slots") == (refused.status_code, refused.json()["error"])
+        gate.set()
+
+
+async def test_a_dropped_and_recreated_table_never_serves_the_old_rows(
+    server: Running, warehouse: Warehouse
+) -> None:
+    """Same name, same location, other table."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        assert 10 == (await fetch(client, scan(warehouse.uri()))).num_rows
+        warehouse.catalog.drop_table("db.events")
+        warehouse.create(numbers(3, start=100))
+        assert [100, 101, 102] == (await fetch(client, scan(warehouse.uri())))["id"].to_pylist()
+
+
+async def test_no_columns_and_all_columns_are_two_results(server: Running, warehouse: Warehouse) -> None:
+    """They shared one cache identity once."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        none = await fetch(client, scan(warehouse.uri(), params={"columns": []}))
+        every = await fetch(client, scan(warehouse.uri()))
+    assert ((10, 0), (10, 3)) == (none.shape, every.shape)
+
+
+@pytest.mark.slow
+def test_kill_9_loses_no_ready_artifact_and_serves_no_partial_one(
+    tmp_path: Path, settings: Settings, warehouse: Warehouse
+) -> None:
+    """Fifty times, at a moment that moves through the build."""
+    in_row_groups(warehouse, 400_000)
+    promised: dict[str, int] = {}
+    for round_ in range(50):
+        with process(tmp_path, **environment(settings)) as server:
+            with httpx.Client(base_url=server.url, headers=identity(), timeout=30) as client:
+                for uri, rows in promised.items():
+                    stored = client.get(uri)
+                    assert 200 == stored.status_code, f"round {round_} lost {uri}"
+                    assert rows == pa.ipc.open_stream(stored.content).read_all().num_rows
+                states = client.get("/v1/artifacts/stats").json()["by_state"]
+                assert not states.get("building"), "a build outlived its process"
+                body = scan(
+                    warehouse.uri(), params={"filters": [{"column": "id", "op": ">=", "value": round_}]}
+                )
+                if round_ % 2:
+                    # Killed while it builds, later and later.
+                    with client.stream(
+                        "POST", "/v1/materialize", json=body, headers={"Accept": ARROW}
+                    ) as flow:
+                        chunks = flow.iter_raw(65536)
+                        for _ in range(round_ * 4):
+                            if next(chunks, None) is None:
+                                break
+                        os.kill(server.popen.pid, signal.SIGKILL)
+                        server.popen.wait()
+                else:
+                    client.post("/v1/materialize", json=body, headers={"Accept": ARROW}).read()
+                    hit = client.post("/v1/materialize", json=body).json()
+                    assert hit["hit"]
+                    promised[hit["stream_url"]] = 400_000 - round_
+                    os.kill(server.popen.pid, signal.SIGKILL)
+                    server.popen.wait()
+    leftovers = list(settings.artifact_root.rglob("*.part"))
+    assert len(leftovers) <= 1, "each start sweeps what the last one left"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", ["fast", "stalled"])
+def test_streaming_a_gigabyte_adds_at_most_64_megabytes(
+    tmp_path: Path, settings: Settings, warehouse: Warehouse, reader: str
+) -> None:
+    """A result was held in memory whole, once."""
+    rows = 62_500
+    part = numbers(rows).drop_columns(["name"])
+    wide = pa.table({f"c{i}": part["value"] for i in range(8)} | {"id": part["id"]})
+    table = warehouse.create(wide)
+    for _ in range(31):
+        table.append(pa.concat_tables([wide] * 8))
+    small = warehouse.create(numbers(1000), "db.small")
+    assert small.metadata.table_uuid
+    more = {"STRATA_MAX_RESPONSE_BYTES": str(2**31), "STRATA_LOG_LEVEL": "WARNING"}
+    with process(tmp_path, **environment(settings), **more) as server:
+        with httpx.Client(base_url=server.url, headers=identity(), timeout=120) as client:
+            for column in ("c0", "c1"):  # warm: imports, thread pools, allocator
+                warm = scan(warehouse.uri(), params={"columns": ["id", column]})
+                client.post("/v1/materialize", json=warm, headers={"Accept": ARROW}).read()
+            before = most = server.rss()
+            size = 0
+            with client.stream(
+                "POST", "/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW}
+            ) as flow:
+                chunks = flow.iter_raw(1024 * 1024)
+                if reader == "stalled":
+                    size += len(next(chunks))
+                    build = flow.headers["x-strata-artifact-uri"]
+                    with httpx.Client(base_url=server.url, headers=identity(), timeout=120) as other:
+                        state = "building"
+                        while state == "building":  # it goes on without its reader
+                            state = other.get(_info(build)).json()["state"]
+                            most = max(most, server.rss())
+                        assert "ready" == state
+                for chunk in chunks:
+                    size += len(chunk)
+                    if size % (16 * 1024 * 1024) < len(chunk):
+                        most = max(most, server.rss())
+    assert size > 1_000_000_000
+    assert most - before <= 64 * 1024 * 1024, f"{(most - before) / 2**20:.0f} MiB more"
+
+
+def _info(uri: str) -> str:
+    artifact_id, _, version = uri.removeprefix("strata://artifact/").partition("@v=")
+    return f"/v1/artifacts/{artifact_id}/v/{version}"

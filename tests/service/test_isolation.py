@@ -1,0 +1,195 @@
+"""What tenant A learns about or takes from tenant B: nothing, also when A crashes."""
+
+import attrs
+import httpx
+import pyarrow as pa
+import pytest
+import trio
+from service_kit import ARROW, Running, Warehouse, fetch, identity, numbers, running, scan
+
+from strata import acl
+from strata.config import Settings
+from strata.tenants import State
+
+A, B = identity("ana", "team-a"), identity("bob", "team-b")
+
+
+async def test_one_tenants_results_do_not_exist_for_another(server: Running, warehouse: Warehouse) -> None:
+    """Streams, artifacts, builds, names, lists, statistics: the same ids, asked by somebody else."""
+    warehouse.create(numbers(10))
+    async with server.client(**A) as ana, server.client(**B) as bob:
+        miss = (await ana.post("/v1/materialize", json=scan(warehouse.uri(), name="mine"))).json()
+        assert 404 == (await bob.get(miss["stream_url"])).status_code
+        await ana.get(miss["stream_url"])
+        hit = (await ana.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+        data = hit["stream_url"]
+        for path in (data, data.removesuffix("/data"), f"/v1/builds/{miss['build_id']}", "/v1/names/mine"):
+            assert 200 == (await ana.get(path)).status_code
+            assert 404 == (await bob.get(path)).status_code
+        assert [] == (await bob.get("/v1/artifacts")).json()["artifacts"]
+        assert 0 == (await bob.get("/v1/artifacts/stats")).json()["total_artifacts"]
+        assert [] == (await bob.get("/v1/names")).json()["names"]
+        own = (await bob.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+        assert (False, False) == (own["hit"], own["artifact_uri"] == hit["artifact_uri"])
+
+
+async def lookups(admin: httpx.AsyncClient) -> tuple[int, int]:
+    stats = (await admin.get("/v1/cache/stats")).json()
+    return stats["hits"], stats["misses"]
+
+
+async def test_another_tenants_cache_is_never_hit_nor_cleared(server: Running, warehouse: Warehouse) -> None:
+    """Each shard counts its own look-ups."""
+    warehouse.create(numbers(10))
+    admin_a = identity("root", "team-a", "admin:*")
+    admin_b = identity("root", "team-b", "admin:*")
+    async with server.client(**admin_a) as a, server.client(**admin_b) as b:
+        await fetch(a, scan(warehouse.uri()))
+        await a.post("/v1/materialize", json=scan(warehouse.uri()))
+        await fetch(b, scan(warehouse.uri()))
+        assert (0, 1) == await lookups(b)
+        await b.post("/v1/cache/clear")
+        await fetch(a, scan(warehouse.uri(), params={"columns": ["id"]}))
+        assert (1, 1) == await lookups(a)
+
+
+async def test_two_tenants_share_no_file(server: Running, settings: Settings, warehouse: Warehouse) -> None:
+    """Equal bytes, separate directories, and no tenant id in a path."""
+    warehouse.create(numbers(10))
+    for who in (A, B):
+        async with server.client(**who) as client:
+            await fetch(client, scan(warehouse.uri()))
+            await client.post("/v1/materialize", json=scan(warehouse.uri()))
+    blobs = await trio.to_thread.run_sync(lambda: list(settings.artifact_root.glob("blobs/*/*/*.arrow")))
+
+    assert 2 == len({blob.parts[-3] for blob in blobs}) == len(blobs)
+    assert 2 == len({blob.stat().st_ino for blob in blobs})
+    assert not any("team" in str(blob.relative_to(settings.artifact_root)) for blob in blobs)
+
+
+async def test_a_stream_is_its_principals_own_or_an_administrators(
+    server: Running, warehouse: Warehouse
+) -> None:
+    """Within one tenant, too."""
+    warehouse.create(numbers(10))
+    async with server.client(**A) as ana:
+        url = (await ana.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+    async with server.client(**identity("eve", "team-a")) as eve:
+        assert (404, "Stream not found") == (
+            (found := await eve.get(url)).status_code,
+            found.json()["detail"],
+        )
+    async with server.client(**identity("root", "team-a", "admin:*")) as root:
+        assert 200 == (await root.get(url)).status_code
+
+
+DENY_EVE = acl.Policy(
+    deny=(acl.Rule("eve", "tables/*/db/events"),), allow=(acl.Rule("*", "tables/**"),), default="deny"
+)
+
+
+async def test_a_denied_table_is_byte_for_byte_a_missing_one(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """Status, headers and body, the request id aside; also for what others have cached."""
+    warehouse.create(numbers(10))
+    async with running(attrs.evolve(settings, acl_config=DENY_EVE)) as server:
+        async with server.client(**A) as ana:
+            await fetch(ana, scan(warehouse.uri()))
+            data = (await ana.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        async with server.client(**identity("eve", "team-a")) as eve:
+            answers = []
+            for table in ("db.events", "db.nothing"):
+                for path in ("/v1/materialize", "/v1/artifacts/explain-materialize"):
+                    answer = await eve.post(
+                        path, json=scan(warehouse.uri(table)), headers={"X-Request-ID": "same"}
+                    )
+                    headers = {k: v for k, v in answer.headers.items() if k != "date"}
+                    answers.append((answer.status_code, headers, answer.content))
+            assert 404 == answers[0][0]
+            assert 1 == len({repr(answer) for answer in answers})
+            assert 404 == (await eve.get(data)).status_code, "a cached result is no way around the rules"
+            assert 404 == (await eve.get(data.removesuffix("/data"))).status_code
+            assert [] == (await eve.get("/v1/artifacts")).json()["artifacts"]
+
+
+async def test_without_hiding_a_denied_table_is_403(settings: Settings, warehouse: Warehouse) -> None:
+    """hide_forbidden_as_not_found = false."""
+    warehouse.create(numbers(10))
+    changed = attrs.evolve(settings, acl_config=DENY_EVE, hide_forbidden_as_not_found=False)
+    async with running(changed) as server, server.client(**identity("eve", "team-a")) as eve:
+        assert 403 == (await eve.post("/v1/materialize", json=scan(warehouse.uri()))).status_code
+
+
+async def test_rules_are_asked_for_the_table_however_it_is_spelled(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """Two aliases of one warehouse, dots and slashes: one table, one decision."""
+    warehouse.create(numbers(10))
+    changed = attrs.evolve(
+        settings, acl_config=DENY_EVE, warehouses={"wh": str(warehouse.path), "other": str(warehouse.path)}
+    )
+    spellings = [
+        warehouse.uri(),
+        warehouse.uri().replace("/warehouse", "/x/../warehouse/"),
+        "wh:db.events",
+        "other:db.events",
+    ]
+    async with running(changed) as server, server.client(**identity("eve", "team-a")) as eve:
+        for spelling in spellings:
+            assert 404 == (await eve.post("/v1/materialize", json=scan(spelling))).status_code, spelling
+
+
+async def test_a_crash_in_one_tenant_leaves_the_other_streaming(
+    server: Running, warehouse: Warehouse
+) -> None:
+    """A gets 503 with Retry-After, then service again; B receives every byte."""
+    warehouse.create(numbers(200_000))
+    registry = server.service.registry
+    async with server.client(**A) as ana, server.client(**B) as bob:
+        await fetch(ana, scan(warehouse.uri()))
+        async with bob.stream(
+            "POST", "/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW}
+        ) as flow:
+            parts = [await anext(chunks := flow.aiter_bytes(65536))]
+            [tenant] = [found for found in registry.tenants() if found.id == "team-a"]
+            tenant.actor.materializer.resources = None  # the next question meets a bug
+            broken = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+            assert (503, "tenant_restarting") == (broken.status_code, broken.json()["error"])
+            assert int(broken.headers["retry-after"]) >= 1
+            parts += [part async for part in chunks]
+        assert 200_000 == pa.ipc.open_stream(b"".join(parts)).read_all().num_rows
+        with trio.fail_after(30):
+            while (again := await ana.post("/v1/materialize", json=scan(warehouse.uri()))).status_code == 503:
+                pass
+        assert (200, True) == (again.status_code, again.json()["hit"])
+        assert 1 == tenant.metrics.restarts
+
+
+async def test_too_many_crashes_leave_a_tenant_down_and_reported(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """And only that one; the process stays ready."""
+    warehouse.create(numbers(10))
+    async with running(attrs.evolve(settings, max_tenant_crashes=0)) as server:
+        async with server.client(**A) as ana, server.client(**B) as bob:
+            await fetch(ana, scan(warehouse.uri()))
+            [tenant] = server.service.registry.tenants()
+            tenant.actor.materializer.resources = None
+            await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+            down = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+            assert (503, "tenant_down") == (down.status_code, down.json()["error"])
+            assert State.DOWN is tenant.state
+            assert 10 == (await fetch(bob, scan(warehouse.uri()))).num_rows
+            assert 200 == (await bob.get("/health/ready")).status_code
+        async with server.client(**identity("root", "team-b", "admin:metrics")) as root:
+            assert 'strata_tenants{state="down"} 1.0' in (await root.get("/metrics")).text
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/docs", "/v1/cache/stats"])
+async def test_without_a_token_nothing_is_answered(server: Running, path: str) -> None:
+    """The token comes first."""
+    async with server.client(**{"X-Strata-Principal": "ana", "X-Tenant-ID": "team-a"}) as nobody:
+        answer = await nobody.get(path)
+    assert 401 == answer.status_code
+    assert "www-authenticate" in answer.headers

@@ -1,0 +1,126 @@
+"""The boot matrix: which configurations start, and the exact words in which the others refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from strata.acl import Policy
+from strata.config import Settings, validate_mode_coherence
+
+TOKEN = "a-token-of-twenty-characters"
+SERVICE = {
+    "deployment_mode": "service",
+    "auth_mode": "trusted_proxy",
+    "proxy_token": TOKEN,
+    "artifact_dir": "{tmp}/artifacts",
+    "cache_dir": "{tmp}/cache",
+}
+PERSONAL = {"artifact_dir": "{tmp}/artifacts", "cache_dir": "{tmp}/cache"}
+
+NO_AUTH = "auth_mode: service mode needs an identity for every request; set auth_mode = trusted_proxy."
+NO_TOKEN = "proxy_token: trusted_proxy needs the secret it shares with the proxy; set it or proxy_token_file."
+BLANK = "proxy_token: it is blank; use at least 16 random characters."
+SHORT = "proxy_token: it has 15 characters, too few to be secret; use at least 16."
+UNSENDABLE = "proxy_token: a header cannot carry it; use printable ASCII without surrounding space."
+NO_TARGET = (
+    "artifact_dir: service mode has no default place for results; set it to a persistent directory, "
+    "or set artifact_blob_backend."
+)
+NO_LOCAL = (
+    "artifact_dir: metadata and results under way need a local directory, whatever the blob backend; set it."
+)
+PROXY_IN_PERSONAL = "auth_mode: trusted_proxy belongs to service mode; set deployment_mode = service."
+TENANTS_IN_PERSONAL = "multi_tenant_enabled: tenants belong to service mode; set deployment_mode = service."
+HEADER_IN_PERSONAL = "require_tenant_header: tenants belong to service mode; set deployment_mode = service."
+HEADER_ALONE = "require_tenant_header: it needs multi_tenant_enabled = true."
+USER_HEADER = (
+    "personal_mode_user_header: it names users without proof, so service mode refuses it; remove it."
+)
+RULES = "acl_config: rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
+
+
+def remote(host: str) -> str:
+    return (
+        f"host: {host} can be reached by others, and personal mode asks nobody who they are; "
+        "listen on 127.0.0.1, or set allow_remote_clients_in_personal = true."
+    )
+
+
+MATRIX: list[tuple[str, dict, list[str]]] = [
+    ("personal by default", PERSONAL, []),
+    ("the minimum of service mode", SERVICE, []),
+    ("service with tenants", SERVICE | {"multi_tenant_enabled": True, "require_tenant_header": True}, []),
+    ("service with rules", SERVICE | {"acl_config": Policy()}, []),
+    ("service on every address", SERVICE | {"host": "0.0.0.0"}, []),
+    ("service with a rotated token", SERVICE | {"proxy_token_previous": TOKEN + "2"}, []),
+    ("personal on IPv6 loopback", PERSONAL | {"host": "::1"}, []),
+    ("personal on localhost", PERSONAL | {"host": "localhost"}, []),
+    ("personal on purpose remote", PERSONAL | {"host": "0.0.0.0", "allow_remote_clients_in_personal": True}, []),
+    ("personal with a user header", PERSONAL | {"personal_mode_user_header": "X-User"}, []),
+    ("service alone", {"deployment_mode": "service", "cache_dir": "{tmp}/cache"}, [NO_AUTH, NO_TARGET]),
+    ("service without auth", SERVICE | {"auth_mode": "none"}, [NO_AUTH]),
+    ("service without a token", SERVICE | {"proxy_token": None}, [NO_TOKEN]),
+    ("an empty token", SERVICE | {"proxy_token": ""}, [BLANK]),
+    ("a blank token", SERVICE | {"proxy_token": " " * 20}, [BLANK]),
+    ("a short token", SERVICE | {"proxy_token": "x" * 15}, [SHORT]),
+    ("a token just long enough", SERVICE | {"proxy_token": "x" * 16}, []),
+    ("a token no header can carry", SERVICE | {"proxy_token": "é" * 20}, [UNSENDABLE]),
+    ("a token with a line break", SERVICE | {"proxy_token": TOKEN + "\n"}, [UNSENDABLE]),
+    ("a short previous token", SERVICE | {"proxy_token_previous": "x" * 15}, [SHORT.replace("token", "token_previous", 1)]),
+    ("a blank previous token", SERVICE | {"proxy_token_previous": ""}, [BLANK.replace("token", "token_previous", 1)]),
+    ("service without a persistent target", SERVICE | {"artifact_dir": None}, [NO_TARGET]),
+    ("s3 without its bucket", SERVICE | {"artifact_blob_backend": "s3"}, ["artifact_s3_bucket: artifact_blob_backend = s3 needs it; set it."]),
+    ("gcs without its bucket", SERVICE | {"artifact_blob_backend": "gcs"}, ["artifact_gcs_bucket: artifact_blob_backend = gcs needs it; set it."]),
+    ("azure without its container", SERVICE | {"artifact_blob_backend": "azure"}, ["artifact_azure_container: artifact_blob_backend = azure needs it; set it."]),
+    ("s3 with no local directory", SERVICE | {"artifact_dir": None, "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, [NO_LOCAL]),
+    ("personal behind a proxy's token", PERSONAL | {"auth_mode": "trusted_proxy", "proxy_token": TOKEN}, [PROXY_IN_PERSONAL]),
+    ("personal with tenants", PERSONAL | {"multi_tenant_enabled": True}, [TENANTS_IN_PERSONAL]),
+    ("personal with a required tenant", PERSONAL | {"require_tenant_header": True}, [HEADER_IN_PERSONAL]),
+    ("personal with all of it", PERSONAL | {"auth_mode": "trusted_proxy", "multi_tenant_enabled": True, "require_tenant_header": True},
+     [PROXY_IN_PERSONAL, TENANTS_IN_PERSONAL, HEADER_IN_PERSONAL, NO_TOKEN]),
+    ("personal on every address", PERSONAL | {"host": "0.0.0.0"}, [remote("0.0.0.0")]),
+    ("personal on every IPv6 address", PERSONAL | {"host": "::"}, [remote("::")]),
+    ("personal on a name", PERSONAL | {"host": "strata.example.com"}, [remote("strata.example.com")]),
+    ("a required tenant without tenants", SERVICE | {"require_tenant_header": True}, [HEADER_ALONE]),
+    ("service with a user header", SERVICE | {"personal_mode_user_header": "X-User"}, [USER_HEADER]),
+    ("rules with no authentication", PERSONAL | {"acl_config": Policy()}, [RULES]),
+    ("two roles on one header", SERVICE | {"tenant_header": "x-strata-principal"}, ["tenant_header: x-strata-principal already carries principal_header."]),
+    ("a role on the token's header", SERVICE | {"principal_header": "X-Strata-Proxy-Token"}, ["principal_header: X-Strata-Proxy-Token already carries the proxy token."]),
+    ("a role on the tenant's alias", SERVICE | {"principal_header": "X-Strata-Tenant"}, ["principal_header: X-Strata-Tenant always carries the tenant."]),
+    ("no header name", SERVICE | {"tenant_header": "X Tenant"}, ["tenant_header: 'X Tenant' is no header name."]),
+    ("an artifact directory that is a file", SERVICE | {"artifact_dir": "{tmp}/file"}, ["artifact_dir: {tmp}/file is not a directory."]),
+    ("a cache directory below a file", SERVICE | {"cache_dir": "{tmp}/file/x"}, ["cache_dir: {tmp}/file is not a directory."]),
+    ("a warehouse that is a file", SERVICE | {"warehouses": {"wh": "{tmp}/file"}}, ["warehouses.wh: {tmp}/file is not a directory."]),
+    ("a directory that is not writable", SERVICE | {"artifact_dir": "{tmp}/locked/x"}, ["artifact_dir: {tmp}/locked is not writable by this process."]),
+    ("cache and artifacts in one place", SERVICE | {"cache_dir": "{tmp}/artifacts"}, ["cache_dir: {tmp}/artifacts is also artifact_dir; give each its own directory."]),
+    ("the cache inside the artifacts", SERVICE | {"cache_dir": "{tmp}/artifacts/c"}, ["cache_dir: it lies inside artifact_dir; give each its own directory."]),
+    ("the artifacts inside a warehouse", SERVICE | {"warehouses": {"wh": "{tmp}"}},
+     ["artifact_dir: it lies inside warehouses.wh; give each its own directory.", "cache_dir: it lies inside warehouses.wh; give each its own directory."]),
+    ("two aliases of one warehouse", SERVICE | {"warehouses": {"a": "{tmp}/wh", "b": "{tmp}/wh"}}, []),
+]  # fmt: skip
+
+
+def fill(value: object, tmp: Path) -> object:
+    if isinstance(value, str):
+        return value.replace("{tmp}", str(tmp))
+    if isinstance(value, dict):
+        return {key: fill(item, tmp) for key, item in value.items()}
+    return value
+
+
+@pytest.mark.parametrize(("values", "expected"), [row[1:] for row in MATRIX], ids=[row[0] for row in MATRIX])
+def test_boots_or_refuses_in_these_words(tmp_path: Path, values: dict, expected: list[str]) -> None:
+    """All that is wrong, in a fixed order."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "locked").mkdir()
+    settings = Settings(**{key: fill(value, tmp_path) for key, value in values.items()})
+
+    found = validate_mode_coherence(settings, writable=lambda path: path.name != "locked")
+
+    assert [fill(text, tmp_path) for text in expected] == [str(problem) for problem in found]
+    assert {"file", "locked"} == {path.name for path in tmp_path.iterdir()}, "a check creates nothing"
+
+
+def test_the_matrix_has_thirty_configurations_or_more() -> None:
+    """As the issue asks; names are unique so that a failure names its row."""
+    assert len(MATRIX) == len({row[0] for row in MATRIX}) >= 30
