@@ -47,6 +47,7 @@ class _Sidecar(msgspec.Struct):
 
 
 _VERSION = 1
+_CRC_BYTES = 4
 
 
 def sidecar_of(path: Path) -> Path:
@@ -66,12 +67,13 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
     """Make a synced data file findable; returns the pack."""
     entries = [_Entry(s.key.file_key, s.key.row_group, s.offset, s.length, s.crc32, s.rows) for s in segments]
     schema = columns.schema.serialize().to_pybytes()
-    data = msgspec.msgpack.encode(_Sidecar(_VERSION, size, list(columns.fields), schema, entries))
+    entry = msgspec.msgpack.encode(_Sidecar(_VERSION, size, list(columns.fields), schema, entries))
+    data = zlib.crc32(entry).to_bytes(_CRC_BYTES, "big") + entry
     final = sidecar_of(path)
     temporary = final.with_name(final.name + TEMPORARY)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, data)
+        write_parts(descriptor, [data])
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -102,7 +104,10 @@ def _load_one(sidecar: Path) -> Pack | None:
     path = sidecar.with_suffix(DATA)
     try:
         data = sidecar.read_bytes()
-        found = msgspec.msgpack.decode(data, type=_Sidecar)
+        crc32, entry = int.from_bytes(data[:_CRC_BYTES], "big"), data[_CRC_BYTES:]
+        if zlib.crc32(entry) != crc32:
+            return None
+        found = msgspec.msgpack.decode(entry, type=_Sidecar)
         schema = pa.ipc.read_schema(pa.py_buffer(found.schema))
         whole = found.version == _VERSION and path.stat().st_size == found.size
     except (OSError, msgspec.MsgspecError, pa.ArrowException):

@@ -1,0 +1,110 @@
+"""The shard against a model of it, through any order of operations."""
+
+import os
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+
+import pyarrow as pa
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from strata.cache import CacheShard, Columns, Damaged, SegmentKey
+from strata.tables.ipc import encode
+
+ALL = ((1, "long"), (2, "long"), (3, "long"))
+KEYS = st.builds(SegmentKey, st.sampled_from("fg"), st.integers(0, 3))
+SUBSETS = st.permutations(ALL).flatmap(lambda p: st.integers(1, 3).map(lambda n: tuple(p[:n])))
+
+
+def schema_of(fields) -> pa.Schema:
+    return pa.schema([(f"c{field_id}", pa.int64()) for field_id, _ in fields])
+
+
+def rows_of(key: SegmentKey, fields, salt: int) -> pa.RecordBatch:
+    """What a row group holds is decided by its key; ``salt`` makes no difference to what is right."""
+    base = hash((key.file_key, key.row_group)) % 1000
+    arrays = [pa.array([base + field_id * 10 + i for i in range(5)], pa.int64()) for field_id, _ in fields]
+    assert salt >= 0
+    return pa.RecordBatch.from_arrays(arrays, schema=schema_of(fields))
+
+
+class Shard(RuleBasedStateMachine):
+    """Whatever happened before: a hit returns the row group's own rows, and the budget holds."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.root = Path(tempfile.mkdtemp())
+        self.budget = 8000
+        self.shard = CacheShard.open(self.root, budget_bytes=self.budget)
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    @rule(keys=st.lists(KEYS, min_size=1, max_size=3, unique=True), fields=SUBSETS)
+    def install(self, keys, fields) -> None:
+        writer = self.shard.begin_pack(Columns(fields, schema_of(fields)))
+        for key in keys:
+            encoded = encode([rows_of(key, fields, 0)])
+            crc = 0
+            for part in encoded.parts:
+                crc = zlib.crc32(part, crc)
+            writer.append(key, encoded, crc)
+        pack = writer.commit()
+        kept = pack.size * 2 <= self.budget
+        self.shard.remove_files(self.shard.install(pack, self.shard.generation))
+        if kept:
+            assert all(self.shard.lookup(key, fields) is not None for key in keys)
+
+    @rule(key=KEYS, fields=SUBSETS)
+    def look_up(self, key, fields) -> None:
+        found = self.shard.lookup(key, fields)
+        if found is None:
+            return
+        assert set(fields) <= set(found.fields)
+        read = self.shard.read(found, fields, schema_of(fields))
+        if isinstance(read, Damaged):
+            self.shard.remove_files(self.shard.forget(found))
+        else:
+            assert [rows_of(key, fields, 1)] == read
+
+    @rule(data=st.data())
+    def damage(self, data) -> None:
+        files = sorted(self.root.iterdir())
+        if files:
+            path = data.draw(st.sampled_from(files))
+            size = path.stat().st_size
+            how = data.draw(st.sampled_from(["cut", "gone", "flip"]))
+            if how == "gone":
+                path.unlink()
+            elif how == "cut":
+                os.truncate(path, size // 2)
+            else:
+                content = bytearray(path.read_bytes())
+                content[data.draw(st.integers(0, max(0, size - 1)))] ^= 0x40
+                path.write_bytes(content)
+
+    @rule()
+    def reopen(self) -> None:
+        self.shard = CacheShard.open(self.root, budget_bytes=self.budget)
+
+    @rule(budget=st.sampled_from([0, 2000, 8000, 20000]))
+    def change_budget(self, budget) -> None:
+        self.budget = budget
+        self.shard.remove_files(self.shard.set_budget(budget))
+
+    @rule()
+    def clear(self) -> None:
+        self.shard.remove_files(self.shard.clear())
+        assert 0 == self.shard.stats().bytes == self.shard.stats().segments
+
+    @invariant()
+    def budget_holds(self) -> None:
+        if hasattr(self, "shard"):
+            assert self.shard.stats().bytes <= self.budget
+
+
+TestShard = Shard.TestCase
+TestShard.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -1,0 +1,341 @@
+"""The shard: what is stored comes back, damage is a miss, the budget holds, a restart forgets nothing."""
+
+import errno
+import os
+import shutil
+import zlib
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from strata.cache import CacheShard, Columns, Damaged, Pack, PackedSegment, Segment, SegmentKey
+from strata.cache import packs as packs_module
+from strata.tables.ipc import EOS, encode, schema_message
+
+SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.large_string()), ("s", pa.struct([("a", pa.int32())]))])
+FIELDS = ((1, "long"), (2, "string"), (3, "struct<4: a: int>"))
+COLUMNS = Columns(FIELDS, SCHEMA)
+BUDGET = 10_000_000
+
+
+def rows(start: int, count: int = 100) -> pa.RecordBatch:
+    ids = list(range(start, start + count))
+    return pa.record_batch([ids, [f"n{i}" for i in ids], [{"a": i % 7} for i in ids]], schema=SCHEMA)
+
+
+def crc(parts) -> int:
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part, found)
+    return found
+
+
+def store(
+    shard: CacheShard, *numbers: int, columns: Columns = COLUMNS, file: str = "f", count: int = 100
+) -> Pack:
+    """Install a pack with a segment for each number."""
+    writer = shard.begin_pack(columns)
+    wanted = [SCHEMA.names[FIELDS.index(field)] for field in columns.fields]
+    for number in numbers:
+        encoded = encode([rows(number * 1000, count).select(wanted)])
+        writer.append(SegmentKey(file, number), encoded, crc(encoded.parts))
+    pack = writer.commit()
+    shard.remove_files(shard.install(pack, shard.generation))
+    return pack
+
+
+def find(shard: CacheShard, number: int, fields=FIELDS, file: str = "f") -> Segment | None:
+    return shard.lookup(SegmentKey(file, number), fields)
+
+
+def read(shard: CacheShard, number: int, fields=FIELDS, schema: pa.Schema = SCHEMA):
+    found = find(shard, number, fields)
+    assert found is not None
+    return shard.read(found, fields, schema)
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> CacheShard:
+    return CacheShard.open(tmp_path / "shard", budget_bytes=BUDGET)
+
+
+def reopened(tmp_path: Path, budget: int = BUDGET) -> CacheShard:
+    return CacheShard.open(tmp_path / "shard", budget_bytes=budget)
+
+
+def test_what_was_stored_comes_back(shard: CacheShard) -> None:
+    """As batches and as the very bytes."""
+    store(shard, 0, 1)
+
+    assert [rows(0)] == read(shard, 0)
+    assert [rows(1000)] == read(shard, 1)
+    assert encode([rows(1000)]).to_bytes() == shard.read_raw(find(shard, 1))
+    assert None is find(shard, 2)
+    assert None is find(shard, 0, file="g")
+
+
+def test_a_wider_segment_serves_fewer_columns_in_any_order_and_under_new_names(shard: CacheShard) -> None:
+    """A request whose columns are covered is a hit; a renamed column is the same column."""
+    store(shard, 0)
+    schema = pa.schema([("strukt", SCHEMA.field("s").type), ("ident", pa.int64())])
+
+    [found] = read(shard, 0, (FIELDS[2], FIELDS[0]), schema)
+
+    assert schema == found.schema
+    assert rows(0)["id"] == found["ident"]
+    assert rows(0)["s"] == found["strukt"]
+
+
+def test_the_narrowest_covering_segment_is_read(shard: CacheShard) -> None:
+    """Fewer bytes for the same columns."""
+    narrow = store(shard, 0, columns=Columns(FIELDS[:1], pa.schema([SCHEMA.field(0)])))
+    store(shard, 1)
+    wide = store(
+        shard, 0, columns=Columns(FIELDS[:2], pa.schema([SCHEMA.field(0), SCHEMA.field(1)])), file="g"
+    )
+
+    assert narrow.path == find(shard, 0, FIELDS[:1]).path
+    assert wide.path == find(shard, 0, FIELDS[:1], file="g").path
+
+
+def test_no_columns_keep_their_rows(shard: CacheShard) -> None:
+    """`columns: []` out of a segment that has some."""
+    store(shard, 0)
+
+    assert [100] == [batch.num_rows for batch in read(shard, 0, (), pa.schema([]))]
+
+
+def test_a_column_of_another_type_is_a_miss(shard: CacheShard) -> None:
+    """A promoted column is not the one that was cached."""
+    store(shard, 0)
+
+    assert None is find(shard, 0, ((1, "int"),))
+
+
+def damage_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_byte, lambda path: os.truncate(path, 100), Path.unlink], ids=["flipped", "cut", "gone"]
+)
+def test_a_damaged_segment_is_a_miss_and_is_removed(shard: CacheShard, tmp_path: Path, damage) -> None:
+    """Never rows that were not written."""
+    pack = store(shard, 0)
+    damage(pack.path)
+
+    found = find(shard, 0)
+    assert isinstance(shard.read(found, FIELDS, SCHEMA), Damaged)
+    assert isinstance(shard.read_raw(found), Damaged)
+    shard.remove_files(shard.forget(found))
+    assert None is find(shard, 0)
+    assert [] == list((tmp_path / "shard").iterdir())
+    assert 1 == shard.stats().damaged
+
+
+def test_the_budget_is_never_exceeded_and_the_unused_go_first(shard: CacheShard, tmp_path: Path) -> None:
+    """Measured on what lies on disk, sidecars included."""
+    size = store(shard, 0).size
+    shard.set_budget(size * 4 + 200)  # sidecars differ by a few bytes
+    for number in range(1, 4):
+        store(shard, number)
+    assert find(shard, 0) is not None  # used just now
+    store(shard, 4)
+
+    assert [True, False, True, True, True] == [find(shard, number) is not None for number in range(5)]
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "shard").iterdir())
+    assert on_disk == shard.stats().bytes <= size * 4 + 200
+    assert 1 == shard.stats().evictions
+
+
+def test_one_large_scan_does_not_flush_the_rest(shard: CacheShard, tmp_path: Path) -> None:
+    """A pack over half the budget is not kept."""
+    size = store(shard, 0).size
+    shard.set_budget(size * 4)
+    store(shard, *range(1, 6))
+
+    assert find(shard, 0) is not None
+    assert None is find(shard, 1)
+    assert 2 == len(list((tmp_path / "shard").iterdir()))
+
+
+def test_a_newer_segment_supersedes_and_dead_packs_are_removed(shard: CacheShard, tmp_path: Path) -> None:
+    """The same row group is not kept twice."""
+    store(shard, 0)
+    newer = store(shard, 0)
+
+    assert newer.path == find(shard, 0).path
+    assert {newer.path, packs_module.sidecar_of(newer.path)} == set((tmp_path / "shard").iterdir())
+    assert newer.size == shard.stats().bytes
+
+
+def test_a_restart_forgets_nothing(shard: CacheShard, tmp_path: Path) -> None:
+    """Contents and recency."""
+    size = store(shard, 0).size
+    store(shard, 1)
+    store(shard, 2)
+    find(shard, 0)
+    shard.note_used(shard.take_used(least=1))
+
+    again = reopened(tmp_path, budget=size * 3)
+    assert [rows(0)] == read(again, 0)
+    again = reopened(tmp_path, budget=size * 2 + size // 2)
+    assert [True, False, True] == [find(again, number) is not None for number in range(3)]
+
+
+def test_a_pack_begun_before_a_clear_is_not_installed(shard: CacheShard, tmp_path: Path) -> None:
+    """Cleared is cleared, also for a scan under way."""
+    generation = shard.generation
+    writer = shard.begin_pack(COLUMNS)
+    encoded = encode([rows(0)])
+    writer.append(SegmentKey("f", 0), encoded, crc(encoded.parts))
+    shard.remove_files(shard.clear())
+    shard.remove_files(shard.install(writer.commit(), generation))
+
+    assert None is find(shard, 0)
+    assert [] == list((tmp_path / "shard").iterdir())
+
+
+def blob(tmp_path: Path) -> tuple[Path, list[PackedSegment]]:
+    """An artifact's file and where its segments are in it."""
+    path = tmp_path / "blob.arrow"
+    head, segments, body = schema_message(SCHEMA), [], b""
+    for number in range(3):
+        encoded = encode([rows(number * 1000)])
+        at = len(head) + len(body)
+        segments.append(PackedSegment(SegmentKey("f", number), at, encoded.nbytes, crc(encoded.parts), 100))
+        body += encoded.to_bytes()
+    path.write_bytes(head + body + EOS)
+    return path, segments
+
+
+def test_a_blob_is_adopted_as_a_pack_and_each_outlives_the_other(shard: CacheShard, tmp_path: Path) -> None:
+    """One file, two names: a cold scan writes each byte once."""
+    path, segments = blob(tmp_path)
+    pack = shard.adopt(path, COLUMNS, segments)
+    assert path.stat().st_ino == pack.path.stat().st_ino
+    shard.remove_files(shard.install(pack, shard.generation))
+    path.unlink()
+    assert [rows(2000)] == read(shard, 2)
+
+    path, segments = blob(tmp_path)
+    shard.remove_files(shard.install(shard.adopt(path, COLUMNS, segments), shard.generation))
+    shard.remove_files(shard.clear())
+    assert 300 == pa.ipc.open_stream(path.read_bytes()).read_all().num_rows
+
+
+def test_a_blob_of_another_file_system_is_copied(shard: CacheShard, tmp_path: Path, monkeypatch) -> None:
+    """Only its segments."""
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EXDEV, "another device")
+
+    monkeypatch.setattr(packs_module.os, "link", refuse)
+    path, segments = blob(tmp_path)
+    pack = shard.adopt(path, COLUMNS, segments)
+    shard.remove_files(shard.install(pack, shard.generation))
+
+    assert pack.path.stat().st_size == sum(segment.length for segment in segments)
+    assert [rows(1000)] == read(shard, 1)
+    assert [rows(1000)] == read(reopened(tmp_path), 1)
+
+
+def test_leftovers_are_swept_and_foreign_files_are_not(shard: CacheShard, tmp_path: Path) -> None:
+    """No entry without its bytes, no bytes without their entry."""
+    pack = store(shard, 0)
+    torn, orphan, lost = store(shard, 1), store(shard, 2), store(shard, 3)
+    os.truncate(packs_module.sidecar_of(torn.path), 20)
+    packs_module.sidecar_of(orphan.path).unlink()
+    lost.path.unlink()
+    short = store(shard, 4)
+    os.truncate(short.path, 10)
+    shard.begin_pack(COLUMNS)
+    (tmp_path / "shard" / "README").write_text("not ours")
+
+    again = reopened(tmp_path)
+
+    assert [True, False, False, False, False] == [find(again, number) is not None for number in range(5)]
+    left = {path.name for path in (tmp_path / "shard").iterdir()}
+    assert {"README", pack.path.name, packs_module.sidecar_of(pack.path).name} == left
+
+
+def test_a_flipped_bit_in_a_sidecar_is_no_other_row_group(shard: CacheShard, tmp_path: Path) -> None:
+    """Whichever bit it is: the pack is a leftover, never a result under the wrong identity."""
+    pack = store(shard, 0, count=1)
+    sidecar = packs_module.sidecar_of(pack.path)
+    whole, content = sidecar.read_bytes(), pack.path.read_bytes()
+    for at in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1
+        pack.path.write_bytes(content)
+        sidecar.write_bytes(flipped)
+        assert 0 == reopened(tmp_path).stats().segments
+
+
+def test_two_shards_never_see_each_other(tmp_path: Path) -> None:
+    """A tenant is a directory."""
+    one = CacheShard.open(tmp_path / "one", budget_bytes=BUDGET)
+    two = CacheShard.open(tmp_path / "two", budget_bytes=BUDGET)
+    store(one, 0)
+
+    assert None is find(two, 0)
+    shutil.copytree(tmp_path / "one", tmp_path / "three")
+    assert find(CacheShard.open(tmp_path / "three", budget_bytes=BUDGET), 0) is not None
+
+
+def test_a_crash_at_any_file_operation_leaves_whole_packs_only(tmp_path: Path, monkeypatch) -> None:  # noqa: C901  # one enumeration
+    """Every call that changes the disk fails in turn; what is found afterwards is what was written."""
+
+    class Crash(BaseException):
+        pass
+
+    real = {name: getattr(os, name) for name in ("fsync", "writev", "write")}
+    countdown = [0]
+
+    def dying(name: str):
+        def call(*args: object, **kwargs: object) -> object:
+            countdown[0] -= 1
+            if not countdown[0]:
+                raise Crash
+            return real[name](*args, **kwargs)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, dying(name))
+    real_rename = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        countdown[0] -= 1
+        if not countdown[0]:
+            raise Crash
+        return real_rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    crashes = 0
+    for step in range(1, 40):
+        countdown[0] = 0
+        shard = CacheShard.open(tmp_path / f"s{step}", budget_bytes=BUDGET)
+        store(shard, 0)
+        countdown[0] = step
+        try:
+            store(shard, 1)
+            whole = True
+        except Crash:
+            crashes += 1
+            whole = False
+        countdown[0] = 0
+        again = CacheShard.open(tmp_path / f"s{step}", budget_bytes=BUDGET)
+        assert [rows(0)] == read(again, 0)
+        if find(again, 1) is not None:
+            assert [rows(1000)] == read(again, 1)
+        else:
+            assert not whole
+        assert not list((tmp_path / f"s{step}").glob("*.part"))
+        if whole:
+            break
+    assert crashes >= 6
+    assert whole

@@ -1,0 +1,46 @@
+"""Writing whole files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from strata.durable import sync_directory, write_parts
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_short_writes_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The kernel may take fewer bytes than it is offered."""
+    real = os.writev
+
+    def short(descriptor: int, views: list[memoryview]) -> int:
+        return real(descriptor, [views[0][:most]])
+
+    monkeypatch.setattr(os, "writev", short)
+    parts = [b"", b"abc", b"d", b"", b"efghij" * 7, b""]
+    with (tmp_path / "f").open("wb", buffering=0) as file:
+        assert len(b"".join(parts)) == write_parts(file.fileno(), parts)
+
+    assert b"".join(parts) == (tmp_path / "f").read_bytes()
+
+
+def test_more_parts_than_one_call_takes(tmp_path: Path) -> None:
+    """IOV_MAX is 1024 on Linux."""
+    parts = [bytes([i % 256]) for i in range(5000)]
+    with (tmp_path / "f").open("wb", buffering=0) as file:
+        assert 5000 == write_parts(file.fileno(), parts)
+
+    assert b"".join(parts) == (tmp_path / "f").read_bytes()
+
+
+def test_a_full_disk_is_the_callers_error() -> None:
+    """Never fewer bytes in silence."""
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
+        write_parts(full.fileno(), [b"x"])
+
+
+def test_a_directory_can_be_synced(tmp_path: Path) -> None:
+    """And one that is not there is an error."""
+    sync_directory(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        sync_directory(tmp_path / "nope")
