@@ -83,7 +83,9 @@ def tests(session: nox.Session) -> None:
     need_programs(session)
     install(session, "test")
     env = isolated(session)
-    data = Path(session.create_tmp()) / f"coverage-{platform.python_version()}"
+    # Not session.create_tmp(): it moves TMPDIR to where other users (PostgreSQL's) cannot go.
+    data = Path(session.virtualenv.location) / "coverage" / f"data-{platform.python_version()}"
+    data.parent.mkdir(exist_ok=True)
     env["COVERAGE_FILE"] = str(data)
     for old in data.parent.glob(f"{data.name}*"):
         old.unlink()
