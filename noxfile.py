@@ -104,11 +104,11 @@ def tests_fast(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Run what takes minutes: the long examples, the kill loop, the memory bound."""
+    """Run what takes minutes: every property on 2,000 examples (tests/conftest.py), and the tests marked so."""
     need_programs(session)
     install(session, "test")
     env = isolated(session) | {"HYPOTHESIS_PROFILE": "nightly"}
-    session.run("pytest", "-m", "nightly", *session.posargs, env=env)
+    session.run("pytest", "-m", "nightly or hypothesis", *session.posargs, env=env)
 
 
 @nox.session
