@@ -16,9 +16,9 @@ from strata.config_sources import FILE_SUFFIX, PREFIX
 
 HEAD = """# Settings
 
-Every setting is a key of `[tool.strata]` in `pyproject.toml` (or the file given by `--config`) and, unless it says
-otherwise, an environment variable. Later sources win: defaults, the file, `STRATA_*` variables, command-line
-options. An unknown key or variable is an error. `strata config` shows each value with its source.
+Every setting is a key of `[tool.strata]` in `pyproject.toml` (or the file given by `--config`) and, unless it
+says otherwise, an environment variable. Later sources win: defaults, the file, `STRATA_*` variables, options.
+An unknown key or variable is an error. `strata config` shows each value with its source.
 
 This page is generated: `python -m strata.config_reference > docs/reference/settings.md`.
 

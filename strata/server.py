@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from strata.artifacts import LocalBlobStore, MetadataStore, SqlMetadataStore
+from strata.artifacts.objects import ObjectBlobStore, open_object_store
 from strata.auth import IdentityContract, request_id
 from strata.config import Settings
 from strata.http.app import create_app
@@ -170,11 +171,17 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def _open_stores(settings: Settings) -> tuple[MetadataStore, LocalBlobStore]:
+def _open_blobs(settings: Settings, root: Path) -> LocalBlobStore | ObjectBlobStore:
+    if settings.artifact_blob_backend == "local":
+        return LocalBlobStore(root)
+    return ObjectBlobStore(*open_object_store(settings.artifact_blob_backend, settings), root)
+
+
+def _open_stores(settings: Settings) -> tuple[MetadataStore, LocalBlobStore | ObjectBlobStore]:
     """Open what is on disk, and clean up behind a process that was killed. Blocking."""
     root = settings.artifact_root
     root.mkdir(parents=True, exist_ok=True)
-    blobs = LocalBlobStore(root / "blobs")
+    blobs = _open_blobs(settings, root / "blobs")
     database = _path(settings.metadata_db) if settings.metadata_db else root / "metadata.db"
     metadata = SqlMetadataStore(database, time.time)
     interrupted, leftovers = metadata.sweep_interrupted(), blobs.sweep()

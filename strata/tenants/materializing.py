@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import attrs
+import structlog
 import trio
 
 from strata.artifacts import ArtifactRecord, ArtifactState
@@ -20,6 +21,8 @@ from strata.tenants.provenance import Provenance, scan_provenance
 from strata.tenants.resources import Resources
 
 SCAN = "scan@v1"
+
+log = structlog.get_logger(__name__)
 
 READY_REMEMBERED = 4096
 """Finished artifacts an actor remembers, so that a hit asks no database."""
@@ -136,8 +139,11 @@ class Materializer:
                 self.records.put((artifact_id, version), known)
         return known
 
-    def forget(self, record: ArtifactRecord) -> None:
-        """Stop believing in a finished artifact whose bytes are not to be had."""
+    async def lose(self, record: ArtifactRecord) -> None:
+        """Note that a finished artifact's bytes are gone: it is never served again, but built anew."""
+        log.error("blob lost", tenant=self.tenant, artifact_id=record.artifact_id, version=record.version)
+        fail = partial(self.resources.metadata.fail_version, code="blob_missing")
+        await self.resources.ask(fail, self.tenant, record.artifact_id, record.version)
         self.records.drop((record.artifact_id, record.version))
         self.ready.drop(record.provenance_hash)
 

@@ -6,7 +6,7 @@ import os
 
 import attrs
 
-from strata.artifacts import ArtifactRecord, ArtifactState, NameRecord, Page, Stats
+from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, NameRecord, Page, Stats
 from strata.auth import Principal
 from strata.outcomes import Reason, Refused
 from strata.tenants import messages as m
@@ -152,6 +152,7 @@ class Reader:
         run = self.resources.pool.run
         stream = await run(self.tenant, Tier.INTERACTIVE, open_blob, cost=CHUNK, abandon=False)
         if isinstance(stream, Refused):
-            self.materializer.forget(record)
+            if stream.code == BLOB_GONE.code:
+                await self.materializer.lose(record)
             return stream
         return m.Opened(stream, record.artifact_id, record.version, record.row_count, sha256)

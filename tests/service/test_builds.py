@@ -149,6 +149,24 @@ async def test_a_missing_data_file_is_an_error_that_names_no_path(
         assert ("failed", 0) == (build["state"], bool(build["error_message"]) - 1)
 
 
+async def test_a_lost_blob_is_an_error_once_and_then_built_anew(
+    server: Running, settings: Settings, warehouse: Warehouse
+) -> None:
+    """Somebody emptied the disk: no short answer, and no error for ever."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        await fetch(client, scan(warehouse.uri()))
+        url = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        [blob] = settings.artifact_root.glob("blobs/*/*/*.arrow")
+        blob.unlink()
+        lost = await client.get(url)
+        assert (500, "blob_missing") == (lost.status_code, lost.json()["error"])
+        assert 404 == (await client.get(url)).status_code
+        again = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+        assert not again["hit"]
+        assert 10 == pa.ipc.open_stream((await client.get(again["stream_url"])).content).read_all().num_rows
+
+
 async def test_no_build_is_begun_beyond_max_concurrent_scans(
     settings: Settings, warehouse: Warehouse, gate
 ) -> None:
@@ -209,7 +227,7 @@ def test_kill_9_loses_no_ready_artifact_and_serves_no_partial_one(
     in_row_groups(warehouse, 400_000)
     promised: dict[str, int] = {}
     for round_ in range(50):
-        with process(tmp_path, **environment(settings)) as server:
+        with process(tmp_path, **environment(settings)) as server:  # noqa: SIM117  # the one needs the other
             with httpx.Client(base_url=server.url, headers=identity(), timeout=30) as client:
                 for uri, rows in promised.items():
                     stored = client.get(uri)
@@ -257,7 +275,7 @@ def test_streaming_a_gigabyte_adds_at_most_64_megabytes(
     small = warehouse.create(numbers(1000), "db.small")
     assert small.metadata.table_uuid
     more = {"STRATA_MAX_RESPONSE_BYTES": str(2**31), "STRATA_LOG_LEVEL": "WARNING"}
-    with process(tmp_path, **environment(settings), **more) as server:
+    with process(tmp_path, **environment(settings), **more) as server:  # noqa: SIM117  # the one needs the other
         with httpx.Client(base_url=server.url, headers=identity(), timeout=120) as client:
             for column in ("c0", "c1"):  # warm: imports, thread pools, allocator
                 warm = scan(warehouse.uri(), params={"columns": ["id", column]})
