@@ -104,7 +104,7 @@ def tests_fast(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Run what takes minutes: every property on 2,000 examples (tests/conftest.py), and the tests marked so."""
+    """Run what takes minutes: every property on 2,000 examples, and the tests marked so."""
     need_programs(session)
     install(session, "test")
     env = isolated(session) | {"HYPOTHESIS_PROFILE": "nightly"}
