@@ -1,0 +1,77 @@
+"""Logs: machine-readable lines with an id, and never a local variable, header or row."""
+
+import io
+import json
+import logging
+
+import pytest
+import structlog
+
+from strata.observability.logs import configure
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def crash() -> None:
+    row = "s3cr3t row"
+    raise ValueError(len(row))
+
+
+def test_json_lines_carry_level_time_and_event() -> None:
+    """One object a line, also for what libraries log."""
+    out = io.StringIO()
+    configure("INFO", "json", out)
+    structlog.get_logger("x").info("done", request_id="r1", tenant="t")
+    logging.getLogger("some.library").warning("careful %s", "now")
+
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert ("done", "info", "r1", "t") == (
+        first["event"],
+        first["level"],
+        first["request_id"],
+        first["tenant"],
+    )
+    assert "timestamp" in first
+    assert ("careful now", "warning") == (second["event"], second["level"])
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_traceback_never_shows_local_variables(style: str) -> None:
+    """They hold rows, headers and tokens."""
+    out = io.StringIO()
+    configure("INFO", style, out)
+    try:
+        crash()
+    except ValueError:
+        structlog.get_logger("x").exception("failed")
+
+    assert "ValueError" in out.getvalue()
+    assert "s3cr3t" not in out.getvalue()
+
+
+def test_levels_below_the_configured_one_are_not_written() -> None:
+    """log_level."""
+    out = io.StringIO()
+    configure("WARNING", "json", out)
+    structlog.get_logger("x").info("quiet")
+    structlog.get_logger("x").warning("loud")
+
+    assert ["loud"] == [json.loads(line)["event"] for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("library", ["hypercorn.access", "quart.app", "httpx", "alembic.runtime.migration"])
+def test_libraries_that_repeat_requests_are_kept_quiet(library: str) -> None:
+    """Their INFO lines hold URLs and statements."""
+    out = io.StringIO()
+    configure("DEBUG", "json", out)
+    logging.getLogger(library).info("GET /v1/names/s3cr3t")
+
+    assert "" == out.getvalue()
