@@ -192,7 +192,7 @@ class Registry:
 
     def _share_cache(self) -> None:
         """Give every live tenant an equal part of ``max_cache_size_bytes``."""
-        part = self.cache_bytes // max(1, len(self._tenants))
+        part = self._cache_part()
         for found in self._tenants.values():
             if found.actor is None or found.inbox is None or found.actor.limits.cache_bytes == part:
                 continue
@@ -202,9 +202,13 @@ class Registry:
             except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 continue  # a full or closing mailbox takes the next change
 
+    def _cache_part(self) -> int:
+        return self.cache_bytes // max(1, len(self._tenants))
+
     def _hire(self, found: Tenant) -> None:
         found.inbox, mailbox = trio.open_memory_channel[Envelope](self.mailbox_size)
-        found.actor = TenantActor(found.id, self.resources, self.limits(found.id), found.metrics, mailbox)
+        limits = attrs.evolve(self.limits(found.id), cache_bytes=self._cache_part())
+        found.actor = TenantActor(found.id, self.resources, limits, found.metrics, mailbox)
 
     async def _supervise(self, found: Tenant) -> None:
         try:
