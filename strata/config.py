@@ -29,6 +29,7 @@ def setting(
     *,
     unit: str = "",
     least: float | None = None,
+    most: float | None = None,
     choices: tuple[str, ...] = (),
     secret: bool = False,
     toml_only: bool = False,
@@ -38,6 +39,7 @@ def setting(
         "help": help,
         "unit": unit,
         "least": least,
+        "most": most,
         "choices": choices,
         "secret": secret,
         "toml_only": toml_only,
@@ -80,7 +82,7 @@ class Settings:
         "personal", "One person on loopback, or many behind a proxy.", choices=("personal", "service")
     )
     host: str = setting("127.0.0.1", "Address to listen on.")
-    port: int = setting(8765, "Port to listen on; 0 picks a free one.", least=0)
+    port: int = setting(8765, "Port to listen on; 0 picks a free one.", least=0, most=65535)
     allow_remote_clients_in_personal: bool = setting(
         False, "Let personal mode listen on an address others can reach."
     )
@@ -308,11 +310,13 @@ def _artifact_problems(settings: Settings) -> Iterator[Problem]:
                 "service mode has no default place for results; set it to a persistent directory, "
                 "or set artifact_blob_backend.",
             )
-        elif not settings.metadata_db:
+        else:
             yield Problem(
                 "artifact_dir",
                 "metadata and results under way need a local directory, whatever the blob backend; set it.",
             )
+    if settings.metadata_db and Path(settings.metadata_db).expanduser().is_dir():
+        yield Problem("metadata_db", f"{settings.metadata_db} is a directory; name a file.")
     bucket = BUCKETS.get(settings.artifact_blob_backend)
     if bucket is not None and not getattr(settings, bucket):
         yield Problem(bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} needs it; set it.")

@@ -14,9 +14,9 @@ from strata.config_sources import Loaded
 
 REDACTED = "(redacted)"
 
-_SECRET_KEY = re.compile(
-    r"secret|token|password|passwd|credential|access-key|access_key|sas|private", re.IGNORECASE
-)
+_HARMLESS = frozenset({"type", "warehouse", "uri", "s3.region", "s3.endpoint", "rest.signing-name"})
+"""Properties of a catalog that are shown; any other may hold a secret under a name nobody thought of."""
+
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
@@ -32,7 +32,9 @@ def shown(name: str, value: Any) -> Any:
             "deny": [_rule(rule) for rule in value.deny],
             "allow": [_rule(rule) for rule in value.allow],
         }
-    return _redacted(value)
+    if name == "catalogs":
+        return {alias: _catalog(properties) for alias, properties in value.items()}
+    return value
 
 
 def _rule(rule: Any) -> dict[str, str]:
@@ -40,12 +42,14 @@ def _rule(rule: Any) -> dict[str, str]:
     return {key: getattr(rule, key) for key in keys if getattr(rule, key) is not None}
 
 
-def _redacted(value: Any, key: str = "") -> Any:
-    if isinstance(value, Mapping):
-        return {name: _redacted(item, name) for name, item in value.items()}
-    if key and _SECRET_KEY.search(key):
-        return REDACTED
-    return _CREDENTIALS.sub(f"{REDACTED}@", value) if isinstance(value, str) else value
+def _catalog(properties: Mapping[str, str]) -> dict[str, str]:
+    return {key: _location(value) if key in _HARMLESS else REDACTED for key, value in properties.items()}
+
+
+def _location(text: str) -> str:
+    """Return a URI without what may be secret in it: the user part and the query."""
+    base, question, _ = text.partition("?")
+    return _CREDENTIALS.sub(f"{REDACTED}@", base) + (f"?{REDACTED}" if question else "")
 
 
 def effective(loaded: Loaded) -> dict[str, dict[str, Any]]:

@@ -240,6 +240,9 @@ def _convert(key: str, value: object, *, from_text: bool) -> object:
     least = metadata["least"]
     if least is not None and isinstance(converted, int | float) and not converted >= least:
         raise _Invalid(f"{shown} is too small; the least is {least:g}.")
+    most = metadata["most"]
+    if most is not None and isinstance(converted, int | float) and converted > most:
+        raise _Invalid(f"{shown} is too large; the most is {most:g}.")
     return converted
 
 

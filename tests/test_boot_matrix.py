@@ -73,6 +73,8 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("gcs without its bucket", SERVICE | {"artifact_blob_backend": "gcs"}, ["artifact_gcs_bucket: artifact_blob_backend = gcs needs it; set it."]),
     ("azure without its container", SERVICE | {"artifact_blob_backend": "azure"}, ["artifact_azure_container: artifact_blob_backend = azure needs it; set it."]),
     ("s3 with no local directory", SERVICE | {"artifact_dir": None, "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, [NO_LOCAL]),
+    ("s3 with only a metadata database", SERVICE | {"artifact_dir": None, "metadata_db": "{tmp}/m.db", "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, [NO_LOCAL]),
+    ("a metadata database that is a directory", SERVICE | {"metadata_db": "{tmp}/locked"}, ["metadata_db: {tmp}/locked is a directory; name a file."]),
     ("personal behind a proxy's token", PERSONAL | {"auth_mode": "trusted_proxy", "proxy_token": TOKEN}, [PROXY_IN_PERSONAL]),
     ("personal with tenants", PERSONAL | {"multi_tenant_enabled": True}, [TENANTS_IN_PERSONAL]),
     ("personal with a required tenant", PERSONAL | {"require_tenant_header": True}, [HEADER_IN_PERSONAL]),

@@ -84,6 +84,7 @@ VALUES = [
     ("port", "1.5", "STRATA_PORT: '1.5' is not a whole number."),
     ("port", "1_0", "STRATA_PORT: '1_0' is not a whole number."),
     ("port", "-1", "STRATA_PORT: '-1' is too small; the least is 0."),
+    ("port", "65536", "STRATA_PORT: '65536' is too large; the most is 65535."),
     ("bulk_slots", "0", "STRATA_BULK_SLOTS: '0' is too small; the least is 1."),
     ("scan_timeout_seconds", "nan", "STRATA_SCAN_TIMEOUT_SECONDS: 'nan' is not a number."),
     ("scan_timeout_seconds", "inf", "STRATA_SCAN_TIMEOUT_SECONDS: 'inf' is not a number."),
@@ -159,14 +160,19 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     """Neither in strata config, nor in a repr, nor in a problem; also inside catalogs."""
     toml = """
     [tool.strata.catalogs.lake]
-    uri = "postgresql://me:S3CRET@db/x"
+    type = "sql"
+    uri = "postgresql://me:S3CRET@db/x?password=S3CRET"
+    "adls.connection-string" = "S3CRET"
+    "header.X-Auth" = "S3CRET"
     "s3.secret-access-key" = "S3CRET"
     token = "S3CRET"
     """
     environ = SERVICE | {"STRATA_PROXY_TOKEN": "S3CRET" * 5, "STRATA_S3_SECRET_KEY": "S3CRET"}
     found = load(tmp_path, toml, environ)
 
-    assert "S3CRET" not in json.dumps(effective(found))
+    shown = json.dumps(effective(found))
+    assert "S3CRET" not in shown
+    assert "db/x" in shown
     assert "S3CRET" not in repr(found.settings).replace(repr(found.settings.catalogs), "")
     assert "S3CRET" not in "".join(problems(tmp_path, toml, environ | {"STRATA_PROXY_TOKEN": "S3CRET"}))
 

@@ -306,3 +306,29 @@ def test_streaming_a_gigabyte_adds_at_most_64_megabytes(
 def _info(uri: str) -> str:
     artifact_id, _, version = uri.removeprefix("strata://artifact/").partition("@v=")
     return f"/v1/artifacts/{artifact_id}/v/{version}"
+
+
+async def test_fewer_rows_than_planned_are_an_error_and_never_a_shorter_result(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finalising did not compare the row count with the plan, once."""
+    in_row_groups(warehouse)
+    real = scanning.read_row_group
+
+    def losing(plan, task, *, batch_rows):
+        return (
+            real(plan, task, batch_rows=batch_rows)[1:]
+            if task.index == 5
+            else real(plan, task, batch_rows=batch_rows)
+        )
+
+    monkeypatch.setattr(scanning, "read_row_group", losing)
+    async with server.client() as client:
+        started = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+        with pytest.raises((httpx.RemoteProtocolError, AssertionError)):
+            answer = await client.get(started["stream_url"])
+            assert 200 == answer.status_code
+        build = (await client.get(f"/v1/builds/{started['build_id']}")).json()
+        assert ("failed", "row_count_mismatch") == (build["state"], build["error_code"])
+        monkeypatch.setattr(scanning, "read_row_group", real)
+        assert 40_000 == (await fetch(client, scan(warehouse.uri()))).num_rows

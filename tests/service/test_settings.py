@@ -1,0 +1,286 @@
+"""A setting that exists works: each has an effect that is shown here, or in the test named here."""
+
+import threading
+from pathlib import Path
+
+import attrs
+import httpx
+import pyarrow as pa
+import pytest
+import trio
+from service_kit import ARROW, TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
+
+from strata.config import Settings
+from strata.server import contract_of, limits_of
+from strata.tenants import building, scanning
+
+ELSEWHERE = {
+    "deployment_mode": "tests/test_boot_matrix.py, tests/service/test_contract.py (direct writes)",
+    "host": "tests/service/test_settings.py::test_host_and_port_are_where_the_server_listens",
+    "port": "tests/service/test_settings.py::test_host_and_port_are_where_the_server_listens",
+    "allow_remote_clients_in_personal": "tests/test_boot_matrix.py",
+    "auth_mode": "tests/test_auth.py",
+    "proxy_token": "tests/test_auth.py",
+    "hide_forbidden_as_not_found": "tests/service/test_isolation.py",
+    "acl_config": "tests/service/test_isolation.py",
+    "multi_tenant_enabled": "tests/test_auth.py",
+    "require_tenant_header": "tests/test_auth.py",
+    "max_tenants": "tests/tenants/test_registry.py",
+    "mailbox_size": "tests/tenants/test_registry.py",
+    "max_tenant_crashes": "tests/service/test_isolation.py",
+    "tenant_crash_window_seconds": "tests/tenants/test_registry.py",
+    "warehouses": "tests/service/test_contract.py",
+    "catalogs": "tests/tables/test_catalogs.py",
+    "cache_granularity": "tests/test_config.py: it has one value",
+    "max_concurrent_scans": "tests/service/test_builds.py",
+    "max_response_bytes": "tests/service/test_builds.py",
+    "interactive_slots": "tests/service/test_builds.py",
+    "interactive_queue_timeout_seconds": "tests/service/test_builds.py",
+    "artifact_blob_backend": "tests/artifacts/test_blob_stores.py",
+    "log_level": "tests/observability/test_logs.py",
+    "log_format": "tests/observability/test_logs.py",
+    "shutdown_grace_seconds": "tests/http/test_serve.py",
+}
+for _name in ("s3_bucket", "s3_prefix", "gcs_bucket", "gcs_prefix", "azure_container", "azure_prefix"):
+    ELSEWHERE[f"artifact_{_name}"] = "tests/artifacts/test_object_settings.py"
+for _name in ("region", "endpoint_url", "access_key", "secret_key", "anonymous"):
+    ELSEWHERE[f"s3_{_name}"] = "tests/artifacts/test_object_settings.py"
+for _name in ("connect", "request"):
+    ELSEWHERE[f"s3_{_name}_timeout_seconds"] = "tests/artifacts/test_object_settings.py"
+
+HERE = (
+    "principal_header", "scopes_header", "tenant_header", "proxy_token_previous", "personal_mode_user_header",
+    "max_request_bytes", "cache_dir", "artifact_dir", "metadata_db", "max_cache_size_bytes", "batch_size",
+    "fetch_parallelism", "work_slots", "max_fetch_workers", "fetch_timeout_seconds", "plan_timeout_seconds",
+    "scan_timeout_seconds", "max_tasks_per_scan", "stream_state_ttl_seconds", "interactive_max_bytes",
+    "interactive_max_columns", "bulk_slots", "bulk_queue_timeout_seconds",
+)  # fmt: skip
+
+
+def test_every_setting_has_a_test_of_its_effect() -> None:
+    """Settings existed and did nothing, once: fetch parallelism, timeouts, concurrent scans."""
+    source = Path(__file__).read_text()
+    root = Path(__file__).parents[2]
+    names = {field.name for field in attrs.fields(Settings)}
+
+    assert names == set(ELSEWHERE) | set(HERE)
+    for name in HERE:
+        assert f"{name}=" in source or f'"{name}"' in source.partition("HERE = ")[2].partition(")")[2], name
+    for where in ELSEWHERE.values():
+        assert (root / where.partition("::")[0].partition(",")[0].partition(":")[0]).exists(), where
+
+
+async def status(settings: Settings, headers: dict[str, str], path: str = "/v1/artifacts") -> int:
+    async with running(settings) as server, httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+        return (await client.get(path)).status_code
+
+
+async def test_identity_headers_have_the_configured_names(settings: Settings) -> None:
+    """And not the default ones any more."""
+    changed = attrs.evolve(settings, principal_header="X-Who", scopes_header="X-May", tenant_header="X-Team")
+    mine = {"X-Strata-Proxy-Token": TOKEN, "X-Who": "ana", "X-May": "admin:cache", "X-Team": "a"}
+
+    assert 200 == await status(changed, mine, "/v1/cache/stats")
+    assert 401 == await status(changed, identity())
+
+
+async def test_the_previous_token_is_accepted_while_it_is_rotated(settings: Settings) -> None:
+    """Both, and no third."""
+    changed = attrs.evolve(settings, proxy_token="a-newer-token-of-many-letters", proxy_token_previous=TOKEN)
+
+    assert 200 == await status(changed, identity())
+    assert 200 == await status(
+        changed, identity() | {"X-Strata-Proxy-Token": "a-newer-token-of-many-letters"}
+    )
+    assert 401 == await status(
+        changed, identity() | {"X-Strata-Proxy-Token": "another-token-of-many-letters"}
+    )
+
+
+async def test_personal_mode_names_its_user_by_header(settings: Settings) -> None:
+    """For a small group behind a proxy; a stream is its principal's own."""
+    personal = Settings(
+        artifact_dir=settings.artifact_dir, cache_dir=settings.cache_dir, personal_mode_user_header="X-User"
+    )
+    assert "X-User" == contract_of(personal).personal_user_header
+    assert 200 == await status(personal, {"X-User": "ana"})
+    assert 200 == await status(personal, {})
+
+
+async def test_bodies_are_capped_at_max_request_bytes(settings: Settings) -> None:
+    """To the byte."""
+    async with running(attrs.evolve(settings, max_request_bytes=2000)) as server, server.client() as client:
+        for size, expected in ((2000, 422), (2001, 413)):
+            answer = await client.post("/v1/materialize", content=b"x" * size)
+            assert expected == answer.status_code
+
+
+async def test_files_lie_where_they_are_configured(
+    settings: Settings, warehouse: Warehouse, tmp_path: Path
+) -> None:
+    """cache_dir, artifact_dir and metadata_db."""
+    warehouse.create(numbers(10))
+    changed = attrs.evolve(
+        settings,
+        cache_dir=str(tmp_path / "c"),
+        artifact_dir=str(tmp_path / "a"),
+        metadata_db=str(tmp_path / "m.db"),
+    )
+    async with running(changed) as server, server.client() as client:
+        await fetch(client, scan(warehouse.uri()))
+        assert (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["hit"]
+    assert (tmp_path / "m.db").exists()
+    assert 1 == len(list((tmp_path / "a").rglob("*.arrow")))
+    assert 1 == len(list((tmp_path / "c").rglob("*.pack")))
+
+
+async def test_the_cache_keeps_to_its_budget(settings: Settings, warehouse: Warehouse) -> None:
+    """max_cache_size_bytes: with none, nothing is kept."""
+    warehouse.create(numbers(10))
+    admin = identity("root", scopes="admin:*")
+    async with (
+        running(attrs.evolve(settings, max_cache_size_bytes=0)) as server,
+        server.client(**admin) as client,
+    ):
+        await fetch(client, scan(warehouse.uri()))
+        await fetch(client, scan(warehouse.uri(), params={"columns": ["id"]}))
+        assert 0 == (await client.get("/v1/cache/stats")).json()["size_bytes"]
+
+
+async def test_batches_have_at_most_batch_size_rows(settings: Settings, warehouse: Warehouse) -> None:
+    """However large a row group is."""
+    warehouse.create(numbers(100))
+    async with running(attrs.evolve(settings, batch_size=30)) as server, server.client() as client:
+        answer = await client.post("/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW})
+    assert [30, 30, 30, 10] == [batch.num_rows for batch in pa.ipc.open_stream(answer.content)]
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "slots", "workers", "most"), [(1, 8, 8, 2), (6, 8, 8, 6), (6, 3, 8, 3), (6, 8, 2, 2)]
+)
+async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  # fixtures and cases
+    settings: Settings,
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    parallelism,
+    slots,
+    workers,
+    most,
+) -> None:
+    """fetch_parallelism bounds a scan, work_slots and max_fetch_workers the process."""
+    warehouse.create(numbers(4000), **{"write.parquet.row-group-limit": "100"})
+    lock, now, peak = threading.Lock(), [0], [0]
+    real = scanning.read_row_group
+
+    def counted(*args, **kwargs):
+        with lock:
+            now[0] += 1
+            peak[0] = max(peak[0], now[0])
+        found = real(*args, **kwargs)
+        with lock:
+            now[0] -= 1
+        return found
+
+    monkeypatch.setattr(scanning, "read_row_group", counted)
+    changed = attrs.evolve(
+        settings, fetch_parallelism=parallelism, work_slots=slots, max_fetch_workers=workers
+    )
+    async with running(changed) as server, server.client() as client:
+        assert 4000 == (await fetch(client, scan(warehouse.uri()))).num_rows
+        assert min(slots, workers) == server.service.registry.resources.pool.slots
+    assert 1 <= peak[0] <= most + 1
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, module, name: str) -> threading.Event:
+    """Make a blocking function wait until the event is set."""
+    gate, real = threading.Event(), getattr(module, name)
+
+    def waiting(*args, **kwargs):
+        gate.wait(20)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, waiting)
+    return gate
+
+
+TIMEOUTS: list[tuple[str, object, str]] = [
+    ("fetch_timeout_seconds", scanning, "read_row_group"),
+    ("plan_timeout_seconds", building, "plan_files"),
+    ("scan_timeout_seconds", scanning, "read_row_group"),
+]
+
+
+@pytest.mark.parametrize(("setting", "module", "name"), TIMEOUTS)
+async def test_each_timeout_ends_a_build_and_says_its_name(  # noqa: PLR0917  # fixtures and cases
+    settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, setting: str, module, name: str
+) -> None:
+    """504, with an error that is not empty; the slot comes back."""
+    warehouse.create(numbers(10))
+    gate = slow(monkeypatch, module, name)
+    async with running(attrs.evolve(settings, **{setting: 0.05})) as server, server.client() as client:
+        answer = await client.post("/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW})
+        assert 504 == answer.status_code
+        assert setting in answer.json()["detail"]
+        [tenant] = server.service.registry.tenants()
+        assert 0 == sum(slots.used for slots in tenant.actor.builder.slots.values())
+        gate.set()
+
+
+async def test_a_scan_of_too_many_files_is_refused(settings: Settings, warehouse: Warehouse) -> None:
+    """max_tasks_per_scan, exactly."""
+    table = warehouse.create(numbers(1))
+    table.append(numbers(1, start=1))
+    for most, expected in ((2, 200), (1, 413)):
+        async with (
+            running(attrs.evolve(settings, max_tasks_per_scan=most)) as server,
+            server.client() as client,
+        ):
+            answer = await client.post(
+                "/v1/materialize", json=scan(warehouse.uri(), params={"columns": ["id"]})
+            )
+            assert expected == answer.status_code
+
+
+async def test_a_stream_nobody_reads_is_forgotten(settings: Settings, warehouse: Warehouse) -> None:
+    """stream_state_ttl_seconds; the result stays."""
+    warehouse.create(numbers(1))
+    async with (
+        running(attrs.evolve(settings, stream_state_ttl_seconds=0.001)) as server,
+        server.client() as client,
+    ):
+        url = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        with trio.fail_after(10):
+            while (await client.get(url)).status_code != 404:
+                pass
+            while not (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["hit"]:
+                pass
+
+
+@pytest.mark.parametrize("change", [{"interactive_max_bytes": 10}, {"interactive_max_columns": 2}, {}])
+async def test_bytes_and_columns_decide_the_tier(
+    settings: Settings, warehouse: Warehouse, change, monkeypatch
+) -> None:
+    """And a full bulk tier refuses after bulk_queue_timeout_seconds."""
+    warehouse.create(numbers(1000))
+    gate = slow(monkeypatch, scanning, "read_row_group")
+    changed = attrs.evolve(settings, bulk_slots=1, bulk_queue_timeout_seconds=0.05, **change)
+    async with running(changed) as server, server.client() as client:
+        first = scan(warehouse.uri(), mode="artifact")
+        second = scan(warehouse.uri(), mode="artifact", params={"columns": ["name", "value", "id"]})
+        assert 200 == (await client.post("/v1/materialize", json=first)).status_code
+        answer = await client.post("/v1/materialize", json=second)
+        [tenant] = server.service.registry.tenants()
+        used = {tier.value: slots.used for tier, slots in tenant.actor.builder.slots.items()}
+        assert ({"interactive": 0, "bulk": 1} if change else {"interactive": 2, "bulk": 0}) == used
+        assert ((429, "bulk_slots") if change else (200, None)) == (
+            answer.status_code,
+            answer.json().get("error"),
+        )
+        gate.set()
+
+
+async def test_host_and_port_are_where_the_server_listens(server: Running) -> None:
+    """The kit binds port 0; strata serve takes host and port (tests of the process use --port)."""
+    assert server.url.startswith("http://127.0.0.1:")
+    assert (8765, "127.0.0.1") == ((default := Settings()).port, default.host)
+    assert 32 == limits_of(default).interactive_slots
