@@ -1,5 +1,6 @@
 """Builds: shared, survived by their readers' absence, bounded, and never half kept."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -325,9 +326,8 @@ async def test_fewer_rows_than_planned_are_an_error_and_never_a_shorter_result(
     monkeypatch.setattr(scanning, "read_row_group", losing)
     async with server.client() as client:
         started = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
-        with pytest.raises((httpx.RemoteProtocolError, AssertionError)):
-            answer = await client.get(started["stream_url"])
-            assert 200 == answer.status_code
+        with contextlib.suppress(httpx.RemoteProtocolError):  # cut, if its first rows had left by then
+            assert 500 == (await client.get(started["stream_url"])).status_code
         build = (await client.get(f"/v1/builds/{started['build_id']}")).json()
         assert ("failed", "row_count_mismatch") == (build["state"], build["error_code"])
         monkeypatch.setattr(scanning, "read_row_group", real)
