@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import attrs
 
@@ -12,9 +13,16 @@ from strata.outcomes import Reason, Refused
 from strata.tenants import messages as m
 from strata.tenants.build import Build
 from strata.tenants.materializing import Materializer
+from strata.tenants.memory import Remembered
 from strata.tenants.resources import Resources
 from strata.tenants.streams import CHUNK, ByteStream
 from strata.work import Tier
+
+SMALL_BYTES = 64 * 1024
+"""Largest result that is kept in memory, too."""
+
+SMALL_REMEMBERED = 64
+"""How many of them a tenant has: 4 MiB at most."""
 
 ARTIFACT_NOT_FOUND = Refused(Reason.NOT_FOUND, "Artifact not found")
 BUILD_NOT_FOUND = Refused(Reason.NOT_FOUND, "Build not found")
@@ -24,12 +32,17 @@ STREAM_NOT_FOUND = Refused(Reason.NOT_FOUND, "Stream not found")
 
 @attrs.define(eq=False)
 class Reader:
-    """Answers the questions that change nothing, for one tenant."""
+    """Answers the questions that change nothing, for one tenant.
+
+    Attributes:
+        small: Bytes of small results by hash: a dashboard's are read over and over.
+    """
 
     tenant: str
     prefix: str
     resources: Resources
     materializer: Materializer
+    small: Remembered[str, bytes] = attrs.field(factory=partial(Remembered, SMALL_REMEMBERED))
 
     async def open_stream(self, question: m.OpenStream) -> m.Opened | Refused:
         """Open a stream for the principal who asked for it, while it is built or afterwards."""
@@ -143,6 +156,10 @@ class Reader:
         assert sha256 is not None
         assert size is not None
 
+        kept = self.small.get(sha256)
+        if kept is not None:
+            return self._opened(record, ByteStream(stop=size, head=kept))
+
         def open_blob() -> ByteStream | Refused:
             reader = self.resources.blobs.open_reader(self.prefix, sha256, size)
             if isinstance(reader, Refused):
@@ -155,4 +172,10 @@ class Reader:
             if stream.code == BLOB_GONE.code:
                 await self.materializer.lose(record)
             return stream
-        return m.Opened(stream, record.artifact_id, record.version, record.row_count, sha256)
+        if size <= SMALL_BYTES and len(stream.head) == size:
+            self.small.put(sha256, stream.head)
+        return self._opened(record, stream)
+
+    @staticmethod
+    def _opened(record: ArtifactRecord, stream: ByteStream) -> m.Opened:
+        return m.Opened(stream, record.artifact_id, record.version, record.row_count, record.content_sha256)

@@ -79,13 +79,14 @@ class ByteStream:
     """One reader's place in a blob.
 
     Attributes:
-        fd: A descriptor of its own.
+        fd: A descriptor of its own, or -1 when ``head`` is the whole blob.
         start: First byte.
         stop: Byte after the last; None while the blob grows.
         on_close: Called once when the reader is done or gone.
+        head: The first bytes, read ahead.
     """
 
-    fd: int
+    fd: int = -1
     start: int = 0
     stop: int | None = None
     tail: Tail | None = None
@@ -149,6 +150,7 @@ class ByteStream:
         """Let go of the blob. Harmless when repeated."""
         if not self._closed:
             self._closed = True
-            os.close(self.fd)
+            if self.fd >= 0:
+                os.close(self.fd)
             if self.on_close is not None:
                 self.on_close()

@@ -134,6 +134,17 @@ async def test_a_range_is_exactly_its_bytes(blob: Path, head: bytes, start: int,
     stream.close()
 
 
+async def test_a_small_result_is_served_from_memory_alone() -> None:
+    """Whole and in part."""
+    stream = ByteStream(stop=10, head=b"0123456789")
+    assert b"0123456789" == await read_all(stream)
+    stream.close()
+    part = ByteStream(stop=10, head=b"0123456789")
+    part.narrow(3, 7)
+    assert b"3456" == await read_all(part)
+    part.close()
+
+
 async def test_closing_twice_tells_the_build_once(blob: Path) -> None:
     """One reader is one reader."""
     left = []
