@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -49,6 +51,9 @@ class _Sidecar(msgspec.Struct):
 _VERSION = 1
 _CRC_BYTES = 4
 
+_stamp_lock = threading.Lock()
+_last_stamp = [0]
+
 
 def sidecar_of(path: Path) -> Path:
     """Return the sidecar of a pack's file."""
@@ -77,6 +82,7 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    _stamp(temporary)
     temporary.rename(final)
     sync_directory(path.parent)
     return Pack(path, size + len(data), columns.fields, columns.schema, tuple(segments))
@@ -84,7 +90,7 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
 
 def load(root: Path) -> tuple[list[Pack], list[Path]]:
     """Return the whole packs below ``root``, least recently used first, and the files that are leftovers."""
-    packs: list[tuple[float, Pack]] = []
+    packs: list[tuple[int, Pack]] = []
     kept: set[Path] = set()
     ours: list[Path] = []
     for path in root.iterdir():
@@ -94,7 +100,7 @@ def load(root: Path) -> tuple[list[Pack], list[Path]]:
         if path.suffix == SIDECAR:
             pack = _load_one(path)
             if pack is not None:
-                packs.append((path.stat().st_mtime, pack))
+                packs.append((path.stat().st_mtime_ns, pack))
                 kept |= {path, pack.path}
     packs.sort(key=lambda item: item[0])
     return [pack for _, pack in packs], [path for path in ours if path not in kept]
@@ -133,7 +139,14 @@ def touch(paths: Iterable[Path]) -> None:
     """Note packs as used now, in the order given."""
     for path in paths:
         with suppress(FileNotFoundError):  # evicted in the meantime
-            os.utime(sidecar_of(path))
+            _stamp(sidecar_of(path))
+
+
+def _stamp(path: Path) -> None:
+    """Set the time of last use: of two uses, the later has the later time, however coarse the kernel's clock."""
+    with _stamp_lock:
+        _last_stamp[0] = moment = max(time.time_ns(), _last_stamp[0] + 1)
+    os.utime(path, ns=(moment, moment))
 
 
 def read(path: Path, packed: PackedSegment) -> bytes | None:
