@@ -143,7 +143,7 @@ def touch(paths: Iterable[Path]) -> None:
 
 
 def _stamp(path: Path) -> None:
-    """Set the time of last use: of two uses, the later has the later time, however coarse the kernel's clock."""
+    """Set the time of last use: of two uses the later has the later time, however coarse the clock."""
     with _stamp_lock:
         _last_stamp[0] = moment = max(time.time_ns(), _last_stamp[0] + 1)
     os.utime(path, ns=(moment, moment))
