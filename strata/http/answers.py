@@ -108,6 +108,8 @@ async def stream_answer(opened: Opened) -> Response:
     except BaseException:
         opened.stream.close()
         raise
+    if request.method == "HEAD":
+        opened.stream.narrow(0, 0)  # nobody reads what is not sent
     response = Response(StreamBody(opened.stream, context(), first), content_type=ARROW_STREAM)
     response.timeout = (
         None  # Quart's own would cut the stream silently; builds and sockets have their deadlines
@@ -132,6 +134,9 @@ async def data_answer(opened: Opened) -> Response:
     if opened.sha256 is not None:
         response.set_etag(opened.sha256)
     response.content_length = size
+    if request.method == "HEAD":
+        opened.stream.narrow(0, 0)  # nobody reads what is not sent
+        return response
     if "Range" not in request.headers and "If-None-Match" not in request.headers:
         return response
     try:

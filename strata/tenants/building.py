@@ -98,12 +98,18 @@ class Builder:
         finally:
             with trio.move_on_after(CLEANUP_SECONDS, shield=True):
                 if isinstance(outcome, Refused):
-                    await attempt.leave_no_trace(outcome)
+                    await self._clean_up(attempt, outcome)
             build.finish(outcome)
             kind = outcome.code or outcome.reason.value if isinstance(outcome, Refused) else "ready"
             self.metrics.builds[kind] += 1
             attempt.close()
         return attempt.kept
+
+    async def _clean_up(self, attempt: _Attempt, refused: Refused) -> None:
+        try:
+            await attempt.leave_no_trace(refused)
+        except Exception as error:  # the store may be what failed; the next start sweeps up
+            log.exception("clean-up of a build failed", tenant=self.tenant, error=type(error).__name__)
 
     async def plan(self, scan: ResolvedScan) -> ScanPlan:
         """Return the scan's plan, remembered or made.

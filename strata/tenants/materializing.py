@@ -107,6 +107,8 @@ class Materializer:
             older = None
             if named is not None:
                 older = await ask(metadata.get_artifact, self.tenant, named.artifact_id, named.version)
+                if older is not None and not self.resources.may_read(question.principal, older.input_uris):
+                    older = None  # to this caller the name does not exist
         elif ready is None:
             older = await ask(metadata.find_latest_by_query, self.tenant, provenance.query)
         changed = _changes(older, provenance) if older is not None else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +11,8 @@ import attrs
 import trio
 
 from strata.artifacts import BlobStore, MetadataStore
+from strata.auth import Principal
+from strata.outcomes import Refused
 from strata.tables import Catalogs
 from strata.tenants.gate import Gate
 from strata.work import WorkPool
@@ -41,6 +43,16 @@ class Resources:
     cache_dir: Path
     new_id: Callable[[], str]
     waits: trio.CapacityLimiter
+
+    def may_read(self, principal: Principal, uris: Iterable[str]) -> bool:
+        """Whether the rules of this moment let ``principal`` read every one of a result's inputs."""
+        if self.gate.policy is None:
+            return True
+        for uri in uris:
+            ref = self.catalogs.resolve(uri)
+            if isinstance(ref, Refused) or not self.gate.permits(principal, ref.resource, "read"):
+                return False
+        return True
 
     async def ask(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
         """Call something that waits for a database or a catalog, in a thread.

@@ -26,6 +26,7 @@ from service_kit import (
 
 from strata.config import Settings
 from strata.tenants import scanning
+from strata.tenants.streams import ByteStream
 
 
 @pytest.fixture
@@ -307,6 +308,50 @@ def test_streaming_a_gigabyte_adds_at_most_64_megabytes(
 def _info(uri: str) -> str:
     artifact_id, _, version = uri.removeprefix("strata://artifact/").partition("@v=")
     return f"/v1/artifacts/{artifact_id}/v/{version}"
+
+
+async def test_a_build_whose_clean_up_fails_still_tells_its_readers(
+    server: Running, warehouse: Warehouse, gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is down at the worst moment: a reader gets an error and never waits for ever."""
+    in_row_groups(warehouse)
+
+    def down(*_args: object, **_kwargs: object) -> None:
+        raise OSError("the store is down")
+
+    monkeypatch.setattr(type(server.service.registry.resources.metadata), "fail_build", down)
+    monkeypatch.setattr(type(server.service.registry.resources.metadata), "finish_build", down)
+    async with server.client() as client:
+        url = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        async with client.stream("GET", url) as flow:
+            chunks = flow.aiter_raw()
+            size = len(await anext(chunks))
+            gate.set()
+            with trio.fail_after(20):
+                size += sum([len(part) async for part in chunks])
+        assert size > 0
+
+
+async def test_head_reads_nothing(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers of a gigabyte cost no gigabyte."""
+    warehouse.create(numbers(20_000))
+    async with server.client() as client:
+        await fetch(client, scan(warehouse.uri()))
+        url = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        read: list[int] = []
+        real = ByteStream.chunk
+
+        async def counted(self: ByteStream) -> bytes | None:
+            part = await real(self)
+            read.append(len(part or b""))
+            return part
+
+        monkeypatch.setattr(ByteStream, "chunk", counted)
+        head = await client.head(url)
+    assert int(head.headers["content-length"]) > 500_000
+    assert 0 == sum(read)
 
 
 async def test_fewer_rows_than_planned_are_an_error_and_never_a_shorter_result(

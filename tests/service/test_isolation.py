@@ -113,6 +113,25 @@ async def test_a_denied_table_is_byte_for_byte_a_missing_one(
             assert [] == (await eve.get("/v1/artifacts")).json()["artifacts"]
 
 
+async def test_explain_does_not_tell_what_a_denied_name_points_at(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """A name is as secret as the table behind it."""
+    warehouse.create(numbers(10))
+    warehouse.create(numbers(10), "db.open")
+    async with running(attrs.evolve(settings, acl_config=DENY_EVE)) as server:
+        async with server.client(**A) as ana:
+            await fetch(ana, scan(warehouse.uri(), name="secret"))
+            await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+        async with server.client(**identity("eve", "team-a")) as eve:
+            answers = []
+            for name in ("secret", "nothing"):
+                body = scan(warehouse.uri("db.open"), name=name)
+                answers.append((await eve.post("/v1/artifacts/explain-materialize", json=body)).json())
+            assert answers[0] == answers[1]
+            assert None is answers[0]["artifact_uri"]
+
+
 async def test_without_hiding_a_denied_table_is_403(settings: Settings, warehouse: Warehouse) -> None:
     """hide_forbidden_as_not_found = false."""
     warehouse.create(numbers(10))
