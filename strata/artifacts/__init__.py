@@ -1,13 +1,26 @@
 """Versioned results: their identity, what is known of them, and their bytes."""
 
-from strata.artifacts.blobs import BLOB_GONE, BlobFacts, BlobReader, BlobStore, BlobWriter, LocalBlobStore
-from strata.artifacts.metadata import MetadataStore
+from strata.artifacts.blobs import (
+    BLOB_GONE,
+    BLOB_UNREADABLE,
+    BlobFacts,
+    BlobReader,
+    BlobStore,
+    BlobWriter,
+    LocalBlobStore,
+)
+from strata.artifacts.memory_blobs import MemoryBlobStore
+from strata.artifacts.memory_metadata import MemoryMetadataStore
+from strata.artifacts.metadata import STORE_DOWN, MetadataStore
+from strata.artifacts.migrate import NewerDatabaseError
 from strata.artifacts.provenance import canonical_json, provenance_hash, query_hash, tenant_prefix
 from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
 from strata.artifacts.sql_metadata import SqlMetadataStore
 
 __all__ = [
     "BLOB_GONE",
+    "BLOB_UNREADABLE",
+    "STORE_DOWN",
     "ArtifactRecord",
     "ArtifactState",
     "BlobFacts",
@@ -16,8 +29,11 @@ __all__ = [
     "BlobWriter",
     "BuildRecord",
     "LocalBlobStore",
+    "MemoryBlobStore",
+    "MemoryMetadataStore",
     "MetadataStore",
     "NameRecord",
+    "NewerDatabaseError",
     "Page",
     "SqlMetadataStore",
     "Stats",

@@ -7,24 +7,30 @@ the temporaries. Every call names the tenant's prefix: nothing is shared between
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
 import secrets
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import attrs
-import pyarrow as pa
+import structlog
 
-from strata.durable import sync_directory, write_parts
+from strata.artifacts.growing import GrowingFile, Parts
+from strata.durable import sync_directory
 from strata.outcomes import Reason, Refused
 
 SUFFIX = ".arrow"
 TEMPORARY = ".part"
-HASH_BLOCK = 1024 * 1024
 
+log = structlog.get_logger(__name__)
 BLOB_GONE = Refused(Reason.DATA_UNREADABLE, "The stored result cannot be read.", code="blob_missing")
+"""The blob is not there, or not what it must be: it will never be readable again."""
+
+BLOB_UNREADABLE = Refused(
+    Reason.UNAVAILABLE, "The stored result cannot be read right now.", code="blob_unreadable", retry_after=1
+)
+"""The blob may well be there (no descriptor is left, say): no reason to give it up."""
 
 
 @attrs.frozen
@@ -53,14 +59,19 @@ class BlobWriter(Protocol):
     def path(self) -> Path:
         """See the class."""
 
-    def append(self, parts: Sequence[bytes | pa.Buffer]) -> int:
+    def append(self, parts: Parts) -> int:
         """Write the parts one after the other, without copying them, and return their offset."""
 
     def hash_more(self, limit: int) -> bool:
         """Hash at most ``limit`` of the bytes not hashed yet; whether any are left."""
 
     def commit(self) -> BlobFacts:
-        """Make the blob durable under its final name, and return its facts."""
+        """Make the blob durable under its final name, and return its facts.
+
+        Raises:
+            RefusalError: If a remote store does not take it; :meth:`abort` is still to be called.
+            OSError: If the disk is full or broken; likewise.
+        """
 
     def abort(self) -> None:
         """Remove what was written; harmless after :meth:`commit` and when repeated."""
@@ -85,30 +96,45 @@ class BlobStore(Protocol):
         """Begin a blob of one tenant."""
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
-        """Open a blob; refused if it is missing or not ``size`` bytes long."""
+        """Open a blob.
+
+        Refused with :data:`BLOB_GONE` if it is missing or not ``size`` bytes long, and with another refusal
+        if that cannot be said.
+        """
 
     def delete(self, prefix: str, sha256: str) -> None:
         """Remove a blob, if it is there."""
 
+    def sweep(self) -> int:
+        """Remove what killed processes were writing; returns how many. Call before the first blob."""
+
 
 class LocalBlobStore:
-    """Blobs below ``root``: ``<root>/<prefix>/<first two digits>/<sha256>.arrow``."""
+    """Blobs below ``root``: ``<root>/<prefix>/<first two digits>/<sha256>.arrow``.
+
+    Args:
+        root: Made, with its parents, if need be.
+    """
 
     def __init__(self, root: Path) -> None:
+        self._directories = _Directories(root)
         self._root = root
 
     def begin(self, prefix: str) -> LocalBlobWriter:
         """Begin a blob."""
         directory = self._root / prefix
-        directory.mkdir(parents=True, exist_ok=True)
-        return LocalBlobWriter(directory)
+        self._directories.ensure(directory)
+        return LocalBlobWriter(directory, self._directories)
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
         """Open a blob; one of another size than it must have is as good as missing."""
         try:
             descriptor = os.open(_place(self._root / prefix, sha256), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return BLOB_GONE
+        except OSError as error:
+            log.warning("blob cannot be opened", error=errno.errorcode.get(error.errno or 0, "unknown"))
+            return BLOB_UNREADABLE
         if os.fstat(descriptor).st_size != size:
             os.close(descriptor)
             return BLOB_GONE
@@ -127,47 +153,20 @@ class LocalBlobStore:
         return swept
 
 
-class LocalBlobWriter:
+class LocalBlobWriter(GrowingFile):
     """See :class:`BlobWriter`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, directories: _Directories) -> None:
+        path = directory / f"{secrets.token_hex(8)}{TEMPORARY}"
+        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path)
         self._directory = directory
-        self._path = directory / f"{secrets.token_hex(8)}{TEMPORARY}"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._size = 0
-        self._hashed = 0
-        self._sha256 = hashlib.sha256()
-
-    @property
-    def path(self) -> Path:
-        """The growing file."""
-        return self._path
-
-    def append(self, parts: Sequence[bytes | pa.Buffer]) -> int:
-        """Write the parts and return their offset."""
-        offset = self._size
-        self._size += write_parts(self._fd, parts)
-        return offset
-
-    def hash_more(self, limit: int) -> bool:
-        """Hash some of what was written, out of the page cache it is still in."""
-        stop = min(self._size, self._hashed + limit)
-        while self._hashed < stop:
-            block = os.pread(self._fd, min(HASH_BLOCK, stop - self._hashed), self._hashed)
-            if not block:
-                raise OSError("the blob's file is shorter than what was written to it")
-            self._sha256.update(block)
-            self._hashed += len(block)
-        return self._hashed < self._size
+        self._directories = directories
 
     def commit(self) -> BlobFacts:
         """Sync, rename, sync the directory."""
-        self.hash_more(self._size)
-        digest = self._sha256.hexdigest()
+        digest = self._digest()
         final = _place(self._directory, digest)
-        if not final.parent.exists():
-            final.parent.mkdir(exist_ok=True)
-            sync_directory(self._directory)
+        self._directories.ensure(final.parent)
         os.fsync(self._fd)
         self._path.rename(final)
         sync_directory(final.parent)
@@ -175,14 +174,34 @@ class LocalBlobWriter:
         return BlobFacts(digest, self._size, final)
 
     def abort(self) -> None:
-        """Remove the file."""
+        """Remove the file, if it has not got its final name yet."""
         if self._fd >= 0:
             self._close()
             self._path.unlink(missing_ok=True)
 
-    def _close(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
+
+class _Directories:
+    """Makes directories whose names survive a power cut; remembers which it has seen to.
+
+    A name is durable once the directory that holds it is synced. Whoever finds a directory that another
+    thread made syncs its parent all the same: the other may not have come to it yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._durable: set[Path] = set()  # only added to, which is atomic
+
+    def ensure(self, directory: Path) -> None:
+        """Make ``directory``, which is the root or below it, and what is above it."""
+        if directory in self._durable and directory.is_dir():
+            return
+        if directory == self._root:
+            directory.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            self.ensure(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync_directory(directory.parent)
+        self._durable.add(directory)
 
 
 def _place(directory: Path, sha256: str) -> Path:

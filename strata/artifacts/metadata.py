@@ -1,24 +1,69 @@
 """The contract of a metadata store: artifacts, builds and names of every tenant.
 
 Calls block and may come from any thread. Each names its tenant: no id means anything without one. What a call
-wrote is durable when it returns.
+wrote is durable when it returns. A store that does not answer raises :class:`~strata.outcomes.RefusalError`
+with :data:`STORE_DOWN`.
+
+A version and its build go ``building`` → ``ready`` or ``failed`` together, once; the one step after that is
+:meth:`MetadataStore.fail_version`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
 from strata.artifacts.blobs import BlobFacts
-from strata.artifacts.records import ArtifactRecord, BuildRecord, NameRecord, Page, Stats
+from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
 from strata.outcomes import Reason, Refused
 
 SORTS = ("created_at", "row_count", "byte_size", "artifact_id")
 ORDERS = ("asc", "desc")
+MAX_INTEGER = 2**63 - 1
+
+INTERRUPTED = ("interrupted", "The server stopped before the build ended.")
+"""Code and message of builds that a dead process left behind."""
+
+LOST = "The stored result was lost; it is built anew when it is asked for."
+"""Message of builds whose result was there once."""
 
 NOT_RUNNING = Refused(
     Reason.UNAVAILABLE, "The build is not running any more.", code="not_running", retry_after=1
 )
+
+STORE_DOWN = Refused(
+    Reason.UNAVAILABLE, "The store of metadata does not answer.", code="metadata_store_down", retry_after=5
+)
+
+
+def artifact_id_of(provenance_hash: str) -> str:
+    """Return the id of the artifact with this provenance; the hash knows the tenant."""
+    return provenance_hash[:32]
+
+
+def check_listing(
+    *, limit: int, offset: int, state: str | None, since: float | None, sort: str, order: str
+) -> Refused | None:
+    """Return why a listing cannot be asked for like this, or None; nothing is ignored or corrected."""
+    states = [known.value for known in ArtifactState]
+    if not 1 <= limit <= MAX_INTEGER:
+        return _bad("limit", "must be at least 1.")
+    if not 0 <= offset <= MAX_INTEGER:
+        return _bad("offset", "must be at least 0.")
+    if since is not None and not math.isfinite(since):
+        return _bad("since", "must be a moment in time.")
+    if state is not None and state not in states:
+        return _bad("state", f"must be one of {', '.join(states)}.")
+    if sort not in SORTS:
+        return _bad("sort", f"must be one of {', '.join(SORTS)}.")
+    if order not in ORDERS:
+        return _bad("order", f"must be one of {', '.join(ORDERS)}.")
+    return None
+
+
+def _bad(key: str, message: str) -> Refused:
+    return Refused(Reason.BAD_REQUEST, f"{key} {message}", code="bad_parameter", loc=("query", key))
 
 
 class MetadataStore(Protocol):
@@ -38,11 +83,16 @@ class MetadataStore(Protocol):
         input_versions: Sequence[tuple[str, str]],
         executor_ref: str,
         name: str | None,
+        refresh: bool = False,
     ) -> BuildRecord:
         """Note a build of the next version of the artifact with this provenance, in state ``building``.
 
         The artifact's id follows from its provenance, the version is allocated atomically: two builds of one
         artifact never share a version. ``name`` is pointed at the version when it becomes ready.
+
+        Idempotent: the same ``build_id`` gives the build it gave before, and while a build of this provenance
+        is running, that one is returned (its ``build_id`` is not the caller's) unless ``refresh`` asks for a
+        version of its own.
         """
 
     def finish_build(
@@ -77,7 +127,11 @@ class MetadataStore(Protocol):
         sort: str = "created_at",
         order: str = "desc",
     ) -> Page | Refused:
-        """Return a page; refuses an unknown state, sort or order."""
+        """Return a page; refuses what :func:`check_listing` refuses.
+
+        ``name_prefix`` keeps the versions that a name beginning so, case and all, points at. Ties of ``sort``
+        are ordered by id and version; what is not known yet counts as less than anything.
+        """
 
     def stats(self, tenant: str) -> Stats:
         """Count the tenant's artifacts."""
@@ -92,7 +146,10 @@ class MetadataStore(Protocol):
         """Return all names, in their order."""
 
     def fail_version(self, tenant: str, artifact_id: str, version: int, *, code: str) -> None:
-        """Take a ready version back whose bytes are not to be had; it is never served again."""
+        """Take a ready version back whose bytes are not to be had; it is never served again.
+
+        Does nothing to a version in any other state.
+        """
 
     def sweep_interrupted(self) -> int:
         """Fail every build a dead process left behind; returns how many. Call before the first build."""

@@ -10,21 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import event
 
 from strata.artifacts.blobs import BlobFacts
-from strata.artifacts.metadata import NOT_RUNNING, ORDERS, SORTS
-from strata.artifacts.migrate import upgrade
+from strata.artifacts.metadata import (
+    INTERRUPTED,
+    LOST,
+    NOT_RUNNING,
+    STORE_DOWN,
+    artifact_id_of,
+    check_listing,
+)
+from strata.artifacts.migrate import opening, upgrade
 from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
 from strata.artifacts.tables import artifacts, builds, names
-from strata.outcomes import Reason, Refused
+from strata.outcomes import RefusalError, Refused
 
 _READY = ArtifactState.READY.value
 _BUILDING = ArtifactState.BUILDING.value
 _FAILED = ArtifactState.FAILED.value
 
+_UNFINISHED = (ArtifactState.PENDING.value, _BUILDING)
+
 BUSY_SECONDS = 30
 """How long a write waits for another process's, such as a backup's."""
+
+log = structlog.get_logger(__name__)
 
 
 class SqlMetadataStore:
@@ -44,16 +56,23 @@ class SqlMetadataStore:
             pool_size=8,
             max_overflow=64,
         )
+        self._writer = self._engine.execution_options(writes=True)
         event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin_immediate)
-        upgrade(self._engine)
+        event.listen(self._engine, "begin", _begin)
+        try:
+            with opening(path):
+                _use_wal(self._engine)
+                upgrade(self._writer)
+        except BaseException:
+            self.close()
+            raise
 
     def probe(self) -> bool:
         """Whether the file answers."""
         try:
-            with self._read() as connection:
-                connection.execute(sa.text("SELECT 1"))
-        except sa.exc.SQLAlchemyError:
+            with self._reading() as connection:
+                connection.execute(sa.text("SELECT 1 FROM alembic_version"))
+        except (RefusalError, sa.exc.SQLAlchemyError):
             return False
         return True
 
@@ -68,59 +87,41 @@ class SqlMetadataStore:
         input_versions: Sequence[tuple[str, str]],
         executor_ref: str,
         name: str | None,
+        refresh: bool = False,
     ) -> BuildRecord:
         """See :class:`~strata.artifacts.MetadataStore`."""
         now = self._now()
-        artifact_id = provenance_hash[:32]
-        versions = json.dumps(dict(input_versions))
+        artifact_id = artifact_id_of(provenance_hash)
         mine = sa.and_(artifacts.c.tenant == tenant, artifacts.c.artifact_id == artifact_id)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
+            noted = _noted(connection, tenant, build_id, None if refresh else artifact_id)
+            if noted is not None:
+                return _build_record(noted)
             last = connection.scalar(sa.select(sa.func.max(artifacts.c.version)).where(mine))
-            version = (last or 0) + 1
-            connection.execute(
-                artifacts.insert().values(
-                    tenant=tenant,
-                    artifact_id=artifact_id,
-                    version=version,
-                    state=_BUILDING,
-                    provenance_hash=provenance_hash,
-                    query_hash=query_hash,
-                    transform_spec=transform_spec,
-                    input_versions=versions,
-                    created_at=now,
-                )
-            )
-            connection.execute(
-                builds.insert().values(
-                    tenant=tenant,
-                    build_id=build_id,
-                    artifact_id=artifact_id,
-                    version=version,
-                    state=_BUILDING,
-                    executor_ref=executor_ref,
-                    input_versions=versions,
-                    name=name,
-                    created_at=now,
-                    started_at=now,
-                )
-            )
-        return BuildRecord(
-            input_versions=versions,
-            build_id=build_id,
-            artifact_id=artifact_id,
-            version=version,
-            state=ArtifactState.BUILDING,
-            executor_ref=executor_ref,
-            created_at=now,
-            started_at=now,
-        )
+            both = {
+                "tenant": tenant,
+                "artifact_id": artifact_id,
+                "version": (last or 0) + 1,
+                "state": _BUILDING,
+                "input_versions": json.dumps(dict(input_versions)),
+                "created_at": now,
+            }
+            version = {
+                "provenance_hash": provenance_hash,
+                "query_hash": query_hash,
+                "transform_spec": transform_spec,
+            }
+            build = {"build_id": build_id, "executor_ref": executor_ref, "name": name, "started_at": now}
+            connection.execute(artifacts.insert().values(both | version))
+            connection.execute(builds.insert().values(both | build))
+            return _build_record(connection.execute(sa.select(builds).where(_build(tenant, build_id))).one())
 
     def finish_build(
         self, tenant: str, build_id: str, *, facts: BlobFacts, row_count: int, arrow_schema: str
     ) -> ArtifactRecord | Refused:
         """See :class:`~strata.artifacts.MetadataStore`."""
         now = self._now()
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             build = self._end(connection, tenant, build_id, state=_READY, completed_at=now)
             if build is None:
                 return NOT_RUNNING
@@ -142,7 +143,7 @@ class SqlMetadataStore:
 
     def fail_build(self, tenant: str, build_id: str, *, code: str, message: str) -> None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             changes = {"completed_at": self._now(), "error_code": code, "error_message": message}
             build = self._end(connection, tenant, build_id, state=_FAILED, **changes)
             if build is not None:
@@ -151,15 +152,18 @@ class SqlMetadataStore:
 
     def find_ready(self, tenant: str, provenance_hash: str) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        return self._newest(tenant, artifacts.c.provenance_hash == provenance_hash, artifacts.c.version)
+        return self._newest(
+            tenant, artifacts.c.provenance_hash == provenance_hash, artifacts.c.version.desc()
+        )
 
     def find_latest_by_query(self, tenant: str, query_hash: str) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        return self._newest(tenant, artifacts.c.query_hash == query_hash, artifacts.c.created_at)
+        latest = (artifacts.c.created_at.desc(), artifacts.c.version.desc(), artifacts.c.artifact_id.desc())
+        return self._newest(tenant, artifacts.c.query_hash == query_hash, *latest)
 
     def get_artifact(self, tenant: str, artifact_id: str, version: int) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        with self._read() as connection:
+        with self._reading() as connection:
             found = connection.execute(
                 sa.select(artifacts).where(_version(tenant, artifact_id, version))
             ).first()
@@ -167,7 +171,7 @@ class SqlMetadataStore:
 
     def get_build(self, tenant: str, build_id: str) -> BuildRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        with self._read() as connection:
+        with self._reading() as connection:
             found = connection.execute(sa.select(builds).where(_build(tenant, build_id))).first()
         return None if found is None else _build_record(found)
 
@@ -184,8 +188,7 @@ class SqlMetadataStore:
         order: str = "desc",
     ) -> Page | Refused:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        refused = _check("state", state, [s.value for s in ArtifactState]) if state is not None else None
-        refused = refused or _check("sort", sort, SORTS) or _check("order", order, ORDERS)
+        refused = check_listing(limit=limit, offset=offset, state=state, since=since, sort=sort, order=order)
         if refused is not None:
             return refused
         wanted = [artifacts.c.tenant == tenant]
@@ -196,7 +199,8 @@ class SqlMetadataStore:
         if name_prefix is not None:
             named = sa.select(names.c.artifact_id).where(
                 names.c.tenant == tenant,
-                names.c.name.startswith(name_prefix, autoescape=True),
+                # Not LIKE, which knows no case in SQLite.
+                sa.func.substr(names.c.name, 1, len(name_prefix)) == name_prefix,
                 names.c.artifact_id == artifacts.c.artifact_id,
                 names.c.version == artifacts.c.version,
             )
@@ -204,7 +208,7 @@ class SqlMetadataStore:
         by = artifacts.c[sort]
         columns = (by, artifacts.c.artifact_id, artifacts.c.version)
         keys = [column.desc() if order == "desc" else column.asc() for column in columns]
-        with self._read() as connection:
+        with self._reading() as connection:
             total = connection.scalar(sa.select(sa.func.count()).select_from(artifacts).where(*wanted))
             query = sa.select(artifacts).where(*wanted).order_by(*keys).limit(limit).offset(offset)
             found = connection.execute(query).all()
@@ -214,7 +218,7 @@ class SqlMetadataStore:
         """See :class:`~strata.artifacts.MetadataStore`."""
         size = sa.func.coalesce(sa.func.sum(artifacts.c.byte_size), 0)
         query = sa.select(artifacts.c.state, sa.func.count(), size).where(artifacts.c.tenant == tenant)
-        with self._read() as connection:
+        with self._reading() as connection:
             rows = connection.execute(query.group_by(artifacts.c.state)).all()
         counts = {state: count for state, count, _ in rows}
         ready = sum(total for state, _, total in rows if state == _READY)
@@ -223,65 +227,66 @@ class SqlMetadataStore:
     def set_name(self, tenant: str, name: str, artifact_id: str, version: int) -> NameRecord:
         """See :class:`~strata.artifacts.MetadataStore`."""
         record = NameRecord(name, artifact_id, version, self._now())
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             _point(connection, tenant, record)
         return record
 
     def get_name(self, tenant: str, name: str) -> NameRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         query = sa.select(names).where(names.c.tenant == tenant, names.c.name == name)
-        with self._read() as connection:
+        with self._reading() as connection:
             found = connection.execute(query).first()
         return None if found is None else _name(found)
 
     def list_names(self, tenant: str) -> tuple[NameRecord, ...]:
         """See :class:`~strata.artifacts.MetadataStore`."""
         query = sa.select(names).where(names.c.tenant == tenant).order_by(names.c.name)
-        with self._read() as connection:
+        with self._reading() as connection:
             return tuple(_name(row) for row in connection.execute(query))
 
     def fail_version(self, tenant: str, artifact_id: str, version: int, *, code: str) -> None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        mine = _version(tenant, artifact_id, version)
-        same = [builds.c.tenant == tenant, builds.c.artifact_id == artifact_id, builds.c.version == version]
-        with self._engine.begin() as connection:
-            connection.execute(
-                artifacts.update().where(mine, artifacts.c.state == _READY).values(state=_FAILED)
-            )
-            connection.execute(builds.update().where(*same).values(state=_FAILED, error_code=code))
+        mine = sa.and_(_version(tenant, artifact_id, version), artifacts.c.state == _READY)
+        same = sa.and_(
+            builds.c.tenant == tenant, builds.c.artifact_id == artifact_id, builds.c.version == version
+        )
+        with self._writing() as connection:
+            if connection.execute(artifacts.update().where(mine).values(state=_FAILED)).rowcount:
+                failed = {"state": _FAILED, "error_code": code, "error_message": LOST}
+                connection.execute(builds.update().where(same).values(failed))
 
     def sweep_interrupted(self) -> int:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        unfinished = ("pending", _BUILDING)
-        with self._engine.begin() as connection:
-            connection.execute(
-                artifacts.update().where(artifacts.c.state.in_(unfinished)).values(state=_FAILED)
-            )
-            swept = connection.execute(
-                builds.update()
-                .where(builds.c.state.in_(unfinished))
-                .values(
-                    state=_FAILED,
-                    completed_at=self._now(),
-                    error_code="interrupted",
-                    error_message="The server stopped before the build ended.",
-                )
-            )
-        return swept.rowcount
+        code, message = INTERRUPTED
+        ended = {"completed_at": self._now(), "error_code": code, "error_message": message}
+        with self._writing() as connection:
+            versions = artifacts.update().where(artifacts.c.state.in_(_UNFINISHED))
+            connection.execute(versions.values(state=_FAILED))
+            left = builds.update().where(builds.c.state.in_(_UNFINISHED))
+            return connection.execute(left.values(state=_FAILED, **ended)).rowcount
 
     def close(self) -> None:
         """Let go of connections."""
         self._engine.dispose()
 
     @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        with self._engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+    def _reading(self) -> Iterator[sa.Connection]:
+        """One moment's state, which no writer delays."""
+        with _answering(), self._engine.connect() as connection:
+            yield connection
 
-    def _newest(self, tenant: str, what: sa.ColumnElement[bool], by: sa.Column[Any]) -> ArtifactRecord | None:
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction that excludes other writers and is on disk afterwards."""
+        with _answering(), self._writer.begin() as connection:
+            yield connection
+
+    def _newest(
+        self, tenant: str, what: sa.ColumnElement[bool], *by: sa.ColumnElement[Any]
+    ) -> ArtifactRecord | None:
         query = sa.select(artifacts).where(artifacts.c.tenant == tenant, what, artifacts.c.state == _READY)
-        with self._read() as connection:
-            found = connection.execute(query.order_by(by.desc()).limit(1)).first()
+        with self._reading() as connection:
+            found = connection.execute(query.order_by(*by).limit(1)).first()
         return None if found is None else _artifact(found)
 
     def _end(
@@ -295,15 +300,48 @@ class SqlMetadataStore:
         return found
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Turn a full disk, a lock held for too long and the like into a refusal; the log has the cause."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+        log.warning("metadata store does not answer", cause=str(cause))
+        raise RefusalError(STORE_DOWN) from error
+
+
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy's "begin" event begins, not the driver
-    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
+def _use_wal(engine: sa.Engine) -> None:
+    """Set the journal mode; it stays with the file. Outside of a transaction, where alone it can be set."""
+    pooled = engine.raw_connection()
+    try:
+        pooled.cursor().execute("PRAGMA journal_mode=WAL")
+    finally:
+        pooled.close()
+
+
+def _begin(connection: sa.Connection) -> None:
     # Writers take turns from their first statement on: an upgrade from a read lock could fail half-way.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # Readers take no lock that anybody waits for.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _noted(
+    connection: sa.Connection, tenant: str, build_id: str, artifact_id: str | None
+) -> sa.Row[Any] | None:
+    """Return the build that asking for another one gives: the same one, or the artifact's running one."""
+    found = connection.execute(sa.select(builds).where(_build(tenant, build_id))).first()
+    if found is not None or artifact_id is None:
+        return found
+    ours = sa.and_(builds.c.tenant == tenant, builds.c.artifact_id == artifact_id)
+    running = sa.select(builds).where(ours, builds.c.state.in_(_UNFINISHED))
+    return connection.execute(running.order_by(builds.c.version.desc()).limit(1)).first()
 
 
 def _version(tenant: str, artifact_id: str, version: int) -> sa.ColumnElement[bool]:
@@ -344,10 +382,3 @@ def _build_record(row: sa.Row[Any]) -> BuildRecord:
 
 def _name(row: sa.Row[Any]) -> NameRecord:
     return NameRecord(row.name, row.artifact_id, row.version, row.updated_at)
-
-
-def _check(key: str, value: str, known: Sequence[str]) -> Refused | None:
-    if value in known:
-        return None
-    detail = f"{key} must be one of {', '.join(known)}."
-    return Refused(Reason.BAD_REQUEST, detail, code="bad_parameter", loc=("query", key))

@@ -42,6 +42,7 @@ builds = Table(
     Column("error_message", Text),
     Column("error_code", String(64)),
     Index("builds_by_state", "state"),
+    Index("builds_by_artifact", "tenant", "artifact_id", "version"),
 )
 
 names = Table(

@@ -17,7 +17,7 @@ import trio
 
 from strata.artifacts import tenant_prefix
 from strata.cache import CacheShard
-from strata.outcomes import Refused
+from strata.outcomes import RefusalError, Refused
 from strata.tenants import messages as m
 from strata.tenants.building import Builder
 from strata.tenants.limits import TenantLimits
@@ -119,7 +119,10 @@ class TenantActor:
         question = envelope.question
         try:
             with envelope.scope:
-                answer = await self._answer(question)
+                try:
+                    answer = await self._answer(question)
+                except RefusalError as error:  # a store that does not answer: no reason to start anew
+                    answer = error.refused
                 outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
                 self.metrics.questions[type(question).__name__, outcome] += 1
                 envelope.reply(answer)

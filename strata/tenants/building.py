@@ -279,7 +279,10 @@ class _Attempt:
         if self.record is not None:
             code = refused.code or refused.reason.value
             fail = partial(resources.metadata.fail_build, code=code, message=refused.detail)
-            await resources.ask(fail, self.builder.tenant, self.record.build_id)
+            try:
+                await resources.ask(fail, self.builder.tenant, self.record.build_id)
+            except RefusalError:  # the store is down: its next start finds the build interrupted
+                log.warning("failed build not noted", tenant=self.builder.tenant, code=code)
 
     def close(self) -> None:
         """Let go of the descriptor; readers have their own."""

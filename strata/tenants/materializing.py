@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +10,7 @@ import attrs
 import structlog
 import trio
 
-from strata.artifacts import ArtifactRecord, ArtifactState
+from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReader
 from strata.auth import Principal
 from strata.outcomes import Limit, Reason, Refused
 from strata.tables import LoadedTable, ResolvedScan, ScanSpec, TableRef, parse_scan_params, resolve_scan
@@ -50,6 +51,8 @@ class Materializer:
         streams: Streams by id, in the order they expire.
         records: Finished artifacts by id and version.
         ready: Finished artifacts by provenance key.
+        losses: How many finished artifacts turned out to be lost. What the database answered is not
+            remembered if there was a loss meanwhile: it may be what was lost.
     """
 
     tenant: str
@@ -63,6 +66,7 @@ class Materializer:
         factory=partial(Remembered, READY_REMEMBERED)
     )
     ready: Remembered[str, ArtifactRecord] = attrs.field(factory=partial(Remembered, READY_REMEMBERED))
+    losses: int = 0
 
     @property
     def idle(self) -> bool:
@@ -123,29 +127,62 @@ class Materializer:
             await build.done.wait()
 
     async def find_ready(self, provenance: Provenance) -> ArtifactRecord | None:
-        """Return the newest finished artifact of this provenance."""
+        """Return the newest finished artifact of this provenance whose bytes are there."""
         known = self.ready.get(provenance.key)
-        if known is None:
-            known = await self.resources.ask(self.resources.metadata.find_ready, self.tenant, provenance.key)
-            if known is not None:
-                self.ready.put(provenance.key, known)
-        return known
+        if known is not None:
+            return known
+        losses = self.losses
+        found, lost = await self.resources.ask(self._find_readable, provenance.key)
+        for record in lost:
+            self._forget(record)
+        if found is not None and losses + len(lost) == self.losses:
+            self.ready.put(provenance.key, found)
+        return found
+
+    def _find_readable(self, key: str) -> tuple[ArtifactRecord | None, list[ArtifactRecord]]:
+        """Return the newest finished artifact that can be read, and those given up on the way. Blocking.
+
+        A blob that is gone is seen here before anything is promised, so that a result lost while the server
+        was down is built anew by the first request for it.
+        """
+        metadata, lost = self.resources.metadata, []
+        while (record := metadata.find_ready(self.tenant, key)) is not None:
+            assert record.content_sha256 is not None
+            assert record.byte_size is not None
+            blobs, prefix = self.resources.blobs, self.builder.prefix
+            reader = blobs.open_reader(prefix, record.content_sha256, record.byte_size)
+            if isinstance(reader, BlobReader):
+                os.close(reader.fd)
+            if isinstance(reader, BlobReader) or reader.code != BLOB_GONE.code:
+                break
+            self._give_up(record)
+            lost.append(record)
+        return record, lost
 
     async def record(self, artifact_id: str, version: int) -> ArtifactRecord | None:
         """Return an artifact's record; finished ones are remembered, for they never change."""
         known = self.records.get((artifact_id, version))
         if known is None:
+            losses = self.losses
             get = self.resources.metadata.get_artifact
             known = await self.resources.ask(get, self.tenant, artifact_id, version)
-            if known is not None and known.state is ArtifactState.READY:
+            if known is not None and known.state is ArtifactState.READY and losses == self.losses:
                 self.records.put((artifact_id, version), known)
         return known
 
     async def lose(self, record: ArtifactRecord) -> None:
         """Note that a finished artifact's bytes are gone: it is never served again, but built anew."""
+        await self.resources.ask(self._give_up, record)
+        self._forget(record)
+
+    def _give_up(self, record: ArtifactRecord) -> None:
         log.error("blob lost", tenant=self.tenant, artifact_id=record.artifact_id, version=record.version)
-        fail = partial(self.resources.metadata.fail_version, code="blob_missing")
-        await self.resources.ask(fail, self.tenant, record.artifact_id, record.version)
+        self.resources.metadata.fail_version(
+            self.tenant, record.artifact_id, record.version, code=BLOB_GONE.code or ""
+        )
+
+    def _forget(self, record: ArtifactRecord) -> None:
+        self.losses += 1
         self.records.drop((record.artifact_id, record.version))
         self.ready.drop(record.provenance_hash)
 

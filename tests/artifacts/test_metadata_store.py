@@ -35,6 +35,7 @@ def begin(
     tenant: str = "t",
     name: str | None = None,
     query: str = "q",
+    refresh: bool = True,
 ):
     return store.begin_build(
         tenant,
@@ -45,6 +46,7 @@ def begin(
         input_versions=[("uri", key)],
         executor_ref="scan@v1",
         name=name,
+        refresh=refresh,
     )
 
 

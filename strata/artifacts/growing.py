@@ -1,0 +1,68 @@
+"""A blob that grows: appended to, and hashed behind its end, through one descriptor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from strata.durable import write_parts
+
+HASH_BLOCK = 1024 * 1024
+
+Parts = Sequence[bytes | pa.Buffer]
+"""Pieces to be written one after the other."""
+
+
+class GrowingFile:
+    """The file under a blob's writer, whatever becomes of it; used by one thread at a time.
+
+    Args:
+        descriptor: Open for reading and writing; owned by this object from now on.
+        path: Where others find the same file.
+    """
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._fd = descriptor
+        self._path = path
+        self._size = 0
+        self._hashed = 0
+        self._sha256 = hashlib.sha256()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._size} bytes, {self._hashed} hashed, fd {self._fd}>"
+
+    @property
+    def path(self) -> Path:
+        """The growing file."""
+        return self._path
+
+    def append(self, parts: Parts) -> int:
+        """Write the parts and return their offset."""
+        offset = self._size
+        self._size += write_parts(self._fd, parts)
+        return offset
+
+    def hash_more(self, limit: int) -> bool:
+        """Hash some of what was written, out of the page cache it is still in."""
+        stop = min(self._size, self._hashed + limit)
+        while self._hashed < stop:
+            block = os.pread(self._fd, min(HASH_BLOCK, stop - self._hashed), self._hashed)
+            if not block:
+                raise OSError("the blob's file is shorter than what was written to it")
+            self._sha256.update(block)
+            self._hashed += len(block)
+        return self._hashed < self._size
+
+    def _digest(self) -> str:
+        """Return the hash of the whole, hashing what is left."""
+        self.hash_more(self._size)
+        return self._sha256.hexdigest()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,82 @@
+"""The object store that the settings name, with every wait bounded.
+
+S3 is tested against moto. Google Cloud Storage and Azure are configured by the same code and **unverified
+against the real service**.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+RETRIES = 3
+
+
+@attrs.frozen(kw_only=True)
+class ObjectStoreSettings:
+    """The settings of an object store, under the names and defaults they have for users."""
+
+    artifact_s3_bucket: str | None = None
+    artifact_s3_prefix: str = "artifacts"
+    artifact_gcs_bucket: str | None = None
+    artifact_gcs_prefix: str = "artifacts"
+    artifact_azure_container: str | None = None
+    artifact_azure_prefix: str = "artifacts"
+    s3_region: str | None = None
+    s3_endpoint_url: str | None = None
+    s3_access_key: str | None = attrs.field(default=None, repr=False)
+    s3_secret_key: str | None = attrs.field(default=None, repr=False)
+    s3_anonymous: bool = False
+    s3_connect_timeout_seconds: float = 10.0
+    s3_request_timeout_seconds: float = 30.0
+
+
+def open_object_store(backend: str, settings: Any) -> tuple[ObjectStore, str]:
+    """Return the store and the prefix in it that ``artifact_blob_backend`` and its settings name.
+
+    Nothing is connected to yet.
+
+    Args:
+        backend: ``s3``, ``gcs`` or ``azure``.
+        settings: Whatever has the attributes of :class:`ObjectStoreSettings`.
+
+    Raises:
+        ImportError: If the extra ``objectstore`` is not installed.
+        ValueError: For another backend.
+    """
+    from obstore.store import AzureStore, GCSStore, S3Store  # noqa: PLC0415  # an extra
+
+    timeout = timedelta(seconds=settings.s3_request_timeout_seconds)
+    client: Any = {
+        "connect_timeout": timedelta(seconds=settings.s3_connect_timeout_seconds),
+        "timeout": timeout,
+    }
+    # Without bounds a dead peer holds its thread for minutes.
+    retry: Any = {"max_retries": RETRIES, "retry_timeout": timeout}
+    store: ObjectStore
+    if backend == "gcs":
+        store = GCSStore(settings.artifact_gcs_bucket, client_options=client, retry_config=retry)
+        return store, settings.artifact_gcs_prefix
+    if backend == "azure":
+        store = AzureStore(settings.artifact_azure_container, client_options=client, retry_config=retry)
+        return store, settings.artifact_azure_prefix
+    if backend != "s3":
+        raise ValueError(f"no such blob backend: {backend}")
+    endpoint = settings.s3_endpoint_url
+    if endpoint is not None and endpoint.lower().startswith("http://"):
+        client["allow_http"] = True  # asked for in so many words
+    given = {
+        "region": settings.s3_region,
+        "endpoint": endpoint,
+        "access_key_id": settings.s3_access_key,
+        "secret_access_key": settings.s3_secret_key,
+        "skip_signature": settings.s3_anonymous or None,
+    }
+    options: Any = {key: value for key, value in given.items() if value is not None}
+    store = S3Store(settings.artifact_s3_bucket, client_options=client, retry_config=retry, **options)
+    return store, settings.artifact_s3_prefix
