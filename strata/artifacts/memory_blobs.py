@@ -20,7 +20,7 @@ class MemoryBlobStore:
     """Blobs in a dictionary of descriptors.
 
     Args:
-        before: Called with the name of each call (``begin``, ``append``, ``commit``, ``open_reader`` …) before
+        before: Called with the name of each call (``begin``, ``append``, ``commit``, ``open_reader``) before
             anything is done; what it raises, the caller gets. An ``OSError`` is what a full disk or too
             many open files raise.
     """
