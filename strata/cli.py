@@ -33,10 +33,13 @@ def serve(**options: Any) -> None:
     # The server's own imports take a second that `strata --help` need not wait for.
     from strata.observability.logs import configure  # noqa: PLC0415
     from strata.server import run_server  # noqa: PLC0415
+    from strata.stores import CannotOpenError  # noqa: PLC0415
 
     configure(settings.log_level, cast("Literal['json', 'text']", settings.log_format))
     try:
         trio.run(partial(run_server, settings, announce=_announce))
+    except CannotOpenError as error:
+        raise click.ClickException(str(error)) from None
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         raise click.ClickException(

@@ -6,9 +6,8 @@ import os
 import random
 import secrets
 import signal
-import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -17,14 +16,13 @@ import attrs
 import structlog
 import trio
 
-from strata.artifacts import LocalBlobStore, MetadataStore, SqlMetadataStore
-from strata.artifacts.objects import ObjectBlobStore, open_object_store
 from strata.auth import IdentityContract, request_id
 from strata.config import Settings
 from strata.http.app import create_app
 from strata.http.asgi import App
 from strata.http.door import FrontDoor
 from strata.http.serve import serve
+from strata.stores import open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
 from strata.tenants.gate import Gate
@@ -34,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 WAITING_CALLS = 40
 """Calls to databases and catalogs that may block in threads at a time."""
+
+TRANSFERS = 64
+"""Calls to a remote blob store that may block in threads at a time."""
 
 
 @attrs.frozen(eq=False)
@@ -94,46 +95,44 @@ async def open_service(settings: Settings, *, pool: WorkPool | None = None) -> A
     """Open the stores, start the registry, and yield the service; on the way out, everything is closed."""
     personal = settings.deployment_mode == "personal"
     slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
-    metadata, blobs = await trio.to_thread.run_sync(_open_stores, settings)
-    resources = Resources(
-        catalogs=Catalogs(
-            warehouses={alias: _path(path) for alias, path in settings.warehouses.items()},
-            catalogs=settings.catalogs,
-            any_file_warehouse=personal,
-        ),
-        metadata=metadata,
-        blobs=blobs,
-        pool=pool or WorkPool(slots),
-        gate=Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found),
-        cache_dir=_path(settings.cache_dir),
-        new_id=partial(secrets.token_urlsafe, 18),
-        waits=trio.CapacityLimiter(WAITING_CALLS),
-    )
-    limits = limits_of(settings)
-    registry = Registry(
-        resources=resources,
-        limits=lambda _tenant: limits,
-        max_tenants=settings.max_tenants,
-        mailbox_size=settings.mailbox_size,
-        max_crashes=settings.max_tenant_crashes,
-        crash_window=settings.tenant_crash_window_seconds,
-        probe=metadata.probe,
-        cache_bytes=settings.max_cache_size_bytes,
-    )
-    door = FrontDoor(
-        cast("App", create_app(personal=personal)),
-        contract=contract_of(settings),
-        registry=registry,
-        max_request_bytes=settings.max_request_bytes,
-        request_id=partial(request_id, generator=random.SystemRandom()),
-    )
-    try:
+    with closing(await trio.to_thread.run_sync(open_stores, settings)) as stores:
+        resources = Resources(
+            catalogs=Catalogs(
+                warehouses={alias: _path(path) for alias, path in settings.warehouses.items()},
+                catalogs=settings.catalogs,
+                any_file_warehouse=personal,
+            ),
+            metadata=stores.metadata,
+            blobs=stores.blobs,
+            pool=pool or WorkPool(slots),
+            gate=Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found),
+            cache_dir=_path(settings.cache_dir),
+            new_id=partial(secrets.token_urlsafe, 18),
+            waits=trio.CapacityLimiter(WAITING_CALLS),
+            transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
+        )
+        limits = limits_of(settings)
+        registry = Registry(
+            resources=resources,
+            limits=lambda _tenant: limits,
+            max_tenants=settings.max_tenants,
+            mailbox_size=settings.mailbox_size,
+            max_crashes=settings.max_tenant_crashes,
+            crash_window=settings.tenant_crash_window_seconds,
+            probe=stores.metadata.probe,
+            cache_bytes=settings.max_cache_size_bytes,
+        )
+        door = FrontDoor(
+            cast("App", create_app(personal=personal)),
+            contract=contract_of(settings),
+            registry=registry,
+            max_request_bytes=settings.max_request_bytes,
+            request_id=partial(request_id, generator=random.SystemRandom()),
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(registry.run)
             yield Service(door, registry, settings)
             nursery.cancel_scope.cancel()
-    finally:
-        metadata.close()
 
 
 async def run_server(settings: Settings, *, announce: Callable[[list[str]], None]) -> None:
@@ -169,22 +168,3 @@ async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.Can
 
 def _path(text: str) -> Path:
     return Path(text).expanduser()
-
-
-def _open_blobs(settings: Settings, root: Path) -> LocalBlobStore | ObjectBlobStore:
-    if settings.artifact_blob_backend == "local":
-        return LocalBlobStore(root)
-    return ObjectBlobStore(*open_object_store(settings.artifact_blob_backend, settings), root)
-
-
-def _open_stores(settings: Settings) -> tuple[MetadataStore, LocalBlobStore | ObjectBlobStore]:
-    """Open what is on disk, and clean up behind a process that was killed. Blocking."""
-    root = settings.artifact_root
-    root.mkdir(parents=True, exist_ok=True)
-    blobs = _open_blobs(settings, root / "blobs")
-    database = _path(settings.metadata_db) if settings.metadata_db else root / "metadata.db"
-    metadata = SqlMetadataStore(database, time.time)
-    interrupted, leftovers = metadata.sweep_interrupted(), blobs.sweep()
-    if interrupted or leftovers:
-        log.warning("cleaned up after a killed process", builds=interrupted, files=leftovers)
-    return metadata, blobs

@@ -211,10 +211,11 @@ class _Attempt:
 
         self.writer, descriptor = await resources.pool.run(builder.tenant, tier, open_blob, abandon=False)
         self.build.tail = Tail(descriptor)
+        build_id = resources.new_id()
         self.record = await resources.ask(
             resources.metadata.begin_build,
             builder.tenant,
-            build_id=resources.new_id(),
+            build_id=build_id,
             provenance_hash=order.provenance.key,
             query_hash=order.provenance.query,
             transform_spec=order.provenance.transform,
@@ -222,6 +223,8 @@ class _Attempt:
             executor_ref=order.executor,
             name=order.name,
         )
+        if self.record.build_id != build_id and order.name is not None:
+            self.build.names.add(order.name)  # an earlier attempt's, whose end could not be noted
         self.build.admit(self.record)
 
     async def _commit(self, scan: ScanBuild, tier: Tier) -> tuple[ArtifactRecord, BlobFacts]:
@@ -232,7 +235,7 @@ class _Attempt:
         hash_more = partial(writer.hash_more, HASH_BYTES)
         while await pool.run(builder.tenant, tier, hash_more, cost=HASH_BYTES, abandon=False):
             pass
-        facts = await pool.run(builder.tenant, tier, writer.commit, abandon=False)
+        facts = await resources.transfer(builder.tenant, tier, writer.commit)
         artifact = await resources.ask(
             resources.metadata.finish_build,
             builder.tenant,

@@ -143,10 +143,13 @@ class Materializer:
         """Return the newest finished artifact that can be read, and those given up on the way. Blocking.
 
         A blob that is gone is seen here before anything is promised, so that a result lost while the server
-        was down is built anew by the first request for it.
+        was down is built anew by the first request for it. A remote store is not asked: that takes its time,
+        and whoever reads the result asks it anyway.
         """
         metadata, lost = self.resources.metadata, []
         while (record := metadata.find_ready(self.tenant, key)) is not None:
+            if self.resources.transfers is not None:
+                break
             assert record.content_sha256 is not None
             assert record.byte_size is not None
             blobs, prefix = self.resources.blobs, self.builder.prefix

@@ -156,8 +156,7 @@ class Reader:
                 return reader
             return ByteStream(reader.fd, stop=reader.size, head=reader.read(0, CHUNK))
 
-        run = self.resources.pool.run
-        stream = await run(self.tenant, Tier.INTERACTIVE, open_blob, cost=CHUNK, abandon=False)
+        stream = await self.resources.transfer(self.tenant, Tier.INTERACTIVE, open_blob, cost=CHUNK)
         if isinstance(stream, Refused):
             if stream.code == BLOB_GONE.code:
                 await self.materializer.lose(record)

@@ -15,7 +15,7 @@ from strata.auth import Principal
 from strata.outcomes import Refused
 from strata.tables import Catalogs
 from strata.tenants.gate import Gate
-from strata.work import WorkPool
+from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
 
@@ -33,6 +33,8 @@ class Resources:
         cache_dir: Directory above the tenants' cache shards.
         new_id: Makes unguessable ids.
         waits: How many calls to databases and catalogs may block in threads at a time.
+        transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
+            local files, which are the pool's work.
     """
 
     catalogs: Catalogs
@@ -43,6 +45,7 @@ class Resources:
     cache_dir: Path
     new_id: Callable[[], str]
     waits: trio.CapacityLimiter
+    transfers: trio.CapacityLimiter | None = None
 
     def may_read(self, principal: Principal, uris: Iterable[str]) -> bool:
         """Whether the rules of this moment let ``principal`` read every one of a result's inputs."""
@@ -60,3 +63,22 @@ class Resources:
         The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
         """
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
+
+    async def transfer(
+        self, tenant: str, tier: Tier, function: Callable[[], T], /, *, cost: int | None = None
+    ) -> T:
+        """Open or commit a blob: in the work pool, or where waiting for a network holds up nobody's work.
+
+        The call is not abandoned when the caller is cancelled.
+
+        Args:
+            tenant: Whose blob.
+            tier: Interactive or bulk.
+            function: The blocking call.
+            cost: Expected bytes.
+        """
+        if self.transfers is not None:
+            return await trio.to_thread.run_sync(function, limiter=self.transfers)
+        if cost is None:
+            return await self.pool.run(tenant, tier, function, abandon=False)
+        return await self.pool.run(tenant, tier, function, cost=cost, abandon=False)
