@@ -3,7 +3,7 @@
 A blob is built in a local file, as with :class:`~strata.artifacts.LocalBlobStore`: readers follow it there
 and the cache adopts it. Its commit uploads it under its hash before it counts as finished; the object appears
 whole or not at all. Reading prefers the local copy and fetches a missing one whole, checked against its hash.
-The local copies are a cache: the directory may be emptied while the server is down.
+The local copies are a cache of bounded size: the directory may be emptied while the server is down.
 
 An upload overwrites: the key is the hash of the bytes, so whoever comes second writes the same, and an object
 that was damaged is whole again. Parts of an upload that never ended are invisible but stay; let the bucket's
@@ -12,15 +12,18 @@ lifecycle rules remove them.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import structlog
 
-from strata.artifacts.blobs import BLOB_GONE, SUFFIX, BlobFacts, BlobReader, LocalBlobStore, LocalBlobWriter
+from strata.artifacts.blobs import BLOB_GONE, SUFFIX, BlobFacts, BlobReader, LocalBlobWriter
+from strata.artifacts.copies import COPIES_BYTES, LocalCopies
 from strata.artifacts.growing import Parts
 from strata.artifacts.object_stores import open_object_store
 from strata.outcomes import Reason, RefusalError, Refused
@@ -31,10 +34,19 @@ if TYPE_CHECKING:
 __all__ = ["ObjectBlobStore", "open_object_store"]
 
 PART_BYTES = 8 * 1024 * 1024
-"""Bytes of one request, each of which has ``s3_request_timeout_seconds``."""
+"""Bytes of one request of an upload, each of which has ``s3_request_timeout_seconds``; S3 wants 5 MiB."""
+
+FETCH_BYTES = 8 * 1024 * 1024
+"""Likewise of a download."""
 
 UPLOADS = 4
 """Parts of one blob on their way at a time; so many times :data:`PART_BYTES` are held in memory."""
+
+MOST_PARTS = 10_000
+"""Of one upload, says S3; the parts of a larger blob are larger."""
+
+FETCHES = 3
+"""How often a copy is fetched that was removed again before it could be opened."""
 
 STORE_DOWN = Refused(
     Reason.UNAVAILABLE, "The store of results does not answer.", code="blob_store_down", retry_after=5
@@ -50,13 +62,16 @@ class ObjectBlobStore:
         store: The obstore store.
         prefix: Path in the bucket or container.
         root: Directory of local copies.
+        copies_bytes: How many bytes of them may stay.
     """
 
-    def __init__(self, store: ObjectStore, prefix: str, root: Path) -> None:
+    def __init__(
+        self, store: ObjectStore, prefix: str, root: Path, *, copies_bytes: int = COPIES_BYTES
+    ) -> None:
         self._store = store
         self._prefix = prefix.strip("/")
-        self._local = LocalBlobStore(root)
-        self._fetching = _Locks()
+        self._local = LocalCopies(root, copies_bytes)
+        self._fetching = _Flights()
 
     def begin(self, prefix: str) -> UploadingWriter:
         """Begin a blob in a local file."""
@@ -64,15 +79,15 @@ class ObjectBlobStore:
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
         """Open the local copy, fetched first if need be; a blob whose bytes are not its hash's is missing."""
-        found = self._local.open_reader(prefix, sha256, size)
-        if found != BLOB_GONE:
-            return found
-        with self._fetching.held(f"{prefix}/{sha256}"):
+        for _ in range(FETCHES):
             found = self._local.open_reader(prefix, sha256, size)
             if found != BLOB_GONE:
                 return found
-            refused = self._fetch(prefix, sha256, size)
-            return refused if refused is not None else self._local.open_reader(prefix, sha256, size)
+            refused = self._fetching.join(f"{prefix}/{sha256}", lambda: self._fetch(prefix, sha256, size))
+            if refused is not None:
+                return refused
+        found = self._local.open_reader(prefix, sha256, size)
+        return STORE_DOWN if found == BLOB_GONE else found  # a copy that does not stay is no lost blob
 
     def delete(self, prefix: str, sha256: str) -> None:
         """Remove a blob and its local copy.
@@ -90,8 +105,8 @@ class ObjectBlobStore:
         """Remove what killed processes were writing locally."""
         return self._local.sweep()
 
-    def upload(self, prefix: str, facts: BlobFacts) -> None:
-        """Put a finished local blob into the store.
+    def upload(self, prefix: str, facts: BlobFacts, file: IO[bytes]) -> None:
+        """Put a finished blob into the store, out of ``file``; its local file is a copy from now on.
 
         Raises:
             RefusalError: If the store does not take it.
@@ -99,15 +114,21 @@ class ObjectBlobStore:
         import obstore  # noqa: PLC0415  # an extra
 
         key = self._key(prefix, facts.sha256)
-        with _answering(), facts.path.open("rb") as file:
-            obstore.put(self._store, key, file, chunk_size=PART_BYTES, max_concurrency=UPLOADS)
+        part = max(PART_BYTES, -(-facts.size // MOST_PARTS))
+        with _answering():
+            obstore.put(self._store, key, file, chunk_size=part, max_concurrency=UPLOADS)
+        self._local.keep(prefix, facts)
 
     def forget(self, prefix: str, sha256: str) -> None:
         """Remove the local copy only."""
         self._local.delete(prefix, sha256)
 
     def _fetch(self, prefix: str, sha256: str, size: int) -> Refused | None:
-        """Make a local copy; returns why there is none."""
+        """Make a local copy, if nobody else has just made it; returns why there is none."""
+        found = self._local.open_reader(prefix, sha256, size)
+        if isinstance(found, BlobReader):
+            os.close(found.fd)
+            return None
         try:
             with _answering():
                 return self._copy(prefix, sha256, size)
@@ -127,8 +148,8 @@ class ObjectBlobStore:
             return BLOB_GONE
         writer = self._local.begin(prefix)
         try:
-            for start in range(0, size, PART_BYTES):
-                part = obstore.get_range(self._store, key, start=start, end=min(start + PART_BYTES, size))
+            for start in range(0, size, FETCH_BYTES):
+                part = obstore.get_range(self._store, key, start=start, end=min(start + FETCH_BYTES, size))
                 writer.append([bytes(part)])
             facts = writer.commit()
         finally:
@@ -136,6 +157,7 @@ class ObjectBlobStore:
         if (facts.sha256, facts.size) != (sha256, size):
             self._local.delete(prefix, facts.sha256)
             return BLOB_GONE
+        self._local.keep(prefix, facts)
         return None
 
     def _key(self, prefix: str, sha256: str) -> str:
@@ -165,12 +187,13 @@ class UploadingWriter:
 
     def commit(self) -> BlobFacts:
         """Finish the local file and upload it; a blob that was not taken leaves no local copy either."""
-        facts = self._local.commit()
-        try:
-            self._store.upload(self._prefix, facts)
-        except BaseException:
-            self._store.forget(self._prefix, facts.sha256)
-            raise
+        with self.path.open("rb") as file:  # held: an older copy of equal bytes may be removed at any moment
+            facts = self._local.commit()
+            try:
+                self._store.upload(self._prefix, facts, file)
+            except BaseException:
+                self._store.forget(self._prefix, facts.sha256)
+                raise
         return facts
 
     def abort(self) -> None:
@@ -178,31 +201,35 @@ class UploadingWriter:
         self._local.abort()
 
 
-class _Locks:
-    """A lock per key, for as long as somebody holds it or waits for it."""
+class _Flights:
+    """What is being fetched: whoever wants the same meanwhile shares its outcome, good or bad.
+
+    With a store that is down, many readers wait for one timeout, not for one after the other.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._locks: dict[str, tuple[threading.Lock, int]] = {}
+        self._flights: dict[str, Future[Refused | None]] = {}
 
     def __len__(self) -> int:
-        return len(self._locks)
+        return len(self._flights)
 
-    @contextmanager
-    def held(self, key: str) -> Iterator[None]:
+    def join(self, key: str, fetch: Callable[[], Refused | None]) -> Refused | None:
         with self._guard:
-            lock, users = self._locks.get(key, (threading.Lock(), 0))
-            self._locks[key] = (lock, users + 1)
+            flight = self._flights.get(key)
+            if flight is None:
+                mine = self._flights[key] = Future[Refused | None]()
+        if flight is not None:
+            return flight.result()
         try:
-            with lock:
-                yield
+            mine.set_result(fetch())
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
         finally:
             with self._guard:
-                users = self._locks[key][1] - 1
-                if users:
-                    self._locks[key] = (lock, users)
-                else:
-                    del self._locks[key]
+                del self._flights[key]
+        return mine.result()
 
 
 @contextmanager

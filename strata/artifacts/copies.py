@@ -1,0 +1,86 @@
+"""Local copies of blobs that an object store keeps: at most so many bytes of them, the most recently read."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+
+from strata.artifacts.blobs import SUFFIX, BlobFacts, BlobReader, LocalBlobStore, LocalBlobWriter
+from strata.outcomes import Refused
+
+COPIES_BYTES = 10 * 1024**3
+
+
+class LocalCopies:
+    """Copies below ``root``; safe to use from any thread.
+
+    When a copy was last read is its file's access time, set by us, so that it survives a restart wherever the
+    file system is mounted ``noatime``. A copy that is removed while it is read is read to its end: whoever
+    reads it holds a descriptor.
+
+    Args:
+        root: Directory of copies; what is there from earlier is taken over.
+        budget: Bytes of copies that may stay. The newest copy stays even if it alone is larger, for its
+            readers and the cache come right after it.
+    """
+
+    def __init__(self, root: Path, budget: int) -> None:
+        self._local = LocalBlobStore(root)
+        self._budget = budget
+        self._guard = threading.Lock()
+        self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._bytes = 0
+        found = []
+        for path in root.glob(f"*/*/*{SUFFIX}"):
+            facts = path.stat()
+            found.append((facts.st_atime_ns, (path.parts[-3], path.stem), facts.st_size))
+        for _, key, size in sorted(found):
+            self._note(key, size)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all copies."""
+        return self._bytes
+
+    def begin(self, prefix: str) -> LocalBlobWriter:
+        """Begin a file; once committed, :meth:`keep` makes it a copy."""
+        return self._local.begin(prefix)
+
+    def keep(self, prefix: str, facts: BlobFacts) -> None:
+        """Count a committed file among the copies, and remove those that it leaves no room for."""
+        with self._guard:
+            self._note((prefix, facts.sha256), facts.size)
+            surplus = []
+            while self._bytes > self._budget and len(self._sizes) > 1:
+                key, size = self._sizes.popitem(last=False)
+                self._bytes -= size
+                surplus.append(key)
+            for old in surplus:
+                self._local.delete(*old)
+
+    def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
+        """Open a copy; refused as by :class:`~strata.artifacts.LocalBlobStore`."""
+        found = self._local.open_reader(prefix, sha256, size)
+        if isinstance(found, BlobReader):
+            with self._guard:
+                self._note((prefix, sha256), size)
+            with suppress(OSError):  # a read-only file system: the order is then that of this process only
+                os.utime(found.fd)
+        return found
+
+    def delete(self, prefix: str, sha256: str) -> None:
+        """Remove a copy, if it is there."""
+        with self._guard:
+            self._bytes -= self._sizes.pop((prefix, sha256), 0)
+            self._local.delete(prefix, sha256)
+
+    def sweep(self) -> int:
+        """Remove what killed processes were writing."""
+        return self._local.sweep()
+
+    def _note(self, key: tuple[str, str], size: int) -> None:
+        self._bytes += size - self._sizes.pop(key, 0)
+        self._sizes[key] = size
