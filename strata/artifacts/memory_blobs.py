@@ -20,9 +20,9 @@ class MemoryBlobStore:
     """Blobs in a dictionary of descriptors.
 
     Args:
-        before: Called with the name of each call (``begin``, ``append``, ``commit``, ``open_reader``) before
-            anything is done; what it raises, the caller gets. An ``OSError`` is what a full disk or too
-            many open files raise.
+        before: Called with the name of each call (``begin``, ``append``, ``commit``, ``open_reader`` …) ahead
+            of it; what it raises, the caller gets. An ``OSError`` is what a full disk or too many open files
+            raise.
     """
 
     def __init__(self, before: Callable[[str], None] = lambda _call: None) -> None:

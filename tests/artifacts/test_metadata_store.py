@@ -1,41 +1,50 @@
-"""The metadata store: versions nobody shares, states that only go forward, tenants that never meet."""
+"""The contract of a metadata store, kept by the one on SQLite and by its twin in memory.
+
+Versions nobody shares, states that only go forward, tenants that never meet.
+"""
 
 import itertools
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
-from strata.artifacts import ArtifactRecord, ArtifactState, BlobFacts, SqlMetadataStore
-from strata.artifacts.migrate import NewerDatabaseError
-from strata.artifacts.tables import schema
+from strata.artifacts import (
+    ArtifactRecord,
+    ArtifactState,
+    BlobFacts,
+    MemoryMetadataStore,
+    MetadataStore,
+    SqlMetadataStore,
+)
 from strata.outcomes import Reason, Refused
 
 FACTS = BlobFacts("a" * 64, 10, Path("x"))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlMetadataStore]:
+@pytest.fixture(params=["sqlite", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MetadataStore]:
     clock = itertools.count(1000)
-    found = SqlMetadataStore(tmp_path / "metadata.db", lambda: float(next(clock)))
+
+    def now() -> float:
+        return float(next(clock))
+
+    memory = request.param == "memory"
+    found = MemoryMetadataStore(now) if memory else SqlMetadataStore(tmp_path / "metadata.db", now)
     yield found
     found.close()
 
 
 def begin(
-    store: SqlMetadataStore,
+    store: MetadataStore,
     build: str,
     key: str = "k",
     *,
     tenant: str = "t",
     name: str | None = None,
     query: str = "q",
-    refresh: bool = True,
+    refresh: bool = False,
 ):
     return store.begin_build(
         tenant,
@@ -50,11 +59,11 @@ def begin(
     )
 
 
-def finish(store: SqlMetadataStore, build: str, tenant: str = "t") -> ArtifactRecord | Refused:
+def finish(store: MetadataStore, build: str, tenant: str = "t") -> ArtifactRecord | Refused:
     return store.finish_build(tenant, build, facts=FACTS, row_count=3, arrow_schema="id: int64")
 
 
-def test_a_build_becomes_a_ready_artifact(store: SqlMetadataStore) -> None:
+def test_a_build_becomes_a_ready_artifact(store: MetadataStore) -> None:
     """With the facts of its blob."""
     record = begin(store, "b1")
     assert (1, ArtifactState.BUILDING) == (record.version, record.state)
@@ -74,29 +83,71 @@ def test_a_build_becomes_a_ready_artifact(store: SqlMetadataStore) -> None:
     assert {"uri": "k"} == ready.inputs
 
 
-def test_concurrent_refreshes_never_share_a_version(store: SqlMetadataStore) -> None:
+def test_concurrent_refreshes_never_share_a_version(store: MetadataStore) -> None:
     """They raced for one version number once."""
     with ThreadPoolExecutor(8) as threads:
-        records = list(threads.map(lambda i: begin(store, f"b{i}"), range(40)))
+        records = list(threads.map(lambda i: begin(store, f"b{i}", refresh=True), range(40)))
 
     assert list(range(1, 41)) == sorted(record.version for record in records)
     assert 1 == len({record.artifact_id for record in records})
 
 
-def test_the_newest_ready_version_is_found(store: SqlMetadataStore) -> None:
+def test_equal_builds_at_the_same_time_are_one(store: MetadataStore) -> None:
+    """One version is begun, whoever asks; all but one learn that it is somebody else's build."""
+    with ThreadPoolExecutor(8) as threads:
+        records = list(threads.map(lambda i: begin(store, f"b{i}"), range(24)))
+
+    assert 1 == len(set(records))
+    assert records[0] == store.get_build("t", records[0].build_id)
+    assert {"building": 1} == store.stats("t").by_state
+
+
+def test_a_build_noted_twice_is_one_build(store: MetadataStore) -> None:
+    """Whoever did not hear the answer asks again, even after it has ended."""
+    first = begin(store, "b1", refresh=True)
+    assert first == begin(store, "b1", refresh=True)
+    finish(store, "b1")
+
+    again = begin(store, "b1")
+    assert (ArtifactState.READY, first.version) == (again.state, again.version)
+
+
+@pytest.mark.parametrize("end", ["finish", "fail"])
+def test_a_build_after_one_that_ended_has_a_version_of_its_own(store: MetadataStore, end: str) -> None:
+    """Ready or failed, nothing is written to twice."""
+    begin(store, "b1")
+    if end == "finish":
+        finish(store, "b1")
+    else:
+        store.fail_build("t", "b1", code="x", message="")
+
+    second = begin(store, "b2")
+    assert ("b2", 2, ArtifactState.BUILDING) == (second.build_id, second.version, second.state)
+
+
+def test_another_tenants_running_build_is_not_joined(store: MetadataStore) -> None:
+    """Not even with equal provenance and an equal build id."""
+    begin(store, "b1", tenant="u")
+    store.fail_build("u", "b1", code="x", message="")
+
+    assert ("b2", 1) == ((mine := begin(store, "b2")).build_id, mine.version)
+    assert ArtifactState.BUILDING is begin(store, "b1", key="l").state
+
+
+def test_the_newest_ready_version_is_found(store: MetadataStore) -> None:
     """Not the newest begun."""
     for build in ("b1", "b2", "b3"):
-        begin(store, build)
+        begin(store, build, refresh=True)
     finish(store, "b2")
     finish(store, "b1")
 
     assert 2 == store.find_ready("t", "k" * 64).version
 
 
-def test_an_ended_build_stays_ended(store: SqlMetadataStore) -> None:
+def test_an_ended_build_stays_ended(store: MetadataStore) -> None:
     """Ready after failed, failed after ready, ready twice: refused."""
     begin(store, "b1")
-    begin(store, "b2")
+    begin(store, "b2", refresh=True)
     store.fail_build("t", "b1", code="x", message="why")
     finish(store, "b2")
 
@@ -108,7 +159,7 @@ def test_an_ended_build_stays_ended(store: SqlMetadataStore) -> None:
     assert isinstance(finish(store, "nope"), Refused)
 
 
-def test_tenants_never_meet(store: SqlMetadataStore) -> None:
+def test_tenants_never_meet(store: MetadataStore) -> None:
     """Equal provenance, equal names, equal build ids."""
     mine, theirs = begin(store, "b", name="n"), begin(store, "b", tenant="u", name="n")
     finish(store, "b")
@@ -124,7 +175,7 @@ def test_tenants_never_meet(store: SqlMetadataStore) -> None:
     assert store.find_ready("t", "k" * 64) is not None
 
 
-def test_a_name_is_set_when_its_build_is_ready(store: SqlMetadataStore) -> None:
+def test_a_name_is_set_when_its_build_is_ready(store: MetadataStore) -> None:
     """Not before, and never by a build that failed; names may contain slashes."""
     begin(store, "b1", name="a/b c")
     assert None is store.get_name("t", "a/b c")
@@ -138,7 +189,7 @@ def test_a_name_is_set_when_its_build_is_ready(store: SqlMetadataStore) -> None:
     assert ["a/b c"] == [name.name for name in store.list_names("t")]
 
 
-def test_what_a_dead_process_left_building_is_failed(store: SqlMetadataStore) -> None:
+def test_what_a_dead_process_left_building_is_failed(store: MetadataStore) -> None:
     """Builds stayed in `building` after a crash, once."""
     begin(store, "b1")
     begin(store, "b2", key="l")
@@ -152,8 +203,8 @@ def test_what_a_dead_process_left_building_is_failed(store: SqlMetadataStore) ->
     assert 0 == store.sweep_interrupted()
 
 
-def test_a_version_whose_bytes_are_lost_is_found_no_more(store: SqlMetadataStore) -> None:
-    """The one before it may serve."""
+def test_a_version_whose_bytes_are_lost_is_found_no_more(store: MetadataStore) -> None:
+    """The one before it may serve; its build says why."""
     for build in ("b1", "b2"):
         begin(store, build)
         finish(store, build)
@@ -161,9 +212,25 @@ def test_a_version_whose_bytes_are_lost_is_found_no_more(store: SqlMetadataStore
     store.fail_version("t", newest.artifact_id, newest.version, code="blob_missing")
 
     assert 1 == store.find_ready("t", "k" * 64).version
+    build = store.get_build("t", "b2")
+    assert (ArtifactState.FAILED, "blob_missing") == (build.state, build.error_code)
+    assert "lost" in build.error_message
 
 
-def test_the_latest_result_of_a_question_whatever_its_versions(store: SqlMetadataStore) -> None:
+def test_only_a_ready_version_can_be_lost(store: MetadataStore) -> None:
+    """What still runs, or has failed for a reason of its own, is left alone."""
+    running = begin(store, "b1")
+    store.fail_version("t", running.artifact_id, 1, code="blob_missing")
+    assert ArtifactState.BUILDING is store.get_build("t", "b1").state
+    assert ArtifactState.BUILDING is store.get_artifact("t", running.artifact_id, 1).state
+
+    store.fail_build("t", "b1", code="mine", message="why")
+    store.fail_version("t", running.artifact_id, 1, code="blob_missing")
+    store.fail_version("t", "nothing", 1, code="blob_missing")
+    assert "mine" == store.get_build("t", "b1").error_code
+
+
+def test_the_latest_result_of_a_question_whatever_its_versions(store: MetadataStore) -> None:
     """What explain compares with."""
     for build, key in (("b1", "k"), ("b2", "l"), ("b3", "m")):
         begin(store, build, key=key)
@@ -174,7 +241,7 @@ def test_the_latest_result_of_a_question_whatever_its_versions(store: SqlMetadat
     assert None is store.find_latest_by_query("t", "r" * 64)
 
 
-def test_listing_pages_sorts_and_filters(store: SqlMetadataStore) -> None:
+def test_listing_pages_sorts_and_filters(store: MetadataStore) -> None:
     """Totals count what matches, not what is shown."""
     for index, key in enumerate("abcde"):
         begin(store, f"b{index}", key=key, name=f"n%{index}" if index % 2 else f"m{index}")
@@ -191,56 +258,58 @@ def test_listing_pages_sorts_and_filters(store: SqlMetadataStore) -> None:
     assert 1 == store.list_artifacts("t", limit=9, offset=0, since=since).total
 
 
-@pytest.mark.parametrize("wrong", [{"sort": "tenant"}, {"order": "up"}, {"state": "gone"}])
-def test_an_unknown_order_or_state_is_refused(store: SqlMetadataStore, wrong: dict) -> None:
-    """Never ignored."""
-    refused = store.list_artifacts("t", limit=1, offset=0, **wrong)
+def test_a_name_prefix_knows_case_and_no_wildcards(store: MetadataStore) -> None:
+    """LIKE would not, in SQLite."""
+    for index, name in enumerate(["Sales/eu", "sales/eu", "s_les", "s%les", "\N{SNOWMAN}man"]):
+        begin(store, f"b{index}", key="abcde"[index], name=name)
+        finish(store, f"b{index}")
+
+    def found(prefix: str) -> list[str]:
+        page = store.list_artifacts("t", limit=9, offset=0, name_prefix=prefix, order="asc")
+        return [record.provenance_hash[0] for record in page.artifacts]
+
+    assert (["a"], ["b"], ["c"], ["d"], ["e"]) == (
+        found("Sa"), found("sa"), found("s_"), found("s%"), found("\N{SNOWMAN}")
+    )  # fmt: skip
+    assert list("abcde") == found("")
+
+
+def test_what_is_not_known_yet_sorts_below_what_is(store: MetadataStore) -> None:
+    """And ties are in a fixed order, so that pages never overlap."""
+    for build, key in (("b1", "a"), ("b2", "b"), ("b3", "c")):
+        begin(store, build, key=key)
+    finish(store, "b2")
+
+    for sort in ("row_count", "byte_size"):
+        pages = [
+            store.list_artifacts("t", limit=1, offset=at, sort=sort, order="asc").artifacts for at in range(4)
+        ]
+        assert ["a", "c", "b"] == [record.provenance_hash[0] for page in pages for record in page]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sort": "tenant"}, {"order": "up"}, {"state": "gone"}, {"since": float("nan")}, {"since": float("inf")},
+     {"limit": 0}, {"limit": -1}, {"limit": 2**63}, {"offset": -1}, {"offset": 2**63}],
+)  # fmt: skip
+def test_a_listing_that_makes_no_sense_is_refused(store: MetadataStore, wrong: dict) -> None:
+    """Never ignored, and SQLite's "-1 is everything" is no way around a page's size."""
+    refused = store.list_artifacts("t", **{"limit": 1, "offset": 0} | wrong)
 
     assert isinstance(refused, Refused)
-    assert Reason.BAD_REQUEST is refused.reason
+    assert (Reason.BAD_REQUEST, ("query", next(iter(wrong)))) == (refused.reason, refused.loc)
 
 
-def test_everything_is_there_after_a_restart(store: SqlMetadataStore, tmp_path: Path) -> None:
-    """And opening twice at once is no error."""
-    begin(store, "b1")
-    finish(store, "b1")
-    again = SqlMetadataStore(tmp_path / "metadata.db", lambda: 0.0)
+def test_a_build_and_a_sweep_at_the_same_time_agree(store: MetadataStore) -> None:
+    """A version and its build end together: no ready artifact of a failed build, no failed one of a ready."""
+    for index in range(30):
+        begin(store, f"b{index}", key="0123456789abcdef"[index % 16], refresh=True)
+    with ThreadPoolExecutor(4) as threads:
+        swept = threads.submit(store.sweep_interrupted)
+        ended = list(threads.map(lambda index: finish(store, f"b{index}"), range(30)))
 
-    assert store.find_ready("t", "k" * 64) == again.find_ready("t", "k" * 64)
-    assert again.probe()
-    again.close()
-
-
-def test_commits_are_synced(store: SqlMetadataStore) -> None:
-    """WAL with synchronous=FULL: a ready artifact survives a power cut."""
-    with store._engine.connect() as connection:
-        assert "wal" == connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-        assert 2 == connection.exec_driver_sql("PRAGMA synchronous").scalar()
-
-
-def test_migrations_make_the_schema_the_code_uses(store: SqlMetadataStore) -> None:
-    """A column added to one and not to the other fails here."""
-    with store._engine.connect() as connection:
-        assert [] == compare_metadata(MigrationContext.configure(connection), schema)
-
-
-def test_a_newer_database_is_refused(store: SqlMetadataStore, tmp_path: Path) -> None:
-    """With the way out, and untouched."""
-    with sqlite3.connect(tmp_path / "metadata.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-
-    with pytest.raises(NewerDatabaseError, match=r"9999.*Upgrade Strata"):
-        SqlMetadataStore(tmp_path / "metadata.db", lambda: 0.0)
-
-
-def test_the_hot_path_is_one_look_into_an_index(store: SqlMetadataStore) -> None:
-    """No scan of the table, however many artifacts there are."""
-    with store._engine.connect() as connection:
-        plan = connection.execute(
-            sa.text(
-                "EXPLAIN QUERY PLAN SELECT * FROM artifacts WHERE tenant = 't' AND provenance_hash = 'k' "
-                "AND state = 'ready' ORDER BY version DESC LIMIT 1"
-            )
-        ).all()
-    assert "artifacts_by_provenance" in plan[0].detail
-    assert 1 == len(plan), "no separate sort"
+    ready = [record for record in ended if isinstance(record, ArtifactRecord)]
+    assert 30 == len(ready) + swept.result()
+    for index in range(30):
+        build = store.get_build("t", f"b{index}")
+        assert build.state is store.get_artifact("t", build.artifact_id, build.version).state
