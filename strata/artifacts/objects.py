@@ -218,7 +218,7 @@ class _Flights:
         with self._guard:
             flight = self._flights.get(key)
             if flight is None:
-                mine = self._flights[key] = Future[Refused | None]()
+                mine = self._flights[key] = Future()
         if flight is not None:
             return flight.result()
         try:
