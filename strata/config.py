@@ -171,7 +171,9 @@ class Settings:
     )
 
     artifact_dir: str | None = setting(
-        None, "Directory of results; required in service mode, ~/.strata/artifacts in personal mode."
+        None,
+        "Directory of results, of one server alone; required in service mode, whatever the blob backend, "
+        "for metadata and results under way; ~/.strata/artifacts in personal mode.",
     )
     artifact_blob_backend: str = setting(
         "local", "Where results are kept in the end.", choices=("local", "s3", "gcs", "azure")
@@ -182,6 +184,12 @@ class Settings:
     artifact_gcs_prefix: str = setting("artifacts", "Prefix of results in the bucket.")
     artifact_azure_container: str | None = setting(None, "Container of results on Azure.")
     artifact_azure_prefix: str = setting("artifacts", "Prefix of results in the container.")
+    artifact_copies_bytes: int = setting(
+        10737418240,
+        "Local copies of results whose place is elsewhere; the newest stays, however large.",
+        unit="bytes",
+        least=0,
+    )
     s3_region: str | None = setting(None, "Region; else the AWS variables.")
     s3_endpoint_url: str | None = setting(None, "Endpoint of an S3-compatible store.")
     s3_access_key: str | None = setting(None, "Access key; else the AWS variables.", secret=True)

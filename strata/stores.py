@@ -73,11 +73,12 @@ def _open_blobs(settings: Settings, root: Path) -> LocalBlobStore | ObjectBlobSt
     if backend == "local":
         return LocalBlobStore(root)
     try:
-        return ObjectBlobStore(*open_object_store(backend, settings), root)
+        store, prefix = open_object_store(backend, settings)
     except ImportError:
         raise CannotOpenError(
             f"artifact_blob_backend: {backend} needs an extra; pip install 'strata[objectstore]'."
         ) from None
+    return ObjectBlobStore(store, prefix, root, copies_bytes=settings.artifact_copies_bytes)
 
 
 @contextmanager

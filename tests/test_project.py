@@ -23,6 +23,7 @@ LAYERS = (
     {"cli", "__main__"},
     {"cli_config", "demo"},
     {"server"},
+    {"stores"},
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},
     {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},

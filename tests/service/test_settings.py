@@ -45,6 +45,7 @@ for _name in ("s3_bucket", "s3_prefix", "gcs_bucket", "gcs_prefix", "azure_conta
     ELSEWHERE[f"artifact_{_name}"] = "tests/artifacts/test_object_settings.py"
 for _name in ("region", "endpoint_url", "access_key", "secret_key", "anonymous"):
     ELSEWHERE[f"s3_{_name}"] = "tests/artifacts/test_object_settings.py"
+ELSEWHERE["artifact_copies_bytes"] = "tests/service/test_on_s3.py"
 for _name in ("connect", "request"):
     ELSEWHERE[f"s3_{_name}_timeout_seconds"] = "tests/artifacts/test_object_settings.py"
 
