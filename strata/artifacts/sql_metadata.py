@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,7 @@ class SqlMetadataStore:
             max_overflow=64,
         )
         self._writer = self._engine.execution_options(writes=True)
+        self._turn = threading.Lock()
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
         try:
@@ -277,9 +279,18 @@ class SqlMetadataStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
-        """A transaction that excludes other writers and is on disk afterwards."""
-        with _answering(), self._writer.begin() as connection:
-            yield connection
+        """A transaction that excludes other writers and is on disk afterwards.
+
+        The writers of this process stand in line for a lock that wakes the next at once. SQLite would let
+        each of them look again every so often, up to a tenth of a second, and some hardly find it free.
+        """
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise RefusalError(STORE_DOWN)
+        try:
+            with _answering(), self._writer.begin() as connection:
+                yield connection
+        finally:
+            self._turn.release()
 
     def _newest(
         self, tenant: str, what: sa.ColumnElement[bool], *by: sa.ColumnElement[Any]
@@ -302,11 +313,18 @@ class SqlMetadataStore:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Turn a full disk, a lock held for too long and the like into a refusal; the log has the cause."""
+    """Turn a full disk, a lock held for too long, a damaged file into a refusal; the log has the cause.
+
+    What is none of these, such as a violated constraint, is a bug and passes.
+    """
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-        cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+    except (sa.exc.DatabaseError, sa.exc.TimeoutError, sqlite3.DatabaseError) as error:
+        cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+        # Preparing a new connection raises the driver's own errors, and "malformed" is of no kind below.
+        kinds = (sqlite3.OperationalError, sa.exc.TimeoutError)
+        if not isinstance(cause, kinds) and type(cause) is not sqlite3.DatabaseError:
+            raise
         log.warning("metadata store does not answer", cause=str(cause))
         raise RefusalError(STORE_DOWN) from error
 

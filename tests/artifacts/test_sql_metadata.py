@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,49 @@ def test_a_file_that_is_gone_does_not_answer(store: SqlMetadataStore, tmp_path: 
     assert not store.probe()
     with pytest.raises(RefusalError):
         store.find_ready("t", KEY)
+
+
+def test_a_damaged_file_is_a_refusal(store: SqlMetadataStore, tmp_path: Path) -> None:
+    """SQLite has other errors for it than for a full disk, and new connections raise them bare."""
+    ready(store)
+    store._engine.dispose()
+    for file in tmp_path.glob("metadata.db-*"):
+        file.unlink()
+    (tmp_path / "metadata.db").write_bytes(b"no database at all" * 1000)
+
+    assert not store.probe()
+    for call in (partial(store.find_ready, "t", KEY), partial(begin, store, "b2"), partial(store.stats, "t")):
+        with pytest.raises(RefusalError) as refusal:
+            call()
+        assert STORE_DOWN is refusal.value.refused
+
+
+def test_a_violated_constraint_is_a_bug(store: SqlMetadataStore) -> None:
+    """It must not look like a store that is down for a moment."""
+    with pytest.raises(sa.exc.IntegrityError), store._writing() as connection:
+        connection.execute(sa.text("INSERT INTO names VALUES ('t', 'n', NULL, 1, 1.0)"))
+    ready(store)
+
+
+def test_writers_stand_in_line(store: SqlMetadataStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite lets them poll, and some of sixteen waited for a second; and who waits too long is told."""
+    monkeypatch.setattr(sql_metadata, "BUSY_SECONDS", 0.01)
+    with store._writing(), ThreadPoolExecutor(1) as threads:
+        late = threads.submit(begin, store)
+        assert isinstance(late.exception(30), RefusalError)
+    monkeypatch.setattr(sql_metadata, "BUSY_SECONDS", 30)
+    waiting: list[int] = []
+    seen: list[int] = []
+
+    def counted(_connection: sa.Connection) -> None:
+        waiting.append(1)
+        seen.append(len(waiting))
+
+    sa.event.listen(store._engine, "begin", counted, insert=True)  # before BEGIN IMMEDIATE
+    sa.event.listen(store._engine, "commit", lambda _connection: waiting.pop())
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda index: begin(store, f"c{index}"), range(32)))
+    assert [1] * 32 == seen, "no two of them are at SQLite's door"
 
 
 def test_a_write_is_all_or_nothing(store: SqlMetadataStore, monkeypatch: pytest.MonkeyPatch) -> None:
