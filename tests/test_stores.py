@@ -2,7 +2,7 @@
 
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import attrs
@@ -43,6 +43,29 @@ def test_what_a_killed_server_left_is_cleaned_up(settings: Settings) -> None:
         assert "interrupted" == stores.metadata.get_build("t", "half").error_code
         assert 1 == stores.metadata.find_ready("t", KEY).version
         assert [facts.path] == [path for path in settings.artifact_root.glob("blobs/**/*") if path.is_file()]
+
+
+def open_files(settings: Settings) -> set[str]:
+    """The files below the artifact directory that this process has open."""
+    links = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing's own descriptor is gone by now
+            links.add(str(link.readlink()))
+    return {link for link in links if link.startswith(str(settings.artifact_root))}
+
+
+def test_closed_stores_hold_no_file(settings: Settings) -> None:
+    """Nor does an attempt that failed."""
+    stores = open_stores(settings)
+    stores.metadata.stats("t")
+    assert {"server.lock", "metadata.db"} <= {Path(link).name for link in open_files(settings)}
+    stores.close()
+    assert set() == open_files(settings)
+    with closing(sqlite3.connect(settings.artifact_root / "metadata.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(CannotOpenError):
+        open_stores(settings)
+    assert set() == open_files(settings)
 
 
 def test_a_second_server_on_one_directory_is_refused(settings: Settings) -> None:

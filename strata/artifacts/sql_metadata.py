@@ -319,11 +319,12 @@ def _answering() -> Iterator[None]:
     """
     try:
         yield
-    except (sa.exc.DatabaseError, sa.exc.TimeoutError, sqlite3.DatabaseError) as error:
+    except (sa.exc.DatabaseError, sa.exc.TimeoutError) as error:
         cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-        # Preparing a new connection raises the driver's own errors, and "malformed" is of no kind below.
-        kinds = (sqlite3.OperationalError, sa.exc.TimeoutError)
-        if not isinstance(cause, kinds) and type(cause) is not sqlite3.DatabaseError:
+        passing = isinstance(cause, (sqlite3.OperationalError, sa.exc.TimeoutError))
+        if (
+            not passing and type(cause) is not sqlite3.DatabaseError
+        ):  # that very class: "malformed" and the like
             raise
         log.warning("metadata store does not answer", cause=str(cause))
         raise RefusalError(STORE_DOWN) from error

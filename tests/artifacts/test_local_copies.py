@@ -59,7 +59,9 @@ def test_which_were_read_last_survives_a_restart(tmp_path: Path) -> None:
     for number in range(4):
         add(copies, number)
         os.utime(next(tmp_path.rglob(f"{sha(number)}*")), ns=(number, 0))
-    assert held(copies, 0)
+    opened = copies.open_reader("p", sha(0), SIZE)
+    assert isinstance(opened, BlobReader)
+    os.close(opened.fd)  # not read: some file systems note reading by themselves
 
     again = LocalCopies(tmp_path, 3 * SIZE)
     assert 4 * SIZE == again.bytes

@@ -189,6 +189,16 @@ def test_a_name_is_set_when_its_build_is_ready(store: MetadataStore) -> None:
     assert ["a/b c"] == [name.name for name in store.list_names("t")]
 
 
+def test_equal_names_of_two_tenants_are_two_names(store: MetadataStore) -> None:
+    """Pointing one elsewhere leaves the other where it was."""
+    store.set_name("t", "n", "mine", 1)
+    store.set_name("u", "n", "theirs", 2)
+    store.set_name("t", "n", "mine", 3)
+
+    assert ("theirs", 2) == ((kept := store.get_name("u", "n")).artifact_id, kept.version)
+    assert [("mine", 3)] == [(name.artifact_id, name.version) for name in store.list_names("t")]
+
+
 def test_what_a_dead_process_left_building_is_failed(store: MetadataStore) -> None:
     """Builds stayed in `building` after a crash, once."""
     begin(store, "b1")

@@ -74,6 +74,28 @@ def test_readers_and_writers_with_room_for_one_copy(tmp_path: Path) -> None:
     assert [data(number) for number in range(4)] == [read(store, number) for number in range(4)]
 
 
+def test_a_copy_that_was_gone_before_it_was_opened_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others made room for theirs just then."""
+    there = MemoryStore()
+    write(ObjectBlobStore(there, "x", tmp_path / "one"), 1)
+    store = ObjectBlobStore(there, "x", tmp_path / "two")
+    kept: list[str] = []
+    real = store._local.keep
+
+    def keep(prefix: str, facts: BlobFacts) -> None:
+        real(prefix, facts)
+        kept.append(facts.sha256)
+        if len(kept) == 1:
+            store.forget(prefix, facts.sha256)
+
+    monkeypatch.setattr(store._local, "keep", keep)
+
+    assert data(1) == read(store, 1)
+    assert 2 == len(kept)
+
+
 def test_a_copy_that_never_stays_is_no_lost_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The artifact would be given up for good."""
     store = ObjectBlobStore(MemoryStore(), "x", tmp_path)

@@ -162,7 +162,7 @@ def test_a_file_that_is_gone_does_not_answer(store: SqlMetadataStore, tmp_path: 
 
 
 def test_a_damaged_file_is_a_refusal(store: SqlMetadataStore, tmp_path: Path) -> None:
-    """SQLite has other errors for it than for a full disk, and new connections raise them bare."""
+    """SQLite has another error for it than for a full disk."""
     ready(store)
     store._engine.dispose()
     for file in tmp_path.glob("metadata.db-*"):
