@@ -1,8 +1,9 @@
 """The metadata store on SQLite: on disk when it says so, migrated under a lock, and never in a reader's way."""
 
 import itertools
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -327,23 +328,36 @@ def test_a_new_database_is_opened_by_one_at_a_time(tmp_path: Path, monkeypatch: 
         store.close()
 
 
+REFRESH = """
+import sys
+from pathlib import Path
+
+from strata.artifacts import SqlMetadataStore
+
+store = SqlMetadataStore(Path(sys.argv[1]), lambda: 1000.0)
+for build in sys.argv[2:]:
+    record = store.begin_build(
+        "t", build_id=build, provenance_hash="k" * 64, query_hash="q" * 64, transform_spec="{}",
+        input_versions=[], executor_ref="scan@v1", name=None, refresh=True,
+    )
+    print(record.version)
+store.close()
+"""
+
+
 @pytest.mark.slow
 def test_processes_that_open_a_new_database_together_share_its_versions(tmp_path: Path) -> None:
     """The lock is between processes, and so are the transactions: no version is given twice."""
-    with multiprocessing.get_context("spawn").Pool(4) as processes:
-        versions = processes.starmap(_refresh, [(tmp_path, index) for index in range(12)])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", REFRESH, str(tmp_path / "metadata.db"), *(f"{one}{build}" for build in range(3))],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for one in "abcd"
+    ]  # fmt: skip
+    versions = [int(line) for process in processes for line in process.communicate(timeout=60)[0].split()]
+    assert [0] * 4 == [process.returncode for process in processes]
     assert list(range(1, 13)) == sorted(versions)
-
-
-def _refresh(path: Path, index: int) -> int:
-    store = opened(path)
-    try:
-        return store.begin_build(
-            "t", build_id=f"b{index}", provenance_hash=KEY, query_hash="q" * 64, transform_spec="{}",
-            input_versions=[], executor_ref="scan@v1", name=None, refresh=True,
-        ).version  # fmt: skip
-    finally:
-        store.close()
 
 
 def statements(store: SqlMetadataStore, question: Callable[[], object]) -> list[tuple[str, object]]:
