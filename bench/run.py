@@ -4,10 +4,11 @@ Every run of several measures each figure once and its baseline next to it, so t
 falls on both; the table compares medians.
 
 *Cold* means: a server process started on empty cache and artifact directories, which has answered one request
-for another, small table, so that Python's imports are not part of the figure. With ``--against`` the process
-is not ours to restart; there it is ``POST /v1/cache/clear`` (scope ``admin:cache``) and ``refresh: true``.
-``refresh`` alone would not be cold: it builds again, from cached segments. The page cache is warm for both
-sides: the baseline reads every file once before anything is measured.
+for another table, as large as one file of the measured one, so that Python's imports and the first touch of
+memory are not part of the figure; the baseline has decoded every file once before. With ``--against`` the
+process is not ours to restart; there it is ``POST /v1/cache/clear`` (scope ``admin:cache``) and ``refresh:
+true``. ``refresh`` alone would not be cold: it builds again, from cached segments. The page cache is warm for
+both sides: the baseline reads every file once before anything is measured.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Job:
     Attributes:
         uri: The table.
         files: Its files, when they are within reach.
-        warm_up: A small table to scan first, when there is one.
+        warm_up: Another table to scan first, when there is one.
         runs: How often everything is measured.
         pairs: Small requests a run.
         threads: Threads of the bare baseline: as many as the server has cores.
@@ -118,7 +119,7 @@ class Bench:
     def _cold(self, connection: wire.Connection) -> None:
         job, samples = self._job, self._samples
         if job.warm_up is not None:
-            workload.scan(connection, job.warm_up, workload.FULL)
+            workload.settle(connection, job.warm_up, workload.FULL)
         cold = workload.scan(connection, job.uri, workload.FULL, refresh=self._remote is not None)
         if cold.hit:
             raise wire.WireError("the cold scan was a hit")

@@ -43,7 +43,7 @@ def uri_of(warehouse: Path, table: str = TABLE) -> str:
 
 
 def generate(warehouse: Path, rows: int) -> None:
-    """Write the table, unless ``warehouse`` already has it with as many rows, and a small one beside it.
+    """Write the table, unless ``warehouse`` already has it with as many rows, and one like its first file.
 
     Args:
         warehouse: Directory of the warehouse; made when missing.
@@ -53,7 +53,14 @@ def generate(warehouse: Path, rows: int) -> None:
         FileExistsError: If the directory holds anything else.
     """
     mark = warehouse / MARK
-    wanted = {"rows": rows, "files": FILES, "row_groups": ROW_GROUPS_PER_FILE, "seed": SEED}
+    warm_up_rows = rows // FILES
+    wanted = {
+        "rows": rows,
+        "files": FILES,
+        "row_groups": ROW_GROUPS_PER_FILE,
+        "seed": SEED,
+        WARM_UP: warm_up_rows,
+    }
     if mark.exists() and json.loads(mark.read_text()) == wanted:
         return
     if warehouse.exists() and any(warehouse.iterdir()):
@@ -64,18 +71,16 @@ def generate(warehouse: Path, rows: int) -> None:
     per_file = [rows // FILES + (number < rows % FILES) for number in range(FILES)]
     limit = max(1, -(-max(per_file) // ROW_GROUPS_PER_FILE))
     generator = np.random.default_rng(SEED)
-    table = catalog.create_table(
-        f"{NAMESPACE}.{TABLE}",
-        _rows(generator, 0, 1).schema,
-        properties={"write.parquet.row-group-limit": str(limit)},
-    )
+    properties = {"write.parquet.row-group-limit": str(limit)}
+    schema = _rows(generator, 0, 1).schema
+    table = catalog.create_table(f"{NAMESPACE}.{TABLE}", schema, properties=properties)
     begin = 0
     for count in per_file:
         if count:
             table.append(_rows(generator, begin, count))
         begin += count
-    warm_up = catalog.create_table(f"{NAMESPACE}.{WARM_UP}", table.schema())
-    warm_up.append(_rows(generator, 0, 100))
+    warm_up = catalog.create_table(f"{NAMESPACE}.{WARM_UP}", schema, properties=properties)
+    warm_up.append(_rows(generator, 0, warm_up_rows))
     mark.write_text(json.dumps(wanted))
 
 

@@ -59,8 +59,15 @@ class BlobWriter(Protocol):
     def path(self) -> Path:
         """See the class."""
 
+    @property
+    def on_file(self) -> int:
+        """How many of the bytes appended others can read in the file; the rest is on its way."""
+
     def append(self, parts: Parts) -> int:
-        """Write the parts one after the other, without copying them, and return their offset."""
+        """Write the parts one after the other and return their offset."""
+
+    def settle(self) -> None:
+        """Bring everything that was appended into the file."""
 
     def hash_more(self, limit: int) -> bool:
         """Hash at most ``limit`` of the bytes not hashed yet; whether any are left."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 
+from strata.artifacts.direct import DirectTail
 from strata.durable import write_parts
 
 HASH_BLOCK = 1024 * 1024
+
+DIRECT_FROM = 1024 * 1024
+"""Bytes from which on a blob is a large one, whose writing should leave the page cache alone."""
 
 Parts = Sequence[bytes | pa.Buffer]
 """Pieces to be written one after the other."""
@@ -30,6 +35,8 @@ class GrowingFile:
         self._path = path
         self._size = 0
         self._hashed = 0
+        self._tail: DirectTail | None = None
+        self._large = False
         self._sha256 = hashlib.sha256()
 
     def __repr__(self) -> str:
@@ -40,14 +47,37 @@ class GrowingFile:
         """The growing file."""
         return self._path
 
+    @property
+    def on_file(self) -> int:
+        """How many of the bytes others can read in the file."""
+        return self._size if self._tail is None else self._tail.on_file
+
     def append(self, parts: Parts) -> int:
-        """Write the parts and return their offset."""
+        """Write the parts and return their offset; the last of them may not be :attr:`on_file` yet."""
         offset = self._size
-        self._size += write_parts(self._fd, parts)
+        count = sum(len(part) for part in parts)
+        if not self._large and offset + count >= DIRECT_FROM:
+            self._large = True
+            with suppress(OSError):  # the file system takes no direct writes: plain ones will do
+                self._tail = DirectTail(self._fd, self._path, offset)
+        if self._tail is None:
+            write_parts(self._fd, parts)
+        else:
+            self._tail.append(parts)
+        self._size += count
         return offset
 
+    def settle(self) -> None:
+        """Bring everything that was appended into the file."""
+        if self._tail is not None:
+            self._tail.settle()
+
     def hash_more(self, limit: int) -> bool:
-        """Hash some of what was written, out of the page cache it is still in."""
+        """Hash some of what was written.
+
+        Reading brings it into the page cache, where its next readers find it: by now nobody waits for that.
+        """
+        self.settle()
         stop = min(self._size, self._hashed + limit)
         while self._hashed < stop:
             block = os.pread(self._fd, min(HASH_BLOCK, stop - self._hashed), self._hashed)
@@ -63,6 +93,8 @@ class GrowingFile:
         return self._sha256.hexdigest()
 
     def _close(self) -> None:
+        if self._tail is not None:
+            self._tail.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -181,6 +181,15 @@ class UploadingWriter:
         """Write the parts and return their offset."""
         return self._local.append(parts)
 
+    @property
+    def on_file(self) -> int:
+        """How much of it others can read."""
+        return self._local.on_file
+
+    def settle(self) -> None:
+        """Bring everything into the local file."""
+        self._local.settle()
+
     def hash_more(self, limit: int) -> bool:
         """Hash some of what was written."""
         return self._local.hash_more(limit)

@@ -166,6 +166,19 @@ def read(path: Path, packed: PackedSegment) -> bytes | None:
     return data
 
 
+def summed(blob: Path, segment: PackedSegment) -> PackedSegment:
+    """Return a segment of a finished file with the checksum of its bytes.
+
+    Raises:
+        OSError: If they are not all there.
+    """
+    with blob.open("rb") as file:
+        data = os.pread(file.fileno(), segment.length, segment.offset)
+    if len(data) != segment.length:
+        raise OSError("the blob is shorter than its segments")
+    return attrs.evolve(segment, crc32=zlib.crc32(data))
+
+
 def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
     """Make a finished blob a pack: a second name for its file, or a copy where that cannot be."""
     path = root / f"{secrets.token_hex(12)}{DATA}"

@@ -108,6 +108,10 @@ class CacheShard:
         """*Worker.* Begin a pack of segments with these columns."""
         return PackWriter(self._root, columns)
 
+    def summed(self, blob: Path, segment: PackedSegment) -> PackedSegment:
+        """*Worker.* Give a segment of a finished blob its checksum."""
+        return packs.summed(blob, segment)
+
     def adopt(self, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
         """*Worker.* Make a finished blob a pack, without copying it where the file system allows."""
         return packs.adopt(self._root, blob, columns, segments)

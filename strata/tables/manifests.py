@@ -10,25 +10,37 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-from pyiceberg.avro.file import AvroFile
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
+    DEFAULT_READ_VERSION,
     MANIFEST_ENTRY_SCHEMAS,
+    MANIFEST_LIST_FILE_SCHEMAS,
     DataFile,
     DataFileContent,
     FileFormat,
+    ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
-    read_manifest_list,
+    PartitionFieldSummary,
 )
 
+from strata.tables.avro import AvroKind
 from strata.tables.faults import reading
 
 PATH_FIELD_ID = 2147483546
 """Field id of ``file_path`` in a position delete file (Iceberg specification, "Reserved Field IDs")."""
 
-_SCHEMA = MANIFEST_ENTRY_SCHEMAS[3]
+_MANIFESTS: AvroKind[ManifestFile] = AvroKind(
+    MANIFEST_LIST_FILE_SCHEMAS[DEFAULT_READ_VERSION],
+    {-1: ManifestFile, 508: PartitionFieldSummary},
+    {517: ManifestContent},
+)
+_ENTRIES: AvroKind[ManifestEntry] = AvroKind(
+    MANIFEST_ENTRY_SCHEMAS[3],
+    {-1: ManifestEntry, 2: DataFile},
+    {0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
+)
 # Positions of version 3's fields, for which pyiceberg's DataFile has no accessors yet.
 _REFERENCED_DATA_FILE, _CONTENT_OFFSET, _CONTENT_SIZE = 17, 18, 19
 
@@ -89,8 +101,8 @@ class Entry:
 
 def read_manifests(io: FileIO, manifest_list: str) -> list[ManifestFile]:
     """Return the manifests of a snapshot in the order of its list; blocking."""
-    with reading("manifest list", manifest_list):
-        return list(read_manifest_list(io.new_input(manifest_list)))
+    with reading("manifest list", manifest_list), _MANIFESTS.read(io.new_input(manifest_list)) as manifests:
+        return list(manifests)
 
 
 def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> tuple[Entry, ...]:
@@ -103,12 +115,7 @@ def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> tuple[
     """
     with (
         reading("manifest", manifest.manifest_path),
-        AvroFile[ManifestEntry](
-            io.new_input(manifest.manifest_path),
-            _SCHEMA,
-            read_types={-1: ManifestEntry, 2: DataFile},
-            read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
-        ) as entries,
+        _ENTRIES.read(io.new_input(manifest.manifest_path)) as entries,
     ):
         return tuple(
             _entry(entry, manifest, metrics=metrics)

@@ -176,12 +176,9 @@ class _Attempt:
 
     async def _write(self, plan: ScanPlan, tier: Tier, limits: TenantLimits) -> ArtifactRecord:
         builder, resources = self.builder, self.builder.resources
-        await self._begin(tier)
-        assert self.writer is not None
         scan = ScanBuild(
             plan=plan,
             build=self.build,
-            writer=self.writer,
             shard=builder.shard,
             pool=resources.pool,
             flow=builder.tenant,
@@ -189,7 +186,7 @@ class _Attempt:
             limits=limits,
         )
         try:
-            await scan.run()
+            await scan.run(partial(self._begin, tier))
         finally:
             self.pack = scan.pack
         assert self.build.tail is not None
@@ -200,7 +197,7 @@ class _Attempt:
         self.kept = partial(self._keep_segments, scan, facts, tier)
         return artifact
 
-    async def _begin(self, tier: Tier) -> None:
+    async def _begin(self, tier: Tier) -> BlobWriter:
         """Open the blob, note the build, and let those who wait know its ids."""
         builder, order = self.builder, self.order
         resources = builder.resources
@@ -209,7 +206,8 @@ class _Attempt:
             writer = resources.blobs.begin(builder.prefix)
             return writer, os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)
 
-        self.writer, descriptor = await resources.pool.run(builder.tenant, tier, open_blob, abandon=False)
+        writer, descriptor = await resources.pool.run(builder.tenant, tier, open_blob, abandon=False)
+        self.writer = writer
         self.build.tail = Tail(descriptor)
         build_id = resources.new_id()
         self.record = await resources.ask(
@@ -226,6 +224,7 @@ class _Attempt:
         if self.record.build_id != build_id and order.name is not None:
             self.build.names.add(order.name)  # an earlier attempt's, whose end could not be noted
         self.build.admit(self.record)
+        return writer
 
     async def _commit(self, scan: ScanBuild, tier: Tier) -> tuple[ArtifactRecord, BlobFacts]:
         builder, writer, record = self.builder, self.writer, self.record
@@ -259,7 +258,13 @@ class _Attempt:
             if scan.pack is not None:
                 pack = await run(flow, tier, scan.pack.commit, abandon=False)
             elif scan.segments:
-                adopt = partial(shard.adopt, facts.path, scan.columns, scan.segments)
+                segments = []
+                for (
+                    segment
+                ) in scan.segments:  # not earlier: checksums are no part of what the reader waits for
+                    summed = partial(shard.summed, facts.path, segment)
+                    segments.append(await run(flow, tier, summed, cost=segment.length, abandon=False))
+                adopt = partial(shard.adopt, facts.path, scan.columns, segments)
                 pack = await run(flow, tier, adopt, abandon=False)
             else:
                 return

@@ -8,7 +8,7 @@ pack of its segments and each byte is written once.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -36,7 +36,10 @@ from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
 
-IN_FLIGHT_BYTES = 48 * 1024 * 1024
+JOINED_BYTES = 8 * 1024 * 1024
+"""Largest row group that is handed to readers out of memory, as one piece."""
+
+IN_FLIGHT_BYTES = 32 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
 
 
@@ -48,7 +51,7 @@ class _Piece:
         out: Messages for the blob.
         rows_read: Rows after deletes, before the filter.
         segment: Messages for the cache, unless the cache already had them.
-        crc32: Checksum of the segment.
+        crc32: Checksum of the segment, unless it is part of the blob: then it gets one when that is finished.
         damaged: The cached segment that turned out to be damaged.
     """
 
@@ -79,12 +82,12 @@ class ScanBuild:
     Attributes:
         plan: What to read.
         build: Who watches.
-        writer: Where the bytes go.
         shard: The tenant's cache.
         pool: Where blocking work runs.
         flow: Whose turn it costs: the tenant.
         tier: In which class.
         limits: Whose limits hold.
+        writer: Where the bytes go; None until there is one.
         pack: Where segments go that differ from the blob; None until there is one.
         rows: Rows written so far.
         size: Bytes written so far.
@@ -94,12 +97,12 @@ class ScanBuild:
 
     plan: ScanPlan
     build: Build
-    writer: BlobWriter
     shard: CacheShard
     pool: WorkPool
     flow: str
     tier: Tier
     limits: TenantLimits
+    writer: BlobWriter | None = None
     pack: PackWriter | None = None
     rows: int = 0
     size: int = 0
@@ -113,26 +116,30 @@ class ScanBuild:
     def _present_generation(self) -> int:
         return self.shard.generation
 
-    async def run(self) -> None:
+    async def run(self, begin: Callable[[], Awaitable[BlobWriter]]) -> None:
         """Write the whole stream, marker included.
+
+        Args:
+            begin: Makes the place for the bytes; the first row group is read meanwhile.
 
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
         """
-        # Not announced: a reader gets its first bytes with the first rows, so that a build which fails on its
-        # first row group is still an error and not a torn stream.
-        await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
         order: tuple[trio.MemorySendChannel[_Promise], trio.MemoryReceiveChannel[_Promise]]
         order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
         with unwrapped_refusals():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._produce, order[0], nursery)
                 async with order[1] as promises:
+                    self.writer = await begin()
+                    # Not announced: a reader gets its first bytes with the first rows, so that a build which
+                    # fails on its first row group is still an error and not a torn stream.
+                    await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
                     async for promise in promises:
                         await promise.filled.wait()
                         await self._take(promise)
         self._check_rows()
-        await self._append(_bare(EOS))
+        await self._append(_bare(EOS), last=True)
 
     async def _produce(self, order: trio.MemorySendChannel[_Promise], nursery: trio.Nursery) -> None:
         async with order:
@@ -178,7 +185,10 @@ class ScanBuild:
         if isinstance(batches, Refused):
             return batches
         segment = encode(batches)
-        out = segment if plan.passthrough else _encode_some(finish(plan, task, batches))
+        if plan.passthrough:
+            segment = _joined(segment)
+            return _Piece(segment, segment.rows, segment, damaged=damaged)
+        out = _joined(_encode_some(finish(plan, task, batches)))
         return _Piece(out, segment.rows, segment, _crc32(segment), damaged)
 
     def _from_cache(self, task: RowGroupTask, cached: Segment) -> _Piece | None:
@@ -191,7 +201,7 @@ class ScanBuild:
         batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
         if isinstance(batches, Damaged):
             return None
-        return _Piece(_encode_some(finish(plan, task, batches)), cached.rows, None)
+        return _Piece(_joined(_encode_some(finish(plan, task, batches))), cached.rows, None)
 
     async def _take(self, promise: _Promise) -> None:
         piece, task = promise.piece, promise.task
@@ -218,12 +228,19 @@ class ScanBuild:
         task: RowGroupTask | None = None,
         *,
         announce: bool = True,
+        last: bool = False,
     ) -> int:
         if self.size + out.nbytes > self.limits.max_response_bytes:
             raise RefusalError(too_large(self.limits.max_response_bytes))
 
+        writer, tail = self.writer, self.build.tail
+        assert writer is not None
+        assert tail is not None
+
         def write() -> int:
-            offset = self.writer.append(out.parts) if out.parts else self.size
+            offset = writer.append(out.parts) if out.parts else self.size
+            if last or not _is_joined(out):
+                writer.settle()  # a disk that is full says so before the last reader has the last byte
             if (
                 piece is not None
                 and task is not None
@@ -239,9 +256,12 @@ class ScanBuild:
         )
         self.rows += out.rows
         self.size = offset + out.nbytes
+        if _is_joined(out):
+            tail.keep(offset, out.parts[0], writer.on_file)
+        else:
+            tail.cool()
         if announce:
-            assert self.build.tail is not None
-            self.build.tail.advance(self.size)
+            tail.advance(self.size)
         return offset
 
     @property
@@ -279,6 +299,17 @@ def too_large(limit: int) -> Refused:
 
 def _bare(message: bytes) -> Encoded:
     return Encoded((message,), len(message), 0)
+
+
+def _joined(encoded: Encoded) -> Encoded:
+    """Make one piece of the bytes, unless they are too many; the batches' own memory is free then."""
+    if encoded.nbytes > JOINED_BYTES or _is_joined(encoded):
+        return encoded
+    return Encoded((encoded.to_bytes(),), encoded.nbytes, encoded.rows)
+
+
+def _is_joined(encoded: Encoded) -> bool:
+    return encoded.nbytes <= JOINED_BYTES and len(encoded.parts) == 1 and isinstance(encoded.parts[0], bytes)
 
 
 def _encode_some(batches: Sequence[pa.RecordBatch]) -> Encoded:

@@ -7,6 +7,7 @@ neither the build nor its memory, and one that leaves fails nothing.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +18,9 @@ from strata.outcomes import Reason, RefusalError, Refused
 
 CHUNK = 1024 * 1024
 """Bytes of a chunk: Hypercorn's cost is by chunk, and 1 MiB is where it no longer shows."""
+
+HOT_BYTES = 8 * 1024 * 1024
+"""Newest bytes of a growing blob that stay in memory for those who follow it closely."""
 
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
@@ -37,17 +41,46 @@ class Tail:
         self.ended = False
         self.failure: Refused | None = None
         self._moved = trio.Event()
+        self._hot: deque[tuple[int, bytes]] = deque()
+        self._hot_bytes = 0
+
+    def keep(self, offset: int, block: bytes, on_file: int) -> None:
+        """Keep the blob's newest bytes in memory, next to those kept before.
+
+        Args:
+            offset: Of the block in the blob: where the one before ends.
+            block: The bytes.
+            on_file: How many of the blob's bytes are in the file: what is not is kept whatever it takes.
+        """
+        self._hot.append((offset, block))
+        self._hot_bytes += len(block)
+        while self._hot_bytes > HOT_BYTES and self._hot[0][0] + len(self._hot[0][1]) <= on_file:
+            self._hot_bytes -= len(self._hot.popleft()[1])
 
     def advance(self, size: int) -> None:
         """Announce that ``size`` bytes can be read."""
         self.size = size
         self._wake()
 
+    def hot(self, position: int) -> bytes | int:
+        """Return the bytes at ``position`` if they are in memory; otherwise up to where the file has them."""
+        for offset, block in self._hot:
+            if position < offset:
+                return offset
+            if position < offset + len(block):
+                return block[position - offset :]
+        return self.size
+
     def end(self, failure: Refused | None = None) -> None:
         """Announce that no more bytes will come. The first announcement counts."""
         if not self.ended:
             self.ended, self.failure = True, failure
             self._wake()
+
+    def cool(self) -> None:
+        """Keep nothing in memory any more: all of it is in the file."""
+        self._hot.clear()
+        self._hot_bytes = 0
 
     async def beyond(self, position: int) -> bool:
         """Wait for bytes after ``position``; False when the blob ends there.
@@ -68,7 +101,8 @@ class Tail:
         self._moved = trio.Event()
 
     def close(self) -> None:
-        """Give the descriptor back; readers hold their own."""
+        """Give the descriptor and the memory back; readers hold their own descriptor."""
+        self.cool()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -106,7 +140,9 @@ class ByteStream:
         self.start, self.stop = start, stop
 
     async def chunk(self) -> bytes | None:
-        """Return the next bytes, at most :data:`CHUNK`, or None at the end.
+        """Return the next bytes, or None at the end.
+
+        From a file they are at most :data:`CHUNK`; from memory, a row group.
 
         Raises:
             RefusalError: If the build failed, or the blob is shorter than it must be.
@@ -118,6 +154,12 @@ class ByteStream:
         limit = await self._limit()
         if limit <= self.start:
             return None
+        if self.tail is not None:
+            found = self.tail.hot(self.start)
+            if isinstance(found, bytes):
+                self.start += len(found)
+                return found
+            limit = found
         data = await self._read(min(CHUNK, limit - self.start))
         if not data:
             raise RefusalError(

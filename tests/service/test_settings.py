@@ -130,6 +130,10 @@ async def test_files_lie_where_they_are_configured(
     async with running(changed) as server, server.client() as client:
         await fetch(client, scan(warehouse.uri()))
         assert (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["hit"]
+        with trio.fail_after(10):
+            admin = identity(scopes="admin:cache")
+            while not (await client.get("/v1/cache/stats", headers=admin)).json()["segments"]:
+                pass  # segments are kept after the result is ready
     assert (tmp_path / "m.db").exists()
     assert 1 == len(list((tmp_path / "a").rglob("*.arrow")))
     assert 1 == len(list((tmp_path / "c").rglob("*.pack")))

@@ -1,6 +1,7 @@
 """Reading a blob that may still be growing."""
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tenants.streams import CHUNK, ByteStream, Tail
+from strata.tenants.streams import CHUNK, HOT_BYTES, ByteStream, Tail
 
 LOST = Refused(Reason.FAILED, "The build failed.")
 
@@ -154,3 +155,55 @@ async def test_closing_twice_tells_the_build_once(blob: Path) -> None:
     stream.close()
 
     assert [1] == left
+
+
+@pytest.mark.parametrize("on_file_lag", [0, 1, HOT_BYTES, 4 * HOT_BYTES])
+async def test_who_follows_closely_reads_memory_and_who_does_not_the_file(
+    blob: Path, on_file_lag: int
+) -> None:
+    """Whatever part of the blob is in which: every reader gets every byte, in order."""
+    draw = random.Random(on_file_lag)
+    tail, data = tail_of(blob), b""
+    close, late = follow(tail), follow(tail)
+    seen = b""
+    for size in [HOT_BYTES // 3 + 1, 5, CHUNK, HOT_BYTES + 1, 1, HOT_BYTES // 2] * 2:
+        block = draw.randbytes(size)
+        offset, data = len(data), data + block
+        on_file = max(0, len(data) - on_file_lag)
+        blob.write_bytes(data[:on_file])
+        tail.keep(offset, block, on_file)
+        tail.advance(len(data))
+        assert block == tail.hot(offset) or len(data) <= on_file
+        seen += await close.chunk() or b""
+    blob.write_bytes(data)
+    middle = follow(tail, start=len(data) // 2)
+    tail.end()
+    assert data[: len(seen)] == seen
+    assert data == seen + b"".join(await chunks(close))
+    assert data[len(data) // 2 :] == b"".join(await chunks(middle))
+    tail.cool()
+    assert data == await read_all(late)
+    for stream in (close, late, middle):
+        stream.close()
+    tail.close()
+
+
+async def test_memory_holds_no_more_than_the_newest_bytes(blob: Path) -> None:
+    """A reader that stalls costs the file, not memory; bytes not on file yet are the exception."""
+    tail = tail_of(blob)
+    for index in range(100):
+        tail.keep(index * CHUNK, bytes(CHUNK), on_file=(index + 1) * CHUNK)
+        assert tail._hot_bytes == sum(len(block) for _, block in tail._hot) <= HOT_BYTES
+    assert 100 * CHUNK - HOT_BYTES == tail.hot(0)
+    for index in range(100, 120):
+        tail.keep(index * CHUNK, bytes(CHUNK), on_file=100 * CHUNK)
+    assert bytes(CHUNK) == tail.hot(100 * CHUNK)
+    tail.close()
+    assert 0 == tail._hot_bytes
+
+
+async def chunks(stream: ByteStream) -> list[bytes]:
+    found = []
+    while (part := await stream.chunk()) is not None:
+        found.append(part)
+    return found
