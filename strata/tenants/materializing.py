@@ -210,7 +210,12 @@ class Materializer:
         refused = self.resources.gate.check(principal, ref.resource, "read")
         if refused is not None:
             return refused
-        scan = await self.resources.ask(_load_and_resolve, self.resources.catalogs.load, ref, spec)
+        catalogs = self.resources.catalogs
+        table = catalogs.peek(ref)
+        if table is not None:
+            scan = resolve_scan(table, spec)
+        else:
+            scan = await self.resources.ask(_load_and_resolve, catalogs.load, ref, spec)
         if isinstance(scan, Refused):
             return scan
         return scan, scan_provenance(self.tenant, uri, what.executor, spec, scan)

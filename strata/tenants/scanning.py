@@ -36,10 +36,10 @@ from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
 
-JOINED_BYTES = 8 * 1024 * 1024
-"""Largest row group that is handed to readers out of memory, as one piece."""
+HOT_GROUP_BYTES = 8 * 1024 * 1024
+"""Largest row group that is handed to readers out of memory."""
 
-IN_FLIGHT_BYTES = 32 * 1024 * 1024
+IN_FLIGHT_BYTES = 24 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
 
 
@@ -186,9 +186,8 @@ class ScanBuild:
             return batches
         segment = encode(batches)
         if plan.passthrough:
-            segment = _joined(segment)
             return _Piece(segment, segment.rows, segment, damaged=damaged)
-        out = _joined(_encode_some(finish(plan, task, batches)))
+        out = _encode_some(finish(plan, task, batches))
         return _Piece(out, segment.rows, segment, _crc32(segment), damaged)
 
     def _from_cache(self, task: RowGroupTask, cached: Segment) -> _Piece | None:
@@ -201,7 +200,7 @@ class ScanBuild:
         batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
         if isinstance(batches, Damaged):
             return None
-        return _Piece(_joined(_encode_some(finish(plan, task, batches))), cached.rows, None)
+        return _Piece(_encode_some(finish(plan, task, batches)), cached.rows, None)
 
     async def _take(self, promise: _Promise) -> None:
         piece, task = promise.piece, promise.task
@@ -239,7 +238,7 @@ class ScanBuild:
 
         def write() -> int:
             offset = writer.append(out.parts) if out.parts else self.size
-            if last or not _is_joined(out):
+            if last or out.nbytes > HOT_GROUP_BYTES:
                 writer.settle()  # a disk that is full says so before the last reader has the last byte
             if (
                 piece is not None
@@ -256,8 +255,8 @@ class ScanBuild:
         )
         self.rows += out.rows
         self.size = offset + out.nbytes
-        if _is_joined(out):
-            tail.keep(offset, out.parts[0], writer.on_file)
+        if out.nbytes <= HOT_GROUP_BYTES:
+            tail.keep(offset, out.parts, writer.on_file)
         else:
             tail.cool()
         if announce:
@@ -299,17 +298,6 @@ def too_large(limit: int) -> Refused:
 
 def _bare(message: bytes) -> Encoded:
     return Encoded((message,), len(message), 0)
-
-
-def _joined(encoded: Encoded) -> Encoded:
-    """Make one piece of the bytes, unless they are too many; the batches' own memory is free then."""
-    if encoded.nbytes > JOINED_BYTES or _is_joined(encoded):
-        return encoded
-    return Encoded((encoded.to_bytes(),), encoded.nbytes, encoded.rows)
-
-
-def _is_joined(encoded: Encoded) -> bool:
-    return encoded.nbytes <= JOINED_BYTES and len(encoded.parts) == 1 and isinstance(encoded.parts[0], bytes)
 
 
 def _encode_some(batches: Sequence[pa.RecordBatch]) -> Encoded:

@@ -7,11 +7,14 @@ neither the build nor its memory, and one that leaves fails nothing.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 
 import attrs
+import pyarrow as pa
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
@@ -22,7 +25,43 @@ CHUNK = 1024 * 1024
 HOT_BYTES = 8 * 1024 * 1024
 """Newest bytes of a growing blob that stay in memory for those who follow it closely."""
 
+HOT_CHUNK = 2 * 1024 * 1024
+"""Bytes of a chunk out of memory: they are joined on the loop, which takes a fraction of a millisecond."""
+
+Parts = Sequence[bytes | pa.Buffer]
+"""Pieces of a blob, one after the other."""
+
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class _Block:
+    """Bytes of a growing blob that are still in memory, in the pieces they were written in.
+
+    Attributes:
+        offset: Where they begin in the blob.
+        end: Where the next ones do.
+    """
+
+    def __init__(self, offset: int, parts: Parts) -> None:
+        self.offset = offset
+        self._views = [memoryview(part).cast("B") for part in parts if len(part)]
+        self._ends = list(accumulate((len(view) for view in self._views), initial=offset))[1:]
+        self.end = self._ends[-1] if self._ends else offset
+
+    def __len__(self) -> int:
+        return self.end - self.offset
+
+    def read(self, position: int) -> bytes:
+        """Return at most :data:`HOT_CHUNK` bytes from ``position``, which lies inside of it."""
+        index, wanted, taken = bisect_right(self._ends, position), HOT_CHUNK, []
+        while wanted and index < len(self._views):
+            view = self._views[index]
+            begin = position - (self._ends[index] - len(view))
+            taken.append(view[begin : begin + wanted])
+            position += len(taken[-1])
+            wanted -= len(taken[-1])
+            index += 1
+        return b"".join(taken)
 
 
 class Tail:
@@ -41,21 +80,22 @@ class Tail:
         self.ended = False
         self.failure: Refused | None = None
         self._moved = trio.Event()
-        self._hot: deque[tuple[int, bytes]] = deque()
+        self._hot: deque[_Block] = deque()
         self._hot_bytes = 0
 
-    def keep(self, offset: int, block: bytes, on_file: int) -> None:
+    def keep(self, offset: int, parts: Parts, on_file: int) -> None:
         """Keep the blob's newest bytes in memory, next to those kept before.
 
         Args:
-            offset: Of the block in the blob: where the one before ends.
-            block: The bytes.
+            offset: Of the bytes in the blob: where those before end.
+            parts: The bytes.
             on_file: How many of the blob's bytes are in the file: what is not is kept whatever it takes.
         """
-        self._hot.append((offset, block))
+        block = _Block(offset, parts)
+        self._hot.append(block)
         self._hot_bytes += len(block)
-        while self._hot_bytes > HOT_BYTES and self._hot[0][0] + len(self._hot[0][1]) <= on_file:
-            self._hot_bytes -= len(self._hot.popleft()[1])
+        while self._hot_bytes > HOT_BYTES and self._hot[0].end <= on_file:
+            self._hot_bytes -= len(self._hot.popleft())
 
     def advance(self, size: int) -> None:
         """Announce that ``size`` bytes can be read."""
@@ -64,11 +104,11 @@ class Tail:
 
     def hot(self, position: int) -> bytes | int:
         """Return the bytes at ``position`` if they are in memory; otherwise up to where the file has them."""
-        for offset, block in self._hot:
-            if position < offset:
-                return offset
-            if position < offset + len(block):
-                return block[position - offset :]
+        for block in self._hot:
+            if position < block.offset:
+                return block.offset
+            if position < block.end:
+                return block.read(position)
         return self.size
 
     def end(self, failure: Refused | None = None) -> None:
@@ -140,9 +180,7 @@ class ByteStream:
         self.start, self.stop = start, stop
 
     async def chunk(self) -> bytes | None:
-        """Return the next bytes, or None at the end.
-
-        From a file they are at most :data:`CHUNK`; from memory, a row group.
+        """Return the next bytes, at most :data:`HOT_CHUNK`, or None at the end.
 
         Raises:
             RefusalError: If the build failed, or the blob is shorter than it must be.
