@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -9,7 +10,7 @@ import click
 import trio
 
 from strata import __version__
-from strata.cli_config import check, checked_settings, config, settings_options
+from strata.cli_config import check, checked_settings, config, load, settings_options
 from strata.demo.command import demo
 
 
@@ -37,14 +38,18 @@ def serve(**options: Any) -> None:
 
     configure(settings.log_level, cast("Literal['json', 'text']", settings.log_format))
     try:
-        trio.run(partial(run_server, settings, announce=_announce))
+        reload = lambda: load(options).settings  # noqa: E731  # says what it does here
+        trio.run(partial(run_server, settings, announce=_announce, reload=reload))
     except CannotOpenError as error:
         raise click.ClickException(str(error)) from None
+    except ssl.SSLError as error:
+        names = "tls_certificate, tls_key, tls_client_ca"
+        raise click.ClickException(f"TLS cannot be set up ({names}): {error.reason or error}") from None
     except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise click.ClickException(
-            f"cannot listen on {where} (host, port): {error.strerror or error}"
-        ) from None
+        where, names = f"{settings.host}:{settings.port}", "host, port"
+        if settings.unix_socket is not None:
+            where, names = settings.unix_socket, "unix_socket"
+        raise click.ClickException(f"cannot listen on {where} ({names}): {error.strerror or error}") from None
 
 
 def _announce(urls: list[str]) -> None:

@@ -20,6 +20,9 @@ from strata.acl import Policy
 
 MIN_TOKEN_CHARACTERS = 16
 
+UNIX_PATH_BYTES = 107
+"""Longest path of a Unix socket (unix(7): 108 bytes with the final zero)."""
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 
 
@@ -83,6 +86,39 @@ class Settings:
     )
     host: str = setting("127.0.0.1", "Address to listen on.")
     port: int = setting(8765, "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    unix_socket: str | None = setting(
+        None, "Unix socket to listen on instead of host and port; its group may connect."
+    )
+    tls_certificate: str | None = setting(
+        None, "PEM file with the server's certificate and chain: listen with TLS. Read again on SIGHUP."
+    )
+    tls_key: str | None = setting(None, "PEM file with its key, unless it is in the same file.")
+    tls_client_ca: str | None = setting(
+        None, "PEM file with authorities: a client, the proxy, must show a certificate of theirs."
+    )
+    max_connections: int = setting(
+        4096,
+        "Connections at a time; the longest idle one makes room for a new one.",
+        least=1,
+    )
+    max_connections_per_peer: int = setting(
+        0, "The same of one peer address; 0 for no bound of its own, as behind a proxy.", least=0
+    )
+    keep_alive_seconds: float = setting(
+        75.0,
+        "How long a connection may be idle; longer than the proxy keeps it (nginx: 60 s).",
+        unit="seconds",
+        least=1,
+    )
+    request_head_seconds: float = setting(
+        10.0, "How long a request's head may take to arrive.", unit="seconds", least=0.1
+    )
+    request_body_seconds: float = setting(
+        60.0, "How long a request's body may take to arrive.", unit="seconds", least=0.1
+    )
+    client_stall_seconds: float = setting(
+        60.0, "How long a client may take none of the bytes it is sent.", unit="seconds", least=0.1
+    )
     allow_remote_clients_in_personal: bool = setting(
         False, "Let personal mode listen on an address others can reach."
     )
@@ -101,6 +137,13 @@ class Settings:
     proxy_token_previous: str | None = setting(
         None, "A second accepted secret, while the token is rotated.", secret=True
     )
+    auth_failures_per_second: float = setting(
+        5.0,
+        "Failed authentications of one peer address that are answered 401; more are 429. Requests that "
+        "authenticate are never limited by it.",
+        least=0.001,
+    )
+    auth_failure_burst: int = setting(50, "How many of them may come at once.", least=1)
     principal_header: str = setting("X-Strata-Principal", "Header with the user's id.")
     scopes_header: str = setting("X-Strata-Scopes", "Header with the user's scopes.")
     hide_forbidden_as_not_found: bool = setting(
@@ -222,7 +265,7 @@ def validate_mode_coherence(
         settings: Values that are each valid on their own.
         writable: Whether this process may write into an existing directory.
     """
-    checks = (_mode_problems, _token_problems, _header_problems, _artifact_problems)
+    checks = (_mode_problems, _listener_problems, _token_problems, _header_problems, _artifact_problems)
     found = [problem for check in checks for problem in check(settings)]
     return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
 
@@ -252,7 +295,8 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(
                 "require_tenant_header", "tenants belong to service mode; set deployment_mode = service."
             )
-        if not _is_loopback(settings.host) and not settings.allow_remote_clients_in_personal:
+        reachable = settings.unix_socket is None and not _is_loopback(settings.host)
+        if reachable and not settings.allow_remote_clients_in_personal:
             yield Problem(
                 "host",
                 f"{settings.host} can be reached by others, and personal mode asks nobody who they are; "
@@ -268,6 +312,30 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "acl_config", "rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
         )
+
+
+def _listener_problems(settings: Settings) -> Iterator[Problem]:
+    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        text: str | None = getattr(settings, name)
+        if text is None:
+            continue
+        path = Path(text).expanduser()
+        if not path.is_file():
+            yield Problem(name, f"{text} is not a file.")
+        elif not os.access(path, os.R_OK):
+            yield Problem(name, f"{text} cannot be read by this process.")
+        if name != "tls_certificate" and settings.tls_certificate is None:
+            yield Problem(name, "it needs tls_certificate; set that, too, or remove it.")
+    if settings.unix_socket is not None:
+        path = Path(settings.unix_socket).expanduser()
+        if len(os.fsencode(path)) > UNIX_PATH_BYTES:
+            yield Problem(
+                "unix_socket", f"its path is longer than {UNIX_PATH_BYTES} bytes; use a shorter one."
+            )
+        elif not path.parent.is_dir():
+            yield Problem("unix_socket", f"{path.parent} is not a directory.")
+        elif path.exists() and not path.is_socket():
+            yield Problem("unix_socket", f"{path} is there and is no socket.")
 
 
 def _token_problems(settings: Settings) -> Iterator[Problem]:

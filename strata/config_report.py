@@ -71,6 +71,7 @@ def outlook(settings: Settings) -> dict[str, dict[str, Any]]:
             "max_cache_size_bytes": settings.max_cache_size_bytes,
             "scan_timeout_seconds": settings.scan_timeout_seconds,
             "max_tenants": settings.max_tenants,
+            "max_connections": settings.max_connections,
         }
     }
 
@@ -79,7 +80,12 @@ def _mode(settings: Settings) -> dict[str, Any]:
     service = settings.deployment_mode == "service"
     return {
         "deployment_mode": settings.deployment_mode,
-        "listens": f"{settings.host}:{settings.port}",
+        "listens": settings.unix_socket or f"{settings.host}:{settings.port}",
+        "tls": "off"
+        if settings.tls_certificate is None
+        else "on, clients show certificates"
+        if settings.tls_client_ca
+        else "on",
         "direct_writes": "refused" if service else "open",
     }
 

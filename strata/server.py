@@ -17,11 +17,17 @@ import structlog
 import trio
 
 from strata.auth import IdentityContract, request_id
-from strata.config import Settings
+from strata.config import ConfigError, Settings
 from strata.http.app import create_app
 from strata.http.asgi import App
+from strata.http.connection import Patience
+from strata.http.crowd import Crowd
+from strata.http.descriptors import connections_within
 from strata.http.door import FrontDoor
+from strata.http.failures import FailureLimit
+from strata.http.listening import Bind, Tls
 from strata.http.serve import serve
+from strata.reloading import apply
 from strata.stores import open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
@@ -37,19 +43,28 @@ TRANSFERS = 64
 """Calls to a remote blob store that may block in threads at a time."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Service:
     """A running service without sockets: what tests and the demo call directly.
 
     Attributes:
-        app: The ASGI application, door included.
+        app: The ASGI application: the door.
         registry: The tenants.
-        settings: What it was made of.
+        gate: The access rules.
+        settings: What is in effect.
     """
 
-    app: App
+    app: FrontDoor
     registry: Registry
+    gate: Gate
     settings: Settings
+
+    def take(self, settings: Settings) -> None:
+        """Put settings into effect, as far as a running server can (:data:`strata.reloading.LIVE`)."""
+        self.settings = settings
+        self.app.contract = contract_of(settings)
+        self.gate.policy, self.gate.hide = settings.acl_config, settings.hide_forbidden_as_not_found
+        self.registry.update_limits()
 
 
 def limits_of(settings: Settings) -> TenantLimits:
@@ -96,6 +111,7 @@ async def open_service(settings: Settings, *, pool: WorkPool | None = None) -> A
     personal = settings.deployment_mode == "personal"
     slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
     with closing(await trio.to_thread.run_sync(open_stores, settings)) as stores:
+        gate = Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found)
         resources = Resources(
             catalogs=Catalogs(
                 warehouses={alias: _path(path) for alias, path in settings.warehouses.items()},
@@ -105,16 +121,15 @@ async def open_service(settings: Settings, *, pool: WorkPool | None = None) -> A
             metadata=stores.metadata,
             blobs=stores.blobs,
             pool=pool or WorkPool(slots),
-            gate=Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found),
+            gate=gate,
             cache_dir=_path(settings.cache_dir),
             new_id=partial(secrets.token_urlsafe, 18),
             waits=trio.CapacityLimiter(WAITING_CALLS),
             transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
         )
-        limits = limits_of(settings)
         registry = Registry(
             resources=resources,
-            limits=lambda _tenant: limits,
+            limits=lambda _tenant: limits_of(service.settings),
             max_tenants=settings.max_tenants,
             mailbox_size=settings.mailbox_size,
             max_crashes=settings.max_tenant_crashes,
@@ -128,30 +143,72 @@ async def open_service(settings: Settings, *, pool: WorkPool | None = None) -> A
             registry=registry,
             max_request_bytes=settings.max_request_bytes,
             request_id=partial(request_id, generator=random.SystemRandom()),
+            failures=FailureLimit(settings.auth_failures_per_second, settings.auth_failure_burst),
+            body_seconds=settings.request_body_seconds,
         )
+        service = Service(door, registry, gate, settings)
         async with trio.open_nursery() as nursery:
             await nursery.start(registry.run)
-            yield Service(door, registry, settings)
+            yield service
             nursery.cancel_scope.cancel()
 
 
-async def run_server(settings: Settings, *, announce: Callable[[list[str]], None]) -> None:
+async def run_server(
+    settings: Settings,
+    *,
+    announce: Callable[[list[str]], None],
+    reload: Callable[[], Settings] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; a second signal ends at once.
 
     Args:
         settings: Checked settings.
         announce: Called with the bound addresses when requests are answered.
+        reload: Reads the configuration again, on SIGHUP; blocking. Raises ``ConfigError``.
+
+    Raises:
+        OSError: If it cannot listen; ``ssl.SSLError`` if its certificates are not what they must be.
     """
     stopping = trio.Event()
+    tls = await trio.to_thread.run_sync(tls_of, settings)
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
-        binds = [(settings.host, settings.port)]
+        nursery.start_soon(_watch_hangups, service, tls, reload)
         serving = partial(
-            serve, service.app, binds, stop=stopping.wait, grace=settings.shutdown_grace_seconds
+            serve,
+            service.app,
+            [bind_of(settings)],
+            stop=stopping.wait,
+            grace=settings.shutdown_grace_seconds,
+            patience=patience_of(settings),
+            crowd=Crowd(connections_within(settings.max_connections), settings.max_connections_per_peer),
+            tls=tls,
         )
         async with trio.open_nursery() as inner:
             announce(await inner.start(serving))
         nursery.cancel_scope.cancel()
+
+
+def bind_of(settings: Settings) -> Bind:
+    """Return where to listen."""
+    return Bind(
+        settings.host, settings.port, None if settings.unix_socket is None else _path(settings.unix_socket)
+    )
+
+
+def patience_of(settings: Settings) -> Patience:
+    """Return how long to wait for clients."""
+    return Patience(settings.keep_alive_seconds, settings.request_head_seconds, settings.client_stall_seconds)
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Return the server's TLS; blocking."""
+    if settings.tls_certificate is None:
+        return None
+    key, authority = (
+        None if name is None else _path(name) for name in (settings.tls_key, settings.tls_client_ca)
+    )
+    return Tls(_path(settings.tls_certificate), key, authority)
 
 
 async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.CancelScope) -> None:
@@ -164,6 +221,27 @@ async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.Can
             log.info("stopping", grace=service.settings.shutdown_grace_seconds)
             service.registry.draining = True
             stopping.set()
+
+
+async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[], Settings] | None) -> None:
+    """SIGHUP: read configuration and certificates again. What is wrong is refused whole, and said."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            if tls is not None:
+                try:
+                    await trio.to_thread.run_sync(tls.reload)
+                except OSError as error:  # ssl.SSLError is one
+                    why = error.strerror or str(error)
+                    log.warning("certificates not read again: the old ones stay", error=why)
+            if reload is None:
+                continue
+            try:
+                settings = await trio.to_thread.run_sync(reload)
+            except ConfigError as error:
+                problems = [str(problem) for problem in error.problems]
+                log.warning("configuration refused: the old one stays", problems=problems)
+            else:
+                apply(service, settings)
 
 
 def _path(text: str) -> Path:

@@ -22,7 +22,7 @@ TEXT = {".py", ".md", ".toml", ".conf", ".yml", ".svg", ".txt", ".mako", ".ini",
 LAYERS = (
     {"cli", "__main__"},
     {"cli_config", "demo"},
-    {"server"},
+    {"server", "reloading"},
     {"stores"},
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},

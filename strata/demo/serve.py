@@ -20,6 +20,7 @@ from strata.demo.dataset import ALIAS, DataSet
 from strata.demo.errors import DemoError, PortInUseError
 from strata.demo.proxy import DEMO_ADMIN, DEMO_USER, OTHER_USER, inject_identity
 from strata.demo.report import Addresses, Reporter
+from strata.http.listening import Bind
 from strata.http.serve import serve
 from strata.server import Service, open_service
 
@@ -182,7 +183,7 @@ async def _listen(demo: Demo, service: Service, stopping: trio.Event, nursery: t
     ports = demo.ports
     urls = []
     for app, port in ((service.app, ports.server), (user, ports.user), (admin, ports.admin)):
-        bind = [(ports.host, port)]
+        bind = [Bind(ports.host, port)]
         urls += await nursery.start(partial(serve, app, bind, stop=stopping.wait, grace=GRACE_SECONDS))
     return Addresses(*urls)
 

@@ -8,7 +8,9 @@ it, perhaps another user's, now and then stalls. Past the cap the connection is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -17,7 +19,9 @@ import trio
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, identify
 from strata.http.asgi import App, Receive, Scope, Send
 from strata.http.context import SCOPE_KEY, Context
-from strata.http.problems import Problem
+from strata.http.failures import FailureLimit
+from strata.http.problems import Problem, ProblemError
+from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.tenants import Registry
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
@@ -45,6 +49,12 @@ class FrontDoor:
         registry: The tenants.
         max_request_bytes: Largest body of a request.
         request_id: Returns the id of a request from its headers: its own if fit, else a new one.
+        failures: Limits failed authentication; None for no limit.
+        uploads: Paths with large bodies; they never reach ``app``.
+        body_seconds: How long a body may take to arrive.
+
+    Attributes:
+        contract: How identities are read; may be replaced while requests are under way.
     """
 
     def __init__(
@@ -55,9 +65,15 @@ class FrontDoor:
         registry: Registry,
         max_request_bytes: int,
         request_id: Callable[[Headers], str],
+        failures: FailureLimit | None = None,
+        uploads: Sequence[UploadRoute] = (),
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app = app
-        self._contract = contract
+        self.contract = contract
+        self._failures = failures
+        self._uploads = uploads
+        self._body_seconds = body_seconds
         self._registry = registry
         self._max_request_bytes = max_request_bytes
         self._request_id = request_id
@@ -96,13 +112,18 @@ class FrontDoor:
     async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         found = reply.context
         if scope["path"] not in OPEN_PATHS:
-            identity = identify(scope["headers"], self._contract)
+            identity = identify(scope["headers"], self.contract)
             if isinstance(identity, IdentityRefused):
-                await self._refuse(receive, reply, _unknown(identity))
+                await self._refuse(receive, reply, self._stranger(identity, scope))
                 return
             found.principal = identity
+        for route in self._uploads:
+            match = route.match(scope["method"], scope["path"])
+            if match is not None:
+                await self._upload(route, match, scope, receive, reply)
+                return
         body, whole = None, False
-        with trio.move_on_after(BODY_SECONDS) as patience:
+        with trio.move_on_after(self._body_seconds) as patience:
             body, whole = await _take_body(receive, self._max_request_bytes)
         if patience.cancelled_caught:
             await reply.problem(Problem(408, "The request's body did not arrive in time."), close=True)
@@ -113,9 +134,41 @@ class FrontDoor:
             scope[SCOPE_KEY] = found
             await self._app(scope, _Replay(body, receive, reply), reply.send)
 
+    def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
+        """What to answer somebody who is nobody we know: 429 when that happens too often."""
+        if self._failures is None or identity.status != 401:  # noqa: PLR2004  # Unauthorized
+            return _unknown(identity)
+        client = scope.get("client")
+        wait = self._failures.fail(client[0] if client else "", trio.current_time())
+        if wait is None:
+            return _unknown(identity)
+        detail = "Too many requests of this address failed to authenticate."
+        return Problem(429, detail, "too_many_failures", retry_after=max(1, math.ceil(wait)))
+
+    async def _upload(
+        self, route: UploadRoute, match: re.Match[str], scope: Scope, receive: Receive, reply: _Reply
+    ) -> None:
+        """Hand a large body over piece by piece; the answer comes when it was read."""
+        body = UploadBody(receive, route.cap, self._body_seconds)
+        length = declared(scope["headers"])
+        if length is not None and length > route.cap:
+            await self._refuse(receive, reply, too_large(route.cap))
+            return
+        try:
+            answer = await route.handler(reply.context, match, body)
+        except ProblemError as error:
+            if body.whole:
+                await reply.problem(error.problem, close=False)
+            else:
+                await self._refuse(receive, reply, error.problem)
+        except UploadGoneError:
+            raise _GoneError from None
+        else:
+            await reply.json(answer, close=not body.whole)
+
     async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
         whole = False
-        with trio.move_on_after(BODY_SECONDS):
+        with trio.move_on_after(self._body_seconds):
             _, whole = await _take_body(receive, 0)
         await reply.problem(problem, close=not whole)
 
@@ -156,10 +209,19 @@ class _Reply:
     async def problem(self, problem: Problem, *, close: bool) -> None:
         body = problem.body(self.context.request_id)
         pairs = [(name.lower().encode(), value.encode()) for name, value in problem.header_pairs()]
+        await self._whole(problem.status, pairs, body, close=close)
+
+    async def json(self, body: bytes, *, close: bool) -> None:
+        """Answer with JSON."""
+        await self._whole(200, [(b"content-type", b"application/json")], body, close=close)
+
+    async def _whole(
+        self, status: int, pairs: list[tuple[bytes, bytes]], body: bytes, *, close: bool
+    ) -> None:
         pairs.append((b"content-length", str(len(body)).encode()))
         if close:
             pairs.append((b"connection", b"close"))
-        await self.send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 

@@ -11,9 +11,9 @@ from strata.outcomes import Reason, Refused
 TABLE_NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
 
 
-@attrs.frozen
+@attrs.define
 class Gate:
-    """Decides by the policy, and says no in the words the operator chose.
+    """Decides by the policy of this moment, and says no in the words the operator chose.
 
     Attributes:
         policy: The rules; None when none are configured, which permits everything.

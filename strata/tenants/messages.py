@@ -223,7 +223,7 @@ class DescribeCache:
 
 @attrs.frozen
 class UpdateLimits:
-    """Take new limits, at once and without a restart. Answer: :class:`Cleared` of nothing: the limits."""
+    """Take new limits, at once and without a restart. Answer: the limits."""
 
     limits: TenantLimits
 

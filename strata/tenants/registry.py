@@ -11,6 +11,7 @@ import enum
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -190,24 +191,48 @@ class Registry:
                 return found
         return None
 
+    def update_limits(self) -> None:
+        """Give every live tenant the limits of this moment, without a restart, also downwards."""
+        for found in self._tenants.values():
+            self._give_limits(found)
+
     def _share_cache(self) -> None:
         """Give every live tenant an equal part of ``max_cache_size_bytes``."""
         part = self._cache_part()
         for found in self._tenants.values():
-            if found.actor is None or found.inbox is None or found.actor.limits.cache_bytes == part:
-                continue
-            limits = attrs.evolve(found.actor.limits, cache_bytes=part)
-            try:
-                found.inbox.send_nowait(Envelope(UpdateLimits(limits)))
-            except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                continue  # a full or closing mailbox takes the next change
+            if found.actor is not None and found.actor.limits.cache_bytes != part:
+                self._give_limits(found)
+
+    def _give_limits(self, found: Tenant) -> None:
+        if found.inbox is None:
+            return
+        assert self._nursery is not None
+        envelope = Envelope(self._limits_now(found))
+        try:
+            found.inbox.send_nowait(envelope)
+        except trio.WouldBlock:
+            self._nursery.start_soon(self._give_limits_later, found, found.inbox, envelope)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # whoever is hired next gets the limits of that moment
+
+    async def _give_limits_later(
+        self, found: Tenant, inbox: trio.MemorySendChannel[Envelope], envelope: Envelope
+    ) -> None:
+        """Wait for room in a full mailbox; what was given meanwhile may have overtaken it."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await inbox.send(envelope)
+            if envelope.question != self._limits_now(found):
+                self._give_limits(found)
+
+    def _limits_now(self, found: Tenant) -> UpdateLimits:
+        return UpdateLimits(attrs.evolve(self.limits(found.id), cache_bytes=self._cache_part()))
 
     def _cache_part(self) -> int:
         return self.cache_bytes // max(1, len(self._tenants))
 
     def _hire(self, found: Tenant) -> None:
         found.inbox, mailbox = trio.open_memory_channel[Envelope](self.mailbox_size)
-        limits = attrs.evolve(self.limits(found.id), cache_bytes=self._cache_part())
+        limits = self._limits_now(found).limits
         found.actor = TenantActor(found.id, self.resources, limits, found.metrics, mailbox)
 
     async def _supervise(self, found: Tenant) -> None:

@@ -13,6 +13,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from strata.client import AsyncStrataClient, StrataClient, StrataError
 from strata.config import Settings
+from strata.http.listening import Bind
 from strata.http.serve import serve
 from strata.server import open_service
 
@@ -60,7 +61,7 @@ def settings(tmp_path):
 async def running(settings):
     stop = trio.Event()
     async with open_service(settings) as service, trio.open_nursery() as nursery:
-        binds = [("127.0.0.1", 0)]
+        binds = [Bind()]
         (url,) = await nursery.start(partial(serve, service.app, binds, stop=stop.wait, grace=5))
         try:
             yield url

@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from strata.auth import IdentityContract
 from strata.http.context import SCOPE_KEY
 from strata.http.door import DRAIN_BYTES, FrontDoor
+from strata.http.failures import FailureLimit
 from strata.outcomes import Reason, Refused
 
 TOKEN = "t" * 20
@@ -203,3 +204,35 @@ async def test_a_websocket_is_refused() -> None:
     await door()({"type": "websocket", "headers": GOOD, "path": "/"}, Wire().receive, send)
 
     assert ["websocket.close"] == [message["type"] for message in sent]
+
+
+async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
+    autojump_clock: MockClock,
+) -> None:
+    """Behind a proxy everybody has one address: who proves himself always passes."""
+    guarded = FrontDoor(
+        echo, contract=CONTRACT, registry=None, max_request_bytes=1000,
+        request_id=lambda _headers: "request-1", failures=FailureLimit(0.5, 3),
+    )  # fmt: skip
+
+    async def ask(headers: list, address: str) -> Wire:
+        wire = Wire(b"body")
+        scope = {
+            "type": "http",
+            "path": "/v1/x",
+            "method": "POST",
+            "headers": headers,
+            "client": (address, 1),
+        }
+        await guarded(scope, wire.receive, wire.send)
+        return wire
+
+    forged = [(b"x-strata-proxy-token", b"g" * 20), *GOOD[1:]]
+    assert [401] * 3 + [429] * 2 == [(await ask(forged, "1.1.1.1")).status for _ in range(5)]
+    refused = await ask([], "1.1.1.1")
+    assert (429, b"2") == (refused.status, refused.headers[b"retry-after"])
+    assert "too_many_failures" == json.loads(refused.body)["error"]
+    assert 200 == (await ask(GOOD, "1.1.1.1")).status
+    assert 401 == (await ask(forged, "2.2.2.2")).status
+    await trio.sleep(2)
+    assert 401 == (await ask(forged, "1.1.1.1")).status

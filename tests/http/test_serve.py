@@ -1,12 +1,19 @@
 """The serving loop on real loopback sockets and a virtual clock."""
 
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 import trio
+import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from strata.http.serve import PatientStream, serve
+from strata.http.connection import Patience, PatientStream
+from strata.http.crowd import Crowd
+from strata.http.listening import Bind, Tls, listen
+from strata.http.serve import serve
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -35,7 +42,7 @@ async def endless(_scope: dict, receive: Callable, send: Callable) -> None:
 
 @asynccontextmanager
 async def serving(
-    app, *, grace: float = 30, stall_seconds: float = 60
+    app, *, grace: float = 30, stall_seconds: float = 60, bind: Bind | None = None, **more
 ) -> AsyncIterator[tuple[int, trio.Event]]:
     """A server on a free port; the event stops it."""
     stop = trio.Event()
@@ -44,15 +51,16 @@ async def serving(
         async def run(*, task_status) -> None:
             await serve(
                 app,
-                [("127.0.0.1", 0)],
+                [bind or Bind()],
                 stop=stop.wait,
                 grace=grace,
-                stall_seconds=stall_seconds,
+                patience=Patience(stall=stall_seconds),
+                **more,
                 task_status=task_status,
             )
 
         urls = await nursery.start(run)
-        yield int(urls[0].rsplit(":", 1)[1]), stop
+        yield int(urls[0].rsplit(":", 1)[1]) if bind is None else 0, stop
         stop.set()
 
 
@@ -159,3 +167,216 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
     await stream.send_all(b"x" * 100)
 
     assert 90 == trio.current_time()
+
+
+async def ended(stream: trio.abc.ReceiveStream) -> float:
+    """Read until the server closes; returns when."""
+    with suppress(trio.BrokenResourceError):
+        while await stream.receive_some(65536):
+            pass
+    return trio.current_time()
+
+
+async def test_an_idle_connection_is_closed_on_time(autojump_clock: MockClock) -> None:
+    """After its last answer, not before, and not never."""
+    async with serving(small) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        for pause in (0, 70):  # the proxy's own 60 s do not race with ours
+            await trio.sleep(pause)
+            await stream.send_all(GET)
+            assert b"200" in await answer(stream)
+        began = trio.current_time()
+        assert 75 <= await ended(stream) - began < 76
+
+
+async def test_a_connection_that_sends_nothing_is_closed_after_the_heads_deadline(
+    autojump_clock: MockClock,
+) -> None:
+    """It has not even begun to ask."""
+    async with serving(small) as (port, _stop):
+        began = trio.current_time()
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        assert 10 <= await ended(stream) - began < 11
+
+
+async def test_a_head_that_drips_is_cut_from_its_first_byte_on(autojump_clock: MockClock) -> None:
+    """A byte a second keeps nothing open; neither does a second request's head on a good connection."""
+    async with serving(small) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        await answer(stream)
+        await trio.sleep(30)
+        began = trio.current_time()
+
+        async def drip() -> None:
+            with suppress(trio.BrokenResourceError):
+                for byte in GET[:-4] * 10:
+                    await stream.send_all(bytes([byte]))
+                    await trio.sleep(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip)
+            assert 10 <= await ended(stream) - began < 12
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_head_in_two_pieces_is_in_time(autojump_clock: MockClock) -> None:
+    """And the deadline ends with the head: an answer may take its time."""
+
+    async def slow(scope: dict, receive: Callable, send: Callable) -> None:
+        await trio.sleep(500)
+        await small(scope, receive, send)
+
+    async with serving(slow) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET[:10])
+        await trio.sleep(9)
+        await stream.send_all(GET[10:])
+        assert b"200" in await answer(stream)
+
+
+async def test_http_2_in_the_clear_is_not_spoken(autojump_clock: MockClock) -> None:
+    """It would go past every limit of a connection; who asks for it is answered in HTTP/1.1."""
+    async with serving(small) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n\r\n"
+        await stream.send_all(GET[:-2] + wish)
+        assert (await answer(stream)).startswith(b"HTTP/1.1 200")
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 400")
+
+
+async def test_a_full_server_makes_room_by_closing_idle_connections(autojump_clock: MockClock) -> None:
+    """Many who only connect, and one who asks: he is answered, and so is who was answered before."""
+    async with serving(small, crowd=Crowd(20)) as (port, _stop):
+        good = await trio.open_tcp_stream("127.0.0.1", port)
+        silent = []
+        for _ in range(50):
+            silent.append(await trio.open_tcp_stream("127.0.0.1", port))
+            await wait_all_tasks_blocked()
+            if len(silent) % 10 == 0:
+                await good.send_all(GET)
+                assert b"200" in await answer(good)
+        for stream in silent[:10]:
+            with suppress(trio.BrokenResourceError):
+                assert b"" == await stream.receive_some()
+
+
+async def test_a_unix_socket_is_for_its_group_and_goes_with_the_server(tmp_path, autojump_clock) -> None:
+    """One left behind by a killed server is replaced; one that answers is not."""
+    path = tmp_path / "strata.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    async with serving(small, bind=Bind(path=path)) as (_port, _stop):
+        assert 0o660 == path.stat().st_mode & 0o777
+        stream = await trio.open_unix_socket(path)
+        await stream.send_all(GET)
+        assert b"200" in await answer(stream)
+        with pytest.raises(OSError, match="another server listens"):
+            await listen([Bind(path=path)])
+        await stream.aclose()
+    assert not path.exists()
+    path.write_text("mine")
+    with pytest.raises(FileExistsError):
+        await listen([Bind(path=path)])
+    assert "mine" == path.read_text()
+
+
+@pytest.fixture
+def authority(tmp_path):
+    ca = trustme.CA()
+    made = ca.issue_cert("localhost")
+    made.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return ca
+
+
+async def secure(port: int, context: ssl.SSLContext) -> trio.SSLStream:
+    plain = await trio.open_tcp_stream("127.0.0.1", port)
+    return trio.SSLStream(plain, context, server_hostname="localhost", https_compatible=True)
+
+
+def trusting(authority, *, protocols: tuple[str, ...] = ("h2", "http/1.1")) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(list(protocols))
+    return context
+
+
+async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_path) -> None:
+    """A renewed certificate is served to the next connection; one that is damaged changes nothing."""
+    tls = Tls(tmp_path / "server.pem")
+    async with serving(small, tls=tls) as (port, _stop):
+        serials = []
+        for content in (
+            None,
+            b"damaged",
+            authority.issue_cert("localhost").private_key_and_cert_chain_pem.bytes(),
+        ):
+            if content is not None:
+                (tmp_path / "server.pem").write_bytes(content)
+                with suppress(ssl.SSLError):
+                    tls.reload()
+            stream = await secure(port, trusting(authority))
+            await stream.send_all(GET)
+            assert b"200" in await answer(stream)
+            assert "http/1.1" == stream.selected_alpn_protocol()
+            serials.append(stream.getpeercert()["serialNumber"])
+            await stream.aclose()
+    assert serials[0] == serials[1] != serials[2]
+
+
+async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authority, tmp_path) -> None:
+    """mTLS: the proxy proves itself before it can say anything."""
+    async with serving(small, tls=Tls(tmp_path / "server.pem", client_ca=tmp_path / "ca.pem")) as (
+        port,
+        _stop,
+    ):
+        for issuer in (None, trustme.CA(), authority):
+            context = trusting(authority)
+            if issuer is not None:
+                issuer.issue_cert("proxy").configure_cert(context)
+            stream = await secure(port, context)
+            answered = b""
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(GET)
+                answered = await stream.receive_some()
+            assert (b"200" in answered) == (issuer is authority)
+            await trio.aclose_forcefully(stream)
+
+
+async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, autojump_clock) -> None:
+    """The deadline is below TLS."""
+    async with serving(endless, tls=Tls(tmp_path / "server.pem"), stall_seconds=10) as (port, _stop):
+        stream = await secure(port, trusting(authority))
+        await stream.send_all(GET)
+        assert await stream.receive_some(1)
+        await trio.sleep(60)
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some(1024 * 1024):
+                pass
+
+
+async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_clock) -> None:
+    """A connection that never says hello."""
+    async with serving(small, tls=Tls(tmp_path / "server.pem")) as (port, _stop):
+        began = trio.current_time()
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        assert 10 <= await ended(stream) - began < 11
+
+
+async def test_a_client_that_leaves_takes_its_connection_with_it(autojump_clock: MockClock) -> None:
+    """At once, not when its idle time would have been over: silent, answered, or in the middle of an answer."""
+    crowd: Crowd = Crowd(20)
+    async with serving(endless, crowd=crowd) as (port, _stop):
+        for request in (b"", GET[:5], GET):
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            if request:
+                await stream.send_all(request)
+            await trio.sleep(1)
+            assert 1 == len(crowd)
+            await stream.aclose()
+            await trio.sleep(1)
+            assert 0 == len(crowd)

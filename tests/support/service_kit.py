@@ -20,6 +20,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from strata.config import Settings
+from strata.http.listening import Bind
 from strata.http.serve import serve
 from strata.server import Service, open_service
 
@@ -78,7 +79,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """Open a service and serve it on a free port."""
     stop = trio.Event()
     async with open_service(settings) as service, trio.open_nursery() as nursery:
-        serving = partial(serve, service.app, [("127.0.0.1", 0)], stop=stop.wait, grace=1)
+        serving = partial(serve, service.app, [Bind()], stop=stop.wait, grace=1)
         urls = await nursery.start(serving)
         try:
             yield Running(service, urls[0])
@@ -128,8 +129,11 @@ class Process:
 
 
 @contextmanager
-def process(tmp_path: Path, **environment: str) -> Iterator[Process]:
-    """``strata serve`` with the given STRATA_* variables; ended by pid on the way out."""
+def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> Iterator[Process]:
+    """``strata serve`` with the given STRATA_* variables; ended by pid on the way out.
+
+    ``tls`` is the file of the authority that its certificate is of.
+    """
     port = free_port()
     log = tmp_path / f"server-{port}.log"
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
@@ -141,9 +145,9 @@ def process(tmp_path: Path, **environment: str) -> Iterator[Process]:
             stderr=out,
             cwd=tmp_path,
         )
-    found = Process(popen, f"http://127.0.0.1:{port}", log)
+    found = Process(popen, f"{'https' if tls else 'http'}://127.0.0.1:{port}", log)
     try:
-        _wait_ready(found)
+        _wait_ready(found, tls)
         yield found
     finally:
         if popen.poll() is None:
@@ -155,8 +159,8 @@ def process(tmp_path: Path, **environment: str) -> Iterator[Process]:
                 popen.wait()
 
 
-def _wait_ready(found: Process) -> None:
-    transport = httpx.HTTPTransport(retries=8)  # backs off from half a second, doubling
+def _wait_ready(found: Process, tls: str | None) -> None:
+    transport = httpx.HTTPTransport(retries=8, verify=tls or True)  # backs off from half a second, doubling
     with httpx.Client(transport=transport) as client:
         assert 200 == client.get(f"{found.url}/health/ready", timeout=30).status_code, found.log.read_text()
 
