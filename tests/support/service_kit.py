@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -160,7 +161,8 @@ def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> It
 
 
 def _wait_ready(found: Process, tls: str | None) -> None:
-    transport = httpx.HTTPTransport(retries=8, verify=tls or True)  # backs off from half a second, doubling
+    verify = ssl.create_default_context(cafile=tls) if tls else True
+    transport = httpx.HTTPTransport(retries=8, verify=verify)  # backs off from half a second, doubling
     with httpx.Client(transport=transport) as client:
         assert 200 == client.get(f"{found.url}/health/ready", timeout=30).status_code, found.log.read_text()
 
