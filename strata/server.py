@@ -28,7 +28,7 @@ from strata.http.failures import FailureLimit
 from strata.http.listening import Bind, Tls
 from strata.http.serve import serve
 from strata.reloading import apply
-from strata.stores import open_stores
+from strata.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
 from strata.tenants.gate import Gate
@@ -106,20 +106,36 @@ def contract_of(settings: Settings) -> IdentityContract:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, *, pool: WorkPool | None = None) -> AsyncIterator[Service]:
-    """Open the stores, start the registry, and yield the service; on the way out, everything is closed."""
+async def open_service(
+    settings: Settings,
+    *,
+    pool: WorkPool | None = None,
+    stores: Callable[[Settings], Stores] = open_stores,
+    catalogs: Catalogs | None = None,
+    app: App | None = None,
+) -> AsyncIterator[Service]:
+    """Open the stores, start the registry, and yield the service; on the way out, everything is closed.
+
+    Args:
+        settings: Checked settings.
+        pool: The work pool, where it is not the usual one; likewise the rest, which a simulation replaces.
+        stores: Opens the stores; blocking.
+        catalogs: The configured warehouses and catalogs.
+        app: The application behind the door.
+    """
     personal = settings.deployment_mode == "personal"
     slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
-    with closing(await trio.to_thread.run_sync(open_stores, settings)) as stores:
+    with closing(await trio.to_thread.run_sync(stores, settings)) as opened:
         gate = Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found)
         resources = Resources(
-            catalogs=Catalogs(
+            catalogs=catalogs
+            or Catalogs(
                 warehouses={alias: _path(path) for alias, path in settings.warehouses.items()},
                 catalogs=settings.catalogs,
                 any_file_warehouse=personal,
             ),
-            metadata=stores.metadata,
-            blobs=stores.blobs,
+            metadata=opened.metadata,
+            blobs=opened.blobs,
             pool=pool or WorkPool(slots),
             gate=gate,
             cache_dir=_path(settings.cache_dir),
@@ -134,11 +150,11 @@ async def open_service(settings: Settings, *, pool: WorkPool | None = None) -> A
             mailbox_size=settings.mailbox_size,
             max_crashes=settings.max_tenant_crashes,
             crash_window=settings.tenant_crash_window_seconds,
-            probe=stores.metadata.probe,
+            probe=opened.metadata.probe,
             cache_bytes=settings.max_cache_size_bytes,
         )
         door = FrontDoor(
-            cast("App", create_app(personal=personal)),
+            app or cast("App", create_app(personal=personal)),
             contract=contract_of(settings),
             registry=registry,
             max_request_bytes=settings.max_request_bytes,

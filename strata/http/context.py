@@ -11,7 +11,8 @@ from strata.auth import Principal
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Refused
 from strata.tenants import Registry
-from strata.tenants.messages import Question
+from strata.tenants.messages import Opened, Question
+from strata.tenants.streams import ByteStream
 
 SCOPE_KEY = "strata"
 
@@ -30,6 +31,7 @@ class Context:
             Arrow reader must see a torn stream and never a short one.
         status: Status of the answer.
         sent: Bytes of body sent.
+        opened: Results opened for it; the door closes them when the request is over, however it ends.
     """
 
     request_id: str
@@ -38,6 +40,7 @@ class Context:
     broken: Refused | None = None
     status: int = 0
     sent: int = 0
+    opened: list[ByteStream] = attrs.field(factory=list)
 
 
 def context() -> Context:
@@ -65,6 +68,8 @@ async def ask(question: Question, answer: type[T]) -> T:
     if isinstance(result, Refused):
         raise ProblemError(Problem.of(result))
     assert isinstance(result, answer)
+    if isinstance(result, Opened):
+        found.opened.append(result.stream)
     return result
 
 

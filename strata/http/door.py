@@ -97,6 +97,8 @@ class FrontDoor:
         except _GoneError:
             found.status = found.status or 499
         finally:
+            for stream in found.opened:
+                stream.close()
             log.info(
                 "request",
                 request_id=found.request_id,

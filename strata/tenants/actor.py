@@ -38,6 +38,7 @@ class Envelope:
         question: What is asked.
         scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
         answer: The answer, once there is one.
+        gone: Nobody waits for it any more.
     """
 
     def __init__(self, question: m.Question) -> None:
@@ -45,12 +46,26 @@ class Envelope:
         self.scope = trio.CancelScope()
         self.answer: Any = None
         self.answered = trio.Event()
+        self.gone = False
 
     def reply(self, answer: object) -> None:
-        """Settle the answer; the first one counts."""
-        if not self.answered.is_set():
-            self.answer = answer
-            self.answered.set()
+        """Settle the answer; the first one counts. What nobody will take is let go of."""
+        if self.gone or self.answered.is_set():
+            _let_go(answer)
+            return
+        self.answer = answer
+        self.answered.set()
+
+    def abandon(self) -> None:
+        """The asker leaves, perhaps at the very moment in which the answer came."""
+        self.gone = True
+        self.scope.cancel()
+        _let_go(self.answer)
+
+
+def _let_go(answer: object) -> None:
+    if isinstance(answer, m.Opened):
+        answer.stream.close()
 
 
 @attrs.define(eq=False)

@@ -144,7 +144,7 @@ class Registry:
         try:
             await envelope.answered.wait()
         except trio.Cancelled:
-            envelope.scope.cancel()
+            envelope.abandon()
             raise
         finally:
             found.open.discard(envelope)

@@ -1,0 +1,266 @@
+"""What holds in every run, whatever happens: each said once, here, where it is checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import pyarrow as pa
+
+from strata.artifacts import ArtifactState, tenant_prefix
+from strata.observability.metrics import expose
+
+from simulator.lake import SHARED, TENANTS, marker
+
+if TYPE_CHECKING:
+    from simulator.run import Life
+
+
+@attrs.frozen
+class Violation:
+    """A promise that was not kept.
+
+    Attributes:
+        invariant: The name of the function that saw it.
+        detail: What it saw.
+    """
+
+    invariant: str
+    detail: str
+
+
+Check = Callable[["Life"], Iterator[str]]
+INVARIANTS: dict[str, Check] = {}
+"""Checked when a life of the service is over and everything has come to rest, by name."""
+
+WATCHED: dict[str, Check] = {}
+"""Checked over and over while it runs."""
+
+ANSWERED: dict[str, str] = {}
+"""Checked on each answer by the clients; what they say."""
+
+
+def at_rest(check: Check) -> Check:
+    """Register a check for the end of a life."""
+    INVARIANTS[check.__name__] = check
+    return check
+
+
+def always(check: Check) -> Check:
+    """Register a check for every moment."""
+    WATCHED[check.__name__] = check
+    return check
+
+
+def said_of_answers(name: str, text: str) -> str:
+    """Register a promise that clients check on what they are answered; returns its name."""
+    ANSWERED[name] = text
+    return name
+
+
+ROWS = said_of_answers(
+    "answered_rows_are_the_tables",
+    "A stream that ends is exactly the rows that were asked for, of a version of the table that was current "
+    "between the request and its answer.",
+)
+APART = said_of_answers(
+    "no_answer_holds_another_tenants_bytes",
+    "No byte of one tenant's tables is in an answer to another tenant, whatever ids, names or addresses it knows.",
+)
+DEADLINE = said_of_answers(
+    "every_request_ends", "Every request ends within its deadline, however slow or gone its client is."
+)
+STATUS = said_of_answers(
+    "no_answer_is_a_crash", "No request is answered with 500, and every refusal is a problem with its request id."
+)
+BUCKETS = said_of_answers(
+    "failures_are_counted_by_address",
+    "An address that failed to authenticate no more often than it may is never refused for the failures of "
+    "others.",
+)
+KEPT = said_of_answers(
+    "a_promised_result_survives",
+    "A result that was said to be ready is still there after a crash, byte for byte, unless the disk lied.",
+)
+ENDS = said_of_answers(
+    "a_build_ends", "A build that was begun ends ready or failed, and never for the sake of a reader that left."
+)
+GRACE = said_of_answers("shutdown_ends_within_its_grace", "A shutdown ends within its grace.")
+
+
+@always
+def bounds_are_kept(life: Life) -> Iterator[str]:
+    """The registry never exceeds ``max_tenants``, a tenant never has two actors, and no queue its bound."""
+    settings, registry = life.settings, life.service.registry
+    tenants = list(registry.tenants())
+    if len(tenants) > settings.max_tenants:
+        yield f"{len(tenants)} tenants live where {settings.max_tenants} may"
+    for tenant, count in life.actors.items():
+        if count > 1:
+            yield f"{tenant} has {count} actors"
+    for found in tenants:
+        if found.inbox is not None:
+            waiting = found.inbox.statistics().current_buffer_used
+            if waiting > settings.mailbox_size:
+                yield f"{waiting} questions in a mailbox of {settings.mailbox_size}"
+        if found.actor is not None and found.actor.materializer is not None:
+            running = len(found.actor.materializer.running)
+            if running > settings.max_concurrent_scans:
+                yield f"{running} builds run where {settings.max_concurrent_scans} may"
+    pool = registry.resources.pool
+    if pool.running > pool.slots:
+        yield f"{pool.running} quanta run in {pool.slots} slots"
+
+
+@at_rest
+def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
+    """No slot, question, build, quantum, thread, descriptor or temporary file outlives whose it was."""
+    registry = life.service.registry
+    for found in registry.tenants():
+        if found.open:
+            yield f"{len(found.open)} questions of {found.id} are open"
+        actor = found.actor
+        if actor is None or actor.builder is None or actor.materializer is None:
+            continue
+        if actor.busy:
+            yield f"{actor.busy} questions of {found.id} are still answered"
+        if actor.materializer.running or actor.materializer.by_id:
+            yield f"builds of {found.id} are still running"
+        for tier, slots in actor.builder.slots.items():
+            if slots.used or slots.waiting:
+                yield f"{slots.used} {tier.value} slots of {found.id} are held, {slots.waiting} wait"
+    pool = registry.resources.pool
+    if pool.running or pool.waiting:
+        yield f"{pool.running} quanta run, {pool.waiting} wait"
+    if registry.resources.waits.borrowed_tokens:
+        yield f"{registry.resources.waits.borrowed_tokens} waits are held"
+    leftovers = [path.name for path in life.root.rglob("*.part")]
+    if leftovers:
+        yield f"temporary files are left: {leftovers}"
+
+
+@at_rest
+def ready_means_ready(life: Life) -> Iterator[str]:
+    """A ready artifact has its blob, whole, with the hash, size and rows that are noted, ended by its marker."""
+    for (tenant, artifact_id, version), record in life.metadata._artifacts.items():
+        if record.state is not ArtifactState.READY:
+            continue
+        sha256 = record.content_sha256
+        assert sha256 is not None
+        path = life.root / "artifacts" / "blobs" / tenant_prefix(tenant) / sha256[:2] / f"{sha256}.arrow"
+        what = f"{tenant}'s {artifact_id}@{version}"
+        if not path.exists():
+            if not life.lying:
+                yield f"{what} has no blob"
+            continue
+        data = path.read_bytes()
+        if life.lying and hashlib.sha256(data).hexdigest() != sha256:
+            continue
+        if (hashlib.sha256(data).hexdigest(), len(data)) != (sha256, record.byte_size):
+            yield f"{what} has other bytes than are noted"
+            continue
+        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+            rows = sum(batch.num_rows for batch in reader)
+        if rows != record.row_count:
+            yield f"{what} has {rows} rows where {record.row_count} are noted"
+        if not data.endswith(b"\xff\xff\xff\xff\x00\x00\x00\x00"):
+            yield f"{what} has no end"
+
+
+@at_rest
+def builds_have_ended(life: Life) -> Iterator[str]:
+    """When nothing runs, every build is ready or failed, and none somebody was told of failed with its reader."""
+    for (tenant, build_id), noted in life.metadata._builds.items():
+        if noted.record.state not in (ArtifactState.READY, ArtifactState.FAILED) and not life.faulty_metadata:
+            yield f"{tenant}'s build {build_id} is {noted.record.state.value}"
+        told = (tenant, noted.record.artifact_id, noted.record.version) in life.book.begun
+        if noted.record.error_code == "abandoned" and told:
+            yield f"{tenant}'s build {build_id} was given up with its reader"
+
+
+@at_rest
+def tenants_files_are_their_own(life: Life) -> Iterator[str]:
+    """No byte of one tenant's tables is in another's directory of results or of the cache."""
+    for kind in ("artifacts/blobs", "cache"):
+        for directory in sorted((life.root / kind).glob("*")):
+            if not directory.is_dir():
+                continue
+            seen = {
+                owner
+                for path in directory.rglob("*")
+                if path.is_file() and path.suffix in {".arrow", ".pack"}
+                for owner in TENANTS
+                if marker(owner).encode() in path.read_bytes()
+            }
+            if len(seen) > 1:
+                yield f"{kind}/{directory.name[:8]} holds bytes of {sorted(seen)}"
+            prefixes = {tenant_prefix(owner): owner for owner in (*TENANTS, SHARED)}
+            if seen and prefixes.get(directory.name) not in seen:
+                yield f"{kind} of {prefixes.get(directory.name)} holds bytes of {sorted(seen)}"
+
+
+@at_rest
+def logs_and_metrics_tell_no_values(life: Life) -> Iterator[str]:
+    """No row, token or header value is in a log line at any level, nor in the metrics."""
+    metrics, _ = expose(life.service.registry, "text/plain")
+    for where, text in (("the log", life.log_text()), ("the metrics", metrics.decode())):
+        for what in (*(marker(owner) for owner in (*TENANTS, SHARED)), "a-token-of-the-simulation"):
+            if what in text:
+                yield f"{what} is in {where}"
+
+
+def open_files(root: Path) -> list[int]:
+    """Return the descriptors of files below ``root``."""
+    found = []
+    for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208  # of this very moment
+        try:
+            target = os.readlink(f"/proc/self/fd/{entry}")  # noqa: PTH115  # likewise
+        except OSError:
+            continue
+        if target.startswith(f"{root}/"):
+            found.append(int(entry))
+    return found
+
+
+def page(path: Path | None = None) -> str:
+    """Return ``docs/explanation/invariants.md``, made of what is checked."""
+    del path
+    return describe()
+
+
+def describe() -> str:
+    """Return the page of all invariants, as Markdown."""
+    lines = [
+        "# Invariants",
+        "",
+        "What holds in every run of the simulator (`tests/simulation`), whatever clients, faults and crashes do.",
+        "This page is made from the code that checks them.",
+        "",
+        "## At every moment",
+        "",
+        *(f"- **{_title(name)}**: {_first(check)}" for name, check in WATCHED.items()),
+        "",
+        "## Of every answer",
+        "",
+        *(f"- **{_title(name)}**: {text}" for name, text in ANSWERED.items()),
+        "",
+        "## When everything has come to rest",
+        "",
+        *(f"- **{_title(name)}**: {_first(check)}" for name, check in INVARIANTS.items()),
+        "",
+        "A failing seed prints the command that replays it: `python -m simulator SEED`, with `tests/simulation` on",
+        "the path.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _first(check: Check) -> str:
+    return (check.__doc__ or "").strip().splitlines()[0]

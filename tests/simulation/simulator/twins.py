@@ -1,0 +1,133 @@
+"""In-memory twins of what is not the service itself: catalog, metadata store, threads."""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import attrs
+import trio
+
+from strata.artifacts import STORE_DOWN, MemoryMetadataStore
+from strata.outcomes import RefusalError
+from strata.tables.refs import TableRef
+
+from simulator.lake import Lake, Version
+
+FIRST_SECOND = 1_700_000_000
+
+
+@attrs.define(eq=False)
+class CatalogTwin:
+    """The catalog file: which version of each table is current.
+
+    Attributes:
+        lake: The tables.
+        now: The index of each table's current version.
+        log: Every version that was current, with the virtual time from which on.
+    """
+
+    lake: Lake
+    now: dict[str, int]
+
+    def metadata_location(self, ref: TableRef) -> str | None:
+        """See :class:`strata.tables.sqlite_catalog.SqliteCatalog`."""
+        version = self.current(ref.namespace[0]) if ref.table == "t" else None
+        return None if version is None else version.location
+
+    def peek(self, ref: TableRef) -> str | None:
+        """Likewise; the twin never waits."""
+        return self.metadata_location(ref)
+
+    def close(self) -> None:
+        """Likewise."""
+
+    def current(self, owner: str) -> Version | None:
+        """Return the table's current version."""
+        versions = self.lake.tables.get(owner)
+        return None if versions is None else versions[self.now[owner]]
+
+
+def metadata_twin(draw: random.Random, errors: float) -> MemoryMetadataStore:
+    """Return a metadata store that does not answer now and then."""
+    clock = itertools.count(FIRST_SECOND)
+
+    def before(call: str) -> None:
+        if call not in ("sweep_interrupted", "probe") and draw.random() < errors:
+            raise RefusalError(STORE_DOWN)
+
+    return MemoryMetadataStore(lambda: float(next(clock)), before)
+
+
+def copied(store: MemoryMetadataStore, fresh: MemoryMetadataStore) -> MemoryMetadataStore:
+    """Give ``fresh`` what ``store`` holds at this instant: every call that returned was durable."""
+    fresh._artifacts = dict(store._artifacts)
+    fresh._builds = dict(store._builds)
+    fresh._names = dict(store._names)
+    return fresh
+
+
+class Threads:
+    """Worker threads as tasks: they take virtual time, cannot be interrupted, and die with the process.
+
+    Args:
+        draw: How long each takes.
+        slow: The longest time of one, in seconds.
+    """
+
+    def __init__(self, draw: random.Random, slow: float) -> None:
+        self._draw = draw
+        self._slow = slow
+        self.alive = True
+        self.running = 0
+
+    @contextmanager
+    def instead(self) -> Iterator[None]:
+        """Take the place of Trio's."""
+        with mock.patch.object(trio.to_thread, "run_sync", self.run_sync):
+            yield
+
+    async def run_sync(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        abandon_on_cancel: bool = False,
+        limiter: trio.CapacityLimiter | None = None,
+        thread_name: str | None = None,
+    ) -> Any:
+        """See :func:`trio.to_thread.run_sync`."""
+        del thread_name
+        await trio.lowlevel.checkpoint_if_cancelled()
+        borrower = object()
+        if limiter is not None:
+            await limiter.acquire_on_behalf_of(borrower)
+        done, outcome = trio.Event(), []
+        pause = self._draw.random() ** 3 * self._slow
+
+        async def thread() -> None:
+            await trio.sleep(pause)
+            self.running -= 1
+            if self.alive:
+                try:
+                    outcome.append((function(*args), None))
+                except BaseException as error:  # noqa: BLE001  # handed to whoever waits
+                    outcome.append((None, error))
+            if limiter is not None:
+                limiter.release_on_behalf_of(borrower)
+            done.set()
+
+        self.running += 1
+        trio.lowlevel.spawn_system_task(thread, context=contextvars.copy_context())
+        with trio.CancelScope(shield=not abandon_on_cancel):
+            await done.wait()
+        if not outcome:
+            await trio.sleep_forever()  # the process is dead: whoever waits is about to be cancelled
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        return value
