@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from strata.artifacts import ArtifactRecord, BlobFacts, BlobWriter, BuildRecord
-from strata.cache import CacheShard, PackWriter
+from strata.cache import CacheShard, Pack, PackWriter
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import ResolvedScan, ScanPlan, plan_files
 from strata.tenants.build import Build
@@ -255,21 +255,16 @@ class _Attempt:
         shard, run = self.builder.shard, self.builder.resources.pool.run
         flow = self.builder.tenant
         try:
+            pack = await self._pack(scan, facts, tier)
+        except BaseException as error:
             if scan.pack is not None:
-                pack = await run(flow, tier, scan.pack.commit, abandon=False)
-            elif scan.segments:
-                segments = []
-                for (
-                    segment
-                ) in scan.segments:  # not earlier: checksums are no part of what the reader waits for
-                    summed = partial(shard.summed, facts.path, segment)
-                    segments.append(await run(flow, tier, summed, cost=segment.length, abandon=False))
-                adopt = partial(shard.adopt, facts.path, scan.columns, segments)
-                pack = await run(flow, tier, adopt, abandon=False)
-            else:
-                return
-        except OSError as error:
+                with trio.move_on_after(CLEANUP_SECONDS, shield=True):
+                    await run(flow, tier, scan.pack.abort, abandon=False)
+            if not isinstance(error, OSError):
+                raise
             log.warning("cache could not keep segments", tenant=flow, error=type(error).__name__)
+            return
+        if pack is None:
             return
         files = shard.install(pack, scan.generation)
         if files:
@@ -277,6 +272,21 @@ class _Attempt:
         used = shard.take_used()
         if used:
             await run(flow, tier, partial(shard.note_used, used), abandon=False)
+
+    async def _pack(self, scan: ScanBuild, facts: BlobFacts, tier: Tier) -> Pack | None:
+        """Make a pack of what was decoded: its own file, or the blob itself; None if there is nothing to keep."""
+        shard, run = self.builder.shard, self.builder.resources.pool.run
+        flow = self.builder.tenant
+        if scan.pack is not None:
+            return await run(flow, tier, scan.pack.commit, abandon=False)
+        if not scan.segments:
+            return None
+        segments = []
+        for segment in scan.segments:  # not earlier: checksums are no part of what the reader waits for
+            summed = partial(shard.summed, facts.path, segment)
+            segments.append(await run(flow, tier, summed, cost=segment.length, abandon=False))
+        adopt = partial(shard.adopt, facts.path, scan.columns, segments)
+        return await run(flow, tier, adopt, abandon=False)
 
     async def leave_no_trace(self, refused: Refused) -> None:
         """Remove what a build that failed has written, and note that it did."""

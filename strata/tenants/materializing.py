@@ -81,12 +81,12 @@ class Materializer:
             return found
         scan, provenance = found
         await self._settled(provenance)
-        build = self.running.get(provenance.key)
+        build = await self._running(provenance.key)
         if build is None and not question.refresh:
             hit = await self.find_ready(provenance)
             if hit is not None:
                 return await self._hit(hit, question.name)
-            build = self.running.get(provenance.key)  # somebody may have begun it while we asked
+            build = await self._running(provenance.key)  # somebody may have begun it while we asked
         if build is None:
             order = Order(scan, provenance, question.what.executor, question.name)
             started = self._start(order)
@@ -95,6 +95,12 @@ class Materializer:
             build = started
         self.builder.metrics.misses += 1
         return await self._join(build, question)
+
+    async def _running(self, key: str) -> Build | None:
+        """Return the build of a key, if one runs that is not being given up with its last asker."""
+        while (build := self.running.get(key)) is not None and build.scope.cancel_called:
+            await build.done.wait()
+        return build
 
     async def explain(self, question: m.Explain) -> m.Explanation | Refused:
         """Say what :meth:`materialize` would do."""

@@ -10,7 +10,9 @@ def main() -> int:
     """Replay; ends in 1 if an invariant was violated."""
     parser = argparse.ArgumentParser(prog="simulator", description=__doc__)
     parser.add_argument("seed", type=int, help="of the run")
-    parser.add_argument("--runs", type=int, default=1, help="how many seeds from there on; traces of failing ones only")
+    parser.add_argument(
+        "--runs", type=int, default=1, help="how many seeds from there on; traces of failing ones only"
+    )
     options = parser.parse_args()
     failed = 0
     for seed in range(options.seed, options.seed + options.runs):

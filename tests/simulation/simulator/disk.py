@@ -64,7 +64,7 @@ class Disk:
     def _note_directory(self, directory: int | str) -> None:
         with os.scandir(directory) as entries:
             names = {entry.name: entry.inode() for entry in entries}
-        self._names[os.stat(directory).st_ino] = names
+        self._names[os.stat(directory).st_ino] = names  # noqa: PTH116  # a descriptor, or a name
 
     def crash(self, target: Path) -> None:
         """Copy what a power cut at this instant leaves to ``target``, an empty directory."""

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import attrs
 import pyarrow as pa
 
+from simulator.lake import SHARED, TENANTS, marker
 from strata.artifacts import ArtifactState, tenant_prefix
 from strata.observability.metrics import expose
-
-from simulator.lake import SHARED, TENANTS, marker
 
 if TYPE_CHECKING:
     from simulator.run import Life
@@ -75,7 +74,8 @@ DEADLINE = said_of_answers(
     "every_request_ends", "Every request ends within its deadline, however slow or gone its client is."
 )
 STATUS = said_of_answers(
-    "no_answer_is_a_crash", "No request is answered with 500, and every refusal is a problem with its request id."
+    "no_answer_is_a_crash",
+    "No request is answered with 500, and every refusal is a problem with its request id.",
 )
 BUCKETS = said_of_answers(
     "failures_are_counted_by_address",
@@ -87,7 +87,8 @@ KEPT = said_of_answers(
     "A result that was said to be ready is still there after a crash, byte for byte, unless the disk lied.",
 )
 ENDS = said_of_answers(
-    "a_build_ends", "A build that was begun ends ready or failed, and never for the sake of a reader that left."
+    "a_build_ends",
+    "A build that was begun ends ready or failed, and never for the sake of a reader that left.",
 )
 GRACE = said_of_answers("shutdown_ends_within_its_grace", "A shutdown ends within its grace.")
 
@@ -119,8 +120,21 @@ def bounds_are_kept(life: Life) -> Iterator[str]:
 @at_rest
 def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
     """No slot, question, build, quantum, thread, descriptor or temporary file outlives whose it was."""
-    registry = life.service.registry
-    for found in registry.tenants():
+    yield from _left_in_tenants(life)
+    resources = life.service.registry.resources
+    if resources.pool.running or resources.pool.waiting:
+        yield f"{resources.pool.running} quanta run, {resources.pool.waiting} wait"
+    if resources.waits.borrowed_tokens:
+        yield f"{resources.waits.borrowed_tokens} waits are held"
+    # The cache of a tenant that was not asked for since a crash is swept when it is.
+    swept = ["artifacts", *(f"cache/{tenant_prefix(tenant)}" for tenant in sorted(life.ran))]
+    leftovers = [path.name for where in swept for path in (life.root / where).rglob("*.part")]
+    if leftovers:
+        yield f"temporary files are left: {leftovers}"
+
+
+def _left_in_tenants(life: Life) -> Iterator[str]:
+    for found in life.service.registry.tenants():
         if found.open:
             yield f"{len(found.open)} questions of {found.id} are open"
         actor = found.actor
@@ -133,14 +147,6 @@ def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
         for tier, slots in actor.builder.slots.items():
             if slots.used or slots.waiting:
                 yield f"{slots.used} {tier.value} slots of {found.id} are held, {slots.waiting} wait"
-    pool = registry.resources.pool
-    if pool.running or pool.waiting:
-        yield f"{pool.running} quanta run, {pool.waiting} wait"
-    if registry.resources.waits.borrowed_tokens:
-        yield f"{registry.resources.waits.borrowed_tokens} waits are held"
-    leftovers = [path.name for path in life.root.rglob("*.part")]
-    if leftovers:
-        yield f"temporary files are left: {leftovers}"
 
 
 @at_rest
@@ -224,12 +230,6 @@ def open_files(root: Path) -> list[int]:
         if target.startswith(f"{root}/"):
             found.append(int(entry))
     return found
-
-
-def page(path: Path | None = None) -> str:
-    """Return ``docs/explanation/invariants.md``, made of what is checked."""
-    del path
-    return describe()
 
 
 def describe() -> str:

@@ -7,13 +7,13 @@ import logging
 import math
 import os
 import random
+import re
 import secrets
-import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,22 @@ import attrs
 import trio
 from trio.testing import MockClock
 
-from strata import acl, server as server_module
+from simulator.clients import Book, Client, check_promises
+from simulator.disk import Disk
+from simulator.invariants import (
+    GRACE,
+    INVARIANTS,
+    STATUS,
+    WATCHED,
+    Violation,
+    builds_have_ended,
+    open_files,
+    ready_means_ready,
+)
+from simulator.lake import SHARED, TENANTS, Lake, lake
+from simulator.twins import CatalogTwin, Threads, copied, metadata_twin
+from simulator.wire import TOKEN, Caller
+from strata import acl
 from strata.artifacts import LocalBlobStore, MemoryMetadataStore
 from strata.config import Settings
 from strata.http.app import create_app
@@ -33,17 +48,12 @@ from strata.server import Service, open_service
 from strata.tables import Catalogs
 from strata.tenants.actor import TenantActor
 
-from simulator.clients import Book, Client, check_promises
-from simulator.disk import Disk
-from simulator.invariants import GRACE, INVARIANTS, WATCHED, Violation, builds_have_ended, open_files, ready_means_ready
-from simulator.lake import SHARED, TENANTS, Lake, lake
-from simulator.twins import CatalogTwin, Threads, copied, metadata_twin
-from simulator.wire import TOKEN, Caller
-
 REST_SECONDS = 900.0
 """Virtual time after which everything that was begun has ended."""
 
 GRACE_SECONDS = 30.0
+
+_ARTIFACT_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 CLEANUP_SECONDS = 15.0
 """Longest that builds may take to leave no trace when they are cancelled (theirs are 10)."""
@@ -79,7 +89,7 @@ class Plan:
         return cls(
             lives=draw.choice([1, 2, 2, 3]),
             errors=draw.choice([0, 0, 0.05, 0.2]),
-            slow=draw.choice([0.001, 0.1, 2.0]),
+            slow=draw.choice([0.001, 0.1, 1.0]),
             lying=draw.random() < 0.1,
             short_reads=draw.choice([0, 0, 0.1]),
             clients=draw.randint(1, 4),
@@ -107,6 +117,8 @@ class Life:
         violations: What must not happen, and did.
         log: What the service logged.
         actors: Running actors by tenant.
+        names: What artifacts are called in the trace.
+        ran: Tenants whose actors ran.
         ended: The process has died.
     """
 
@@ -122,13 +134,20 @@ class Life:
     trace: list[str]
     violations: list[Violation]
     log: io.StringIO
+    names: dict[str, int]
     actors: Counter[str] = attrs.field(factory=Counter)
+    ran: set[str] = attrs.field(factory=set)
     ended: bool = False
     service: Service = attrs.field(init=False)
 
     def note(self, what: str) -> None:
         """Write a line of the trace."""
-        self.trace.append(f"{trio.current_time():.6f} {what}")
+        named = _ARTIFACT_ID.sub(self._name, what)
+        self.trace.append(f"{trio.current_time():.6f} {named}")
+
+    def _name(self, found: re.Match[str]) -> str:
+        """Number artifacts as they appear: their ids follow from the tables' ids, other ones in each process."""
+        return f"artifact-{self.names.setdefault(found[0], len(self.names) + 1)}"
 
     def violated(self, invariant: str, detail: str) -> None:
         """Note a promise that was not kept, unless whoever kept it is dead."""
@@ -197,6 +216,7 @@ class _Run:
         self.trace: list[str] = [f"seed {seed}: {self.plan}"]
         self.violations: list[Violation] = []
         self.book = Book()
+        self.names: dict[str, int] = {}
         self.lake = lake()
         self.catalog = CatalogTwin(self.lake, dict.fromkeys(self.lake.tables, 0))
         self.metadata = metadata_twin(draw, self.plan.errors)
@@ -209,7 +229,7 @@ class _Run:
         disk = Disk(self.root, self.draw, lying=self.plan.lying, short_reads=self.plan.short_reads)
         life = Life(
             number, _settings(self.root, self.plan.max_tenants), self.metadata, self.catalog, self.lake, self.root,
-            self.plan.lying, self.plan.errors > 0, self.book, self.trace, self.violations, self.log,
+            self.plan.lying, self.plan.errors > 0, self.book, self.trace, self.violations, self.log, self.names,
         )  # fmt: skip
         threads = Threads(self.draw, self.plan.slow)
         crash = number < self.plan.lives - 1
@@ -219,10 +239,11 @@ class _Run:
             if ending is not None:
                 instruments.append(ending)
             _schedule(self.draw.getrandbits(64))
-            trio.run(
-                self._main, life, ending, clock=MockClock(autojump_threshold=0), instruments=instruments,
-                restrict_keyboard_interrupt_to_checkpoints=True,
-            )  # fmt: skip
+            clock = MockClock(autojump_threshold=0)
+            try:
+                trio.run(self._main, life, ending, clock=clock, instruments=instruments)
+            except Exception as error:  # noqa: BLE001  # whatever leaves the service is a finding
+                life.violations.append(Violation(STATUS, f"the service crashed: {error!r}"))
         left = open_files(self.base)
         if left and not life.ended:
             life.violations.append(
@@ -263,7 +284,7 @@ class _Run:
         life.note("the server stops")
         life.service.registry.draining = True
         with trio.move_on_after(GRACE_SECONDS):
-            while server.child_tasks:
+            while server.child_tasks:  # noqa: ASYNC110  # nobody tells when requests have ended
                 await trio.sleep(1)
         server.cancel_scope.cancel()
 
@@ -349,7 +370,9 @@ class _Ending(trio.abc.Instrument):
 def _settings(root: Path, max_tenants: int) -> Settings:
     own = tuple(acl.Rule(principal="*", resource=f"tables/wh/{owner}/*", tenant=owner) for owner in TENANTS)
     policy = acl.Policy(
-        deny=(), allow=(*own, acl.Rule(principal="*", resource=f"tables/wh/{SHARED}/*"), *_ADMIN), default="deny"
+        deny=(),
+        allow=(*own, acl.Rule(principal="*", resource=f"tables/wh/{SHARED}/*"), *_ADMIN),
+        default="deny",
     )
     return Settings(
         deployment_mode="service", auth_mode="trusted_proxy", proxy_token=TOKEN, multi_tenant_enabled=True,
@@ -380,6 +403,7 @@ def _watched_actors(life: Life) -> Iterator[None]:
     real = TenantActor.run
 
     async def counted(actor: TenantActor) -> None:
+        life.ran.add(actor.tenant)
         life.actors[actor.tenant] += 1
         if life.actors[actor.tenant] > 1:
             life.violated("bounds_are_kept", f"{actor.tenant} has {life.actors[actor.tenant]} actors")

@@ -13,11 +13,10 @@ from unittest import mock
 import attrs
 import trio
 
+from simulator.lake import Lake, Version
 from strata.artifacts import STORE_DOWN, MemoryMetadataStore
 from strata.outcomes import RefusalError
 from strata.tables.refs import TableRef
-
-from simulator.lake import Lake, Version
 
 FIRST_SECOND = 1_700_000_000
 

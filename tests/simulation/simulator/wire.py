@@ -135,9 +135,9 @@ async def ask(
     caller: Caller,
     method: str,
     path: str,
-    body: object | None = None,
     *,
     request_id: str,
+    body: object | None = None,
     manner: Manner | None = None,
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Answer:

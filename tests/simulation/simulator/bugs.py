@@ -1,0 +1,184 @@
+"""Bugs to plant, so that the simulator shows what it can see. Each is a small, believable mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from unittest import mock
+
+import attrs
+import trio
+
+from strata.artifacts import blobs, tenant_prefix
+from strata.http.failures import FailureLimit
+from strata.outcomes import Refused
+from strata.tenants import actor
+from strata.tenants.build import Build
+from strata.tenants.building import Builder
+from strata.tenants.materializing import Materializer
+from strata.tenants.registry import Registry, Tenant
+from strata.tenants.slots import Lease, Slots
+from strata.work import WorkPool
+
+Bug = Callable[[], Any]
+BUGS: dict[str, Bug] = {}
+"""By name: a context manager that plants each."""
+
+
+def bug(plant: Callable[[], Iterator[None]]) -> Bug:
+    """Register a bug."""
+    manager = contextmanager(plant)
+    BUGS[plant.__name__] = manager
+    return manager
+
+
+@bug
+def leaked_slot() -> Iterator[None]:
+    """A lease is given back only by builds that end well."""
+    real = Build.release_slot
+
+    def release(self: Build) -> None:
+        if self.readers or self.record is None or self.outcome is not None:
+            real(self)
+
+    def finish(self: Build, outcome: Any) -> None:
+        if not self.done.is_set() and not isinstance(outcome, Refused):
+            real(self)
+        lease, self.lease = self.lease, None
+        finished(self, outcome)
+        self.lease = lease
+
+    finished = Build.finish
+    with mock.patch.object(Build, "release_slot", release), mock.patch.object(Build, "finish", finish):
+        yield
+
+
+@bug
+def missing_fsync() -> Iterator[None]:
+    """A blob gets its name before its bytes are on the disk."""
+
+    def commit(self: blobs.LocalBlobWriter) -> blobs.BlobFacts:
+        digest = self._digest()
+        final = blobs._place(self._directory, digest)
+        self._directories.ensure(final.parent)
+        self._path.rename(final)
+        blobs.sync_directory(final.parent)
+        self._close()
+        return blobs.BlobFacts(digest, self._size, final)
+
+    with mock.patch.object(blobs.LocalBlobWriter, "commit", commit):
+        yield
+
+
+@bug
+def double_actor() -> Iterator[None]:
+    """The least recently used tenant makes room at once, and its actor is left to end by itself."""
+
+    async def supervise(self: Registry, found: Tenant) -> None:
+        with suppress(KeyError):  # its place may be another's by now
+            await supervised(self, found)
+
+    def evict(self: Registry) -> Tenant | None:
+        found = next((one for one in self._tenants.values() if one.inbox is not None and not one.open), None)
+        if found is not None:
+            del self._tenants[found.id]
+            found.inbox.close()
+            found.gone.set()
+        return found
+
+    supervised = Registry._supervise
+    with mock.patch.object(Registry, "_evict", evict), mock.patch.object(Registry, "_supervise", supervise):
+        yield
+
+
+@bug
+def swallowed_cancel() -> Iterator[None]:
+    """Whoever is cancelled while it waits for a slot goes on as if it had one."""
+
+    async def acquire(self: Slots, timeout: float) -> Any:  # as the real one
+        lease = Lease(self._limiter)
+        with trio.move_on_after(timeout), suppress(trio.Cancelled):
+            await self._limiter.acquire_on_behalf_of(lease)
+        return lease
+
+    with mock.patch.object(Slots, "acquire", acquire):
+        yield
+
+
+@bug
+def cross_tenant_cache_key() -> Iterator[None]:
+    """The directory of a tenant's files forgets whose it is."""
+
+    def shared(_tenant: str) -> str:
+        return tenant_prefix("everybody")
+
+    with mock.patch.object(actor, "tenant_prefix", shared):
+        yield
+
+
+@bug
+def shared_rate_bucket() -> Iterator[None]:
+    """All addresses fail into one bucket."""
+    real = FailureLimit.fail
+
+    def fail(self: FailureLimit, peer: str, now: float) -> float | None:
+        del peer
+        return real(self, "everybody", now)
+
+    with mock.patch.object(FailureLimit, "fail", fail):
+        yield
+
+
+@bug
+def lost_wake_up() -> Iterator[None]:
+    """A slot of the work pool that comes free wakes nobody who waits for one."""
+
+    def release(self: WorkPool) -> None:
+        self.running -= 1
+
+    with mock.patch.object(WorkPool, "_release", release):
+        yield
+
+
+@bug
+def unbounded_queue() -> Iterator[None]:
+    """Any number of builds is begun."""
+    real = Materializer._start
+
+    def start(self: Materializer, order: Any) -> Any:
+        limits = self.builder.limits
+        self.builder.limits = attrs.evolve(limits, max_builds=10**9)
+        try:
+            return real(self, order)
+        finally:
+            self.builder.limits = limits
+
+    with mock.patch.object(Materializer, "_start", start):
+        yield
+
+
+@bug
+def build_failed_by_its_reader() -> Iterator[None]:
+    """The last reader that leaves takes the build with it."""
+    real = Build.closed
+
+    def closed(self: Build) -> None:
+        real(self)
+        if not self.readers and not self.done.is_set():
+            self.scope.cancel()
+
+    with mock.patch.object(Build, "closed", closed):
+        yield
+
+
+@bug
+def stale_plan() -> Iterator[None]:
+    """Plans are remembered by table, whatever its version."""
+    real = Builder.plan
+
+    async def plan(self: Builder, scan: Any) -> Any:
+        return await real(self, attrs.evolve(scan, plan_key=(scan.table.uuid, scan.predicates)))
+
+    with mock.patch.object(Builder, "plan", plan):
+        yield

@@ -1,0 +1,106 @@
+"""Every promise in every run; and what the simulator is worth: it sees planted bugs, and repeats itself exactly."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from simulator import describe, simulate
+from simulator.bugs import BUGS
+from simulator.run import Report
+
+ROOT = Path(__file__).parents[2]
+SEEN_BY = {
+    "leaked_slot": "nothing_outlives_its_owner",
+    "missing_fsync": "a_promised_result_survives",
+    "double_actor": "bounds_are_kept",
+    "swallowed_cancel": "no_answer_is_a_crash",
+    "cross_tenant_cache_key": "tenants_files_are_their_own",
+    "shared_rate_bucket": "failures_are_counted_by_address",
+    "lost_wake_up": "nothing_outlives_its_owner",
+    "unbounded_queue": "bounds_are_kept",
+    "build_failed_by_its_reader": "builds_have_ended",
+    "stale_plan": "answered_rows_are_the_tables",
+}
+
+
+def keep_every_promise(seeds: range) -> None:
+    broken = [report for report in map(simulate, seeds) if report.violations]
+    shown = [f"{report.replay}\n  {report.violations[0]}" for report in broken[:10]]
+    assert not broken, "\n".join([f"{len(broken)} of {len(seeds)} runs broke a promise:", *shown])
+
+
+def test_runs_keep_every_promise() -> None:
+    """A few, for the fast suite."""
+    keep_every_promise(range(30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(3))
+def test_three_hundred_runs_keep_every_promise(part: int) -> None:
+    """Other seeds than the fast suite's."""
+    keep_every_promise(range(1000 + part * 100, 1100 + part * 100))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("part", range(20))
+def test_ten_thousand_runs_keep_every_promise(part: int) -> None:
+    """What a night is for."""
+    keep_every_promise(range(10_000 + part * 500, 10_500 + part * 500))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", SEEN_BY)
+def test_a_planted_bug_is_found_within_500_seeds(bug: str) -> None:
+    """By the invariant that speaks of it."""
+    plant = BUGS[bug]
+    for seed in range(500):
+        with plant():
+            report = simulate(seed)
+        if SEEN_BY[bug] in {violation.invariant for violation in report.violations}:
+            assert not simulate(seed).violations, "without the bug the same seed is clean"
+            return
+    pytest.fail(f"{bug} was not found")
+
+
+def test_every_planted_bug_has_its_invariant() -> None:
+    """Ten bugs, and none that nobody looks for."""
+    assert set(SEEN_BY) == set(BUGS)
+    assert 10 == len(BUGS)
+
+
+@pytest.mark.parametrize("seed", [3, 17, 42])
+def test_two_runs_of_one_seed_are_one_trace(seed: int) -> None:
+    """To the microsecond, ids and all."""
+    first, second = simulate(seed), simulate(seed)
+    assert len(first.trace) > 3
+    assert first.trace == second.trace
+
+
+@pytest.mark.slow
+def test_another_process_has_the_same_trace() -> None:
+    """Whatever the order of sets and dictionaries there: the command that is printed replays the run."""
+    traces = []
+    for hash_seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent)}
+        done = subprocess.run(
+            [sys.executable, "-m", "simulator", "17"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=True,
+        )
+        traces.append(done.stdout)
+    assert traces[0] == traces[1]
+    assert traces[0].splitlines() == list(simulate(17).trace)
+
+
+def test_a_failing_run_says_how_to_run_it_again() -> None:
+    """One command."""
+    assert Report(7, (), ()).replay.endswith("-m simulator 7")
+
+
+def test_the_invariants_page_is_what_is_checked() -> None:
+    """Written once: ``python -c "import simulator; print(simulator.describe(), end='')"`` writes it anew."""
+    assert describe() == (ROOT / "docs" / "explanation" / "invariants.md").read_text()
