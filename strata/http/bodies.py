@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -167,40 +168,50 @@ class ProblemAnswer(msgspec.Struct):
 
 
 _AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
+_STEP = re.compile(r"([a-z_]+)|\[(\d+)\]")  # our own field names, and places in lists; "[...]" is any key
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]{0,64})`")
 
 
 async def parse_body(kind: type[B]) -> B:
-    """Return the request's JSON body as ``kind``.
+    """Return the request's JSON body as ``kind``; see :func:`decode_body`."""
+    return decode_body(kind, await request.get_data())
+
+
+def decode_body(kind: type[B], body: bytes | str) -> B:
+    """Return a JSON body as ``kind``.
 
     Raises:
         ProblemError: 422 for what is not JSON or has the wrong shape, 400 for an unknown key. What the
             caller sent as a value is never repeated.
     """
     try:
-        return msgspec.json.decode(await request.get_data(), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise ProblemError(_invalid(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ProblemError(
-            Problem(
-                422,
-                "The request's body is not valid JSON.",
-                "invalid_json",
-                [{"loc": ["body"], "msg": "invalid JSON"}],
-            )
-        ) from None
+        raise ProblemError(_no_json("The request's body is not valid JSON.", "invalid JSON")) from None
+    except RecursionError:
+        detail = "The request's body is nested too deeply."
+        raise ProblemError(_no_json(detail, "nested too deeply")) from None
+
+
+def _no_json(detail: str, message: str) -> Problem:
+    return Problem(422, detail, "invalid_json", [{"loc": ["body"], "msg": message}])
 
 
 def _invalid(message: str) -> Problem:
     at = _AT.search(message)
-    loc = ["body", *(at["path"].split(".") if at and at["path"] else [])]
+    steps = _STEP.findall(at["path"]) if at else []
+    loc: list[str | int] = ["body", *(name or int(index) for name, index in steps)]
     what = message[: at.start()] if at else message
     unknown = _UNKNOWN.match(what)
     if unknown:
         loc.append(unknown["name"])
-        return Problem(
-            400, f"Unknown key {'.'.join(loc[1:])}.", "unknown_key", [{"loc": loc, "msg": "unknown key"}]
-        )
-    where = ".".join(loc[1:]) or "body"
+        errors = [{"loc": loc, "msg": "unknown key"}]
+        return Problem(400, f"Unknown key {_dotted(loc)}.", "unknown_key", errors)
+    where = _dotted(loc) or "body"
     return Problem(422, f"{where}: {what}.", "invalid_body", [{"loc": loc, "msg": what}])
+
+
+def _dotted(loc: Sequence[str | int]) -> str:
+    return ".".join(str(step) for step in loc[1:])
