@@ -13,6 +13,8 @@ from werkzeug.exceptions import HTTPException
 from strata import __version__
 from strata.http import docs, routes
 from strata.http.context import context
+from strata.http.converters import VersionConverter
+from strata.http.description import SECURITY, SECURITY_SCHEME, Description
 from strata.http.problems import Problem, ProblemError
 
 log = structlog.get_logger(__name__)
@@ -28,6 +30,7 @@ TAGS: list[Tag | dict[str, str]] = [
     Tag("artifacts", "Finished results"),
     Tag("names", "Names of results"),
     Tag("operations", "For operators"),
+    Tag("writes", "Direct writes, which service mode does not have"),
 ]
 
 
@@ -51,7 +54,14 @@ def create_app(*, personal: bool) -> QuartTrio:
         redoc_ui_path=None,
         scalar_ui_path=None,
         conversion_preference="msgspec",
+        openapi_provider_class=Description,
+        security_schemes=None if personal else {SECURITY_SCHEME: SECURITY},
+        security=None if personal else [{SECURITY_SCHEME: []}],
     )
+    # A path is what was sent. Merged slashes would redirect to where the Host header says, and hide names
+    # with two of them.
+    app.url_map.merge_slashes = False
+    app.url_map.converters["version"] = VersionConverter
     routes.register(app, personal=personal)
     app.register_blueprint(docs.blueprint)
     app.register_error_handler(ProblemError, _problem)

@@ -4,39 +4,74 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 from quart import request
 
 from strata.http.problems import Problem, ProblemError
+from strata.tables.params import OPERATORS
 
 B = TypeVar("B", bound=msgspec.Struct)
+
+# What is said of values in the description only: which of them are refused, and how, is decided further in.
+_VALUE = {"type": ["string", "number", "boolean"]}
+SCAN_PARAMS: dict[str, Any] = {
+    "additionalProperties": False,
+    "properties": {
+        "columns": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "minLength": 1},
+            "uniqueItems": True,
+            "description": "Columns in the order of the result; null means all, an empty list none.",
+        },
+        "filters": {
+            "type": ["array", "null"],
+            "description": "AND-ed conditions.",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["column", "op"],
+                "properties": {
+                    "column": {"type": "string", "minLength": 1},
+                    "op": {"enum": sorted(OPERATORS)},
+                    "value": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE}, {"type": "null"}]},
+                },
+            },
+        },
+        "snapshot_id": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**63 - 1},
+        "ref": {"type": ["string", "null"], "minLength": 1, "description": "A branch or tag."},
+        "as_of": {"type": ["string", "null"], "description": "A moment, with its offset from UTC."},
+    },
+}
+ONE_INPUT: dict[str, Any] = {"minItems": 1, "maxItems": 1}
+NAME: dict[str, Any] = {"minLength": 1, "maxLength": 512}
 
 
 class TransformBody(msgspec.Struct, forbid_unknown_fields=True):
     """What to compute: ``scan@v1`` with its parameters."""
 
-    executor: str
-    params: dict[str, Any] = {}
+    executor: Annotated[str, Meta(extra_json_schema={"enum": ["scan@v1"]})]
+    params: Annotated[dict[str, Any], Meta(extra_json_schema=SCAN_PARAMS)] = {}
 
 
 class MaterializeBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``POST /v1/materialize``; ``mode`` is ``stream`` or ``artifact``."""
 
-    inputs: list[str]
+    inputs: Annotated[list[str], Meta(extra_json_schema=ONE_INPUT)]
     transform: TransformBody
-    mode: str = "stream"
-    name: str | None = None
+    mode: Annotated[str, Meta(extra_json_schema={"enum": ["stream", "artifact"]})] = "stream"
+    name: Annotated[str, Meta(extra_json_schema=NAME)] | None = None
     refresh: bool = False
 
 
 class ExplainBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``POST /v1/artifacts/explain-materialize``."""
 
-    inputs: list[str]
+    inputs: Annotated[list[str], Meta(extra_json_schema=ONE_INPUT)]
     transform: TransformBody
-    name: str | None = None
+    name: Annotated[str, Meta(extra_json_schema=NAME)] | None = None
 
 
 class MaterializeAnswer(msgspec.Struct):
@@ -153,18 +188,6 @@ class CacheStatsAnswer(msgspec.Struct):
     max_size_bytes: int
     evictions: int
     damaged: int
-
-
-class ProblemAnswer(msgspec.Struct):
-    """RFC 9457 problem details, with the ``detail`` string every client reads."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    request_id: str
-    error: str | None = None
-    errors: list[dict[str, Any]] | None = None
 
 
 _AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
