@@ -236,6 +236,8 @@ class Registry:
         found.actor = TenantActor(found.id, self.resources, limits, found.metrics, mailbox)
 
     async def _supervise(self, found: Tenant) -> None:
+        # The task inherits the id of the request that happened to be the tenant's first.
+        structlog.contextvars.unbind_contextvars("request_id")
         try:
             while await self._run_once(found):
                 self._hire(found)

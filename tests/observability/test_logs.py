@@ -7,16 +7,17 @@ import logging
 import pytest
 import structlog
 
-from strata.observability.logs import configure
+from strata.observability.logs import OURS, configure
 
 
 @pytest.fixture(autouse=True)
 def _restore():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger(OURS)
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
     structlog.reset_defaults()
 
 
@@ -29,7 +30,7 @@ def test_json_lines_carry_level_time_and_event() -> None:
     """One object a line, also for what libraries log."""
     out = io.StringIO()
     configure("INFO", "json", out)
-    structlog.get_logger("x").info("done", request_id="r1", tenant="t")
+    structlog.get_logger("strata.x").info("done", request_id="r1", tenant="t")
     logging.getLogger("some.library").warning("careful %s", "now")
 
     first, second = map(json.loads, out.getvalue().splitlines())
