@@ -144,8 +144,8 @@ class TenantActor:
                 except RefusalError as error:  # a store that does not answer: no reason to start anew
                     answer = error.refused
                 except Exception as error:  # the supervisor logs the cause, and cannot know the request
-                    kind = type(question).__name__
-                    log.error("question crashed", tenant=self.tenant, question=kind, error=type(error).__name__)  # noqa: TRY400
+                    crash = {"question": type(question).__name__, "error": type(error).__name__}
+                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400
                     raise
                 outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
                 self.metrics.questions[type(question).__name__, outcome] += 1

@@ -183,7 +183,8 @@ environs = st.dictionaries(
 
 @fuzz
 @given(
-    environ=environs, options=st.dictionaries(st.sampled_from(OPTIONS), st.one_of(scalars, values), max_size=1)
+    environ=environs,
+    options=st.dictionaries(st.sampled_from(OPTIONS), st.one_of(scalars, values), max_size=1),
 )
 def test_any_environment_is_settings_or_a_list_of_what_is_wrong(place, environ, options) -> None:
     """Whatever the variable and whatever the text; a setting given as an option as well."""

@@ -21,6 +21,9 @@ def _restore():
     structlog.reset_defaults()
 
 
+SECRET = "s3cr3t row"
+
+
 def crash() -> None:
     row = "s3cr3t row"
     raise ValueError(len(row))
@@ -76,3 +79,30 @@ def test_libraries_that_repeat_requests_are_kept_quiet(library: str) -> None:
     logging.getLogger(library).info("GET /v1/names/s3cr3t")
 
     assert "" == out.getvalue()
+
+
+def fail(word: str) -> None:
+    try:
+        try:
+            raise KeyError(word)  # noqa: TRY301 - the shortest way to a cause
+        except KeyError as error:
+            raise ExceptionGroup(word, [ValueError(word), OSError(28, word)]) from error
+    except ExceptionGroup:
+        raise RuntimeError(word)  # noqa: B904 - the context is the point
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_an_exception_is_shown_without_its_message(style: str) -> None:
+    """Libraries make messages of the values they failed on; causes and groups included."""
+    out = io.StringIO()
+    configure("INFO", style, out)
+    try:
+        fail(SECRET)
+    except RuntimeError:
+        structlog.get_logger("strata.x").exception("failed")
+        logging.getLogger("lib").exception("failed as well")
+
+    assert SECRET not in out.getvalue()
+    for kind in ("KeyError", "ExceptionGroup", "ValueError", "OSError [errno 28]", "RuntimeError"):
+        assert 2 == out.getvalue().count(f"builtins.{kind}")
+    assert "in fail" in out.getvalue()

@@ -31,7 +31,9 @@ _CONTEXT = 80
 
 def leaks(text: str) -> list[str]:
     """Return each secret in ``text`` with what stands around it."""
-    return [text[max(0, found.start() - _CONTEXT) : found.end() + _CONTEXT] for found in _SECRET.finditer(text)]
+    return [
+        text[max(0, found.start() - _CONTEXT) : found.end() + _CONTEXT] for found in _SECRET.finditer(text)
+    ]
 
 
 class Watch:
