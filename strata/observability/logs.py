@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 OURS = "strata"
 """The logger above all of this package."""
@@ -43,6 +43,7 @@ def configure(level: str, style: Literal["json", "text"], stream: TextIO | None 
         shared.append(structlog.processors.ExceptionRenderer(failure))
         renderer = structlog.processors.JSONRenderer()
     else:
+        shared.append(_visible)
         renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=_write_failure)
     structlog.configure(
         processors=[
@@ -64,6 +65,14 @@ def configure(level: str, style: Literal["json", "text"], stream: TextIO | None 
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))
     logging.getLogger(OURS).setLevel(number)
+
+
+def _visible(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey or hide: a path in a request may hold any character."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode("ascii")
+    return event
 
 
 def failure(exc_info: ExcInfo) -> str:

@@ -106,3 +106,16 @@ def test_an_exception_is_shown_without_its_message(style: str) -> None:
     for kind in ("KeyError", "ExceptionGroup", "ValueError", "OSError [errno 28]", "RuntimeError"):
         assert 2 == out.getvalue().count(f"builtins.{kind}")
     assert "in fail" in out.getvalue()
+
+
+def test_a_request_cannot_write_lines_or_colours_into_a_text_log() -> None:
+    """Line breaks, escape sequences and directions of writing are shown, not obeyed."""
+    out = io.StringIO()
+    configure("INFO", "text", out)
+    structlog.get_logger("strata.x").info(
+        "request", path="/v1/x\n2026 [error] forged\x1b[31m\x85\u2028\u202e"
+    )
+
+    assert 1 == len(out.getvalue().splitlines())
+    assert out.getvalue().rstrip("\n").isprintable()
+    assert "forged" in out.getvalue()
