@@ -23,7 +23,11 @@ from strata.observability.logs import failure
 
 MARK = "s3cr3t"
 
-TOKENS = ("a-token-of-twenty-characters", "the-token-that-was-used-before")
+TOKENS = (
+    "a-token-of-twenty-characters",
+    "the-token-that-was-used-before",
+    "demo-only-token-not-a-secret",
+)
 
 _SECRET = re.compile("|".join(map(re.escape, (MARK, *TOKENS))))
 _CONTEXT = 80
