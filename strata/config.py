@@ -265,10 +265,11 @@ def validate_mode_coherence(
         settings: Values that are each valid on their own.
         writable: Whether this process may write into an existing directory.
     """
-    checks = (_mode_problems, _listener_problems, _token_problems, _header_problems, _artifact_problems)
-    found = [problem for check in checks for problem in check(settings)]
     unusable = tuple(_path_problems(settings))
-    if unusable:  # nothing more can be said of places that cannot be
+    listener = () if unusable else (_listener_problems,)  # of places that cannot be nothing more can be said
+    checks = (_mode_problems, *listener, _token_problems, _header_problems, _artifact_problems)
+    found = [problem for check in checks for problem in check(settings)]
+    if unusable:
         return (*found, *unusable)
     found += _metadata_problems(settings)
     return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
@@ -400,9 +401,20 @@ def _artifact_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem(bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} needs it; set it.")
 
 
+_PATHS = (
+    "artifact_dir",
+    "cache_dir",
+    "metadata_db",
+    "unix_socket",
+    "tls_certificate",
+    "tls_key",
+    "tls_client_ca",
+)
+
+
 def _path_problems(settings: Settings) -> Iterator[Problem]:
     """Texts no file system takes for a path, in whatever way it says so."""
-    texts = {name: getattr(settings, name) for name in ("artifact_dir", "cache_dir", "metadata_db")}
+    texts = {name: getattr(settings, name) for name in _PATHS}
     texts |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
     for name, text in texts.items():
         try:
