@@ -265,8 +265,13 @@ def validate_mode_coherence(
         settings: Values that are each valid on their own.
         writable: Whether this process may write into an existing directory.
     """
-    checks = (_mode_problems, _listener_problems, _token_problems, _header_problems, _artifact_problems)
+    unusable = tuple(_path_problems(settings))
+    listener = () if unusable else (_listener_problems,)  # of places that cannot be nothing more can be said
+    checks = (_mode_problems, *listener, _token_problems, _header_problems, _artifact_problems)
     found = [problem for check in checks for problem in check(settings)]
+    if unusable:
+        return (*found, *unusable)
+    found += _metadata_problems(settings)
     return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
 
 
@@ -391,11 +396,38 @@ def _artifact_problems(settings: Settings) -> Iterator[Problem]:
                 "artifact_dir",
                 "metadata and results under way need a local directory, whatever the blob backend; set it.",
             )
-    if settings.metadata_db and Path(settings.metadata_db).expanduser().is_dir():
-        yield Problem("metadata_db", f"{settings.metadata_db} is a directory; name a file.")
     bucket = BUCKETS.get(settings.artifact_blob_backend)
     if bucket is not None and not getattr(settings, bucket):
         yield Problem(bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} needs it; set it.")
+
+
+_PATHS = (
+    "artifact_dir",
+    "cache_dir",
+    "metadata_db",
+    "unix_socket",
+    "tls_certificate",
+    "tls_key",
+    "tls_client_ca",
+)
+
+
+def _path_problems(settings: Settings) -> Iterator[Problem]:
+    """Texts no file system takes for a path, in whatever way it says so."""
+    texts = {name: getattr(settings, name) for name in _PATHS}
+    texts |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
+    for name, text in texts.items():
+        try:
+            os.lstat(Path(text or ".").expanduser())
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue  # a path, though nothing is there, or nothing we may see
+        except (OSError, ValueError, RuntimeError):  # too long or a loop; NUL; the home of nobody
+            yield Problem(name, f"{text!r} is no usable path.")
+
+
+def _metadata_problems(settings: Settings) -> Iterator[Problem]:
+    if settings.metadata_db and Path(settings.metadata_db).expanduser().is_dir():
+        yield Problem("metadata_db", f"{settings.metadata_db} is a directory; name a file.")
 
 
 def directories(settings: Settings) -> Mapping[str, Path]:

@@ -100,10 +100,13 @@ class _Collector:
         except OSError as error:
             self._wrong("--config", f"{path} cannot be read: {error.strerror}.")
             return
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # also of a number too long to be one
             self._wrong("--config", f"{path} is not valid TOML: {error}.")
             return
         tool = document.get("tool", {})
+        if not isinstance(tool, dict):
+            self._wrong("tool", "must be a table.")
+            return
         if config_file is not None and "strata" not in tool:
             self._wrong("--config", f"{path} has no [tool.strata] table.")
         for key in tool:
@@ -170,7 +173,7 @@ class _Collector:
             return
         try:
             text = Path(value).expanduser().read_text("utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError):
+        except (OSError, ValueError, RuntimeError):  # unreadable, no path at all, the home of nobody
             self._wrong(where, "the file cannot be read.")
             return
         if not text:

@@ -1,8 +1,13 @@
-"""Hypothesis profiles: ``ci`` is derandomized and small, ``nightly`` is large. Chosen by HYPOTHESIS_PROFILE."""
+"""For all tests: Hypothesis' profiles, and an ear to the logs.
+
+``ci`` is derandomized and small, ``nightly`` is large; HYPOTHESIS_PROFILE chooses.
+"""
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["log_watch"]
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 

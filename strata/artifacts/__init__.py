@@ -11,7 +11,7 @@ from strata.artifacts.blobs import (
 )
 from strata.artifacts.memory_blobs import MemoryBlobStore
 from strata.artifacts.memory_metadata import MemoryMetadataStore
-from strata.artifacts.metadata import STORE_DOWN, MetadataStore
+from strata.artifacts.metadata import ORDERS, SORTS, STORE_DOWN, MetadataStore
 from strata.artifacts.migrate import NewerDatabaseError
 from strata.artifacts.provenance import canonical_json, provenance_hash, query_hash, tenant_prefix
 from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
@@ -20,6 +20,8 @@ from strata.artifacts.sql_metadata import SqlMetadataStore
 __all__ = [
     "BLOB_GONE",
     "BLOB_UNREADABLE",
+    "ORDERS",
+    "SORTS",
     "STORE_DOWN",
     "ArtifactRecord",
     "ArtifactState",

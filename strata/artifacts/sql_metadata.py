@@ -18,6 +18,7 @@ from strata.artifacts.blobs import BlobFacts
 from strata.artifacts.metadata import (
     INTERRUPTED,
     LOST,
+    MAX_INTEGER,
     NOT_RUNNING,
     STORE_DOWN,
     artifact_id_of,
@@ -165,6 +166,8 @@ class SqlMetadataStore:
 
     def get_artifact(self, tenant: str, artifact_id: str, version: int) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
+        if version > MAX_INTEGER:  # the driver would raise for a number no row can have
+            return None
         with self._reading() as connection:
             found = connection.execute(
                 sa.select(artifacts).where(_version(tenant, artifact_id, version))

@@ -115,16 +115,28 @@ def _load_one(sidecar: Path) -> Pack | None:
             return None
         found = msgspec.msgpack.decode(entry, type=_Sidecar)
         schema = pa.ipc.read_schema(pa.py_buffer(found.schema))
-        whole = found.version == _VERSION and path.stat().st_size == found.size
+        whole = path.stat().st_size == found.size
     except (OSError, msgspec.MsgspecError, pa.ArrowException):
         return None
-    if not whole:
+    if not (whole and _coherent(found, schema)):
         return None
     segments = tuple(
         PackedSegment(SegmentKey(e.file_key, e.row_group), e.offset, e.length, e.crc32, e.rows)
         for e in found.entries
     )
     return Pack(path, found.size + len(data), tuple(found.fields), schema, segments)
+
+
+def _coherent(found: _Sidecar, schema: pa.Schema) -> bool:
+    """Whether a sidecar can be true; the checksum says only that it is what somebody wrote."""
+    return (
+        found.version == _VERSION
+        and len(found.fields) == len(set(found.fields)) == len(schema)
+        and all(
+            min(e.row_group, e.offset, e.length, e.rows) >= 0 and e.offset + e.length <= found.size
+            for e in found.entries
+        )
+    )
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -87,10 +87,9 @@ class CacheShard:
             return Damaged()
         positions = [segment.fields.index(field) for field in fields]
         try:
-            batches = decode(segment.schema, data)
-        except (pa.ArrowException, OSError):
+            return [_projected(batch, positions, schema) for batch in decode(segment.schema, data)]
+        except (pa.ArrowException, OSError, EOFError):
             return Damaged()
-        return [_projected(batch, positions, schema) for batch in batches]
 
     def read_raw(self, segment: Segment) -> bytes | Damaged:
         """*Worker.* Return the segment's encoded messages, checked."""

@@ -14,8 +14,9 @@ from strata.client.errors import BadAnswerError
 
 T = TypeVar("T")
 
-_ARTIFACT_URI = re.compile(r"strata://artifact/(?P<id>[^/@?#]+)@v=(?P<version>[1-9][0-9]*)")
-_NAME_URI = re.compile(r"strata://name/(?P<name>[^@?#]+)")
+# Lone surrogates are no text: nothing that came over the wire holds them, and no path can.
+_ARTIFACT_URI = re.compile(r"strata://artifact/(?P<id>[^/@?#\ud800-\udfff]+)@v=(?P<version>[1-9][0-9]*)")
+_NAME_URI = re.compile(r"strata://name/(?P<name>[^@?#\ud800-\udfff]+)")
 
 
 @attrs.frozen

@@ -13,6 +13,8 @@ from werkzeug.exceptions import HTTPException
 from strata import __version__
 from strata.http import docs, routes
 from strata.http.context import context
+from strata.http.converters import VersionConverter
+from strata.http.description import SECURITY, SECURITY_SCHEME, Description
 from strata.http.problems import Problem, ProblemError
 
 log = structlog.get_logger(__name__)
@@ -28,6 +30,7 @@ TAGS: list[Tag | dict[str, str]] = [
     Tag("artifacts", "Finished results"),
     Tag("names", "Names of results"),
     Tag("operations", "For operators"),
+    Tag("writes", "Direct writes, which service mode does not have"),
 ]
 
 
@@ -51,13 +54,26 @@ def create_app(*, personal: bool) -> QuartTrio:
         redoc_ui_path=None,
         scalar_ui_path=None,
         conversion_preference="msgspec",
+        openapi_provider_class=Description,
+        security_schemes=None if personal else {SECURITY_SCHEME: SECURITY},
+        security=None if personal else [{SECURITY_SCHEME: []}],
     )
+    # A path is what was sent. Merged slashes would redirect to where the Host header says, and hide names
+    # with two of them.
+    app.url_map.merge_slashes = False
+    app.url_map.converters["version"] = VersionConverter
     routes.register(app, personal=personal)
     app.register_blueprint(docs.blueprint)
+    app.before_request(_name_the_request)
     app.register_error_handler(ProblemError, _problem)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
     return app
+
+
+async def _name_the_request() -> None:
+    """Put the request's id on every line that is logged on its behalf; its task is its own."""
+    structlog.contextvars.bind_contextvars(request_id=context().request_id)
 
 
 def _respond(problem: Problem) -> Response:
@@ -83,7 +99,7 @@ async def _http_error(error: HTTPException) -> Response:
 
 
 async def _bug(error: Exception) -> Response:
-    log.error("request crashed", request_id=context().request_id, exc_info=error)
+    log.error("request crashed", exc_info=error)
     return _respond(
         Problem(500, "Internal error; the server's log has it under this request id.", "internal")
     )

@@ -3,39 +3,75 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 from quart import request
 
 from strata.http.problems import Problem, ProblemError
+from strata.tables.params import OPERATORS
 
 B = TypeVar("B", bound=msgspec.Struct)
+
+# What is said of values in the description only: which of them are refused, and how, is decided further in.
+_VALUE = {"type": ["string", "number", "boolean"]}
+SCAN_PARAMS: dict[str, Any] = {
+    "additionalProperties": False,
+    "properties": {
+        "columns": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "minLength": 1},
+            "uniqueItems": True,
+            "description": "Columns in the order of the result; null means all, an empty list none.",
+        },
+        "filters": {
+            "type": ["array", "null"],
+            "description": "AND-ed conditions.",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["column", "op"],
+                "properties": {
+                    "column": {"type": "string", "minLength": 1},
+                    "op": {"enum": sorted(OPERATORS)},
+                    "value": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE}, {"type": "null"}]},
+                },
+            },
+        },
+        "snapshot_id": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**63 - 1},
+        "ref": {"type": ["string", "null"], "minLength": 1, "description": "A branch or tag."},
+        "as_of": {"type": ["string", "null"], "description": "A moment, with its offset from UTC."},
+    },
+}
+ONE_INPUT: dict[str, Any] = {"minItems": 1, "maxItems": 1}
+NAME: dict[str, Any] = {"minLength": 1, "maxLength": 512}
 
 
 class TransformBody(msgspec.Struct, forbid_unknown_fields=True):
     """What to compute: ``scan@v1`` with its parameters."""
 
-    executor: str
-    params: dict[str, Any] = {}
+    executor: Annotated[str, Meta(extra_json_schema={"enum": ["scan@v1"]})]
+    params: Annotated[dict[str, Any], Meta(extra_json_schema=SCAN_PARAMS)] = {}
 
 
 class MaterializeBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``POST /v1/materialize``; ``mode`` is ``stream`` or ``artifact``."""
 
-    inputs: list[str]
+    inputs: Annotated[list[str], Meta(extra_json_schema=ONE_INPUT)]
     transform: TransformBody
-    mode: str = "stream"
-    name: str | None = None
+    mode: Annotated[str, Meta(extra_json_schema={"enum": ["stream", "artifact"]})] = "stream"
+    name: Annotated[str, Meta(extra_json_schema=NAME)] | None = None
     refresh: bool = False
 
 
 class ExplainBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``POST /v1/artifacts/explain-materialize``."""
 
-    inputs: list[str]
+    inputs: Annotated[list[str], Meta(extra_json_schema=ONE_INPUT)]
     transform: TransformBody
-    name: str | None = None
+    name: Annotated[str, Meta(extra_json_schema=NAME)] | None = None
 
 
 class MaterializeAnswer(msgspec.Struct):
@@ -154,53 +190,51 @@ class CacheStatsAnswer(msgspec.Struct):
     damaged: int
 
 
-class ProblemAnswer(msgspec.Struct):
-    """RFC 9457 problem details, with the ``detail`` string every client reads."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    request_id: str
-    error: str | None = None
-    errors: list[dict[str, Any]] | None = None
-
-
 _AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
+_STEP = re.compile(r"([a-z_]+)|\[(\d+)\]")  # our own field names, and places in lists; "[...]" is any key
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]{0,64})`")
 
 
 async def parse_body(kind: type[B]) -> B:
-    """Return the request's JSON body as ``kind``.
+    """Return the request's JSON body as ``kind``; see :func:`decode_body`."""
+    return decode_body(kind, await request.get_data())
+
+
+def decode_body(kind: type[B], body: bytes | str) -> B:
+    """Return a JSON body as ``kind``.
 
     Raises:
         ProblemError: 422 for what is not JSON or has the wrong shape, 400 for an unknown key. What the
             caller sent as a value is never repeated.
     """
     try:
-        return msgspec.json.decode(await request.get_data(), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise ProblemError(_invalid(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ProblemError(
-            Problem(
-                422,
-                "The request's body is not valid JSON.",
-                "invalid_json",
-                [{"loc": ["body"], "msg": "invalid JSON"}],
-            )
-        ) from None
+        raise ProblemError(_no_json("The request's body is not valid JSON.", "invalid JSON")) from None
+    except RecursionError:
+        detail = "The request's body is nested too deeply."
+        raise ProblemError(_no_json(detail, "nested too deeply")) from None
+
+
+def _no_json(detail: str, message: str) -> Problem:
+    return Problem(422, detail, "invalid_json", [{"loc": ["body"], "msg": message}])
 
 
 def _invalid(message: str) -> Problem:
     at = _AT.search(message)
-    loc = ["body", *(at["path"].split(".") if at and at["path"] else [])]
+    steps = _STEP.findall(at["path"]) if at else []
+    loc: list[str | int] = ["body", *(name or int(index) for name, index in steps)]
     what = message[: at.start()] if at else message
     unknown = _UNKNOWN.match(what)
     if unknown:
         loc.append(unknown["name"])
-        return Problem(
-            400, f"Unknown key {'.'.join(loc[1:])}.", "unknown_key", [{"loc": loc, "msg": "unknown key"}]
-        )
-    where = ".".join(loc[1:]) or "body"
+        errors = [{"loc": loc, "msg": "unknown key"}]
+        return Problem(400, f"Unknown key {_dotted(loc)}.", "unknown_key", errors)
+    where = _dotted(loc) or "body"
     return Problem(422, f"{where}: {what}.", "invalid_body", [{"loc": loc, "msg": what}])
+
+
+def _dotted(loc: Sequence[str | int]) -> str:
+    return ".".join(str(step) for step in loc[1:])

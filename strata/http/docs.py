@@ -33,11 +33,12 @@ async def page() -> Response:
 def render(document: dict[str, Any]) -> str:
     """Return the page of an OpenAPI document; everything in it is escaped."""
     info = document["info"]
+    known = document["components"]["schemas"]
     groups: dict[str, list[str]] = {}
     for path, operations in sorted(document["paths"].items()):
         for method, operation in sorted(operations.items()):
             group = (operation.get("tags") or ["other"])[0]
-            groups.setdefault(group, []).append(_operation(path, method, operation))
+            groups.setdefault(group, []).append(_operation(path, method, operation, known))
     body = "".join(f"<h2>{escape(group)}</h2>{''.join(items)}" for group, items in sorted(groups.items()))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
@@ -50,13 +51,13 @@ def render(document: dict[str, Any]) -> str:
     )
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
+def _operation(path: str, method: str, operation: dict[str, Any], known: dict[str, Any]) -> str:
     text = escape(operation.get("description") or operation.get("summary") or "")
     request = ""
     for media in operation.get("requestBody", {}).get("content", {}).values():
         request = f"<p>Body</p>{_fields(media.get('schema', {}))}"
     answers = "".join(
-        f"<tr><td><code>{escape(str(status))}</code></td><td>{escape(_names(answer))}</td></tr>"
+        f"<tr><td><code>{escape(str(status))}</code></td><td>{escape(_names(answer, known))}</td></tr>"
         for status, answer in sorted(operation.get("responses", {}).items())
     )
     return (
@@ -65,11 +66,13 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     )
 
 
-def _names(answer: dict[str, Any]) -> str:
-    properties: list[str] = []
-    for media in answer.get("content", {}).values():
-        properties.extend(media.get("schema", {}).get("properties", {}))
-    return ", ".join(properties)
+def _names(answer: dict[str, Any], known: dict[str, Any]) -> str:
+    found: list[str] = []
+    for kind, media in answer.get("content", {}).items():
+        schema = media["schema"]
+        named = known[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        found.append(", ".join(named.get("properties", [kind])))
+    return "; or ".join(found) or "no body"
 
 
 def _fields(schema: dict[str, Any]) -> str:

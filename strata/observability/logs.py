@@ -1,27 +1,33 @@
 """Logs: one JSON object a line (or readable text), ids and numbers only.
 
-No token, header value, request value or row ever belongs in a log call. What libraries log through the
-standard library is routed here too, without arguments that could hold such values.
+No token, header value, request value or row ever belongs in a log call. Exceptions are shown without their
+messages, which libraries make of the values they failed on; what libraries log themselves is shown from
+WARNING up, for below that they repeat requests, statements and URLs.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
 from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
-NOISY = ("hypercorn", "quart", "pyiceberg", "alembic", "sqlalchemy", "httpx", "httpcore")
-"""Loggers whose INFO lines repeat requests, statements or URLs."""
+OURS = "strata"
+"""The logger above all of this package."""
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def configure(level: str, style: Literal["json", "text"], stream: TextIO | None = None) -> None:
     """Set logging up for the process.
 
     Args:
-        level: Least level that is written (``log_level``).
+        level: Least level that is written (``log_level``); of libraries at least WARNING.
         style: ``json`` or ``text`` (``log_format``).
         stream: Where to; standard error by default.
     """
@@ -34,12 +40,11 @@ def configure(level: str, style: Literal["json", "text"], stream: TextIO | None 
     ]
     renderer: Processor
     if style == "json":
-        shared.append(structlog.processors.format_exc_info)
+        shared.append(structlog.processors.ExceptionRenderer(failure))
         renderer = structlog.processors.JSONRenderer()
     else:
-        # A plain traceback: the pretty one prints local variables, which hold rows and headers.
-        plain = structlog.dev.plain_traceback
-        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)
+        shared.append(_visible)
+        renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=_write_failure)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -58,9 +63,49 @@ def configure(level: str, style: Literal["json", "text"], stream: TextIO | None 
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(number)
-    for name in NOISY:
-        logger = logging.getLogger(name)
-        logger.setLevel(max(number, logging.WARNING))
-        logger.handlers.clear()
-        logger.propagate = True
+    root.setLevel(max(number, logging.WARNING))
+    logging.getLogger(OURS).setLevel(number)
+
+
+def _visible(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey or hide: a path in a request may hold any character."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode("ascii")
+    return event
+
+
+def failure(exc_info: ExcInfo) -> str:
+    """Return a traceback that repeats no value: neither local variables nor messages.
+
+    Of an :class:`OSError` its number is shown, which says what is wrong and not with what.
+    """
+    return "".join(_lines(exc_info[1], set()))
+
+
+def _lines(error: BaseException, seen: set[int]) -> Iterator[str]:
+    """Yield the text of an exception after that of its cause, and before those of its group."""
+    seen.add(id(error))
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None and id(before) not in seen:
+        yield from _lines(before, seen)
+        yield "\nwhich led to:\n\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    kind = type(error)
+    yield f"{kind.__module__}.{kind.__qualname__}{_number(error)}\n"
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            if id(inner) not in seen:
+                yield "\none of them:\n\n"
+                yield from _lines(inner, seen)
+
+
+def _number(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        return f" [errno {error.errno}]"
+    return ""
+
+
+def _write_failure(out: TextIO, exc_info: ExcInfo) -> None:
+    out.write("\n" + failure(exc_info))

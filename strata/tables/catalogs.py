@@ -196,6 +196,10 @@ class Catalogs:
                 location = current_location(catalog, ref)
             else:
                 found = catalog.load_table((*ref.namespace, ref.table))
+                if ".".join(found.name()) != ".".join((*ref.namespace, ref.table)):
+                    # Some catalogs fold case. The rules spoke about the name as it was written, so under
+                    # another spelling the table is not there.
+                    raise NoSuchTableError  # noqa: TRY301 - one of the ways not to be there, below
                 return self._loaded(ref, found.metadata, found.metadata_location, found.io)
         except (NoSuchTableError, NoSuchNamespaceError):
             raise RefusalError(NOT_FOUND) from None

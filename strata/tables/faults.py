@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -17,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
+_VALUE = re.compile("=[^/]*(?=/)")
 
 
 def file_name(location: str) -> str:
@@ -46,6 +48,11 @@ def _misfit(what: str, location: str) -> Refused:
     )
 
 
+def _shown(location: str) -> str:
+    """Return a location for the log: a directory such as ``name=value`` holds a value of rows."""
+    return _VALUE.sub("=…", location)
+
+
 @contextmanager
 def reading(what: str, location: str) -> Iterator[None]:
     """Turn any failure to read ``location`` into a refusal naming it.
@@ -64,10 +71,10 @@ def reading(what: str, location: str) -> Iterator[None]:
     except (MemoryError, pa.ArrowMemoryError):
         raise
     except ResolveError as cause:
-        _log.warning("file_does_not_fit", what=what, location=location, exc_info=True)
+        _log.warning("file_does_not_fit", what=what, location=_shown(location), exc_info=True)
         raise RefusalError(_misfit(what, location)) from cause
     except Exception as cause:
-        _log.warning("file_unreadable", what=what, location=location, exc_info=True)
+        _log.warning("file_unreadable", what=what, location=_shown(location), exc_info=True)
         raise RefusalError(unreadable(what, location)) from cause
 
 

@@ -26,6 +26,13 @@ OPERATORS = COMPARISONS | MEMBERSHIPS | NULL_CHECKS
 _KEYS = frozenset({"columns", "filters", "snapshot_id", "ref", "as_of"})
 _FILTER_KEYS = frozenset({"column", "op", "value"})
 _LOC = ("body", "transform", "params")
+
+MAX_CONDITIONS = 1_000
+"""Filters of one scan. They are read on the loop, where everybody waits for it."""
+
+MAX_VALUES = 10_000
+"""Members of all of its ``in`` and ``not in`` together, for the same reason."""
+
 _MAX_SNAPSHOT_ID = 2**63 - 1
 _NANOS_PER_MICRO = 1_000
 
@@ -71,7 +78,8 @@ class ScanSpec:
         AND-ed filters and the members of ``in`` are sets, so their order does not count; the types of the
         values do (1, "1" and 1.0 differ).
         """
-        filters = {_canonical_json(condition): _canonical_filter(condition) for condition in self.filters}
+        forms = (_canonical_filter(condition) for condition in self.filters)
+        filters = {json.dumps(form, sort_keys=True): form for form in forms}
         return {
             "columns": None if self.columns is None else list(self.columns),
             "filters": [filters[key] for key in sorted(filters)],
@@ -120,6 +128,11 @@ def _parse_filters(raw: object) -> tuple[Filter, ...]:
         return ()
     if not _is_list(raw):
         _refuse("filters must be a list", "filters")
+    if len(raw) > MAX_CONDITIONS:
+        _refuse(f"more than {MAX_CONDITIONS} filters", "filters")
+    values = [item.get("value") if isinstance(item, Mapping) else None for item in raw]
+    if sum(len(value) for value in values if _is_list(value)) > MAX_VALUES:
+        _refuse(f"more than {MAX_VALUES} values in all of its lists", "filters")
     return tuple(_parse_filter(item, index) for index, item in enumerate(raw))
 
 
@@ -191,10 +204,6 @@ def _canonical_filter(condition: Filter) -> dict[str, Any]:
     elif condition.op in COMPARISONS:
         value = canonical_value(condition.value)  # type: ignore[arg-type]  # the parser typed it
     return {"column": condition.column, "op": condition.op, "value": value}
-
-
-def _canonical_json(condition: Filter) -> str:
-    return json.dumps(_canonical_filter(condition), sort_keys=True)
 
 
 def _is_list(raw: object) -> TypeGuard[Sequence[object]]:

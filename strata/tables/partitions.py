@@ -91,7 +91,9 @@ def partition_tests(predicates: Sequence[Predicate], spec: PartitionSpec) -> tup
             try:
                 tests.extend(_project(predicate, field.transform, field.field_id, position))
             except Exception as reason:  # noqa: BLE001 - an unknown transform or literal just prunes nothing
-                _log.debug("partition_not_pruned", transform=str(field.transform), reason=repr(reason))
+                _log.debug(
+                    "partition_not_pruned", transform=str(field.transform), reason=type(reason).__name__
+                )
     return tuple(tests)
 
 

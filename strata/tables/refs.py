@@ -42,7 +42,7 @@ class TableRef:
 
     @property
     def resource(self) -> str:
-        """What the ACL sees: ``tables/<alias>/<namespace>/<table>``."""
+        """One text for the table, ``tables/<alias>/<namespace>/<table>``: its part of provenance."""
         return f"tables/{self.catalog}/{'.'.join(self.namespace)}/{self.table}"
 
 

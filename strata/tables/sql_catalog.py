@@ -18,14 +18,18 @@ def current_location(catalog: SqlCatalog, ref: TableRef) -> str | None:
     Raises:
         sqlalchemy.exc.SQLAlchemyError: If the database cannot be asked.
     """
-    statement = select(IcebergTables.metadata_location).where(
+    columns = (IcebergTables.table_namespace, IcebergTables.table_name, IcebergTables.metadata_location)
+    namespace = ".".join(ref.namespace)
+    statement = select(*columns).where(
         IcebergTables.catalog_name == catalog.name,
-        IcebergTables.table_namespace == ".".join(ref.namespace),
+        IcebergTables.table_namespace == namespace,
         IcebergTables.table_name == ref.table,
     )
     only_tables = catalog._iceberg_type_filter()  # noqa: SLF001 - knows which schema version the database has
     if only_tables is not None:
         statement = statement.where(only_tables)
     with catalog.engine.connect() as connection:
-        location: str | None = connection.scalar(statement)
-    return location
+        rows = connection.execute(statement).all()
+    # Compared here once more: a database may take names for equal that differ in case or in accents, and
+    # the access rules speak about one of them.
+    return next((location for *name, location in rows if name == [namespace, ref.table]), None)

@@ -36,6 +36,7 @@ class Envelope:
 
     Attributes:
         question: What is asked.
+        request_id: The request it is asked for, which all lines logged on its behalf carry.
         scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
         answer: The answer, once there is one.
         gone: Nobody waits for it any more.
@@ -43,6 +44,7 @@ class Envelope:
 
     def __init__(self, question: m.Question) -> None:
         self.question = question
+        self.request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
         self.scope = trio.CancelScope()
         self.answer: Any = None
         self.answered = trio.Event()
@@ -132,12 +134,19 @@ class TenantActor:
 
     async def _serve(self, envelope: Envelope) -> None:
         question = envelope.question
+        if envelope.request_id is not None:
+            # This task's own: what it starts, a build above all, goes on carrying the id.
+            structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
         try:
             with envelope.scope:
                 try:
                     answer = await self._answer(question)
                 except RefusalError as error:  # a store that does not answer: no reason to start anew
                     answer = error.refused
+                except Exception as error:  # the supervisor logs the cause, and cannot know the request
+                    crash = {"question": type(question).__name__, "error": type(error).__name__}
+                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400
+                    raise
                 outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
                 self.metrics.questions[type(question).__name__, outcome] += 1
                 envelope.reply(answer)

@@ -274,7 +274,7 @@ class _Attempt:
             await run(flow, tier, partial(shard.note_used, used), abandon=False)
 
     async def _pack(self, scan: ScanBuild, facts: BlobFacts, tier: Tier) -> Pack | None:
-        """Make a pack of what was decoded: its own file, or the blob itself; None if there is nothing to keep."""
+        """Make a pack of what was decoded: a file of its own, or the blob; None if nothing is to be kept."""
         shard, run = self.builder.shard, self.builder.resources.pool.run
         flow = self.builder.tenant
         if scan.pack is not None:

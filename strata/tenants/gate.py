@@ -7,8 +7,14 @@ import attrs
 from strata import acl
 from strata.auth import Principal
 from strata.outcomes import Reason, Refused
+from strata.tables import TableRef
 
 TABLE_NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
+
+
+def table_resource(ref: TableRef) -> str:
+    """Return what the rules see of a table; a name that holds ``%``, ``*`` or ``/`` is escaped."""
+    return acl.resource_name("tables", ref.catalog, ".".join(ref.namespace), ref.table)
 
 
 @attrs.define

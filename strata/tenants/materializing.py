@@ -17,6 +17,7 @@ from strata.tables import LoadedTable, ResolvedScan, ScanSpec, TableRef, parse_s
 from strata.tenants import messages as m
 from strata.tenants.build import Build
 from strata.tenants.building import Builder, Order
+from strata.tenants.gate import table_resource
 from strata.tenants.memory import Remembered
 from strata.tenants.provenance import Provenance, scan_provenance
 from strata.tenants.resources import Resources
@@ -213,7 +214,7 @@ class Materializer:
         ref = self.resources.catalogs.resolve(uri)
         if isinstance(ref, Refused):
             return ref
-        refused = self.resources.gate.check(principal, ref.resource, "read")
+        refused = self.resources.gate.check(principal, table_resource(ref), "read")
         if refused is not None:
             return refused
         catalogs = self.resources.catalogs

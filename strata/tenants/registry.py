@@ -236,6 +236,8 @@ class Registry:
         found.actor = TenantActor(found.id, self.resources, limits, found.metrics, mailbox)
 
     async def _supervise(self, found: Tenant) -> None:
+        # The task inherits the id of the request that happened to be the tenant's first.
+        structlog.contextvars.unbind_contextvars("request_id")
         try:
             while await self._run_once(found):
                 self._hire(found)
@@ -270,13 +272,21 @@ class Registry:
         while found.crashes[0] <= now - self.crash_window:
             found.crashes.popleft()
         count = len(found.crashes)
+        failed = [envelope.request_id for envelope in found.open]
         if count > self.max_crashes:
             found.state, found.retry_after = State.DOWN, DOWN_RETRY_SECONDS
-            log.error("tenant down", tenant=found.id, crashes=count, exc_info=error)
+            log.error("tenant down", tenant=found.id, crashes=count, request_ids=failed, exc_info=error)
             return None
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (count - 1))
         found.state, found.retry_after = State.RESTARTING, max(1, math.ceil(pause))
-        log.error("tenant crashed", tenant=found.id, crashes=count, pause=pause, exc_info=error)
+        log.error(
+            "tenant crashed",
+            tenant=found.id,
+            crashes=count,
+            pause=pause,
+            request_ids=failed,
+            exc_info=error,
+        )
         found.fail_all(_not_running(found))
         return pause
 

@@ -14,7 +14,7 @@ from strata.artifacts import BlobStore, MetadataStore
 from strata.auth import Principal
 from strata.outcomes import Refused
 from strata.tables import Catalogs
-from strata.tenants.gate import Gate
+from strata.tenants.gate import Gate, table_resource
 from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Resources:
             return True
         for uri in uris:
             ref = self.catalogs.resolve(uri)
-            if isinstance(ref, Refused) or not self.gate.permits(principal, ref.resource, "read"):
+            if isinstance(ref, Refused) or not self.gate.permits(principal, table_resource(ref), "read"):
                 return False
         return True
 

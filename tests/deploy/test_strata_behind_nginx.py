@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from log_watch import watch
 
 STACK = Path(__file__).parents[2] / "deploy" / "service-mode"
 
@@ -31,7 +32,7 @@ def strata(tmp_path: Path, free_port) -> Iterator[int]:
     process = subprocess.Popen(
         [sys.executable, "-m", "strata", "serve"],
         cwd=tmp_path,
-        env=environment | {"PYTHONSAFEPATH": "1"},
+        env=environment | {"PYTHONSAFEPATH": "1", "STRATA_LOG_LEVEL": "DEBUG"},
         stderr=subprocess.STDOUT,
         stdout=(tmp_path / "strata.log").open("wb"),
     )
@@ -41,6 +42,7 @@ def strata(tmp_path: Path, free_port) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(30)
+        watch.note((tmp_path / "strata.log").read_text(errors="replace"))
 
 
 def _wait_ready(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

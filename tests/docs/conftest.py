@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from log_watch import watch
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,7 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
         finally:
             process.terminate()
             process.communicate(timeout=30)
+            watch.note(log.read_text(errors="replace"))
 
 
 def _first_json(process: subprocess.Popen[bytes]) -> dict | None:

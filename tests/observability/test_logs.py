@@ -7,17 +7,21 @@ import logging
 import pytest
 import structlog
 
-from strata.observability.logs import configure
+from strata.observability.logs import OURS, configure
 
 
 @pytest.fixture(autouse=True)
 def _restore():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger(OURS)
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
     structlog.reset_defaults()
+
+
+SECRET = "s3cr3t row"
 
 
 def crash() -> None:
@@ -29,7 +33,7 @@ def test_json_lines_carry_level_time_and_event() -> None:
     """One object a line, also for what libraries log."""
     out = io.StringIO()
     configure("INFO", "json", out)
-    structlog.get_logger("x").info("done", request_id="r1", tenant="t")
+    structlog.get_logger("strata.x").info("done", request_id="r1", tenant="t")
     logging.getLogger("some.library").warning("careful %s", "now")
 
     first, second = map(json.loads, out.getvalue().splitlines())
@@ -75,3 +79,43 @@ def test_libraries_that_repeat_requests_are_kept_quiet(library: str) -> None:
     logging.getLogger(library).info("GET /v1/names/s3cr3t")
 
     assert "" == out.getvalue()
+
+
+def fail(word: str) -> None:
+    try:
+        try:
+            raise KeyError(word)  # noqa: TRY301 - the shortest way to a cause
+        except KeyError as error:
+            raise ExceptionGroup(word, [ValueError(word), OSError(28, word)]) from error
+    except ExceptionGroup:
+        raise RuntimeError(word)  # noqa: B904 - the context is the point
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_an_exception_is_shown_without_its_message(style: str) -> None:
+    """Libraries make messages of the values they failed on; causes and groups included."""
+    out = io.StringIO()
+    configure("INFO", style, out)
+    try:
+        fail(SECRET)
+    except RuntimeError:
+        structlog.get_logger("strata.x").exception("failed")
+        logging.getLogger("lib").exception("failed as well")
+
+    assert SECRET not in out.getvalue()
+    for kind in ("KeyError", "ExceptionGroup", "ValueError", "OSError [errno 28]", "RuntimeError"):
+        assert 2 == out.getvalue().count(f"builtins.{kind}")
+    assert "in fail" in out.getvalue()
+
+
+def test_a_request_cannot_write_lines_or_colours_into_a_text_log() -> None:
+    """Line breaks, escape sequences and directions of writing are shown, not obeyed."""
+    out = io.StringIO()
+    configure("INFO", "text", out)
+    structlog.get_logger("strata.x").info(
+        "request", path="/v1/x\n2026 [error] forged\x1b[31m\x85\u2028\u202e"
+    )
+
+    assert 1 == len(out.getvalue().splitlines())
+    assert out.getvalue().rstrip("\n").isprintable()
+    assert "forged" in out.getvalue()

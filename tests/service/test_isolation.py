@@ -113,6 +113,24 @@ async def test_a_denied_table_is_byte_for_byte_a_missing_one(
             assert [] == (await eve.get("/v1/artifacts")).json()["artifacts"]
 
 
+async def test_rights_that_were_taken_away_hold_for_results_that_are_there(
+    server: Running, warehouse: Warehouse
+) -> None:
+    """For the artifact, its record, its build and a stream that was begun before."""
+    warehouse.create(numbers(10))
+    async with server.client(**identity("eve", "team-a")) as eve:
+        made = (await eve.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"))).json()
+        begun = (await eve.post("/v1/materialize", json=scan(warehouse.uri(), params={"columns": []}))).json()
+        while "ready" != (await eve.get(f"/v1/builds/{made['build_id']}")).json()["state"]:
+            pass
+        data = (await eve.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        paths = [data, data.removesuffix("/data"), f"/v1/builds/{made['build_id']}", begun["stream_url"]]
+        server.service.registry.resources.gate.policy = DENY_EVE
+        assert [404] * 4 == [(await eve.get(path)).status_code for path in paths]
+    async with server.client(**A) as ana:
+        assert 200 == (await ana.get(data)).status_code
+
+
 async def test_explain_does_not_tell_what_a_denied_name_points_at(
     settings: Settings, warehouse: Warehouse
 ) -> None:

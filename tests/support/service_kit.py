@@ -17,6 +17,7 @@ import attrs
 import httpx
 import pyarrow as pa
 import trio
+from log_watch import MARK, watch
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
@@ -53,13 +54,13 @@ class Warehouse:
 
 
 def numbers(rows: int, start: int = 0) -> pa.Table:
-    """Columns id (long), value (double), name (string)."""
+    """Columns id (long), value (double), name (string); no name may be in any log."""
     ids = range(start, start + rows)
     return pa.table(
         {
             "id": pa.array(ids, pa.int64()),
             "value": pa.array([i / 3 for i in ids], pa.float64()),
-            "name": pa.array([f"name-{i}" for i in ids], pa.string()),
+            "name": pa.array([f"{MARK}-{i}" for i in ids], pa.string()),
         }
     )
 
@@ -131,7 +132,7 @@ class Process:
 
 @contextmanager
 def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> Iterator[Process]:
-    """``strata serve`` with the given STRATA_* variables; ended by pid on the way out.
+    """``strata serve`` with the given STRATA_* variables, at log level DEBUG; ended by pid on the way out.
 
     ``tls`` is the file of the authority that its certificate is of.
     """
@@ -141,7 +142,7 @@ def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> It
     with log.open("wb") as out:
         popen = subprocess.Popen(
             [sys.executable, "-m", "strata", "serve", "--port", str(port)],
-            env=clean | environment,
+            env=clean | {"STRATA_LOG_LEVEL": "DEBUG"} | environment,
             stdout=out,
             stderr=out,
             cwd=tmp_path,
@@ -158,6 +159,7 @@ def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> It
             except subprocess.TimeoutExpired:
                 popen.kill()
                 popen.wait()
+        watch.note(log.read_text(errors="replace"))
 
 
 def _wait_ready(found: Process, tls: str | None) -> None:

@@ -7,14 +7,17 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from strata.outcomes import Reason, Refused
 from strata.tables import Catalogs, LoadedTable, TableRef
+from strata.tables.sql_catalog import current_location
 
 SCHEMA = pa.schema([("id", pa.int64())])
 REF = TableRef("wh", ("db",), "t")
@@ -251,3 +254,37 @@ def test_properties_of_a_table_cannot_choose_the_file_system_class(warehouse):
     table = warehouse.catalogs.load(REF)
     assert isinstance(table, LoadedTable)
     assert isinstance(table.io, PyArrowFileIO)
+
+
+def test_a_catalog_that_folds_case_answers_to_the_tables_own_name_only(monkeypatch):
+    """Or `prod:DB.Events` would read what the rules deny as `db/events`."""
+
+    class Folding:
+        def load_table(self, identifier):
+            folded = tuple(part.lower() for part in identifier)
+            return SimpleNamespace(
+                name=lambda: folded, metadata=SimpleNamespace(table_uuid="u"), metadata_location="m", io=None
+            )
+
+    monkeypatch.setattr("strata.tables.catalogs.load_catalog", lambda _alias, **_properties: Folding())
+    ours = catalogs(None, {"prod": {"type": "glue"}})
+    assert "u" == ours.load(ours.resolve("prod:db.events")).uuid
+    for uri in ("prod:DB.events", "prod:db.Events"):
+        assert catalogs().resolve("nope:db.t") == ours.load(ours.resolve(uri))
+
+
+def test_a_database_that_folds_case_answers_to_the_tables_own_name_only(tmp_path):
+    """As MySQL does by default; here SQLite is told to, below pyiceberg's own catalog."""
+    catalog = SqlCatalog("prod", uri=f"sqlite:///{tmp_path}/c.db", warehouse=str(tmp_path))
+    with catalog.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE iceberg_tables")
+        connection.exec_driver_sql(
+            "CREATE TABLE iceberg_tables (catalog_name TEXT, table_namespace TEXT COLLATE NOCASE,"
+            " table_name TEXT COLLATE NOCASE, metadata_location TEXT, previous_metadata_location TEXT, iceberg_type TEXT)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO iceberg_tables VALUES ('prod', 'db', 'events', 'm', NULL, 'TABLE')"
+        )
+    assert "m" == current_location(catalog, TableRef("prod", ("db",), "events"))
+    for namespace, table in (("DB", "events"), ("db", "EVENTS")):
+        assert None is current_location(catalog, TableRef("prod", (namespace,), table))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.outcomes import Reason, Refused
-from strata.tables.params import Filter, ScanSpec, parse_scan_params
+from strata.tables.params import MAX_CONDITIONS, MAX_VALUES, Filter, ScanSpec, parse_scan_params
 from strata.tables.values import Timestamp, ValueFormatError, canonical_value, parse_value
 
 
@@ -209,3 +209,13 @@ def test_any_json_gives_a_spec_or_a_refusal_and_never_an_error(params):
 def test_datetimes_from_python_and_from_the_wire_agree(moment):
     """``isoformat`` text means what the object means."""
     assert canonical_value(moment) == canonical_value(parse_value(f"__datetime__:{moment.isoformat()}"))
+
+
+def test_more_filters_or_values_than_can_be_read_at_once_are_refused():
+    """A body of a megabyte holds half a million values, and would hold up everybody for a second."""
+    condition = {"column": "a", "op": "=", "value": 1}
+    assert MAX_CONDITIONS == len(parse({"filters": [condition] * MAX_CONDITIONS}).filters)
+    assert ("filters",) == refuse({"filters": [condition] * (MAX_CONDITIONS + 1)})
+    half = {"column": "a", "op": "in", "value": list(range(MAX_VALUES // 2))}
+    assert 2 == len(parse({"filters": [half, half]}).filters)
+    assert ("filters",) == refuse({"filters": [half, half, {"column": "a", "op": "not in", "value": [1]}]})

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
-from strata.artifacts import ArtifactRecord, Page, Stats
-from strata.http.answers import data_answer, iso, json
-from strata.http.bodies import ArtifactAnswer, ArtifactListAnswer, ProblemAnswer, StatsAnswer
+from strata.artifacts import ORDERS, SORTS, ArtifactRecord, ArtifactState, Page, Stats
+from strata.http.answers import ARROW_STREAM, data_answer, iso, json
+from strata.http.bodies import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
 from strata.http.context import ask, principal
+from strata.http.description import answers, refuses, takes
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
 
@@ -17,6 +18,7 @@ blueprint = Blueprint("artifacts", __name__)
 QUERY_KEYS = frozenset({"limit", "offset", "state", "name_prefix", "since", "sort", "order"})
 MAX_PAGE = 1000
 MAX_OFFSET = 2**53
+DATA_HEADERS = ("ETag", "Accept-Ranges", "Cache-Control", "X-Strata-Artifact-Uri")
 
 
 def _answer(record: ArtifactRecord) -> ArtifactAnswer:
@@ -38,7 +40,16 @@ def _answer(record: ArtifactRecord) -> ArtifactAnswer:
 @blueprint.get("/v1/artifacts")
 @tag(["artifacts"])
 @document_response(ArtifactListAnswer)
-@document_response(ProblemAnswer, 400)
+@takes(
+    "query",
+    limit={"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 100},
+    offset={"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
+    state={"type": "string", "enum": [state.value for state in ArtifactState]},
+    name_prefix={"type": "string"},
+    since={"type": "string", "description": "A moment in ISO 8601; UTC without an offset."},
+    sort={"type": "string", "enum": list(SORTS), "default": "created_at"},
+    order={"type": "string", "enum": list(ORDERS), "default": "desc"},
+)
 async def artifacts() -> Response:
     """List the tenant's artifacts, newest first unless asked otherwise."""
     for key in request.args:
@@ -69,18 +80,22 @@ async def stats() -> Response:
     return json(StatsAnswer(found.total_artifacts, found.total_bytes, dict(found.by_state)))
 
 
-@blueprint.get("/v1/artifacts/<artifact_id>/v/<int:version>")
+@blueprint.get("/v1/artifacts/<artifact_id>/v/<version:version>")
 @tag(["artifacts"])
 @document_response(ArtifactAnswer)
-@document_response(ProblemAnswer, 404)
+@refuses(404)
 async def artifact(artifact_id: str, version: int) -> Response:
     """Describe one version of an artifact."""
     return json(_answer(await ask(GetArtifact(principal(), artifact_id, version), ArtifactRecord)))
 
 
-@blueprint.get("/v1/artifacts/<artifact_id>/v/<int:version>/data")
+@blueprint.get("/v1/artifacts/<artifact_id>/v/<version:version>/data")
 @tag(["artifacts"])
-@document_response(ProblemAnswer, 404)
+@answers(200, "The Arrow IPC stream.", ARROW_STREAM, headers=(*DATA_HEADERS, "Content-Length"))
+@answers(206, "A range of its bytes.", ARROW_STREAM, headers=(*DATA_HEADERS, "Content-Range"))
+@answers(304, "The caller has it already.", headers=("ETag",))
+@refuses(404, 416)
+@takes("header", Range={"type": "string"}, If_None_Match={"type": "string"})
 async def data(artifact_id: str, version: int) -> Response:
     """Read a finished result; ranges and ``If-None-Match`` are honoured. Also answers HEAD."""
     return await data_answer(await ask(OpenArtifact(principal(), artifact_id, version), Opened))

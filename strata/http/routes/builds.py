@@ -4,8 +4,9 @@ from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
 from strata.http.answers import artifact_uri, iso, json
-from strata.http.bodies import BuildAnswer, ProblemAnswer
+from strata.http.bodies import BuildAnswer
 from strata.http.context import ask, principal
+from strata.http.description import refuses
 from strata.tenants.messages import BuildStatus, GetBuild
 
 blueprint = Blueprint("builds", __name__)
@@ -15,7 +16,7 @@ blueprint = Blueprint("builds", __name__)
 @blueprint.get("/v1/artifacts/builds/<build_id>")
 @tag(["results"])
 @document_response(BuildAnswer)
-@document_response(ProblemAnswer, 404)
+@refuses(404)
 async def build(build_id: str) -> Response:
     """Describe a build."""
     found = await ask(GetBuild(principal(), build_id), BuildStatus)

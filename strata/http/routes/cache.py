@@ -5,8 +5,9 @@ from quart_schema import document_response, tag
 
 from strata.cache import CacheStats
 from strata.http.answers import json
-from strata.http.bodies import CacheStatsAnswer, ProblemAnswer, StatusAnswer
+from strata.http.bodies import CacheStatsAnswer, StatusAnswer
 from strata.http.context import ask, principal, require_scope
+from strata.http.description import refuses
 from strata.tenants.messages import ClearCache, Cleared, DescribeCache
 
 blueprint = Blueprint("cache", __name__)
@@ -17,7 +18,7 @@ SCOPE = "admin:cache"
 @blueprint.post("/v1/cache/clear")
 @tag(["operations"])
 @document_response(StatusAnswer)
-@document_response(ProblemAnswer, 403)
+@refuses(403)
 async def clear() -> Response:
     """Drop the tenant's cached segments; needs ``admin:cache``."""
     require_scope(SCOPE)
@@ -28,7 +29,7 @@ async def clear() -> Response:
 @blueprint.get("/v1/cache/stats")
 @tag(["operations"])
 @document_response(CacheStatsAnswer)
-@document_response(ProblemAnswer, 403)
+@refuses(403)
 async def stats() -> Response:
     """Counters of the tenant's cache; needs ``admin:cache``."""
     require_scope(SCOPE)

@@ -10,11 +10,11 @@ from strata.http.bodies import (
     ExplainBody,
     MaterializeAnswer,
     MaterializeBody,
-    ProblemAnswer,
     TransformBody,
     parse_body,
 )
 from strata.http.context import ask, principal
+from strata.http.description import BUILD, answers, refuses
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import (
     Explain,
@@ -37,11 +37,8 @@ MAX_NAME = 512
 @tag(["results"])
 @document_request(MaterializeBody)
 @document_response(MaterializeAnswer)
-@document_response(ProblemAnswer, 400)
-@document_response(ProblemAnswer, 404)
-@document_response(ProblemAnswer, 413)
-@document_response(ProblemAnswer, 422)
-@document_response(ProblemAnswer, 429)
+@answers(200, "Where the result is, or will be; or the result itself.", ARROW_STREAM)
+@refuses(403, 404, 422, *BUILD)
 async def materialize() -> Response:
     """Materialize a scan; with ``Accept: application/vnd.apache.arrow.stream`` the answer is the result."""
     body = await parse_body(MaterializeBody)
@@ -86,8 +83,7 @@ async def _direct(found: Materialized) -> Response:
 @tag(["results"])
 @document_request(ExplainBody)
 @document_response(ExplainAnswer)
-@document_response(ProblemAnswer, 400)
-@document_response(ProblemAnswer, 404)
+@refuses(403, 404, 422)
 async def explain() -> Response:
     """Say what materialize would do, and do nothing."""
     body = await parse_body(ExplainBody)

@@ -5,8 +5,9 @@ from quart_schema import document_response, tag
 
 from strata.artifacts import NameRecord
 from strata.http.answers import artifact_uri, iso, json
-from strata.http.bodies import NameAnswer, NameListAnswer, ProblemAnswer
+from strata.http.bodies import NameAnswer, NameListAnswer
 from strata.http.context import ask, principal
+from strata.http.description import refuses
 from strata.tenants.messages import GetName, ListNames
 
 blueprint = Blueprint("names", __name__)
@@ -28,7 +29,7 @@ async def names() -> Response:
 @blueprint.get("/v1/names/<path:name>")
 @tag(["names"])
 @document_response(NameAnswer)
-@document_response(ProblemAnswer, 404)
+@refuses(404)
 async def name(name: str) -> Response:
     """Resolve a name; names may contain slashes."""
     return json(_answer(await ask(GetName(principal(), name), NameRecord)))

@@ -1,0 +1,61 @@
+"""The threat model names tests that exist, and says what is open."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "explanation" / "threat-model.md").read_text()
+NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def functions_of(path: Path) -> set[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, functions)}
+
+
+def missing(page: str) -> list[str]:
+    """Return the tests a page names that are not there."""
+    return [
+        f"{path}::{name}"
+        for path, name in NAMED.findall(page)
+        if not (ROOT / path).is_file() or name not in functions_of(ROOT / path)
+    ]
+
+
+def test_every_test_that_is_named_exists() -> None:
+    """None was renamed, moved or only meant to be written."""
+    assert [] == missing(PAGE)
+
+
+def test_a_test_that_does_not_exist_is_noticed() -> None:
+    """The test above can fail, over a file as over a function."""
+    here = "`tests/docs/test_threat_model.py::test_every_test_that_is_named_exists`"
+    gone = "`tests/docs/test_threat_model.py::test_gone` `tests/gone.py::test_gone`"
+    assert ["tests/docs/test_threat_model.py::test_gone", "tests/gone.py::test_gone"] == missing(
+        f"{here} {gone}"
+    )
+
+
+def test_every_attack_is_held_by_a_test() -> None:
+    """A row without one belongs under Open."""
+    rows = [
+        line
+        for line in PAGE.splitlines()
+        if line.startswith("|") and not re.match(r"\|-+\||\| (attack|boundary) ", line)
+    ]
+    attacks = [row for row in rows if 3 == len(row.strip("|").split(" | "))]
+    held = [row for row in attacks if NAMED.search(row)]
+    boundaries = [row for row in attacks if "→" in row.split(" | ")[0]]
+    assert len(held) > 50
+    assert attacks == [row for row in attacks if row in held or row in boundaries]
+
+
+def test_what_is_open_is_said() -> None:
+    """Each with what stands in the way."""
+    _, _, opened = PAGE.partition("\n## Open\n")
+    items = re.findall(r"^- \*\*.+", opened, re.MULTILINE)
+    assert len(items) >= 5
+    assert not NAMED.search(opened)

@@ -1,0 +1,211 @@
+"""A request's id: on its answer, in its problem, and on every line that is logged on its behalf."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import httpx
+import pytest
+import structlog
+import trio
+from log_watch import MARK
+from service_kit import TOKEN, Running, Warehouse, identity, numbers, running, scan
+
+from strata.config import Settings
+from strata.http.app import create_app
+from strata.observability.logs import OURS, configure
+from strata.tables import read_row_group
+from strata.tenants.messages import GetName
+from strata.tenants.reading import Reader
+
+
+@pytest.fixture
+def out() -> Iterator[io.StringIO]:
+    """What is logged, at DEBUG."""
+    root, ours = logging.getLogger(), logging.getLogger(OURS)
+    kept = root.handlers[:], root.level, ours.level
+    out = io.StringIO()
+    configure("DEBUG", "json", out)
+    yield out
+    root.handlers[:] = kept[0]
+    root.setLevel(kept[1])
+    ours.setLevel(kept[2])
+    structlog.reset_defaults()
+
+
+def lines(out: io.StringIO) -> list[dict]:
+    """Take what was logged so far."""
+    text = out.getvalue()
+    out.seek(0)
+    out.truncate()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class Caller:
+    """Sends requests with marked identities and ids of their own, and looks at what comes back."""
+
+    def __init__(self, client: httpx.AsyncClient, out: io.StringIO) -> None:
+        self._client = client
+        self._out = out
+        self.ids: list[str] = []
+        self.statuses: set[int] = set()
+
+    async def __call__(self, method: str, path: str, expected: int, **options) -> httpx.Response:
+        headers = identity(f"ana-{MARK}", scopes=f"admin:* {MARK}:scope") | options.pop("headers", {})
+        request_id = f"request-{len(self.ids)}"
+        self.ids.append(request_id)
+        answer = await self._client.request(
+            method, path, headers={"X-Request-ID": request_id} | headers, **options
+        )
+        assert expected == answer.status_code, (method, path, answer.text)
+        self.statuses.add(expected)
+        assert [request_id] == answer.headers.get_list("x-request-id")
+        if expected >= 400 and "HEAD" != method and "health" not in path:
+            assert "application/problem+json" == answer.headers["content-type"]
+            assert request_id == answer.json()["request_id"]
+        with trio.fail_after(5):
+            while '"event": "request"' not in self._out.getvalue():
+                await trio.lowlevel.checkpoint()  # the request's own line comes after its answer
+        found = lines(self._out)
+        assert {request_id} == {line.get("request_id") for line in found}, found
+        assert 1 == sum("request" == line["event"] for line in found)
+        return answer
+
+
+@attrs.define
+class Scene:
+    server: Running
+    call: Caller
+    out: io.StringIO
+
+
+@pytest.fixture
+async def scene(settings: Settings, warehouse: Warehouse, out: io.StringIO):
+    warehouse.create(numbers(100))
+    small = attrs.evolve(settings, max_request_bytes=2048, log_level="DEBUG")
+    async with running(small) as server, httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        yield Scene(server, Caller(client, out), out)
+
+
+def empty(path: str) -> str:
+    return path.format(stream_id="x", build_id="x", artifact_id="x", version=1, name="x", key="x", alias="x")
+
+
+async def test_every_route_has_the_id_in_its_answer_and_on_its_lines(scene: Scene) -> None:
+    """Those of the description, with the least that can be sent, and three that it leaves out."""
+    app = create_app(personal=False)
+    async with app.app_context():
+        paths = app.extensions["QUART_SCHEMA"].openapi_provider.schema()["paths"]
+    for path, methods in sorted(paths.items()):
+        for method, operation in methods.items():
+            expected = (
+                422
+                if "requestBody" in operation
+                else 403
+                if ["writes"] == operation["tags"]
+                else 404
+                if "{" in path
+                else 200
+            )
+            await scene.call(method.upper(), empty(path), expected)
+        await scene.call("PATCH", empty(path), 405)
+    for path in ("/openapi.json", "/docs"):
+        await scene.call("GET", path, 200)
+    await scene.call("GET", "/nowhere", 404)
+
+
+async def test_every_status_has_the_id_in_its_answer_and_on_its_lines(
+    scene: Scene, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what the door answers, what a thread logs, and what fails."""
+    call, uri = scene.call, warehouse.uri()
+    made = (await call("POST", "/v1/materialize", 200, json=scan(uri, mode="artifact"))).json()
+    while "ready" != (await call("GET", f"/v1/builds/{made['build_id']}", 200)).json()["state"]:
+        pass
+    hit = (await call("POST", "/v1/materialize", 200, json=scan(uri))).json()
+    whole = await call("GET", hit["stream_url"], 200)
+    await call("HEAD", hit["stream_url"], 200)
+    await call("GET", hit["stream_url"], 206, headers={"Range": "bytes=0-9"})
+    await call("GET", hit["stream_url"], 304, headers={"If-None-Match": whole.headers["etag"]})
+    await call("GET", hit["stream_url"], 416, headers={"Range": "bytes=99999999-"})
+    await call("GET", "/v1/artifacts?limit=0", 400)
+    await call("GET", "/v1/artifacts", 400, headers={"X_Strata_Principal": f"{MARK}"})
+    await call("GET", "/v1/artifacts", 401, headers={"X-Strata-Proxy-Token": f"{MARK}-{TOKEN}"})
+    await call(
+        "POST", "/v1/materialize", 403, json={"inputs": [uri], "transform": {"executor": f"{MARK}@v1"}}
+    )
+    await call("POST", "/v1/materialize", 404, json=scan(f"wh:{MARK}.table"))
+    await call("POST", "/v1/materialize", 413, content=MARK.encode() * 1000)
+    await call("POST", "/v1/materialize", 422, content=f'{{"{MARK}'.encode())
+
+    warehouse.create(numbers(10), "db.lost")
+    for path in Path(warehouse.path, "db", "lost").rglob("*.parquet"):
+        path.unlink()
+    at_once = {"Accept": "application/vnd.apache.arrow.stream"}
+    await call("POST", "/v1/materialize", 500, json=scan(warehouse.uri("db.lost")), headers=at_once)
+
+    def crash(*_arguments: object) -> None:
+        raise ValueError(MARK)
+
+    monkeypatch.setattr("strata.http.routes.builds.iso", crash)
+    await call("GET", f"/v1/builds/{made['build_id']}", 500)
+    scene.server.service.registry.draining = True
+    await call("GET", "/v1/artifacts", 503)
+    assert {200, 206, 304, 400, 401, 403, 404, 413, 416, 422, 500, 503} == call.statuses
+
+
+async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
+    scene: Scene, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is the actor's, and its line comes out of a thread, after that request and during another."""
+    await scene.call("GET", "/v1/names", 200)
+    for path in Path(warehouse.path).rglob("*.parquet"):
+        whole = path.read_bytes()
+        path.write_bytes(b"PAR1" + bytes(150) + whole[154:])  # pages destroyed, the footer as it was
+    go = threading.Event()
+
+    def read_later(*arguments, **options):
+        assert go.wait(10)
+        return read_row_group(*arguments, **options)
+
+    monkeypatch.setattr("strata.tenants.scanning.read_row_group", read_later)
+    client = scene.call._client
+    first = {"X-Request-ID": "the-one-that-began-it"} | identity()
+    made = (
+        await client.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"), headers=first)
+    ).json()
+    go.set()
+    other = {"X-Request-ID": "another"} | identity()
+    with trio.fail_after(10):
+        while "failed" != (await client.get(f"/v1/builds/{made['build_id']}", headers=other)).json()["state"]:
+            await trio.lowlevel.checkpoint()
+
+    found = [line for line in lines(scene.out) if "request" != line["event"]]
+    assert ["file_unreadable"] == [line["event"] for line in found]
+    assert {"the-one-that-began-it"} == {line["request_id"] for line in found}
+
+
+async def test_a_crash_names_the_requests_that_it_failed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line of the question has its request's id, the supervisor's those of all who waited."""
+    await scene.call("GET", "/v1/names", 200)
+
+    async def crash(_reader: Reader, _question: GetName) -> None:
+        raise ValueError(MARK)
+
+    monkeypatch.setattr(Reader, "get_name", crash)
+    answer = await scene.call._client.get("/v1/names/x", headers={"X-Request-ID": "the-unlucky"} | identity())
+
+    assert 503 == answer.status_code
+    found = {line["event"]: line for line in lines(scene.out)}
+    assert "the-unlucky" == found["question crashed"]["request_id"]
+    assert ["the-unlucky"] == found["tenant crashed"]["request_ids"]
+    assert "request_id" not in found["tenant crashed"]
+    assert "ValueError" in found["tenant crashed"]["exception"]
