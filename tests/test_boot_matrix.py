@@ -39,6 +39,9 @@ USER_HEADER = (
 RULES = "acl_config: rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
 
 
+TLS_ALONE = "{}: it needs tls_certificate; set that, too, or remove it."
+
+
 def remote(host: str) -> str:
     return (
         f"host: {host} can be reached by others, and personal mode asks nobody who they are; "
@@ -57,6 +60,14 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("personal on localhost", PERSONAL | {"host": "localhost"}, []),
     ("personal on purpose remote", PERSONAL | {"host": "0.0.0.0", "allow_remote_clients_in_personal": True}, []),
     ("personal with a user header", PERSONAL | {"personal_mode_user_header": "X-User"}, []),
+    ("a key without a certificate", SERVICE | {"tls_key": "{tmp}/file"}, [TLS_ALONE.format("tls_key")]),
+    ("clients' authority without a certificate", SERVICE | {"tls_client_ca": "{tmp}/file"}, [TLS_ALONE.format("tls_client_ca")]),
+    ("a certificate that is not there", SERVICE | {"tls_certificate": "{tmp}/none"}, ["tls_certificate: {tmp}/none is not a file."]),
+    ("a certificate with its key", SERVICE | {"tls_certificate": "{tmp}/file", "tls_key": "{tmp}/file"}, []),
+    ("a socket where a file is", SERVICE | {"unix_socket": "{tmp}/file"}, ["unix_socket: {tmp}/file is there and is no socket."]),
+    ("a socket nowhere", SERVICE | {"unix_socket": "{tmp}/none/s"}, ["unix_socket: {tmp}/none is not a directory."]),
+    ("a socket with too long a path", SERVICE | {"unix_socket": "/" + "s" * 200}, ["unix_socket: its path is longer than 107 bytes; use a shorter one."]),
+    ("personal on a socket, whatever the host", PERSONAL | {"host": "0.0.0.0", "unix_socket": "{tmp}/s"}, []),
     ("service alone", {"deployment_mode": "service", "cache_dir": "{tmp}/cache"}, [NO_AUTH, NO_TARGET]),
     ("service without auth", SERVICE | {"auth_mode": "none"}, [NO_AUTH]),
     ("service without a token", SERVICE | {"proxy_token": None}, [NO_TOKEN]),

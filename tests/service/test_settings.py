@@ -1,6 +1,7 @@
 """A setting that exists works: each has an effect that is shown here, or in the test named here."""
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -11,7 +12,8 @@ import trio
 from service_kit import ARROW, TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.server import contract_of, limits_of
+from strata.http.connection import Patience
+from strata.server import contract_of, limits_of, patience_of, run_server
 from strata.tenants import building, scanning
 
 ELSEWHERE = {
@@ -40,6 +42,9 @@ ELSEWHERE = {
     "log_level": "tests/observability/test_logs.py",
     "log_format": "tests/observability/test_logs.py",
     "shutdown_grace_seconds": "tests/http/test_serve.py",
+    "tls_certificate": "tests/service/test_signals.py",
+    "tls_key": "tests/http/test_serve.py",
+    "tls_client_ca": "tests/http/test_serve.py",
 }
 for _name in ("s3_bucket", "s3_prefix", "gcs_bucket", "gcs_prefix", "azure_container", "azure_prefix"):
     ELSEWHERE[f"artifact_{_name}"] = "tests/artifacts/test_object_settings.py"
@@ -54,7 +59,9 @@ HERE = (
     "max_request_bytes", "cache_dir", "artifact_dir", "metadata_db", "max_cache_size_bytes", "batch_size",
     "fetch_parallelism", "work_slots", "max_fetch_workers", "fetch_timeout_seconds", "plan_timeout_seconds",
     "scan_timeout_seconds", "max_tasks_per_scan", "stream_state_ttl_seconds", "interactive_max_bytes",
-    "interactive_max_columns", "bulk_slots", "bulk_queue_timeout_seconds",
+    "interactive_max_columns", "bulk_slots", "bulk_queue_timeout_seconds", "unix_socket", "max_connections",
+    "max_connections_per_peer", "keep_alive_seconds", "request_head_seconds", "request_body_seconds",
+    "client_stall_seconds", "auth_failures_per_second", "auth_failure_burst",
 )  # fmt: skip
 
 
@@ -289,3 +296,59 @@ async def test_host_and_port_are_where_the_server_listens(server: Running) -> No
     assert server.url.startswith("http://127.0.0.1:")
     assert (8765, "127.0.0.1") == ((default := Settings()).port, default.host)
     assert 32 == limits_of(default).interactive_slots
+
+
+async def test_connections_are_what_the_settings_say(settings: Settings, tmp_path: Path) -> None:
+    """A socket instead of an address; so many connections, of one peer, too; and how long each may wait."""
+    path = tmp_path / "s.sock"
+    changed = attrs.evolve(settings, unix_socket=str(path), max_connections=3, max_connections_per_peer=2)
+    announced: list[str] = []
+
+    async def closed(stream: trio.SocketStream) -> bool:
+        with trio.move_on_after(0.2):
+            return await stream.receive_some() == b""
+        return False
+
+    ready = trio.Event()
+
+    def announce(urls: list[str]) -> None:
+        announced.extend(urls)
+        ready.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_server, changed, announce=announce))
+        await ready.wait()
+        streams = []
+        for _ in range(3):
+            streams.append(await trio.open_unix_socket(path))
+            await trio.sleep(0.05)
+        assert [True, False, False] == [await closed(stream) for stream in streams]
+        nursery.cancel_scope.cancel()
+    assert [f"unix:{path}"] == announced
+    patience = patience_of(
+        attrs.evolve(settings, keep_alive_seconds=11, request_head_seconds=12, client_stall_seconds=13)
+    )
+    assert Patience(idle=11, head=12, stall=13) == patience
+
+
+async def test_a_body_that_is_late_is_408_when_request_body_seconds_are_over(settings: Settings) -> None:
+    """And only then."""
+    async with running(attrs.evolve(settings, request_body_seconds=0.2)) as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        head = "".join(f"{name}: {value}\r\n" for name, value in identity().items())
+        await stream.send_all(
+            f"POST /v1/materialize HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 9\r\n\r\n".encode()
+        )
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 408")
+
+
+async def test_failed_authentications_are_limited_as_configured(settings: Settings) -> None:
+    """auth_failure_burst at once, and then auth_failures_per_second; who authenticates is not concerned."""
+    changed = attrs.evolve(settings, auth_failures_per_second=0.001, auth_failure_burst=2)
+    async with running(changed) as server, server.client() as client:
+        wrong = {"X-Strata-Proxy-Token": "x" * 20}
+        seen = [await client.get("/v1/artifacts", headers=identity() | wrong) for _ in range(4)]
+        assert [401, 401, 429, 429] == [answer.status_code for answer in seen]
+        assert 900 <= int(seen[-1].headers["Retry-After"]) <= 1000
+        assert 200 == (await client.get("/v1/artifacts")).status_code
