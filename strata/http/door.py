@@ -18,6 +18,7 @@ import trio
 
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, identify
 from strata.http.asgi import App, Receive, Scope, Send
+from strata.http.connection import KNOWN_KEY
 from strata.http.context import SCOPE_KEY, Context
 from strata.http.failures import FailureLimit
 from strata.http.problems import Problem, ProblemError
@@ -119,6 +120,7 @@ class FrontDoor:
                 await self._refuse(receive, reply, self._stranger(identity, scope))
                 return
             found.principal = identity
+            _let_in(scope)
         for route in self._uploads:
             match = route.match(scope["method"], scope["path"])
             if match is not None:
@@ -225,6 +227,13 @@ class _Reply:
             pairs.append((b"connection", b"close"))
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _let_in(scope: Scope) -> None:
+    """Tell the serving loop, where it is ours, that this connection's client has an identity."""
+    known = scope.get("state", {}).get(KNOWN_KEY)
+    if known is not None:
+        known()
 
 
 def _unknown(identity: IdentityRefused) -> Problem:
