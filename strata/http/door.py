@@ -21,8 +21,10 @@ from strata.http.asgi import App, Receive, Scope, Send
 from strata.http.connection import KNOWN_KEY
 from strata.http.context import SCOPE_KEY, Context
 from strata.http.failures import FailureLimit
+from strata.http.peers import peer_key
 from strata.http.problems import Problem, ProblemError
 from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
+from strata.outcomes import Limit
 from strata.tenants import Registry
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
@@ -140,14 +142,20 @@ class FrontDoor:
 
     def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
         """What to answer somebody who is nobody we know: 429 when that happens too often."""
-        if self._failures is None or identity.status != 401:  # noqa: PLR2004  # Unauthorized
+        if self._failures is None or identity.authenticated:  # the proxy's own word is no guess
             return _unknown(identity)
         client = scope.get("client")
-        wait = self._failures.fail(client[0] if client else "", trio.current_time())
+        wait = self._failures.fail(peer_key(client[0] if client else None), trio.current_time())
         if wait is None:
             return _unknown(identity)
-        detail = "Too many requests of this address failed to authenticate."
-        return Problem(429, detail, "too_many_failures", retry_after=max(1, math.ceil(wait)))
+        seconds = max(1, math.ceil(wait))
+        return Problem(
+            429,
+            "Too many requests of this address failed to authenticate.",
+            "too_many_failures",
+            retry_after=seconds,
+            limit=Limit("auth_failure_burst", self._failures.burst, seconds),
+        )
 
     async def _upload(
         self, route: UploadRoute, match: re.Match[str], scope: Scope, receive: Receive, reply: _Reply
@@ -158,23 +166,29 @@ class FrontDoor:
         if length is not None and length > route.cap:
             await self._refuse(receive, reply, too_large(route.cap))
             return
+        answer: bytes | Problem
         try:
             answer = await route.handler(reply.context, match, body)
         except ProblemError as error:
-            if body.whole:
-                await reply.problem(error.problem, close=False)
-            else:
-                await self._refuse(receive, reply, error.problem)
+            answer = error.problem
         except UploadGoneError:
             raise _GoneError from None
+        answer = body.fault or answer
+        slow = isinstance(answer, Problem) and answer.status == 408  # noqa: PLR2004  # no use in waiting on
+        whole = body.whole or (not slow and await self._drain(receive))
+        if isinstance(answer, Problem):
+            await reply.problem(answer, close=not whole)
         else:
-            await reply.json(answer, close=not body.whole)
+            await reply.json(answer, close=not whole)
 
     async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
-        whole = False
+        await reply.problem(problem, close=not await self._drain(receive))
+
+    async def _drain(self, receive: Receive) -> bool:
+        """Throw away what arrives of a body; whether its end was among it."""
         with trio.move_on_after(self._body_seconds):
-            _, whole = await _take_body(receive, 0)
-        await reply.problem(problem, close=not whole)
+            return (await _take_body(receive, 0))[1]
+        return False
 
 
 class _Reply:
