@@ -57,7 +57,8 @@ class FrontDoor:
         body_seconds: How long a body may take to arrive.
 
     Attributes:
-        contract: How identities are read; may be replaced while requests are under way.
+        contract: How identities are read. This, and the limits of bodies and failures, may be replaced while
+            requests are under way.
     """
 
     def __init__(
@@ -74,11 +75,11 @@ class FrontDoor:
     ) -> None:
         self._app = app
         self.contract = contract
-        self._failures = failures
+        self.failures = failures
         self._uploads = uploads
-        self._body_seconds = body_seconds
+        self.body_seconds = body_seconds
         self._registry = registry
-        self._max_request_bytes = max_request_bytes
+        self.max_request_bytes = max_request_bytes
         self._request_id = request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,12 +130,12 @@ class FrontDoor:
                 await self._upload(route, match, scope, receive, reply)
                 return
         body, whole = None, False
-        with trio.move_on_after(self._body_seconds) as patience:
-            body, whole = await _take_body(receive, self._max_request_bytes)
+        with trio.move_on_after(self.body_seconds) as patience:
+            body, whole = await _take_body(receive, self.max_request_bytes)
         if patience.cancelled_caught:
             await reply.problem(Problem(408, "The request's body did not arrive in time."), close=True)
         elif body is None:
-            detail = f"The request's body is larger than {self._max_request_bytes} bytes (max_request_bytes)."
+            detail = f"The request's body is larger than {self.max_request_bytes} bytes (max_request_bytes)."
             await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
         else:
             scope[SCOPE_KEY] = found
@@ -142,10 +143,10 @@ class FrontDoor:
 
     def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
         """What to answer somebody who is nobody we know: 429 when that happens too often."""
-        if self._failures is None or identity.authenticated:  # the proxy's own word is no guess
+        if self.failures is None or identity.authenticated:  # the proxy's own word is no guess
             return _unknown(identity)
         client = scope.get("client")
-        wait = self._failures.fail(peer_key(client[0] if client else None), trio.current_time())
+        wait = self.failures.fail(peer_key(client[0] if client else None), trio.current_time())
         if wait is None:
             return _unknown(identity)
         seconds = max(1, math.ceil(wait))
@@ -154,14 +155,14 @@ class FrontDoor:
             "Too many requests of this address failed to authenticate.",
             "too_many_failures",
             retry_after=seconds,
-            limit=Limit("auth_failure_burst", self._failures.burst, seconds),
+            limit=Limit("auth_failure_burst", self.failures.burst, seconds),
         )
 
     async def _upload(
         self, route: UploadRoute, match: re.Match[str], scope: Scope, receive: Receive, reply: _Reply
     ) -> None:
         """Hand a large body over piece by piece; the answer comes when it was read."""
-        body = UploadBody(receive, route.cap, self._body_seconds)
+        body = UploadBody(receive, route.cap, self.body_seconds)
         length = declared(scope["headers"])
         if length is not None and length > route.cap:
             await self._refuse(receive, reply, too_large(route.cap))
@@ -186,7 +187,7 @@ class FrontDoor:
 
     async def _drain(self, receive: Receive) -> bool:
         """Throw away what arrives of a body; whether its end was among it."""
-        with trio.move_on_after(self._body_seconds):
+        with trio.move_on_after(self.body_seconds):
             return (await _take_body(receive, 0))[1]
         return False
 

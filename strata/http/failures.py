@@ -24,7 +24,7 @@ class FailureLimit:
     """
 
     def __init__(self, rate: float, burst: int, peers: int = PEERS) -> None:
-        self._rate = rate
+        self.rate = rate
         self.burst = burst
         self._most = peers
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -42,7 +42,7 @@ class FailureLimit:
         if found is None and len(self._buckets) >= self._most:
             _, found = self._buckets.popitem(last=False)
         tokens, then = found or (float(self.burst), now)
-        tokens = min(float(self.burst), tokens + (now - then) * self._rate)
+        tokens = min(float(self.burst), tokens + (now - then) * self.rate)
         allowed = tokens >= 1.0
         self._buckets[peer] = (tokens - 1.0 if allowed else tokens, now)
-        return None if allowed else (1.0 - tokens) / self._rate
+        return None if allowed else (1.0 - tokens) / self.rate

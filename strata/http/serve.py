@@ -16,7 +16,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from strata.http.asgi import App
 from strata.http.connection import Address, Connection, House, Patience, address
 from strata.http.crowd import Crowd
-from strata.http.listening import Bind, Tls, close, listen, url_of
+from strata.http.listening import Bind, Listener, Tls, close, listen, url_of
 from strata.http.peers import peer_key
 from strata.http.protocol import hypercorn_config
 from strata.http.streams import PatientStream
@@ -56,7 +56,7 @@ async def serve(
         task_status: Told the URLs that are bound.
 
     Raises:
-        OSError: If an address cannot be bound.
+        CannotListenError: If an address cannot be bound.
     """
     server = _Server(app, patience or Patience(), crowd if crowd is not None else Crowd(MAX_CONNECTIONS), tls)
     listeners = await listen(binds)
@@ -90,12 +90,11 @@ class _Server:
         self._house = House(app, hypercorn_config(), self._context, patience, self._tally, self._changed)
         self._open: set[Connection] = set()
 
-    async def accept(self, listener: trio.SocketListener, nursery: trio.Nursery) -> None:
+    async def accept(self, listener: Listener, nursery: trio.Nursery) -> None:
         """Accept connections until the listener is closed; whatever else the system says, go on."""
-        unix = listener.socket.family == trio.socket.AF_UNIX
         while True:
             try:
-                stream = await listener.accept()
+                stream = await listener.inner.accept()
             except trio.ClosedResourceError:
                 return  # the server stops
             except OSError as error:
@@ -104,7 +103,7 @@ class _Server:
                 await trio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
             try:
-                client = None if unix else address(stream.socket.getpeername())
+                client = None if listener.file else address(stream.socket.getpeername())
             except OSError:
                 stream.socket.close()  # gone before it was here
             else:

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,9 +15,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from strata.http.connection import KNOWN_KEY, Connection, Patience
 from strata.http.crowd import Crowd
-from strata.http.listening import Bind, Tls, listen
+from strata.http.listening import Bind, CannotListenError, Tls, listen
 from strata.http.serve import serve
 from strata.http.streams import PatientStream
+from strata.tls import tls_context
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -277,12 +279,12 @@ async def test_a_unix_socket_is_for_its_group_and_goes_with_the_server(tmp_path,
         stream = await trio.open_unix_socket(path)
         await stream.send_all(GET)
         assert b"200" in await answer(stream)
-        with pytest.raises(OSError, match="another server listens"):
+        with pytest.raises(CannotListenError, match="another server listens"):
             await listen([Bind(path=path)])
         await stream.aclose()
     assert not path.exists()
     path.write_text("mine")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(CannotListenError, match="no socket"):
         await listen([Bind(path=path)])
     assert "mine" == path.read_text()
 
@@ -294,6 +296,12 @@ def authority(tmp_path):
     made.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return ca
+
+
+def tls_from(directory: Path, *, client_ca: bool = False) -> Tls:
+    made = tls_context(str(directory / "server.pem"), None, str(directory / "ca.pem") if client_ca else None)
+    assert isinstance(made, ssl.SSLContext)
+    return Tls(made)
 
 
 async def secure(port: int, context: ssl.SSLContext) -> trio.SSLStream:
@@ -310,7 +318,7 @@ def trusting(authority, *, protocols: tuple[str, ...] = ("h2", "http/1.1")) -> s
 
 async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_path) -> None:
     """A renewed certificate is served to the next connection; one that is damaged changes nothing."""
-    tls = Tls(tmp_path / "server.pem")
+    tls = tls_from(tmp_path)
     async with serving(small, tls=tls) as (port, _stop):
         serials = []
         for content in (
@@ -320,8 +328,9 @@ async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_
         ):
             if content is not None:
                 (tmp_path / "server.pem").write_bytes(content)
-                with suppress(ssl.SSLError):
-                    tls.reload()
+                renewed = tls_context(str(tmp_path / "server.pem"), None, None)
+                if isinstance(renewed, ssl.SSLContext):
+                    tls.context = renewed
             stream = await secure(port, trusting(authority))
             await stream.send_all(GET)
             assert b"200" in await answer(stream)
@@ -333,7 +342,7 @@ async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_
 
 async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authority, tmp_path) -> None:
     """mTLS: the proxy proves itself before it can say anything."""
-    async with serving(small, tls=Tls(tmp_path / "server.pem", client_ca=tmp_path / "ca.pem")) as (
+    async with serving(small, tls=tls_from(tmp_path, client_ca=True)) as (
         port,
         _stop,
     ):
@@ -352,7 +361,7 @@ async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authori
 
 async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, autojump_clock) -> None:
     """The deadline is below TLS."""
-    async with serving(endless, tls=Tls(tmp_path / "server.pem"), stall_seconds=10) as (port, _stop):
+    async with serving(endless, tls=tls_from(tmp_path), stall_seconds=10) as (port, _stop):
         stream = await secure(port, trusting(authority))
         await stream.send_all(GET)
         assert await stream.receive_some(1)
@@ -364,7 +373,7 @@ async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, a
 
 async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_clock) -> None:
     """A connection that never says hello."""
-    async with serving(small, tls=Tls(tmp_path / "server.pem")) as (port, _stop):
+    async with serving(small, tls=tls_from(tmp_path)) as (port, _stop):
         began = trio.current_time()
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         assert 10 <= await ended(stream) - began < 11

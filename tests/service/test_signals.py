@@ -206,6 +206,7 @@ def test_a_hangup_serves_renewed_certificates(tmp_path: Path, settings: Settings
         assert first != fingerprint()
         certificate.write_text("damaged")
         server.popen.send_signal(signal.SIGHUP)
-        wait_for(server, "certificates not read again: the old ones stay")
+        refused = wait_for(server, "configuration refused: the old one stays")
+        assert ["tls_certificate"] == [problem.split(":")[0] for problem in refused["problems"]]
         trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         assert 200 == httpx.get(f"{server.url}/health", verify=trusting).status_code
