@@ -39,7 +39,20 @@ ELSEWHERE = {
     "artifact_blob_backend": "tests/artifacts/test_blob_stores.py",
     "log_level": "tests/observability/test_logs.py",
     "log_format": "tests/observability/test_logs.py",
-    "shutdown_grace_seconds": "tests/http/test_serve.py",
+    "shutdown_grace_seconds": "tests/service/test_signals.py",
+    "shutdown_notice_seconds": "tests/service/test_connections.py",
+    "unix_socket": "tests/service/test_connections.py",
+    "max_connections": "tests/service/test_connections.py",
+    "max_connections_per_peer": "tests/service/test_connections.py",
+    "keep_alive_seconds": "tests/service/test_connections.py",
+    "request_head_seconds": "tests/service/test_connections.py",
+    "request_body_seconds": "tests/service/test_connections.py",
+    "client_stall_seconds": "tests/service/test_signals.py",
+    "auth_failures_per_second": "tests/http/test_door.py, tests/service/test_connections.py",
+    "auth_failure_burst": "tests/service/test_connections.py",
+    "tls_certificate": "tests/service/test_connections.py, tests/test_tls.py",
+    "tls_key": "tests/service/test_connections.py, tests/test_tls.py",
+    "tls_client_ca": "tests/service/test_connections.py, tests/test_tls.py",
 }
 for _name in ("s3_bucket", "s3_prefix", "gcs_bucket", "gcs_prefix", "azure_container", "azure_prefix"):
     ELSEWHERE[f"artifact_{_name}"] = "tests/artifacts/test_object_settings.py"
