@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from strata.http.connection import KNOWN_KEY, Connection, Patience
 from strata.http.crowd import Crowd
-from strata.http.listening import Bind, CannotListenError, Tls, listen
+from strata.http.listening import Bind, CannotListenError, Tls, close, listen
 from strata.http.serve import serve
 from strata.http.streams import PatientStream
 from strata.tls import tls_context
@@ -287,6 +287,17 @@ async def test_a_unix_socket_is_for_its_group_and_goes_with_the_server(tmp_path,
     with pytest.raises(CannotListenError, match="no socket"):
         await listen([Bind(path=path)])
     assert "mine" == path.read_text()
+
+
+async def test_a_stopping_server_leaves_its_successors_socket_alone(tmp_path, autojump_clock) -> None:
+    """An operator removed the file and started another server before this one had ended."""
+    path = tmp_path / "strata.sock"
+    async with serving(small, bind=Bind(path=path)) as (_port, _stop):
+        path.unlink()
+        (successor,) = await listen([Bind(path=path)])
+    assert path.exists()
+    close([successor])
+    assert not path.exists()
 
 
 @pytest.fixture
