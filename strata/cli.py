@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -32,24 +31,28 @@ def serve(**options: Any) -> None:
     """
     settings = checked_settings(options)
     # The server's own imports take a second that `strata --help` need not wait for.
+    from strata.http.listening import CannotListenError  # noqa: PLC0415
     from strata.observability.logs import configure  # noqa: PLC0415
     from strata.server import run_server  # noqa: PLC0415
     from strata.stores import CannotOpenError  # noqa: PLC0415
 
     configure(settings.log_level, cast("Literal['json', 'text']", settings.log_format))
+    why: list[str] = []
     try:
         reload = lambda: load(options).settings  # noqa: E731  # says what it does here
         trio.run(partial(run_server, settings, announce=_announce, reload=reload))
-    except CannotOpenError as error:
-        raise click.ClickException(str(error)) from None
-    except ssl.SSLError as error:
-        names = "tls_certificate, tls_key, tls_client_ca"
-        raise click.ClickException(f"TLS cannot be set up ({names}): {error.reason or error}") from None
-    except OSError as error:
-        where, names = f"{settings.host}:{settings.port}", "host, port"
-        if settings.unix_socket is not None:
-            where, names = settings.unix_socket, "unix_socket"
-        raise click.ClickException(f"cannot listen on {where} ({names}): {error.strerror or error}") from None
+    except* (CannotOpenError, CannotListenError) as errors:
+        why = _words(errors)
+    if why:
+        raise click.ClickException("\n".join(why))
+
+
+def _words(errors: BaseExceptionGroup[Exception]) -> list[str]:
+    """Return what nurseries have wrapped, however deep, in words."""
+    found: list[str] = []
+    for error in errors.exceptions:
+        found += _words(error) if isinstance(error, BaseExceptionGroup) else [str(error)]
+    return found
 
 
 def _announce(urls: list[str]) -> None:

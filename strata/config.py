@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from strata.acl import Policy
+from strata.tls import tls_context
 
 MIN_TOKEN_CHARACTERS = 16
 
@@ -36,8 +37,9 @@ def setting(
     choices: tuple[str, ...] = (),
     secret: bool = False,
     toml_only: bool = False,
+    live: bool = False,
 ) -> Any:
-    """Return an attrs field that knows how to describe and check itself."""
+    """Return an attrs field that knows how to describe and check itself; ``live`` ones change on SIGHUP."""
     metadata = {
         "help": help,
         "unit": unit,
@@ -46,6 +48,7 @@ def setting(
         "choices": choices,
         "secret": secret,
         "toml_only": toml_only,
+        "live": live,
     }
     factory = default if isinstance(default, type) else None
     if factory is not None:
@@ -114,7 +117,7 @@ class Settings:
         10.0, "How long a request's head may take to arrive.", unit="seconds", least=0.1
     )
     request_body_seconds: float = setting(
-        60.0, "How long a request's body may take to arrive.", unit="seconds", least=0.1
+        60.0, "How long a request's body may take to arrive.", unit="seconds", least=0.1, live=True
     )
     client_stall_seconds: float = setting(
         60.0, "How long a client may take none of the bytes it is sent.", unit="seconds", least=0.1
@@ -123,39 +126,53 @@ class Settings:
         False, "Let personal mode listen on an address others can reach."
     )
     personal_mode_user_header: str | None = setting(
-        None, "Header by which a proxy names the user in personal mode."
+        None, "Header by which a proxy names the user in personal mode.", live=True
     )
-    max_request_bytes: int = setting(1048576, "Largest body of a request.", unit="bytes", least=1024)
+    max_request_bytes: int = setting(
+        1048576, "Largest body of a request.", unit="bytes", least=1024, live=True
+    )
+    shutdown_notice_seconds: float = setting(
+        0.0,
+        "How long the server goes on as before when told to stop, but for its readiness, which says no.",
+        unit="seconds",
+        least=0,
+    )
     shutdown_grace_seconds: float = setting(
         30.0, "How long requests under way may take when the server stops.", unit="seconds", least=0
     )
 
     auth_mode: str = setting("none", "Who vouches for callers.", choices=("none", "trusted_proxy"))
     proxy_token: str | None = setting(
-        None, f"Secret the proxy proves itself with; at least {MIN_TOKEN_CHARACTERS} characters.", secret=True
+        None,
+        f"Secret the proxy proves itself with; at least {MIN_TOKEN_CHARACTERS} characters.",
+        secret=True,
+        live=True,
     )
     proxy_token_previous: str | None = setting(
-        None, "A second accepted secret, while the token is rotated.", secret=True
+        None, "A second accepted secret, while the token is rotated.", secret=True, live=True
     )
     auth_failures_per_second: float = setting(
         5.0,
         "Failed authentications of one peer address that are answered 401; more are 429. Requests that "
         "authenticate are never limited by it.",
         least=0.001,
+        live=True,
     )
-    auth_failure_burst: int = setting(50, "How many of them may come at once.", least=1)
-    principal_header: str = setting("X-Strata-Principal", "Header with the user's id.")
-    scopes_header: str = setting("X-Strata-Scopes", "Header with the user's scopes.")
+    auth_failure_burst: int = setting(50, "How many of them may come at once.", least=1, live=True)
+    principal_header: str = setting("X-Strata-Principal", "Header with the user's id.", live=True)
+    scopes_header: str = setting("X-Strata-Scopes", "Header with the user's scopes.", live=True)
     hide_forbidden_as_not_found: bool = setting(
-        True, "Answer what the access rules deny exactly as what does not exist."
+        True, "Answer what the access rules deny exactly as what does not exist.", live=True
     )
-    acl_config: Policy | None = setting(None, "Access rules; see the ACL reference.", toml_only=True)
+    acl_config: Policy | None = setting(
+        None, "Access rules; see the ACL reference.", toml_only=True, live=True
+    )
 
     multi_tenant_enabled: bool = setting(False, "Keep tenants apart.")
     tenant_header: str = setting(
-        "X-Tenant-ID", "Header with the tenant; X-Strata-Tenant is always its alias."
+        "X-Tenant-ID", "Header with the tenant; X-Strata-Tenant is always its alias.", live=True
     )
-    require_tenant_header: bool = setting(False, "Refuse requests without a tenant.")
+    require_tenant_header: bool = setting(False, "Refuse requests without a tenant.", live=True)
     max_tenants: int = setting(1000, "Most live tenants; idle ones make room for others.", least=1)
     mailbox_size: int = setting(256, "Questions that may wait for one tenant; more are refused.", least=1)
     max_tenant_crashes: int = setting(
@@ -183,34 +200,36 @@ class Settings:
         None, "SQLite file of the artifacts' metadata; by default in the artifact directory."
     )
 
-    batch_size: int = setting(65536, "Most rows of a record batch.", unit="rows", least=1)
-    fetch_parallelism: int = setting(4, "Row groups of one scan in flight.", least=1)
+    batch_size: int = setting(65536, "Most rows of a record batch.", unit="rows", least=1, live=True)
+    fetch_parallelism: int = setting(4, "Row groups of one scan in flight.", least=1, live=True)
     max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
     work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
     fetch_timeout_seconds: float = setting(
-        60.0, "Longest wait for one row group.", unit="seconds", least=0.001
+        60.0, "Longest wait for one row group.", unit="seconds", least=0.001, live=True
     )
 
-    max_concurrent_scans: int = setting(100, "Builds of one tenant at a time.", least=1)
-    max_tasks_per_scan: int = setting(1000, "Data files one scan may read.", least=1)
-    plan_timeout_seconds: float = setting(30.0, "Longest planning of a scan.", unit="seconds", least=0.001)
-    scan_timeout_seconds: float = setting(300.0, "Longest scan.", unit="seconds", least=0.001)
+    max_concurrent_scans: int = setting(100, "Builds of one tenant at a time.", least=1, live=True)
+    max_tasks_per_scan: int = setting(1000, "Data files one scan may read.", least=1, live=True)
+    plan_timeout_seconds: float = setting(
+        30.0, "Longest planning of a scan.", unit="seconds", least=0.001, live=True
+    )
+    scan_timeout_seconds: float = setting(300.0, "Longest scan.", unit="seconds", least=0.001, live=True)
     max_response_bytes: int = setting(
-        536870912, "Largest result, measured on its Arrow bytes.", unit="bytes", least=1024
+        536870912, "Largest result, measured on its Arrow bytes.", unit="bytes", least=1024, live=True
     )
     stream_state_ttl_seconds: float = setting(
-        300.0, "How long a stream waits for its first reader.", unit="seconds", least=0.001
+        300.0, "How long a stream waits for its first reader.", unit="seconds", least=0.001, live=True
     )
 
-    interactive_slots: int = setting(32, "Small scans of one tenant at a time.", least=1)
-    bulk_slots: int = setting(8, "Large scans of one tenant at a time.", least=1)
-    interactive_max_bytes: int = setting(10485760, "Largest small scan.", unit="bytes", least=0)
-    interactive_max_columns: int = setting(10, "Most columns of a small scan.", least=0)
+    interactive_slots: int = setting(32, "Small scans of one tenant at a time.", least=1, live=True)
+    bulk_slots: int = setting(8, "Large scans of one tenant at a time.", least=1, live=True)
+    interactive_max_bytes: int = setting(10485760, "Largest small scan.", unit="bytes", least=0, live=True)
+    interactive_max_columns: int = setting(10, "Most columns of a small scan.", least=0, live=True)
     interactive_queue_timeout_seconds: float = setting(
-        10.0, "How long a small scan may wait for its slot.", unit="seconds", least=0.001
+        10.0, "How long a small scan may wait for its slot.", unit="seconds", least=0.001, live=True
     )
     bulk_queue_timeout_seconds: float = setting(
-        30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001
+        30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001, live=True
     )
 
     artifact_dir: str | None = setting(
@@ -242,9 +261,11 @@ class Settings:
     s3_request_timeout_seconds: float = setting(30.0, "Longest request.", unit="seconds", least=0.001)
 
     log_level: str = setting(
-        "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR")
+        "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR"), live=True
     )
-    log_format: str = setting("json", "One JSON object a line, or readable text.", choices=("json", "text"))
+    log_format: str = setting(
+        "json", "One JSON object a line, or readable text.", choices=("json", "text"), live=True
+    )
 
     @property
     def artifact_root(self) -> Path:
@@ -320,17 +341,9 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def _listener_problems(settings: Settings) -> Iterator[Problem]:
-    for name in ("tls_certificate", "tls_key", "tls_client_ca"):
-        text: str | None = getattr(settings, name)
-        if text is None:
-            continue
-        path = Path(text).expanduser()
-        if not path.is_file():
-            yield Problem(name, f"{text} is not a file.")
-        elif not os.access(path, os.R_OK):
-            yield Problem(name, f"{text} cannot be read by this process.")
-        if name != "tls_certificate" and settings.tls_certificate is None:
-            yield Problem(name, "it needs tls_certificate; set that, too, or remove it.")
+    found = tls_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    if isinstance(found, tuple):
+        yield from (Problem(fault.setting, fault.message) for fault in found)
     if settings.unix_socket is not None:
         path = Path(settings.unix_socket).expanduser()
         if len(os.fsencode(path)) > UNIX_PATH_BYTES:

@@ -22,8 +22,11 @@ An unknown key or variable is an error. `strata config` shows each value with it
 
 This page is generated: `python -m strata.config_reference > docs/reference/settings.md`.
 
-| key | variable | type | default | meaning |
-|---|---|---|---|---|
+The last column says what a change takes: `SIGHUP` has a running server read its settings again, `restart` is
+one. See [Connections and signals](connections.md).
+
+| key | variable | type | default | meaning | takes |
+|---|---|---|---|---|---|
 """
 
 
@@ -41,8 +44,11 @@ def _row(field: attrs.Attribute[object], kind: object) -> str:
         meaning += f" One of {', '.join(f'`{choice}`' for choice in facts['choices'])}."
     if facts["secret"]:
         meaning += f" Also as a file: `{PREFIX}{field.name.upper()}{FILE_SUFFIX.upper()}`."
+    takes = "SIGHUP" if facts["live"] else "restart"
     unit = f" ({facts['unit']})" if facts["unit"] else ""
-    return f"| `{field.name}` | {variable} | {_kind(kind)}{unit} | {_default(field)} | {meaning} |\n"
+    return (
+        f"| `{field.name}` | {variable} | {_kind(kind)}{unit} | {_default(field)} | {meaning} | {takes} |\n"
+    )
 
 
 def _kind(kind: object) -> str:

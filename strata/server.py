@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from strata.auth import IdentityContract, request_id
-from strata.config import ConfigError, Settings
+from strata.config import ConfigError, Problem, Settings
 from strata.http.app import create_app
 from strata.http.asgi import App
 from strata.http.connection import Patience
@@ -27,11 +27,12 @@ from strata.http.door import FrontDoor
 from strata.http.failures import FailureLimit
 from strata.http.listening import Bind, Tls
 from strata.http.serve import serve
-from strata.reloading import apply
+from strata.reloading import Reloaded, apply, difference
 from strata.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
 from strata.tenants.gate import Gate
+from strata.tls import tls_context
 from strata.work import WorkPool
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,11 @@ class Service:
         """Put settings into effect, as far as a running server can (:data:`strata.reloading.LIVE`)."""
         self.settings = settings
         self.app.contract = contract_of(settings)
+        self.app.max_request_bytes = settings.max_request_bytes
+        self.app.body_seconds = settings.request_body_seconds
+        if self.app.failures is not None:
+            self.app.failures.rate = settings.auth_failures_per_second
+            self.app.failures.burst = settings.auth_failure_burst
         self.gate.policy, self.gate.hide = settings.acl_config, settings.hide_forbidden_as_not_found
         self.registry.update_limits()
 
@@ -183,7 +189,8 @@ async def run_server(
         reload: Reads the configuration again, on SIGHUP; blocking. Raises ``ConfigError``.
 
     Raises:
-        OSError: If it cannot listen; ``ssl.SSLError`` if its certificates are not what they must be.
+        CannotListenError: If it cannot listen.
+        ConfigError: If its certificates are not what they were when the settings were checked.
     """
     stopping = trio.Event()
     tls = await trio.to_thread.run_sync(tls_of, settings)
@@ -218,46 +225,60 @@ def patience_of(settings: Settings) -> Patience:
 
 
 def tls_of(settings: Settings) -> Tls | None:
-    """Return the server's TLS; blocking."""
-    if settings.tls_certificate is None:
-        return None
-    key, authority = (
-        None if name is None else _path(name) for name in (settings.tls_key, settings.tls_client_ca)
-    )
-    return Tls(_path(settings.tls_certificate), key, authority)
+    """Return the server's TLS; blocking.
+
+    Raises:
+        ConfigError: If a file is not what it must be.
+    """
+    found = tls_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    if isinstance(found, tuple):
+        raise ConfigError(tuple(Problem(fault.setting, fault.message) for fault in found))
+    return None if found is None else Tls(found)
 
 
 async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.CancelScope) -> None:
+    """SIGTERM, SIGINT: say so to who asks, wait a while if that is wanted, stop. The second one: at once."""
+    settings = service.settings
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            if stopping.is_set():
-                log.warning("second signal: stopping at once")
-                scope.cancel()
-                return
-            log.info("stopping", grace=service.settings.shutdown_grace_seconds)
-            service.registry.draining = True
-            stopping.set()
+        await anext(signals)
+        log.info("stopping", notice=settings.shutdown_notice_seconds, grace=settings.shutdown_grace_seconds)
+        service.registry.leaving = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_after, settings.shutdown_notice_seconds, service, stopping)
+            await anext(signals)
+            log.warning("second signal: stopping at once")
+            scope.cancel()
+
+
+async def _stop_after(seconds: float, service: Service, stopping: trio.Event) -> None:
+    await trio.sleep(seconds)
+    service.registry.draining = True
+    stopping.set()
 
 
 async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[], Settings] | None) -> None:
-    """SIGHUP: read configuration and certificates again. What is wrong is refused whole, and said."""
+    """SIGHUP: read configuration and certificates again; take all of it or, if anything is wrong, nothing."""
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
-            if tls is not None:
-                try:
-                    await trio.to_thread.run_sync(tls.reload)
-                except OSError as error:  # ssl.SSLError is one
-                    why = error.strerror or str(error)
-                    log.warning("certificates not read again: the old ones stay", error=why)
-            if reload is None:
-                continue
+            read = reload or partial(_same, service.settings)
             try:
-                settings = await trio.to_thread.run_sync(reload)
+                found, renewed = await trio.to_thread.run_sync(_read_again, service.settings, read)
             except ConfigError as error:
                 problems = [str(problem) for problem in error.problems]
                 log.warning("configuration refused: the old one stays", problems=problems)
-            else:
-                apply(service, settings)
+                continue
+            if tls is not None and renewed is not None:
+                tls.context = renewed.context
+            apply(service, found)
+
+
+def _read_again(old: Settings, reload: Callable[[], Settings]) -> tuple[Reloaded, Tls | None]:
+    found = difference(old, reload())
+    return found, tls_of(found.settings)
+
+
+def _same(settings: Settings) -> Settings:
+    return settings
 
 
 def _path(text: str) -> Path:

@@ -64,16 +64,10 @@ def create_app(*, personal: bool) -> QuartTrio:
     app.url_map.converters["version"] = VersionConverter
     routes.register(app, personal=personal)
     app.register_blueprint(docs.blueprint)
-    app.before_request(_name_the_request)
     app.register_error_handler(ProblemError, _problem)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
     return app
-
-
-async def _name_the_request() -> None:
-    """Put the request's id on every line that is logged on its behalf; its task is its own."""
-    structlog.contextvars.bind_contextvars(request_id=context().request_id)
 
 
 def _respond(problem: Problem) -> Response:

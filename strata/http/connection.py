@@ -1,42 +1,40 @@
-"""One client's connection: Hypercorn's handler with deadlines of our own around it.
+"""One connection, from its first byte to its last: who reads it, for how long, and how it ends.
 
-Hypercorn writes to a client inside a shield and without a deadline, so a client that stops reading would hold
-its memory, and a shutdown, for as long as it likes. Here every connection's stream has a deadline for
-*progress*, inside that shield, and can be broken from outside. And a request's head has a deadline from its
-first byte: a byte now and then would keep a connection open for good.
+Until its first byte arrives a connection is one waiting task and nothing else; thousands of silent ones cost
+little. From then on it has a deadline whenever it owes us bytes: of a head, or of its next request. The
+bodies of requests have theirs in the door, the bytes of answers in the stream.
 """
 
 from __future__ import annotations
 
 import math
-import struct
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 import attrs
-import h11
-import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
 
-NOTSENT_LOWAT = 4 * 1024 * 1024
-"""Unsent bytes the kernel may hold for a connection: Trio's 16 KiB halves the throughput of large streams."""
+from strata.http.asgi import App
+from strata.http.protocol import Protocol, Tasks
+from strata.http.streams import PatientStream
+from strata.http.tally import Tally
 
-HEADER_BYTES = 32 * 1024
-"""Largest request head."""
+MAX_RECV = 64 * 1024
 
-JOIN_BYTES = 16 * 1024
-"""Pieces that are smaller together go out as one packet."""
+LINGER_SECONDS = 2.0
+"""How long a connection that is closed early is still read from: closing it with bytes unread would have the
+kernel destroy the answer on its way."""
 
-RECEIVE_BYTES = 65536
+KNOWN_KEY = "strata.known"
+"""Key in an ASGI scope's state: a call that says the connection's client has an identity."""
 
-log = structlog.get_logger(__name__)
+TlsStream: TypeAlias = "trio.SSLStream[PatientStream]"
+Address: TypeAlias = tuple[str, int]
 
 
 @attrs.frozen
@@ -46,7 +44,8 @@ class Patience:
     Attributes:
         idle: For the next request. Longer than the proxy keeps its connections (nginx: 60 s), or the proxy
             sends a request just when we close.
-        head: For a request's head, from its first byte; and for the first byte of a new connection.
+        head: For a request's head, from its first byte; and for the first head of a new connection, from when
+            it was accepted, the handshake of TLS included.
         stall: For the client to take any of the bytes it is sent.
     """
 
@@ -55,208 +54,199 @@ class Patience:
     stall: float = 60.0
 
 
-class HttpOne(h11.Connection):
-    """An h11 connection for streams of large chunks and for small answers, and for HTTP/1.1 only.
-
-    The pieces of a chunk are handed out as they are instead of joined into a copy, and the head of an answer
-    goes out together with the first bytes of its body. Hypercorn would go over to HTTP/2 in the clear when a
-    client asks for it, and past every limit of this module; that wish is not heard.
+@attrs.frozen(eq=False)
+class House:
+    """What all connections of a server share.
 
     Attributes:
-        lean: Hand out pieces; only our own stream takes them.
+        app: The ASGI application.
+        config: Hypercorn's configuration.
+        context: Hypercorn's; its ``terminated`` says that the server stops.
+        patience: The deadlines.
+        tally: Counts what is cut.
+        changed: Told of a connection whether it can be spared now, and whether its client has an identity.
     """
 
-    lean = True
-    _head: tuple[bytes, ...] = ()
-
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """Return the next event; a request without its wish for HTTP/2."""
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            if event.method == b"PRI":
-                raise h11.RemoteProtocolError("HTTP/2 is not spoken here")
-            if any(name == b"upgrade" and b"h2c" in value.lower() for name, value in event.headers):
-                pairs = [
-                    (name, value)
-                    for name, value in event.headers
-                    if name not in (b"upgrade", b"http2-settings", b"connection")
-                ]
-                return h11.Request(
-                    method=event.method, target=event.target, headers=pairs, http_version=event.http_version
-                )
-        return event
-
-    def send(self, event: h11.Event) -> list[bytes] | bytes | None:  # type: ignore[override]  # our stream takes both
-        """Return the bytes of ``event``, in pieces; those of a response's head with the event after it."""
-        if not self.lean:
-            return super().send(event)
-        pieces = self.send_with_data_passthrough(event)
-        if isinstance(event, h11.Response):
-            self._head = tuple(pieces or ())
-            return []
-        if self._head and pieces is not None:
-            pieces[:0] = self._head
-            self._head = ()
-        return pieces
+    app: App
+    config: Config
+    context: WorkerContext
+    patience: Patience
+    tally: Tally
+    changed: Callable[[Connection, bool, bool], None]
 
 
-class Connection(TCPServer):
-    """Hypercorn's connection handler, with deadlines, and without copies on the way out.
+class Connection:
+    """An accepted connection.
 
     Args:
-        app: The application, wrapped by Hypercorn.
-        config: Hypercorn's configuration.
-        context: Hypercorn's context of the whole server.
-        stream: The stream, or TLS on top of it.
-        patience: The deadlines.
-        changed: Called with whether it is idle now, when that changes.
+        house: What it shares.
+        stream: Its socket's stream.
+        client: The peer's address; None on a Unix socket.
+        tls: The server's side of TLS, if it speaks that.
     """
 
     def __init__(
         self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
-        stream: PatientStream | trio.SSLStream[PatientStream],
-        *,
-        patience: Patience,
-        changed: Callable[[bool], None],
+        house: House,
+        stream: PatientStream,
+        client: Address | None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(app, config, context, ConnectionState({}), stream)  # type: ignore[arg-type]  # a stream
-        self._patience = patience
-        self._changed = changed
-        self._over = False
+        self._client = client
+        self._house = house
+        self._raw = stream
+        self._stream: PatientStream | TlsStream = stream
+        if tls is not None:
+            self._stream = trio.SSLStream(stream, tls, server_side=True)
+        self._all = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        self._sending = trio.Lock()
+        self._known = False
+        self._under_way = False
+        self._lingers = False
+        self._late = "silent"
+        self._protocol: Protocol | None = None
 
-    @property
-    def protocol(self) -> ProtocolWrapper:
-        """The protocol of the connection; Hypercorn sets it before the first byte is read."""
-        return self._protocol
+    def __repr__(self) -> str:
+        return f"<Connection of {self._client}, {self._late or 'busy'}>"
 
-    @protocol.setter
-    def protocol(self, value: ProtocolWrapper) -> None:
-        self._protocol = value
-        assert isinstance(value.protocol, H11Protocol)
-        found = HttpOne(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
-        found.lean = isinstance(self.stream, PatientStream)
-        value.protocol.connection = found
-
-    async def protocol_send(self, event: Event) -> None:
-        """See Hypercorn; whether a request is under way is news for others, too."""
-        if isinstance(event, Updated):
-            self._changed(event.idle)
-            if self._over and event.idle:
-                return  # there will be no next request to wait for
-        await super().protocol_send(event)
-
-    async def _read_data(self) -> None:
-        deadline = trio.current_time() + self._patience.head
-        while True:
-            data: bytes | bytearray | None = None
-            with trio.CancelScope(deadline=deadline) as scope:
-                try:
-                    data = await self.stream.receive_some(RECEIVE_BYTES)
-                except (trio.ClosedResourceError, trio.BrokenResourceError):
-                    break
-            if scope.cancelled_caught:
-                log.info("slow client cut", waited_for="request head", seconds=self._patience.head)
-                break
-            assert data is not None
-            await self.protocol.handle(RawData(bytes(data)))
-            if not data:
-                break
-            if not self._inside_head():
-                deadline = math.inf
-            elif deadline == math.inf:
-                deadline = trio.current_time() + self._patience.head
-        # Hypercorn would keep the connection until its idle timer ends.
-        self._over = True
-        await self.idle_task.stop()
-        await self.protocol.handle(Closed())
-
-    def _inside_head(self) -> bool:
-        """Whether a part of a request's head has arrived."""
-        found = self.protocol.protocol.connection
-        return isinstance(found, HttpOne) and found.their_state is h11.IDLE and bool(found.trailing_data[0])
-
-
-class PatientStream(trio.abc.HalfCloseableStream):
-    """A socket stream whose writes must make progress.
-
-    Args:
-        stream: The stream of an accepted connection.
-        stall_seconds: How long the peer may accept nothing of a write.
-    """
-
-    def __init__(self, stream: trio.SocketStream, stall_seconds: float) -> None:
-        self._stream = stream
-        self.socket = stream.socket
-        self._stall_seconds = stall_seconds
-        self._writing: trio.CancelScope | None = None
-        self._broken = False
-        if hasattr(trio.socket, "TCP_NOTSENT_LOWAT") and stream.socket.family != trio.socket.AF_UNIX:
-            stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
-
-    async def send_all(self, data: bytes | bytearray | memoryview | list[bytes]) -> None:
-        """Send everything, in one piece or several, as long as the peer keeps taking some of it.
-
-        Raises:
-            trio.BrokenResourceError: If the peer stalled, is gone, or the stream was broken off.
-        """
-        pieces = data if isinstance(data, list) else [data]
-        if len(pieces) > 1 and sum(map(len, pieces)) <= JOIN_BYTES:
-            pieces = [b"".join(pieces)]
-        for piece in pieces:
-            if piece:
-                await self._send_piece(memoryview(piece))
-
-    async def _send_piece(self, view: memoryview) -> None:
-        while view:
-            if self._broken:
-                raise trio.BrokenResourceError("the connection was broken off")
-            sent = 0
-            with trio.CancelScope(deadline=trio.current_time() + self._stall_seconds) as self._writing:
-                sent = await self._send(view)
-            if self._writing.cancelled_caught:
-                if not self._broken:
-                    log.warning("client stalled", seconds=self._stall_seconds, unsent=len(view))
-                    self._sever()
-                raise trio.BrokenResourceError("the peer takes no more bytes")
-            self._writing = None
-            view = view[sent:]
-
-    async def _send(self, view: memoryview) -> int:
+    async def run(self) -> None:
+        """Serve the connection until it ends; closes its socket."""
         try:
-            return await self.socket.send(view)
-        except OSError as error:
-            if self.socket.fileno() == -1:
-                raise trio.ClosedResourceError("the connection was closed") from None
-            raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+            with self._all:
+                self._reading.deadline = trio.current_time() + self._house.patience.head
+                first = b""
+                with self._reading:
+                    if isinstance(self._stream, trio.SSLStream):
+                        await self._stream.do_handshake()
+                    first = await self._receive()
+                self._note_late()
+                if first:
+                    await self._serve(first)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the handshake failed
+        finally:
+            with trio.CancelScope() as scope:
+                scope.cancel()  # at once; an orderly end has been made by now
+                await self._raw.aclose()
+
+    async def _serve(self, first: bytes) -> None:
+        socket = self._raw.socket
+        async with trio.open_nursery() as nursery:
+            self._protocol = Protocol(
+                self._house.app,
+                self._house.config,
+                self._house.context,
+                Tasks(nursery),
+                tls=self._stream is not self._raw,
+                client=self._client,
+                server=address(socket.getsockname()),
+                state={KNOWN_KEY: self._become_known},
+                send=self._send,
+                last=self._house.context.terminated.is_set,
+            )
+            deadline = self._reading.deadline
+            with trio.CancelScope(deadline=deadline) as self._reading:
+                await self._read(first, self._protocol)
+            self._note_late()
+            with trio.move_on_after(LINGER_SECONDS):
+                await self._end()
+            await self._protocol.handle(Closed())
+
+    async def _read(self, data: bytes, protocol: Protocol) -> None:
+        while data:
+            if not self._under_way:
+                self._begin_head()
+            if not protocol.last:
+                await protocol.handle(RawData(data))
+                self._restage()
+            data = await self._receive()
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(MAX_RECV))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def _end(self) -> None:
+        while self._lingers and await self._receive():
+            pass
+        with suppress(trio.BrokenResourceError, trio.BusyResourceError):
+            await self._stream.aclose()
+
+    async def _send(self, event: Event) -> None:
+        """What Hypercorn's protocol has to say: bytes, the end, or that a request begins or is over."""
+        assert self._protocol is not None
+        if isinstance(event, RawData):
+            async with self._sending:
+                try:
+                    with trio.CancelScope(shield=True):  # half an answer must not be followed by another
+                        await self._write(event.data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self._protocol.handle(Closed())
+        elif isinstance(event, Closed):
+            await self._finish(self._protocol)
+        elif isinstance(event, Updated):
+            self._under_way = not event.idle
+            if event.idle and self._protocol.begun:
+                self._expect("slow head", self._house.patience.head)
+            elif event.idle:
+                self._expect("idle", self._house.patience.idle)
+            else:
+                self._expect("", math.inf)
+            self._restage()
+
+    async def _write(self, data: bytes | list[bytes]) -> None:
+        if isinstance(self._stream, PatientStream):
+            await self._stream.send_all(data)
+            return
+        for piece in [data] if isinstance(data, bytes) else data:
+            await self._stream.send_all(piece)
+
+    async def _finish(self, protocol: Protocol) -> None:
+        """End the connection after an answer; with a request still arriving, read on for a moment."""
+        self._lingers = not protocol.whole or protocol.begun
+        if self._lingers and self._stream is self._raw:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                await self._raw.send_eof()
+        self._late = ""
+        self._reading.cancel()
+
+    def _begin_head(self) -> None:
+        if self._late == "idle":
+            self._expect("slow head", self._house.patience.head)
+        elif self._late == "silent":
+            self._late = "slow head"  # its deadline runs since it was accepted
+
+    def _expect(self, what: str, seconds: float) -> None:
+        self._late = what
+        self._reading.deadline = trio.current_time() + seconds
+
+    def _note_late(self) -> None:
+        if self._reading.cancelled_caught and self._late:
+            self._house.tally.note(self._late)
+
+    def _become_known(self) -> None:
+        self._known = True
+        self._restage()
+
+    def _restage(self) -> None:
+        assert self._protocol is not None
+        busy = self._under_way and (self._known or self._protocol.whole)
+        self._house.changed(self, not busy, self._known)
 
     def break_off(self) -> None:
-        """Make the write under way, and every later one, fail."""
-        self._sever()
-        if self._writing is not None:
-            self._writing.cancel()
+        """End the connection, whatever it is doing."""
+        self._raw.break_off()
+        self._all.cancel()
 
-    def _sever(self) -> None:
-        """End both directions, so that Hypercorn's reader wakes, and drop what the kernel still holds."""
-        self._broken = True
-        with suppress(OSError):  # the peer may have gone in the meantime, which is what is wanted
-            self.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.socket.shutdown(trio.socket.SHUT_RDWR)
+    def end_if_idle(self) -> None:
+        """End the connection if nothing of a request has arrived."""
+        if self._late in {"silent", "idle"}:
+            self._late = ""
+            self._reading.cancel()
 
-    async def wait_send_all_might_not_block(self) -> None:
-        """See :class:`trio.abc.SendStream`."""
-        await self._stream.wait_send_all_might_not_block()
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See :class:`trio.abc.ReceiveStream`."""
-        return await self._stream.receive_some(max_bytes)
-
-    async def send_eof(self) -> None:
-        """See :class:`trio.abc.HalfCloseableStream`."""
-        await self._stream.send_eof()
-
-    async def aclose(self) -> None:
-        """Close the socket."""
-        await self._stream.aclose()
+def address(name: object) -> Address | None:
+    """Return a socket's name as ASGI states it: host and port; None for a Unix socket."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None

@@ -1,16 +1,39 @@
 """How many connections there may be, and which one makes room for the next.
 
-A connection without a request costs little and is worth little: when there are too many, the one that has
-been idle for longest goes, so that clients which only connect cannot keep out those which ask.
+A connection without a request costs little and is worth little, and one whose client has never had an
+identity is worth least. When there are too many, such a stranger goes first, then the one that has been idle
+for longest; one with a request under way never does. So clients that only connect, or only begin requests,
+crowd out their own kind, and those which ask come in.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from itertools import chain
 from typing import Generic, TypeVar
 
+import attrs
+
 M = TypeVar("M", bound=Hashable)
+
+
+@attrs.define
+class _Spare(Generic[M]):
+    """Members that could go; of each kind, the one to enter first goes first."""
+
+    strangers: dict[M, None] = attrs.field(factory=dict)
+    known: dict[M, None] = attrs.field(factory=dict)
+
+    def __iter__(self) -> Iterator[M]:
+        return chain(self.strangers, self.known)
+
+    def take(self, member: M) -> None:
+        self.strangers.pop(member, None)
+        self.known.pop(member, None)
+
+    def put(self, member: M, *, known: bool) -> None:
+        self.take(member)
+        (self.known if known else self.strangers)[member] = None
 
 
 class Crowd(Generic[M]):
@@ -25,59 +48,72 @@ class Crowd(Generic[M]):
         self.most = most
         self.most_per_peer = most_per_peer
         self._peers: dict[M, str] = {}
-        self._idle: OrderedDict[M, None] = OrderedDict()
-        self._of_peer: dict[str, OrderedDict[M, None]] = {}
+        self._spare: _Spare[M] = _Spare()
+        self._of_peer: dict[str, int] = {}
+        self._spare_of_peer: dict[str, _Spare[M]] = {}
 
     def __len__(self) -> int:
         return len(self._peers)
 
+    def __repr__(self) -> str:
+        return f"<Crowd {len(self)}/{self.most}, {self.idle} to spare>"
+
     @property
     def idle(self) -> int:
-        """Connections without a request."""
-        return len(self._idle)
+        """Connections that could go."""
+        return len(self._spare.strangers) + len(self._spare.known)
 
     def enter(self, member: M, peer: str) -> tuple[bool, M | None]:
-        """Let a connection in, idle.
+        """Let a connection in, as an idle stranger.
 
         Returns whether it may stay, and who has to go for it: that one has left already, as far as the crowd
         is concerned.
         """
         leaver: M | None = None
-        own: OrderedDict[M, None] = self._of_peer.get(peer, OrderedDict())
-        if self.most_per_peer and len(own) >= self.most_per_peer:
-            leaver = next((one for one in own if one in self._idle), None)
+        if self.most_per_peer and self._of_peer.get(peer, 0) >= self.most_per_peer:
+            leaver = next(iter(self._spare_of_peer[peer]), None)
             if leaver is None:
                 return False, None
         elif len(self._peers) >= self.most:
-            leaver = next(iter(self._idle), None)
+            leaver = next(iter(self._spare), None)
             if leaver is None:
                 return False, None
         if leaver is not None:
             self.leave(leaver)
         self._peers[member] = peer
-        self._idle[member] = None
-        self._of_peer.setdefault(peer, OrderedDict())[member] = None
+        self._of_peer[peer] = self._of_peer.get(peer, 0) + 1
+        self._spare_of_peer.setdefault(peer, _Spare())
+        self.note(member, idle=True, known=False)
         return True, leaver
 
-    def note(self, member: M, *, idle: bool) -> None:
-        """Note that a connection got a request, or has answered it. One that has left is not asked back."""
+    def make_room(self) -> M | None:
+        """Return who has to go when the system has no room for one more, and has left by that; or None."""
+        leaver = next(iter(self._spare), None)
+        if leaver is not None:
+            self.leave(leaver)
+        return leaver
+
+    def note(self, member: M, *, idle: bool, known: bool = True) -> None:
+        """Note whether a connection could go, and whether its client is known.
+
+        One that has left is not asked back.
+        """
         peer = self._peers.get(member)
         if peer is None:
             return
-        if not idle:
-            self._idle.pop(member, None)
-            return
-        self._idle[member] = None
-        self._idle.move_to_end(member)
-        self._of_peer[peer].move_to_end(member)
+        for spare in (self._spare, self._spare_of_peer[peer]):
+            if idle:
+                spare.put(member, known=known)
+            else:
+                spare.take(member)
 
     def leave(self, member: M) -> None:
         """Forget a connection; harmless when repeated."""
         peer = self._peers.pop(member, None)
         if peer is None:
             return
-        self._idle.pop(member, None)
-        own = self._of_peer[peer]
-        del own[member]
-        if not own:
-            del self._of_peer[peer]
+        self._spare.take(member)
+        self._spare_of_peer[peer].take(member)
+        self._of_peer[peer] -= 1
+        if not self._of_peer[peer]:
+            del self._of_peer[peer], self._spare_of_peer[peer]

@@ -18,10 +18,13 @@ import trio
 
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, identify
 from strata.http.asgi import App, Receive, Scope, Send
+from strata.http.connection import KNOWN_KEY
 from strata.http.context import SCOPE_KEY, Context
 from strata.http.failures import FailureLimit
+from strata.http.peers import peer_key
 from strata.http.problems import Problem, ProblemError
 from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
+from strata.outcomes import Limit
 from strata.tenants import Registry
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
@@ -54,7 +57,8 @@ class FrontDoor:
         body_seconds: How long a body may take to arrive.
 
     Attributes:
-        contract: How identities are read; may be replaced while requests are under way.
+        contract: How identities are read. This, and the limits of bodies and failures, may be replaced while
+            requests are under way.
     """
 
     def __init__(
@@ -71,11 +75,11 @@ class FrontDoor:
     ) -> None:
         self._app = app
         self.contract = contract
-        self._failures = failures
+        self.failures = failures
         self._uploads = uploads
-        self._body_seconds = body_seconds
+        self.body_seconds = body_seconds
         self._registry = registry
-        self._max_request_bytes = max_request_bytes
+        self.max_request_bytes = max_request_bytes
         self._request_id = request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,9 +93,13 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = Context(self._request_id(scope["headers"]), self._registry)
+        with structlog.contextvars.bound_contextvars(request_id=found.request_id):
+            await self._told(found, scope, receive, send)
+
+    async def _told(self, found: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and tell the log of it."""
         began = trio.current_time()
-        headers = scope["headers"]
-        found = Context(self._request_id(headers), self._registry)
         try:
             await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
         except _GoneError:
@@ -101,7 +109,6 @@ class FrontDoor:
                 stream.close()
             log.info(
                 "request",
-                request_id=found.request_id,
                 tenant=found.principal.tenant if found.principal else None,
                 method=scope["method"] if scope["method"] in _METHODS else "other",
                 path=scope["path"][:128],
@@ -119,18 +126,19 @@ class FrontDoor:
                 await self._refuse(receive, reply, self._stranger(identity, scope))
                 return
             found.principal = identity
+            _let_in(scope)
         for route in self._uploads:
             match = route.match(scope["method"], scope["path"])
             if match is not None:
                 await self._upload(route, match, scope, receive, reply)
                 return
         body, whole = None, False
-        with trio.move_on_after(self._body_seconds) as patience:
-            body, whole = await _take_body(receive, self._max_request_bytes)
+        with trio.move_on_after(self.body_seconds) as patience:
+            body, whole = await _take_body(receive, self.max_request_bytes)
         if patience.cancelled_caught:
             await reply.problem(Problem(408, "The request's body did not arrive in time."), close=True)
         elif body is None:
-            detail = f"The request's body is larger than {self._max_request_bytes} bytes (max_request_bytes)."
+            detail = f"The request's body is larger than {self.max_request_bytes} bytes (max_request_bytes)."
             await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
         else:
             scope[SCOPE_KEY] = found
@@ -138,41 +146,53 @@ class FrontDoor:
 
     def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
         """What to answer somebody who is nobody we know: 429 when that happens too often."""
-        if self._failures is None or identity.status != 401:  # noqa: PLR2004  # Unauthorized
+        if self.failures is None or identity.authenticated:  # the proxy's own word is no guess
             return _unknown(identity)
         client = scope.get("client")
-        wait = self._failures.fail(client[0] if client else "", trio.current_time())
+        wait = self.failures.fail(peer_key(client[0] if client else None), trio.current_time())
         if wait is None:
             return _unknown(identity)
-        detail = "Too many requests of this address failed to authenticate."
-        return Problem(429, detail, "too_many_failures", retry_after=max(1, math.ceil(wait)))
+        seconds = max(1, math.ceil(wait))
+        return Problem(
+            429,
+            "Too many requests of this address failed to authenticate.",
+            "too_many_failures",
+            retry_after=seconds,
+            limit=Limit("auth_failure_burst", self.failures.burst, seconds),
+        )
 
     async def _upload(
         self, route: UploadRoute, match: re.Match[str], scope: Scope, receive: Receive, reply: _Reply
     ) -> None:
         """Hand a large body over piece by piece; the answer comes when it was read."""
-        body = UploadBody(receive, route.cap, self._body_seconds)
+        body = UploadBody(receive, route.cap, self.body_seconds)
         length = declared(scope["headers"])
         if length is not None and length > route.cap:
             await self._refuse(receive, reply, too_large(route.cap))
             return
+        answer: bytes | Problem
         try:
             answer = await route.handler(reply.context, match, body)
         except ProblemError as error:
-            if body.whole:
-                await reply.problem(error.problem, close=False)
-            else:
-                await self._refuse(receive, reply, error.problem)
+            answer = error.problem
         except UploadGoneError:
             raise _GoneError from None
+        answer = body.fault or answer
+        slow = isinstance(answer, Problem) and answer.status == 408  # noqa: PLR2004  # no use in waiting on
+        whole = body.whole or (not slow and await self._drain(receive))
+        if isinstance(answer, Problem):
+            await reply.problem(answer, close=not whole)
         else:
-            await reply.json(answer, close=not body.whole)
+            await reply.json(answer, close=not whole)
 
     async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
-        whole = False
-        with trio.move_on_after(self._body_seconds):
-            _, whole = await _take_body(receive, 0)
-        await reply.problem(problem, close=not whole)
+        await reply.problem(problem, close=not await self._drain(receive))
+
+    async def _drain(self, receive: Receive) -> bool:
+        """Throw away what arrives of a body; whether its end was among it."""
+        with trio.move_on_after(self.body_seconds):
+            return (await _take_body(receive, 0))[1]
+        return False
 
 
 class _Reply:
@@ -225,6 +245,13 @@ class _Reply:
             pairs.append((b"connection", b"close"))
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _let_in(scope: Scope) -> None:
+    """Tell the serving loop, where it is ours, that this connection's client has an identity."""
+    known = scope.get("state", {}).get(KNOWN_KEY)
+    if known is not None:
+        known()
 
 
 def _unknown(identity: IdentityRefused) -> Problem:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 PEERS = 10_000
-"""Addresses that are remembered. The one not heard of for longest is forgotten, with its failures."""
+"""Addresses that are remembered. The one not heard of for longest makes room and leaves its bucket to the new
+one: whoever commands many addresses gains nothing by their number."""
 
 
 class FailureLimit:
@@ -23,8 +24,8 @@ class FailureLimit:
     """
 
     def __init__(self, rate: float, burst: int, peers: int = PEERS) -> None:
-        self._rate = rate
-        self._burst = burst
+        self.rate = rate
+        self.burst = burst
         self._most = peers
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -37,10 +38,11 @@ class FailureLimit:
         Returns how many seconds it should wait before it tries again, or ``None`` if it has not failed too
         often.
         """
-        tokens, then = self._buckets.pop(peer, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - then) * self._rate)
+        found = self._buckets.pop(peer, None)
+        if found is None and len(self._buckets) >= self._most:
+            _, found = self._buckets.popitem(last=False)
+        tokens, then = found or (float(self.burst), now)
+        tokens = min(float(self.burst), tokens + (now - then) * self.rate)
         allowed = tokens >= 1.0
         self._buckets[peer] = (tokens - 1.0 if allowed else tokens, now)
-        if len(self._buckets) > self._most:
-            self._buckets.popitem(last=False)
-        return None if allowed else (1.0 - tokens) / self._rate
+        return None if allowed else (1.0 - tokens) / self.rate

@@ -7,6 +7,7 @@ import socket
 import ssl
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -32,60 +33,65 @@ class Bind:
     path: Path | None = None
 
 
+class CannotListenError(Exception):
+    """A place cannot be listened at; the message names the settings."""
+
+    def __init__(self, bind: Bind, why: object) -> None:
+        where, names = f"{bind.host}:{bind.port}", "host, port"
+        if bind.path is not None:
+            where, names = str(bind.path), "unix_socket"
+        super().__init__(f"cannot listen on {where} ({names}): {why}")
+
+
+@attrs.define(eq=False)
 class Tls:
     """TLS of the server's listeners; HTTP/1.1 only.
 
-    Args:
-        certificate: PEM file with the certificate and its chain.
-        key: PEM file with its key; None when it is in the same file.
-        client_ca: PEM file of authorities; with it, clients must show a certificate of theirs.
-
-    Raises:
-        OSError: If a file cannot be read.
-        ssl.SSLError: If it is not what it must be.
+    Attributes:
+        context: What connections from now on use; may be replaced.
     """
 
-    def __init__(self, certificate: Path, key: Path | None = None, client_ca: Path | None = None) -> None:
-        self._files = (certificate, key, client_ca)
-        self.context = self._load()
-
-    def reload(self) -> None:
-        """Read the files again: connections from now on use what they say. On an error nothing changes."""
-        self.context = self._load()
-
-    def _load(self) -> ssl.SSLContext:
-        certificate, key, client_ca = self._files
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        context.load_cert_chain(certificate, key)
-        if client_ca is not None:
-            context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-        return context
+    context: ssl.SSLContext
 
 
-async def listen(binds: Sequence[Bind]) -> list[trio.SocketListener]:
+@attrs.frozen(eq=False)
+class Listener:
+    """A socket that listens.
+
+    Attributes:
+        inner: Trio's.
+        file: Device and inode of a Unix socket's file, which tell it from another server's under its name.
+    """
+
+    inner: trio.SocketListener
+    file: tuple[int, int] | None = None
+
+
+async def listen(binds: Sequence[Bind]) -> list[Listener]:
     """Bind everything, or nothing.
 
     Raises:
-        OSError: If an address cannot be bound.
+        CannotListenError: If an address cannot be bound.
     """
-    found: list[trio.SocketListener] = []
+    found: list[Listener] = []
     try:
         for bind in binds:
-            if bind.path is not None:
-                found.append(_listen_unix(bind.path))
-            else:
-                found += await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
+            try:
+                if bind.path is not None:
+                    found.append(_listen_unix(bind.path))
+                else:
+                    inner = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
+                    found += map(Listener, inner)
+            except OSError as error:
+                raise CannotListenError(bind, error.strerror or error) from error
     except BaseException:
         for listener in found:
-            listener.socket.close()
+            listener.inner.socket.close()
         raise
     return found
 
 
-def _listen_unix(path: Path) -> trio.SocketListener:
+def _listen_unix(path: Path) -> Listener:
     _remove_stale(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -95,7 +101,9 @@ def _listen_unix(path: Path) -> trio.SocketListener:
     except BaseException:
         made.close()
         raise
-    return trio.SocketListener(trio.socket.from_stdlib_socket(made))
+    status = path.stat()
+    inner = trio.SocketListener(trio.socket.from_stdlib_socket(made))
+    return Listener(inner, (status.st_dev, status.st_ino))
 
 
 def _remove_stale(path: Path) -> None:
@@ -120,27 +128,26 @@ def _remove_stale(path: Path) -> None:
     raise OSError(f"another server listens on {path}")
 
 
-def close(listeners: Sequence[trio.SocketListener]) -> None:
+def close(listeners: Sequence[Listener]) -> None:
     """Stop to listen; a Unix socket's file goes, too, unless it is another server's by now."""
     for listener in listeners:
-        if listener.socket.fileno() == -1:
+        if listener.inner.socket.fileno() == -1:
             continue
-        if listener.socket.family == trio.socket.AF_UNIX:
-            path = listener.socket.getsockname()
-            _unlink_own(path)
-        listener.socket.close()
+        if listener.file is not None:
+            _unlink_own(listener.inner.socket.getsockname(), listener.file)
+        listener.inner.socket.close()
 
 
-def _unlink_own(path: str) -> None:
-    try:
-        os.unlink(path)  # noqa: PTH108  # one call, while we still hold the listener
-    except OSError:
-        return
+def _unlink_own(path: str, file: tuple[int, int]) -> None:
+    with suppress(OSError):
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino) == file:
+            os.unlink(path)  # noqa: PTH108  # one call, while we still hold the listener
 
 
-def url_of(listener: trio.SocketListener, *, tls: bool) -> str:
+def url_of(listener: Listener, *, tls: bool) -> str:
     """Return what to call a listener."""
-    name = listener.socket.getsockname()
+    name = listener.inner.socket.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"
     host, port, *_ = name

@@ -6,25 +6,28 @@ grace; whatever is left then is broken off, from outside, because Hypercorn shie
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import cast
 
 import structlog
 import trio
-from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ASGIFramework
-from hypercorn.utils import wrap_app
 
 from strata.http.asgi import App
-from strata.http.connection import HEADER_BYTES, Connection, Patience, PatientStream
+from strata.http.connection import Address, Connection, House, Patience, address
 from strata.http.crowd import Crowd
-from strata.http.listening import Bind, Tls, close, listen, url_of
+from strata.http.listening import Bind, Listener, Tls, close, listen, url_of
+from strata.http.peers import peer_key
+from strata.http.protocol import hypercorn_config
+from strata.http.streams import PatientStream
+from strata.http.tally import Tally
 
 MAX_CONNECTIONS = 4096
-COMPLAIN_SECONDS = 60.0
-"""Between two lines of the log about connections that found no room."""
+
+ACCEPT_PAUSE_SECONDS = 0.05
+"""Pause after the system had no file or memory for a connection."""
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +39,7 @@ async def serve(
     stop: Callable[[], Awaitable[object]],
     grace: float,
     patience: Patience | None = None,
-    crowd: Crowd[PatientStream] | None = None,
+    crowd: Crowd[Connection] | None = None,
     tls: Tls | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -53,7 +56,7 @@ async def serve(
         task_status: Told the URLs that are bound.
 
     Raises:
-        OSError: If an address cannot be bound.
+        CannotListenError: If an address cannot be bound.
     """
     server = _Server(app, patience or Patience(), crowd if crowd is not None else Crowd(MAX_CONNECTIONS), tls)
     listeners = await listen(binds)
@@ -64,104 +67,94 @@ async def serve(
                 outer.start_soon(server.break_off, stopping, grace, connections.cancel_scope)
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
-                        accepting.start_soon(partial(_accept, listener, server.handle, connections))
+                        accepting.start_soon(server.accept, listener, connections)
                     task_status.started([url_of(listener, tls=tls is not None) for listener in listeners])
                     await stop()
                     close(listeners)
                     accepting.cancel_scope.cancel()
                 stopping.set()
-                await server.context.terminated.set()  # idle connections close now
+                await server.end_idle()
             outer.cancel_scope.cancel()
     finally:
         close(listeners)
 
 
 class _Server:
-    """What the connections of one server share."""
+    """The connections of one server, and what they share."""
 
-    def __init__(self, app: App, patience: Patience, crowd: Crowd[PatientStream], tls: Tls | None) -> None:
-        self._config = _hypercorn_config(patience)
-        self._app: AppWrapper = wrap_app(cast("ASGIFramework", app), self._config.wsgi_max_body_size, "asgi")
-        self.context = WorkerContext(None)
-        self._patience = patience
+    def __init__(self, app: App, patience: Patience, crowd: Crowd[Connection], tls: Tls | None) -> None:
         self._crowd = crowd
         self._tls = tls
-        self._streams: set[PatientStream] = set()
-        self._complained = -COMPLAIN_SECONDS
+        self._tally = Tally()
+        self._context = WorkerContext(None)
+        self._house = House(app, hypercorn_config(), self._context, patience, self._tally, self._changed)
+        self._open: set[Connection] = set()
 
-    async def handle(self, stream: trio.SocketStream) -> None:
-        """Serve one connection to its end."""
-        patient = PatientStream(stream, self._patience.stall)
-        welcome, leaver = self._crowd.enter(patient, _peer(stream))
-        if leaver is not None:
-            self._complain("idle connection closed to make room")
-            leaver.break_off()
-        if not welcome:
-            self._complain("connection refused")
+    async def accept(self, listener: Listener, nursery: trio.Nursery) -> None:
+        """Accept connections until the listener is closed; whatever else the system says, go on."""
+        while True:
+            try:
+                stream = await listener.inner.accept()
+            except trio.ClosedResourceError:
+                return  # the server stops
+            except OSError as error:
+                self._tally.note("no file or memory" if error.errno in _EXHAUSTED else "not accepted")
+                self._end(self._crowd.make_room())
+                await trio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            try:
+                client = None if listener.file else address(stream.socket.getpeername())
+            except OSError:
+                stream.socket.close()  # gone before it was here
+            else:
+                self._welcome(stream, client, nursery)
+
+    def _welcome(self, stream: trio.SocketStream, client: Address | None, nursery: trio.Nursery) -> None:
+        patient = PatientStream(stream, self._house.patience.stall)
+        connection = Connection(
+            self._house, patient, client, None if self._tls is None else self._tls.context
+        )
+        welcome, leaver = self._crowd.enter(connection, peer_key(client[0] if client else None))
+        self._end(leaver)
+        if welcome:
+            self._open.add(connection)
+            nursery.start_soon(self._run, connection)
+        else:
+            self._tally.note("refused: all are busy")
             patient.break_off()
-            await patient.aclose()
-            return
-        self._streams.add(patient)
-        secured: PatientStream | trio.SSLStream[PatientStream] = patient
-        if self._tls is not None:
-            secured = trio.SSLStream(patient, self._tls.context, server_side=True, https_compatible=True)
+            stream.socket.close()
 
-        def changed(idle: bool) -> None:  # noqa: FBT001  # a callback of one flag
-            self._crowd.note(patient, idle=idle)
+    def _end(self, leaver: Connection | None) -> None:
+        if leaver is not None:
+            self._tally.note("made room")
+            leaver.break_off()
 
+    async def _run(self, connection: Connection) -> None:
         try:
-            await Connection(
-                self._app, self._config, self.context, secured, patience=self._patience, changed=changed
-            )
+            await connection.run()
+        except Exception:
+            log.exception("connection crashed")
         finally:
-            self._streams.discard(patient)
-            self._crowd.leave(patient)
+            self._open.discard(connection)
+            self._crowd.leave(connection)
+
+    def _changed(self, connection: Connection, idle: bool, known: bool) -> None:  # noqa: FBT001  # a callback
+        self._crowd.note(connection, idle=idle, known=known)
+
+    async def end_idle(self) -> None:
+        """End what is idle now; what has a request under way ends with its answer."""
+        await self._context.terminated.set()
+        for connection in tuple(self._open):
+            connection.end_if_idle()
 
     async def break_off(self, stopping: trio.Event, grace: float, connections: trio.CancelScope) -> None:
-        """When the grace is over, or everything is cancelled, end what Hypercorn shields."""
+        """When the grace is over, or everything is cancelled, end what the protocol shields."""
         try:
             await stopping.wait()
             await trio.sleep(grace)
-            log.warning("connections broken off", connections=len(self._streams), grace=grace)
+            log.warning("connections broken off", connections=len(self._open), grace=grace)
         finally:
-            for stream in tuple(self._streams):
-                stream.break_off()
+            self._tally.tell()
+            for connection in tuple(self._open):
+                connection.break_off()
             connections.cancel()
-
-    def _complain(self, what: str) -> None:
-        """Say so in the log, but not once a connection: whoever opens them would write it."""
-        now = trio.current_time()
-        if now - self._complained >= COMPLAIN_SECONDS:
-            self._complained = now
-            log.warning(what, connections=len(self._crowd), max_connections=self._crowd.most)
-
-
-async def _accept(
-    listener: trio.SocketListener,
-    handle: Callable[[trio.SocketStream], Awaitable[None]],
-    nursery: trio.Nursery,
-) -> None:
-    try:
-        await trio.serve_listeners(handle, [listener], handler_nursery=nursery)
-    except trio.ClosedResourceError:
-        return  # the server stops
-
-
-def _peer(stream: trio.SocketStream) -> str:
-    """Return whose connection it is; all those of a Unix socket are one peer's."""
-    try:
-        name = stream.socket.getpeername()
-    except OSError:
-        return ""
-    return str(name[0]) if isinstance(name, tuple) else ""
-
-
-def _hypercorn_config(patience: Patience) -> Config:
-    config = Config()
-    config.errorlog = None
-    config.accesslog = None
-    config.include_server_header = False
-    config.h11_max_incomplete_size = HEADER_BYTES
-    config.keep_alive_timeout = patience.idle
-    config.ssl_handshake_timeout = patience.head
-    return config

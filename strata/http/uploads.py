@@ -18,8 +18,11 @@ from strata.http.asgi import Receive
 from strata.http.context import Context
 from strata.http.problems import Problem, ProblemError
 
-PIECE_SECONDS = 60.0
-"""How long the client may take for the next piece."""
+WAIT_SECONDS = 60.0
+"""How long the client may let us wait in all, whatever it sends."""
+
+SLOWEST_BYTES_PER_SECOND = 64 * 1024
+"""What buys a client more time: a byte now and then does not keep an upload open for good."""
 
 
 class UploadBody:
@@ -28,25 +31,29 @@ class UploadBody:
     Args:
         receive: ASGI's.
         cap: Bytes it may have. What the client says of its length is not believed, only made use of.
-        piece_seconds: How long each piece may take to arrive.
+        seconds: How long the client may let us wait in all, besides what its bytes take at a slow pace. The
+            time a handler takes is its own.
 
     Attributes:
         size: Bytes read so far.
         whole: The last byte was read.
+        fault: Why there will be no more of it, whatever its handler makes of that.
     """
 
-    def __init__(self, receive: Receive, cap: int, piece_seconds: float = PIECE_SECONDS) -> None:
+    def __init__(self, receive: Receive, cap: int, seconds: float = WAIT_SECONDS) -> None:
         self._receive = receive
-        self._piece_seconds = piece_seconds
+        self._seconds = seconds
+        self._waited = 0.0
         self.cap = cap
         self.size = 0
         self.whole = False
+        self.fault: Problem | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the pieces as they come, none of them empty.
 
         Raises:
-            ProblemError: 413 at the first byte over the cap, 408 if a piece takes too long.
+            ProblemError: 413 at the first byte over the cap, 408 if the client takes too long.
             UploadGoneError: If the client left.
         """
         while not self.whole:
@@ -57,14 +64,22 @@ class UploadBody:
             self.size += len(piece)
             self.whole = not message.get("more_body", False)
             if self.size > self.cap:
-                raise ProblemError(too_large(self.cap))
+                raise self._end(too_large(self.cap))
             if piece:
                 yield piece
 
     async def _next(self) -> dict[str, Any]:
-        with trio.move_on_after(self._piece_seconds):
-            return await self._receive()
-        raise ProblemError(Problem(408, "The request's body did not arrive in time."))
+        began = trio.current_time()
+        allowed = self._seconds + self.size / SLOWEST_BYTES_PER_SECOND - self._waited
+        with trio.move_on_after(allowed):
+            message = await self._receive()
+            self._waited += trio.current_time() - began
+            return message
+        raise self._end(Problem(408, "The request's body did not arrive in time."))
+
+    def _end(self, problem: Problem) -> ProblemError:
+        self.fault = problem
+        return ProblemError(problem)
 
 
 class UploadGoneError(Exception):

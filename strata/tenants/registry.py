@@ -86,6 +86,9 @@ class Registry:
         max_crashes: Crashes within the window after which an actor stays down (``max_tenant_crashes``).
         crash_window: The window, in seconds (``tenant_crash_window_seconds``).
         probe: Asks the metadata store whether it lives; blocking.
+        cache_bytes: Bytes of cache, shared equally (``max_cache_size_bytes``).
+        leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
+        draining: Whether questions are refused.
     """
 
     resources: Resources
@@ -96,6 +99,7 @@ class Registry:
     crash_window: float
     probe: Callable[[], bool]
     cache_bytes: int
+    leaving: bool = False
     draining: bool = False
     _tenants: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
     _nursery: trio.Nursery | None = None
@@ -113,7 +117,7 @@ class Registry:
 
     async def readiness(self) -> Readiness:
         """Whether requests should be sent here."""
-        if self.draining:
+        if self.leaving or self.draining:
             return Readiness.DRAINING
         return Readiness.READY if await self.resources.ask(self.probe) else Readiness.STORE_DOWN
 

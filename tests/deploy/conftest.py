@@ -15,6 +15,9 @@ from pathlib import Path
 import attrs
 import pytest
 
+Change = Callable[[Path], object]
+"""Changes the copied files, given their directory."""
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
@@ -140,10 +143,14 @@ class Proxy:
         return bool(end) and length is not None and len(body) >= int(length[1])
 
 
-def install(config: str, directory: Path, upstreams: dict[int, int]) -> tuple[Path, dict[int, int]]:
-    """Copy the shipped files, with other ports and writable directories; nothing else is changed."""
+def install(
+    config: str, directory: Path, upstreams: dict[int, int], change: Change | None = None
+) -> tuple[Path, dict[int, int]]:
+    """Copy the shipped files, with other ports and writable directories; nothing else, but for ``change``."""
     tree = directory / "etc"
     shutil.copytree(DEPLOY, tree)
+    if change is not None:
+        change(tree)
     if config == "nginx.conf":
         (tree / "proxy_token.conf").write_text(
             'proxy_set_header X-Strata-Proxy-Token "the-token-of-this-test";\n'
@@ -173,14 +180,20 @@ def command(config: Path, directory: Path) -> list[str]:
 
 
 @contextmanager
-def running(config: str, directory: Path, upstreams: dict[int, int]) -> Iterator[Proxy]:
-    """Run nginx until the block ends."""
-    path, listens = install(config, directory, upstreams)
+def running(
+    config: str,
+    directory: Path,
+    upstreams: dict[int, int],
+    change: Change | None = None,
+    listening: int | None = None,
+) -> Iterator[Proxy]:
+    """Run nginx until the block ends; ``listening`` is a port that a changed configuration listens on."""
+    path, listens = install(config, directory, upstreams, change)
     arguments = command(path, directory)
     arguments[-1] += " daemon off;"
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE)
     try:
-        for port in listens.values():
+        for port in (*listens.values(), *([listening] if listening else [])):
             wait_listening(port, process)
         yield Proxy(listens)
     finally:
@@ -203,6 +216,17 @@ def wait_listening(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 Start = Callable[..., Proxy]
+
+
+@pytest.fixture
+def nginx_of(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts nginx on the shipped files after a change to them."""
+    with ExitStack() as stack:
+
+        def start(config: str, upstreams: dict[int, int], *, change: Change, listening: int) -> Proxy:
+            return stack.enter_context(running(config, tmp_path, upstreams, change, listening))
+
+        yield start
 
 
 @pytest.fixture

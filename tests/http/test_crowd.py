@@ -7,16 +7,37 @@ from strata.http.crowd import Crowd
 
 
 def test_the_longest_idle_connection_makes_room() -> None:
-    """Clients that only connect cannot keep out those which ask."""
+    """Of those whose clients are known."""
     crowd: Crowd[int] = Crowd(3)
     for member in (1, 2, 3):
         assert (True, None) == crowd.enter(member, "a")
+        crowd.note(member, idle=True)
     crowd.note(1, idle=False)
     assert (True, 2) == crowd.enter(4, "b")
+    crowd.note(4, idle=False)
     crowd.note(1, idle=True)
     assert (True, 3) == crowd.enter(5, "b")
-    assert (True, 4) == crowd.enter(6, "b")
-    assert (True, 1) == crowd.enter(7, "b")
+    crowd.note(5, idle=True)
+    assert (True, 1) == crowd.enter(6, "b")
+
+
+def test_strangers_go_before_the_proxys_idle_connections() -> None:
+    """However long those have been idle: clients that only connect crowd out their own kind."""
+    crowd: Crowd[int] = Crowd(3)
+    for member in (1, 2, 3):
+        crowd.enter(member, "a")
+    crowd.note(1, idle=True, known=True)
+    assert [(True, 2), (True, 3), (True, 4), (True, 5)] == [crowd.enter(new, "b") for new in (4, 5, 6, 7)]
+
+
+def test_who_is_found_when_the_system_has_no_room() -> None:
+    """Long before there are too many."""
+    crowd: Crowd[int] = Crowd(100)
+    for member in (1, 2):
+        crowd.enter(member, "a")
+    crowd.note(1, idle=False)
+    assert [2, None] == [crowd.make_room(), crowd.make_room()]
+    assert 1 == len(crowd)
 
 
 def test_who_is_busy_is_never_sent_away() -> None:

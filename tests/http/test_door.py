@@ -231,6 +231,9 @@ async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
     assert [401] * 3 + [429] * 2 == [(await ask(forged, "1.1.1.1")).status for _ in range(5)]
     refused = await ask([], "1.1.1.1")
     assert (429, b"2") == (refused.status, refused.headers[b"retry-after"])
+    assert b'"auth_failure_burst";q=3' == refused.headers[b"ratelimit-policy"]
+    assert 429 == (await ask([*forged, forged[0]], "1.1.1.1")).status  # a guess in another shape
+    assert [401] * 9 == [(await ask(GOOD[:1], "1.1.1.1")).status for _ in range(9)]  # the proxy's own word
     assert "too_many_failures" == json.loads(refused.body)["error"]
     assert 200 == (await ask(GOOD, "1.1.1.1")).status
     assert 401 == (await ask(forged, "2.2.2.2")).status

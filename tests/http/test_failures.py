@@ -27,13 +27,18 @@ def test_one_peers_failures_are_no_other_peers() -> None:
 
 
 def test_no_more_peers_are_remembered_than_there_is_room_for() -> None:
-    """The one not heard of for longest is forgotten."""
+    """The one not heard of for longest makes room."""
     limit = FailureLimit(1, 1, peers=3)
     for peer in "abcabcad":
         limit.fail(peer, 0.0)
     assert 3 == len(limit)
     assert limit.fail("a", 0.0) is not None
-    assert limit.fail("b", 0.0) is None
+
+
+def test_forgetting_an_address_gives_nobody_a_fresh_burst() -> None:
+    """Ten thousand addresses get what the remembered ones have together."""
+    limit = FailureLimit(1, 2, peers=4)
+    assert 4 * 2 == sum(limit.fail(f"peer-{i % 10_000}", 0.0) is None for i in range(30_000))
 
 
 @given(

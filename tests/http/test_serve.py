@@ -1,19 +1,24 @@
 """The serving loop on real loopback sockets and a virtual clock."""
 
+import errno
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from strata.http.connection import Patience, PatientStream
+from strata.http.connection import KNOWN_KEY, Connection, Patience
 from strata.http.crowd import Crowd
-from strata.http.listening import Bind, Tls, listen
+from strata.http.listening import Bind, CannotListenError, Tls, close, listen
 from strata.http.serve import serve
+from strata.http.streams import PatientStream
+from strata.tls import tls_context
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -274,14 +279,25 @@ async def test_a_unix_socket_is_for_its_group_and_goes_with_the_server(tmp_path,
         stream = await trio.open_unix_socket(path)
         await stream.send_all(GET)
         assert b"200" in await answer(stream)
-        with pytest.raises(OSError, match="another server listens"):
+        with pytest.raises(CannotListenError, match="another server listens"):
             await listen([Bind(path=path)])
         await stream.aclose()
     assert not path.exists()
     path.write_text("mine")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(CannotListenError, match="no socket"):
         await listen([Bind(path=path)])
     assert "mine" == path.read_text()
+
+
+async def test_a_stopping_server_leaves_its_successors_socket_alone(tmp_path, autojump_clock) -> None:
+    """An operator removed the file and started another server before this one had ended."""
+    path = tmp_path / "strata.sock"
+    async with serving(small, bind=Bind(path=path)) as (_port, _stop):
+        path.unlink()
+        (successor,) = await listen([Bind(path=path)])
+    assert path.exists()
+    close([successor])
+    assert not path.exists()
 
 
 @pytest.fixture
@@ -291,6 +307,12 @@ def authority(tmp_path):
     made.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return ca
+
+
+def tls_from(directory: Path, *, client_ca: bool = False) -> Tls:
+    made = tls_context(str(directory / "server.pem"), None, str(directory / "ca.pem") if client_ca else None)
+    assert isinstance(made, ssl.SSLContext)
+    return Tls(made)
 
 
 async def secure(port: int, context: ssl.SSLContext) -> trio.SSLStream:
@@ -307,7 +329,7 @@ def trusting(authority, *, protocols: tuple[str, ...] = ("h2", "http/1.1")) -> s
 
 async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_path) -> None:
     """A renewed certificate is served to the next connection; one that is damaged changes nothing."""
-    tls = Tls(tmp_path / "server.pem")
+    tls = tls_from(tmp_path)
     async with serving(small, tls=tls) as (port, _stop):
         serials = []
         for content in (
@@ -317,8 +339,9 @@ async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_
         ):
             if content is not None:
                 (tmp_path / "server.pem").write_bytes(content)
-                with suppress(ssl.SSLError):
-                    tls.reload()
+                renewed = tls_context(str(tmp_path / "server.pem"), None, None)
+                if isinstance(renewed, ssl.SSLContext):
+                    tls.context = renewed
             stream = await secure(port, trusting(authority))
             await stream.send_all(GET)
             assert b"200" in await answer(stream)
@@ -330,7 +353,7 @@ async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_
 
 async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authority, tmp_path) -> None:
     """mTLS: the proxy proves itself before it can say anything."""
-    async with serving(small, tls=Tls(tmp_path / "server.pem", client_ca=tmp_path / "ca.pem")) as (
+    async with serving(small, tls=tls_from(tmp_path, client_ca=True)) as (
         port,
         _stop,
     ):
@@ -349,7 +372,7 @@ async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authori
 
 async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, autojump_clock) -> None:
     """The deadline is below TLS."""
-    async with serving(endless, tls=Tls(tmp_path / "server.pem"), stall_seconds=10) as (port, _stop):
+    async with serving(endless, tls=tls_from(tmp_path), stall_seconds=10) as (port, _stop):
         stream = await secure(port, trusting(authority))
         await stream.send_all(GET)
         assert await stream.receive_some(1)
@@ -361,7 +384,7 @@ async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, a
 
 async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_clock) -> None:
     """A connection that never says hello."""
-    async with serving(small, tls=Tls(tmp_path / "server.pem")) as (port, _stop):
+    async with serving(small, tls=tls_from(tmp_path)) as (port, _stop):
         began = trio.current_time()
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         assert 10 <= await ended(stream) - began < 11
@@ -380,3 +403,170 @@ async def test_a_client_that_leaves_takes_its_connection_with_it(autojump_clock:
             await stream.aclose()
             await trio.sleep(1)
             assert 0 == len(crowd)
+
+
+async def early(_scope: dict, _receive: Callable, send: Callable) -> None:
+    """Answers without reading, once there is no room in any queue on the way."""
+    await trio.sleep(1)
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"no", "more_body": False})
+
+
+async def test_an_answer_that_leaves_its_body_unread_wedges_nothing(autojump_clock: MockClock) -> None:
+    """Hypercorn's reader and the end of the answer waited for room in one queue, for good."""
+    crowd: Crowd = Crowd(20)
+    async with serving(early, crowd=crowd) as (port, _stop), trio.open_nursery() as nursery:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+
+        async def push() -> None:
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")
+                for _ in range(500):
+                    await stream.send_all(b"x" * 65536)
+
+        nursery.start_soon(push)
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 401")
+        await trio.sleep(3)
+        assert 0 == len(crowd)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_early_answer_survives_the_close_of_its_connection(autojump_clock: MockClock) -> None:
+    """Closing with bytes unread has the kernel destroy what was sent: so the rest is read for a moment."""
+    async with serving(early) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        body = b"x" * 30_000_000
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        await stream.send_all(head.encode() + body)
+        received = b""
+        while part := await stream.receive_some():
+            received += part
+        assert received.startswith(b"HTTP/1.1 401")
+        assert received.endswith(b"no")
+
+
+async def test_what_follows_a_last_request_does_not_spoil_its_answer(autojump_clock: MockClock) -> None:
+    """It is nobody's."""
+    async with serving(small) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET[:-2] + b"Connection: close\r\n\r\n" + GET)
+        assert (await answer(stream)).startswith(b"HTTP/1.1 200")
+        assert b"" == await stream.receive_some()
+
+
+async def test_requests_in_a_row_are_answered_in_a_row(autojump_clock: MockClock) -> None:
+    """Pipelined, as RFC 9112 (9.3.2) permits; and the last one's head has its deadline, too."""
+    async with serving(small) as (port, _stop):
+        began = trio.current_time()
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET * 3 + GET[:-1])
+        received = b""
+        while received.count(b"ok") < 3:
+            received += await stream.receive_some()
+        assert 10 <= await ended(stream) - began < 11
+
+
+async def test_what_is_no_http_is_answered_with_a_problem(autojump_clock: MockClock) -> None:
+    """With an id that the log has."""
+    async with serving(small) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(b"\x16\x03\x01 hello\r\n\r\n")
+        received = b""
+        while part := await stream.receive_some():
+            received += part
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert b"application/problem+json" in head
+        assert json.loads(body)["request_id"].encode() in head
+
+
+async def test_bodies_that_never_end_do_not_keep_out_a_good_client(autojump_clock: MockClock) -> None:
+    """A stranger's request under way is none until it has arrived."""
+    async with serving(small, crowd=Crowd(10)) as (port, _stop):
+        slow = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
+        for stream in slow:
+            await stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
+        await wait_all_tasks_blocked()
+        good = await trio.open_tcp_stream("127.0.0.1", port)
+        await good.send_all(GET)
+        assert b"200" in await answer(good)
+
+
+async def test_a_known_clients_body_is_not_cut_for_another_connection(autojump_clock: MockClock) -> None:
+    """The door says who is known."""
+
+    async def knowing(scope: dict, receive: Callable, send: Callable) -> None:
+        scope["state"][KNOWN_KEY]()
+        message = await receive()
+        while message["more_body"]:
+            message = await receive()
+
+        async def arrived() -> dict:
+            return message
+
+        await small(scope, arrived, send)
+
+    async with serving(knowing, crowd=Crowd(2)) as (port, _stop):
+        good = await trio.open_tcp_stream("127.0.0.1", port)
+        await good.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx")
+        await wait_all_tasks_blocked()
+        for _ in range(5):
+            await trio.open_tcp_stream("127.0.0.1", port)
+            await wait_all_tasks_blocked()
+        await good.send_all(b"x")
+        assert b"200" in await answer(good)
+
+
+async def test_a_system_out_of_files_does_not_stop_the_listener(
+    autojump_clock: MockClock, monkeypatch
+) -> None:
+    """The loop neither ends nor spins, and somebody silent makes room."""
+    failures = iter([OSError(errno.EMFILE, "too many"), OSError(errno.EPROTO, "odd")])
+    accept = trio.SocketListener.accept
+    tried = []
+
+    async def failing(self: trio.SocketListener) -> trio.SocketStream:
+        await trio.lowlevel.checkpoint()
+        tried.append(trio.current_time())
+        for failure in failures:
+            raise failure
+        return await accept(self)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", failing)
+    async with serving(small) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        assert b"200" in await answer(stream)
+        assert 0.1 <= tried[2] - tried[0]
+
+
+async def test_a_connection_that_crashes_takes_nobody_with_it(autojump_clock: MockClock, monkeypatch) -> None:
+    """A bug of ours, or of a library, is one line in the log."""
+    run = Connection.run
+
+    async def crash(self: Connection) -> None:
+        monkeypatch.setattr(Connection, "run", run)
+        raise RuntimeError
+
+    monkeypatch.setattr(Connection, "run", crash)
+    async with serving(small) as (port, _stop):
+        await trio.open_tcp_stream("127.0.0.1", port)
+        await wait_all_tasks_blocked()
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        assert b"200" in await answer(stream)
+
+
+async def test_the_last_answer_says_that_it_is_the_last(autojump_clock: MockClock) -> None:
+    """So that the proxy does not send another request into a connection that closes."""
+
+    async def slow(scope: dict, receive: Callable, send: Callable) -> None:
+        await trio.sleep(3)
+        await small(scope, receive, send)
+
+    async with serving(slow) as (port, stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        await wait_all_tasks_blocked()
+        stop.set()
+        assert b"connection: close" in (await answer(stream)).lower()

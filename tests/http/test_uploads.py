@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,54 @@ async def test_a_piece_that_does_not_come_is_408(autojump_clock: MockClock) -> N
     client = await upload(Client(3, ends=False, then="silence"), take)
     assert 408 == client.answer[0]
     assert trio.current_time() <= 121
+
+
+async def test_a_body_that_drips_is_408(autojump_clock: MockClock) -> None:
+    """A byte a second is no progress: what arrives has to arrive at some pace."""
+    client = Client(0, ends=False)
+
+    async def drip() -> dict:
+        await trio.sleep(1)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    client.receive = drip  # type: ignore[method-assign]
+    await upload(client, take)
+    assert 408 == client.answer[0]
+    assert 60 <= trio.current_time() <= 62
+
+
+async def test_a_slow_handler_is_not_the_clients_fault(autojump_clock: MockClock) -> None:
+    """However long it takes over each piece."""
+
+    async def slowly(_context, _match, body: UploadBody) -> bytes:
+        async for _ in body:
+            await trio.sleep(1000)
+        return b"{}"
+
+    assert 200 == (await upload(Client(5), slowly)).answer[0]
+
+
+async def test_a_handler_that_swallows_the_refusal_does_not_lift_the_cap() -> None:
+    """The answer is 413 all the same."""
+
+    async def deaf(_context, _match, body: UploadBody) -> bytes:
+        with suppress(ProblemError):
+            async for _ in body:
+                pass
+        return b"{}"
+
+    assert 413 == (await upload(Client(30), deaf)).answer[0]
+
+
+async def test_an_answer_before_the_end_comes_after_the_rest_was_drained() -> None:
+    """As for every early answer: the connection's next request may be another user's."""
+
+    async def hasty(_context, _match, _body: UploadBody) -> bytes:
+        return b"{}"
+
+    client = await upload(Client(30), hasty)
+    assert (200, 0) == (client.answer[0], client.left)
+    assert b"connection" not in client.answer[2]
 
 
 async def test_a_client_that_leaves_gets_no_answer() -> None:

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -89,7 +90,10 @@ def test_a_client_that_stops_reading_is_cut_its_slot_and_memory_come_back_and_th
     """One slot for everybody: the next client gets it while the first one stalls."""
     more = {"STRATA_CLIENT_STALL_SECONDS": "2", "STRATA_BULK_SLOTS": "1", "STRATA_INTERACTIVE_SLOTS": "1"}
     with process(tmp_path, **environment(settings), **more) as server, httpx.Client(timeout=60) as good:
+        stalled(server, large).close()  # whatever the first answer needs for good
+        before = server.rss()
         client = stalled(server, large)
+        others = [stalled(server, large) for _ in range(20)]
         answer = good.post(
             f"{server.url}/v1/materialize", json=scan(large, params={"columns": ["id"]}), headers=identity()
         )
@@ -101,6 +105,11 @@ def test_a_client_that_stops_reading_is_cut_its_slot_and_memory_come_back_and_th
         with pytest.raises(OSError, match="reset"):  # what the kernel held for it is dropped
             read_on(client)
         client.close()
+        for other in others:
+            with suppress(OSError):
+                read_on(other)
+            other.close()
+        assert server.rss() - before < 48 * 2**20
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path, settings: Settings, large: str) -> None:
@@ -206,6 +215,7 @@ def test_a_hangup_serves_renewed_certificates(tmp_path: Path, settings: Settings
         assert first != fingerprint()
         certificate.write_text("damaged")
         server.popen.send_signal(signal.SIGHUP)
-        wait_for(server, "certificates not read again: the old ones stay")
+        refused = wait_for(server, "configuration refused: the old one stays")
+        assert ["tls_certificate"] == [problem.split(":")[0] for problem in refused["problems"]]
         trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         assert 200 == httpx.get(f"{server.url}/health", verify=trusting).status_code

@@ -131,12 +131,24 @@ class Process:
 
 
 @contextmanager
-def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> Iterator[Process]:
+def process(
+    tmp_path: Path,
+    *,
+    tls: str | ssl.SSLContext | None = None,
+    port: int | None = None,
+    unix_socket: Path | None = None,
+    **environment: str,
+) -> Iterator[Process]:
     """``strata serve`` with the given STRATA_* variables, at log level DEBUG; ended by pid on the way out.
 
-    ``tls`` is the file of the authority that its certificate is of.
+    Args:
+        tmp_path: Its directory.
+        tls: The file of the authority that its certificate is of, or what a client needs to speak to it.
+        port: Its port; a free one by default.
+        unix_socket: Where to look for it instead.
+        environment: Its settings.
     """
-    port = free_port()
+    port = port or free_port()
     log = tmp_path / f"server-{port}.log"
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
     with log.open("wb") as out:
@@ -149,7 +161,9 @@ def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> It
         )
     found = Process(popen, f"{'https' if tls else 'http'}://127.0.0.1:{port}", log)
     try:
-        _wait_ready(found, tls)
+        verify = ssl.create_default_context(cafile=tls) if isinstance(tls, str) else tls or True
+        uds = None if unix_socket is None else str(unix_socket)
+        _wait_ready(found, httpx.HTTPTransport(verify=verify, uds=uds))
         yield found
     finally:
         if popen.poll() is None:
@@ -162,11 +176,20 @@ def process(tmp_path: Path, *, tls: str | None = None, **environment: str) -> It
         watch.note(log.read_text(errors="replace"))
 
 
-def _wait_ready(found: Process, tls: str | None) -> None:
-    verify = ssl.create_default_context(cafile=tls) if tls else True
-    transport = httpx.HTTPTransport(retries=8, verify=verify)  # backs off from half a second, doubling
-    with httpx.Client(transport=transport) as client:
-        assert 200 == client.get(f"{found.url}/health/ready", timeout=30).status_code, found.log.read_text()
+def _wait_ready(found: Process, transport: httpx.HTTPTransport) -> None:
+    """Return once the server answers, or fail with its log as soon as it ended."""
+    with httpx.Client(transport=transport, timeout=30) as client:
+        for _ in range(2000):
+            log = found.log.read_text(errors="replace")
+            listens = "listens on http" in log or "listens on unix:" in log
+            if listens and client.get(f"{found.url}/health/ready").status_code == 200:
+                return
+            try:
+                found.popen.wait(0.03)
+            except subprocess.TimeoutExpired:
+                continue
+            break
+    raise AssertionError(found.log.read_text())
 
 
 def environment(settings: Settings) -> dict[str, str]:

@@ -1,0 +1,203 @@
+"""Hypercorn's HTTP/1.1 protocol, with what it lacks: lean answers, problems for errors, no way to HTTP/2."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import h11
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Event
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+
+from strata.http.asgi import App, Scope
+from strata.http.problems import Problem
+
+HEADER_BYTES = 32 * 1024
+"""Largest request head."""
+
+QUEUED_PARTS = 10
+"""Parts of a request's body that wait for the application; then the client is not read from."""
+
+_FAULTS = {
+    431: "The request's head is too large.",
+    501: "The request's transfer coding is not known.",
+}
+
+log = structlog.get_logger(__name__)
+
+Put = Callable[[Any], Awaitable[None]]
+
+
+def hypercorn_config() -> Config:
+    """Return Hypercorn's configuration: silent, and bounded."""
+    config = Config()
+    config.errorlog = None
+    config.accesslog = None
+    config.include_server_header = False
+    config.h11_max_incomplete_size = HEADER_BYTES
+    config.max_app_queue_size = QUEUED_PARTS
+    return config
+
+
+class LeanConnection(h11.Connection):
+    """An h11 connection for streams of large chunks and for small answers.
+
+    The pieces of a chunk are handed out as they are instead of joined into a copy, and the head of an answer
+    goes out together with the first bytes of its body.
+
+    Args:
+        last: Whether the answer that begins is the connection's last.
+    """
+
+    _head: tuple[bytes, ...] = ()
+
+    def __init__(self, last: Callable[[], bool]) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+        self._last = last
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
+        """Return the next event. What comes after a connection's last request is nobody's, not an error."""
+        if self.their_state is h11.MUST_CLOSE:
+            return h11.NEED_DATA
+        event = super().next_event()
+        if isinstance(event, h11.Request) and event.method == b"PRI":
+            raise h11.RemoteProtocolError("HTTP/2 is not spoken here")
+        return event
+
+    def send(self, event: h11.Event) -> list[bytes] | None:  # type: ignore[override]  # our stream takes both
+        """Return the bytes of ``event``, in pieces; those of a response's head with the event after it."""
+        if isinstance(event, h11.Response) and self._last() and b"connection" not in dict(event.headers):
+            closing = [*event.headers.raw_items(), (b"Connection", b"close")]
+            event = h11.Response(status_code=event.status_code, headers=closing, reason=event.reason)
+        pieces = self.send_with_data_passthrough(event)
+        if isinstance(event, h11.Response):
+            self._head = tuple(pieces or ())
+            return []
+        if self._head and pieces is not None:
+            pieces[:0] = self._head
+            self._head = ()
+        return pieces
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 of one connection.
+
+    HTTP/2 is not spoken, neither over TLS (ALPN offers HTTP/1.1 alone) nor by upgrade or prior knowledge: its
+    streams would pass by every limit that is kept here for a connection.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        config: Config,
+        context: WorkerContext,
+        tasks: Tasks,
+        *,
+        tls: bool,
+        client: tuple[str, int] | None,
+        server: tuple[str, int] | None,
+        state: dict[str, Any],
+        send: Callable[[Event], Awaitable[None]],
+        last: Callable[[], bool],
+    ) -> None:
+        tasks_like, app_like = cast("Any", tasks), cast("Any", app)
+        super().__init__(
+            app_like, config, context, tasks_like, ConnectionState(state), tls, client, server, send
+        )
+        self.connection = LeanConnection(last)
+
+    @property
+    def begun(self) -> bool:
+        """Whether bytes of a head have arrived that is not whole."""
+        return bool(self.connection.trailing_data[0])
+
+    @property
+    def last(self) -> bool:
+        """Whether no further request can come."""
+        return self.connection.their_state is h11.MUST_CLOSE
+
+    @property
+    def whole(self) -> bool:
+        """Whether the request under way has arrived to its end."""
+        return self.connection.their_state not in (h11.IDLE, h11.SEND_BODY)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Go on with HTTP/1.1, whatever is asked for: a server may ignore an upgrade (RFC 9110, 7.8)."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """Answer what is no HTTP request, in the shape of every other error."""
+        request_id = secrets.token_hex(16)
+        log.info("malformed request", request_id=request_id, status=status_code)
+        problem = Problem(status_code, _FAULTS.get(status_code, "The request is not valid HTTP/1.1."))
+        body = problem.body(request_id)
+        headers = [(name.lower().encode(), value.encode()) for name, value in problem.header_pairs()]
+        headers += [
+            (b"x-request-id", request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
+class _Inbox:
+    """A request's messages on their way to the application.
+
+    Hypercorn's own queue holds the connection for good when the application answers without reading it: the
+    reader waits for room in it, and the end of the answer waits there too. This one takes everything, and
+    drops it, once the answer's last message is on its way, and news that the client left never waits.
+    """
+
+    def __init__(self, send: Put) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[dict[str, Any]](QUEUED_PARTS)
+        self._send = send
+
+    async def put(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.disconnect":
+            self._sender.close()
+            return
+        try:
+            await self._sender.send(message)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # nobody waits for it any more
+
+    async def receive(self) -> dict[str, Any]:
+        try:
+            return await self._receiver.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any] | None) -> None:
+        if message is None or (message["type"] == "http.response.body" and not message.get("more_body")):
+            self._receiver.close()
+        await self._send(message)
+
+
+class Tasks:
+    """Starts the application for each request, in the connection's nursery."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    async def spawn_app(self, app: App, _config: Config, scope: Scope, send: Put) -> Put:
+        """See Hypercorn's ``TaskGroup``."""
+        inbox = _Inbox(send)
+        self._nursery.start_soon(self._run, app, scope, inbox)
+        return inbox.put
+
+    @staticmethod
+    async def _run(app: App, scope: Scope, inbox: _Inbox) -> None:
+        try:
+            await app(scope, inbox.receive, inbox.send)
+        except Exception:
+            log.exception("application crashed")
+        finally:
+            await inbox.send(None)

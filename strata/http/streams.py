@@ -1,0 +1,108 @@
+"""A socket's stream whose writes must make progress, and which can be broken off from outside.
+
+Hypercorn's protocol is written to inside a shield: cancellation must not cut an answer in the middle
+and go on. So whatever bounds a write has to be in here: the deadline for progress, and the end of a
+shutdown's grace.
+"""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+
+import structlog
+import trio
+
+STALL_SECONDS = 60.0
+"""How long a client may take none of the bytes it is sent before its connection is broken."""
+
+NOTSENT_LOWAT = 4 * 1024 * 1024
+"""Unsent bytes the kernel may hold for a connection: Trio's 16 KiB halves the throughput of large streams."""
+
+JOIN_BYTES = 16 * 1024
+"""Pieces that are smaller together go out as one packet."""
+
+log = structlog.get_logger(__name__)
+
+
+class PatientStream(trio.abc.HalfCloseableStream):
+    """A socket stream whose writes must make progress.
+
+    Args:
+        stream: The stream of an accepted connection.
+        stall_seconds: How long the peer may accept nothing of a write.
+    """
+
+    def __init__(self, stream: trio.SocketStream, stall_seconds: float) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+        self._stall_seconds = stall_seconds
+        self._writing: trio.CancelScope | None = None
+        self._broken = False
+        if hasattr(trio.socket, "TCP_NOTSENT_LOWAT") and stream.socket.family != trio.socket.AF_UNIX:
+            stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+
+    async def send_all(self, data: bytes | bytearray | memoryview | list[bytes]) -> None:
+        """Send everything, in one piece or several, as long as the peer keeps taking some of it.
+
+        Raises:
+            trio.BrokenResourceError: If the peer stalled, is gone, or the stream was broken off.
+        """
+        pieces = data if isinstance(data, list) else [data]
+        if len(pieces) > 1 and sum(map(len, pieces)) <= JOIN_BYTES:
+            pieces = [b"".join(pieces)]
+        for piece in pieces:
+            if piece:
+                await self._send_piece(memoryview(piece))
+
+    async def _send_piece(self, view: memoryview) -> None:
+        while view:
+            if self._broken:
+                raise trio.BrokenResourceError("the connection was broken off")
+            sent = 0
+            with trio.CancelScope(deadline=trio.current_time() + self._stall_seconds) as self._writing:
+                sent = await self._send(view)
+            if self._writing.cancelled_caught:
+                if not self._broken:
+                    log.warning("client stalled", seconds=self._stall_seconds, unsent=len(view))
+                    self._sever()
+                raise trio.BrokenResourceError("the peer takes no more bytes")
+            self._writing = None
+            view = view[sent:]
+
+    async def _send(self, view: memoryview) -> int:
+        try:
+            return await self.socket.send(view)
+        except OSError as error:
+            if self.socket.fileno() == -1:
+                raise trio.ClosedResourceError("the connection was closed") from None
+            raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+
+    def break_off(self) -> None:
+        """Make the write under way, and every later one, fail."""
+        self._sever()
+        if self._writing is not None:
+            self._writing.cancel()
+
+    def _sever(self) -> None:
+        """End both directions, so that Hypercorn's reader wakes, and drop what the kernel still holds."""
+        self._broken = True
+        with suppress(OSError):  # the peer may have gone in the meantime, which is what is wanted
+            self.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.socket.shutdown(trio.socket.SHUT_RDWR)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See :class:`trio.abc.SendStream`."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """See :class:`trio.abc.ReceiveStream`."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        """See :class:`trio.abc.HalfCloseableStream`."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        await self._stream.aclose()

@@ -1,0 +1,97 @@
+"""The server's side of TLS: certificate, key and, for mutual TLS, the authorities of clients.
+
+HTTP/1.1 is all that is offered by ALPN: HTTP/2 would carry many requests past limits that are a connection's.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+import attrs
+
+
+@attrs.frozen
+class Fault:
+    """Why there is no TLS.
+
+    Attributes:
+        setting: At fault: ``tls_certificate``, ``tls_key`` or ``tls_client_ca``.
+        message: What is wrong and the way out; never a key's content.
+    """
+
+    setting: str
+    message: str
+
+
+class _EncryptedError(Exception):
+    """A key wants a password, which nobody is there to type."""
+
+
+def tls_context(
+    certificate: str | None, key: str | None, client_ca: str | None
+) -> ssl.SSLContext | tuple[Fault, ...] | None:
+    """Read the files; None when TLS is not configured. Blocking.
+
+    Returns:
+        A context for a server, or everything that is wrong.
+    """
+    faults = []
+    if certificate is None:
+        for setting, value in (("tls_key", key), ("tls_client_ca", client_ca)):
+            if value is not None:
+                faults.append(Fault(setting, "it does nothing without tls_certificate; set that too."))
+        return tuple(faults) or None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    unreadable = [
+        Fault(setting, f"{value} cannot be read: {why}.")
+        for setting, value in (
+            ("tls_certificate", certificate),
+            ("tls_key", key),
+            ("tls_client_ca", client_ca),
+        )
+        if value is not None and (why := _unreadable(value))
+    ]
+    faults += unreadable
+    named = {fault.setting for fault in unreadable}
+    if not named & {"tls_certificate", "tls_key"}:
+        faults += _load_pair(context, certificate, key)
+    if client_ca is not None and "tls_client_ca" not in named:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(_path(client_ca))
+        except ssl.SSLError:
+            faults.append(Fault("tls_client_ca", f"{client_ca} holds no certificate in PEM."))
+    return tuple(faults) or context
+
+
+def _load_pair(context: ssl.SSLContext, certificate: str, key: str | None) -> list[Fault]:
+    def ask() -> str:
+        raise _EncryptedError
+
+    where, named = (certificate, "tls_certificate") if key is None else (key, "tls_key")
+    try:
+        context.load_cert_chain(_path(certificate), None if key is None else _path(key), password=ask)
+    except _EncryptedError:
+        return [Fault(named, f"the key in {where} is encrypted; give one without a password.")]
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return [Fault(named, f"the key in {where} is not that of {certificate}.")]
+        missing = "" if key is not None else ", or its key is in another file: set tls_key"
+        return [Fault("tls_certificate", f"{certificate} is no certificate and its key in PEM{missing}.")]
+    return []
+
+
+def _unreadable(text: str) -> str:
+    try:
+        with Path(_path(text)).open("rb"):
+            return ""
+    except OSError as error:
+        return error.strerror or "unknown"
+
+
+def _path(text: str) -> str:
+    return os.fspath(Path(text).expanduser())
