@@ -19,6 +19,7 @@ from pyiceberg.table.metadata import TableMetadata
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.caches import Caches
+from strata.tables.confined import ConfinedFileIO
 from strata.tables.faults import reading, refusable
 from strata.tables.lru import WeightedLru
 from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
@@ -90,6 +91,7 @@ class Catalogs:
         self._properties = {alias: dict(properties) for alias, properties in catalogs.items()}
         self._alias_of_path: dict[str, str] = {}
         self._canonical: dict[str, str] = {}
+        self._roots: dict[str, str] = {}
         self._sqlite: dict[str, SqliteCatalog] = {}
         self._remote: dict[str, Catalog] = {}
         self._lock = threading.Lock()
@@ -100,6 +102,8 @@ class Catalogs:
             real = str(directory.resolve())
             first = identities.setdefault(("sqlite", f"{real}/catalog.db", WAREHOUSE_CATALOG_NAME), alias)
             self._canonical[alias] = first
+            if not any_file_warehouse:
+                self._roots[first] = real
             for path in (str(directory), real):
                 self._alias_of_path.setdefault(normalise_path(path), first)
             self._sqlite.setdefault(first, SqliteCatalog(f"{real}/catalog.db", WAREHOUSE_CATALOG_NAME))
@@ -181,13 +185,22 @@ class Catalogs:
         table = self._tables.get((ref, location))
         if table is None:
             with reading("metadata file", location):
-                # Only the operator's properties: those of the table are its writers', who could name any
-                # Python class as the file system (py-io-impl).
-                io = load_file_io(self._properties.get(ref.catalog, {}), location)
+                io = self._files_of(ref.catalog, location)
                 source = io.new_input(location)
                 table = self._loaded(ref, FromInputFile.table_metadata(source), location, io)
                 self._tables.put((ref, location), table, len(source))
         return table
+
+    def _files_of(self, alias: str, location: str) -> FileIO:
+        """Return what opens the files of a catalog's tables.
+
+        It has only the operator's properties: those of the table are its writers', who could name any Python
+        class as the file system (``py-io-impl``).
+        """
+        root = self._roots.get(alias)
+        if root is not None:
+            return ConfinedFileIO(root)
+        return load_file_io(self._properties.get(alias, {}), location)
 
     def _load_remote(self, ref: TableRef) -> LoadedTable:
         try:

@@ -13,6 +13,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 
 from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables.confined import ConfinedFileIO
 from strata.tables.faults import file_name, reading
 from strata.tables.lru import WeightedLru
 
@@ -81,6 +82,8 @@ def open_source(io: FileIO, path: str) -> Any:
     Local files are read with ``pread``: a memory map of a file that is truncated meanwhile would kill the
     process instead of failing the read.
     """
+    if isinstance(io, ConfinedFileIO):
+        return pa.OSFile(io.local_path(path), "rb")
     if isinstance(io, PyArrowFileIO):
         scheme, _, local = PyArrowFileIO.parse_location(path, io.properties)
         if scheme == "file":
