@@ -41,7 +41,7 @@ def tls_context(
     if certificate is None:
         for setting, value in (("tls_key", key), ("tls_client_ca", client_ca)):
             if value is not None:
-                faults.append(Fault(setting, "it does nothing without tls_certificate; set that too."))
+                faults.append(Fault(setting, "it needs tls_certificate; set that, too, or remove it."))
         return tuple(faults) or None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

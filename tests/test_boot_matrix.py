@@ -39,7 +39,7 @@ USER_HEADER = (
 RULES = "acl_config: rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
 
 
-TLS_ALONE = "{}: it does nothing without tls_certificate; set that too."
+TLS_ALONE = "{}: it needs tls_certificate; set that, too, or remove it."
 
 
 def remote(host: str) -> str:
@@ -64,6 +64,7 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("clients' authority without a certificate", SERVICE | {"tls_client_ca": "{tmp}/file"}, [TLS_ALONE.format("tls_client_ca")]),
     ("a certificate that is not there", SERVICE | {"tls_certificate": "{tmp}/none"}, ["tls_certificate: {tmp}/none cannot be read: No such file or directory."]),
     ("a certificate that is none", SERVICE | {"tls_certificate": "{tmp}/file"}, ["tls_certificate: {tmp}/file is no certificate and its key in PEM, or its key is in another file: set tls_key."]),
+    ("an empty certificate", SERVICE | {"tls_certificate": "{tmp}/file", "tls_key": "{tmp}/file"}, ["tls_certificate: {tmp}/file is no certificate and its key in PEM."]),
     ("a socket where a file is", SERVICE | {"unix_socket": "{tmp}/file"}, ["unix_socket: {tmp}/file is there and is no socket."]),
     ("a socket nowhere", SERVICE | {"unix_socket": "{tmp}/none/s"}, ["unix_socket: {tmp}/none is not a directory."]),
     ("a socket with too long a path", SERVICE | {"unix_socket": "/" + "s" * 200}, ["unix_socket: its path is longer than 107 bytes; use a shorter one."]),

@@ -41,7 +41,7 @@ def files(tmp_path: Path) -> dict[str, str]:
         (("cert", "key", None), True),
         (("both", None, None), True),
         (("cert", "key", "ca"), True),
-        ((None, "key", "ca"), ["tls_key: it does nothing", "tls_client_ca: it does nothing"]),
+        ((None, "key", "ca"), ["tls_key: it needs tls_certificate", "tls_client_ca: it needs tls_certificate"]),
         (("cert", None, None), ["tls_certificate: {cert} is no certificate and its key in PEM, or its key is in another"]),
         (("cert", "other_key", None), ["tls_key: the key in {other_key} is not that of {cert}."]),
         (("cert", "locked_key", None), ["tls_key: the key in {locked_key} is encrypted"]),

@@ -125,9 +125,9 @@ class Process:
     def rss(self) -> int:
         """Resident bytes that are the process's own: anonymous memory, without mapped files."""
         for line in Path(f"/proc/{self.popen.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
-        raise AssertionError("no VmRSS")
+        raise AssertionError("no RssAnon")
 
 
 @contextmanager
