@@ -20,7 +20,7 @@ import pyarrow as pa
 BLOCK = 4096
 """Alignment of offsets, lengths and memory that every common disk takes (a logical block is 512 or 4,096)."""
 
-BUFFER_BYTES = 4 * 1024 * 1024
+BUFFER_BYTES = 8 * 1024 * 1024
 """Bytes of one write."""
 
 _SPARE_BUFFERS = 4

@@ -36,11 +36,14 @@ class _Raw:
 
 
 @refusable
-def read_row_group(plan: ScanPlan, task: RowGroupTask, *, batch_rows: int) -> list[pa.RecordBatch]:
+def read_row_group(
+    plan: ScanPlan, task: RowGroupTask, *, batch_rows: int, threads: bool = False
+) -> list[pa.RecordBatch]:
     """Read a row group with its deletes applied and no filter; blocking.
 
     The columns are the plan's ``segment_fields`` in order, with the schema :func:`segment_schema` gives them.
-    Batches hold at most ``batch_rows`` rows and share memory.
+    Batches hold at most ``batch_rows`` rows and share memory. With ``threads`` its columns are decoded on all
+    cores: for when nobody else wants them.
 
     Returns a refusal if the data file or a delete file is missing or damaged (DATA_UNREADABLE).
     """
@@ -50,7 +53,7 @@ def read_row_group(plan: ScanPlan, task: RowGroupTask, *, batch_rows: int) -> li
     keys = key_columns(table, plan.scan.table_schema, file.deletes)
     positions = deleted_positions(table, file.path, file.deletes)
     with reading("data file", file.path):
-        raw = _read(plan, task, footer, {key.root.field_id for key in keys.values()})
+        raw = _read(plan, task, footer, {key.root.field_id for key in keys.values()}, threads=threads)
         data = {field_id: _key_values(task, footer, raw, key) for field_id, key in keys.items()}
     keep = keep_mask(positions, task.first_row, task.num_rows)
     differs = equality_mask(table, file.deletes, keys, data)
@@ -77,7 +80,7 @@ def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.Reco
     ]
 
 
-def _read(plan: ScanPlan, task: RowGroupTask, footer: Footer, also: set[int]) -> _Raw:
+def _read(plan: ScanPlan, task: RowGroupTask, footer: Footer, also: set[int], *, threads: bool) -> _Raw:
     """Read the wanted columns (and those with the ids in ``also``) as far as the file has them."""
     wanted = {field.field_id for field in plan.scan.read_schema.fields} | also
     present = [at for at, field in enumerate(footer.schema.fields) if field.field_id in wanted]
@@ -91,7 +94,7 @@ def _read(plan: ScanPlan, task: RowGroupTask, footer: Footer, also: set[int]) ->
         pq.ParquetFile(source, metadata=footer.metadata, pre_buffer=not is_local(io, path)) as file,
     ):
         # Leaf numbers in file order, so the table's columns are in file order too.
-        table = file.reader.read_row_group(task.index, column_indices=leaves, use_threads=False)
+        table = file.reader.read_row_group(task.index, column_indices=leaves, use_threads=threads)
     if table.num_columns != len(present) or table.num_rows != task.num_rows:
         raise ValueError("the file holds other columns or rows than its footer says")
     return _Raw(

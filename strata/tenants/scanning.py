@@ -39,7 +39,7 @@ T = TypeVar("T")
 HOT_GROUP_BYTES = 8 * 1024 * 1024
 """Largest row group that is handed to readers out of memory."""
 
-IN_FLIGHT_BYTES = 24 * 1024 * 1024
+IN_FLIGHT_BYTES = 20 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
 
 
@@ -181,7 +181,9 @@ class ScanBuild:
             if piece is not None:
                 return piece
             damaged = cached
-        batches = read_row_group(plan, task, batch_rows=self.limits.batch_rows)
+        # A reader waits for the first row group, and for it alone: it may have the cores that are idle.
+        idle = not self._begun.is_set() and self.pool.running <= 1
+        batches = read_row_group(plan, task, batch_rows=self.limits.batch_rows, threads=idle)
         if isinstance(batches, Refused):
             return batches
         segment = encode(batches)
