@@ -69,22 +69,31 @@ class Columns:
 
 
 def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
-    """Make a synced data file findable; returns the pack."""
+    """Make a synced data file findable; returns the pack.
+
+    Raises:
+        OSError: If that cannot be written; then neither file is left.
+    """
     entries = [_Entry(s.key.file_key, s.key.row_group, s.offset, s.length, s.crc32, s.rows) for s in segments]
     schema = columns.schema.serialize().to_pybytes()
     entry = msgspec.msgpack.encode(_Sidecar(_VERSION, size, list(columns.fields), schema, entries))
     data = zlib.crc32(entry).to_bytes(_CRC_BYTES, "big") + entry
     final = sidecar_of(path)
     temporary = final.with_name(final.name + TEMPORARY)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        write_parts(descriptor, [data])
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    _stamp(temporary)
-    temporary.rename(final)
-    sync_directory(path.parent)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_parts(descriptor, [data])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _stamp(temporary)
+        temporary.rename(final)
+        sync_directory(path.parent)
+    except OSError:
+        for left in (temporary, final, path):
+            left.unlink(missing_ok=True)
+        raise
     return Pack(path, size + len(data), columns.fields, columns.schema, tuple(segments))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -37,6 +38,12 @@ PLANS = 128
 
 ABANDONED = Refused(Reason.UNAVAILABLE, "The build was given up.", code="abandoned", retry_after=1)
 INTERRUPTED = Refused(Reason.UNAVAILABLE, "The build was interrupted.", code="interrupted", retry_after=1)
+STORAGE = Refused(
+    Reason.UNAVAILABLE,
+    "The server cannot write results right now; its disk may be full.",
+    code="storage_unavailable",
+    retry_after=30,
+)
 CRASHED = Refused(Reason.FAILED, "The build failed; the server's log has the cause.", code="internal")
 
 log = structlog.get_logger(__name__)
@@ -92,6 +99,12 @@ class Builder:
                 outcome = ABANDONED
         except RefusalError as error:
             outcome = error.refused
+        except (
+            OSError
+        ) as error:  # tables' files have refusals of their own: this is where results are written
+            name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+            log.error("results cannot be written", tenant=self.tenant, error=name)  # noqa: TRY400  # no bug
+            outcome = STORAGE
         except Exception as error:  # a bug in one build must not take the tenant's other work with it
             log.exception("build crashed", tenant=self.tenant, error=type(error).__name__)
             outcome = CRASHED

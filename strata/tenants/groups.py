@@ -1,4 +1,4 @@
-"""Refusals on their way out of a nursery, which wraps whatever leaves it in a group."""
+"""Expected failures on their way out of a nursery, which wraps whatever leaves it in a group."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from strata.outcomes import RefusalError
 
 @contextmanager
 def unwrapped_refusals() -> Iterator[None]:
-    """Let one :class:`RefusalError` out where a nursery raised nothing but refusals.
+    """Let one :class:`RefusalError` or ``OSError`` out where a nursery raised nothing but those.
 
-    A group with anything else in it (a bug, a cancellation from outside) passes as it is.
+    A refusal goes first: it knows more. A group with anything else in it (a bug, a cancellation from outside)
+    passes as it is.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        refusals, rest = group.split(RefusalError)
-        if refusals is None or rest is not None:
+        expected, rest = group.split((RefusalError, OSError))
+        if expected is None or rest is not None:
             raise
-        raise _first(refusals) from None
+        refusals, _ = expected.split(RefusalError)
+        raise _first(refusals or expected) from None
 
 
-def _first(group: BaseExceptionGroup[RefusalError]) -> RefusalError:
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    assert isinstance(leaf, RefusalError)
-    return leaf
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -7,6 +7,7 @@ pack of its segments and each byte is written once.
 
 from __future__ import annotations
 
+import errno
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import attrs
 import pyarrow as pa
+import structlog
 import trio
 
 from strata.artifacts import BlobWriter
@@ -38,6 +40,8 @@ T = TypeVar("T")
 
 HOT_GROUP_BYTES = 8 * 1024 * 1024
 """Largest row group that is handed to readers out of memory."""
+
+log = structlog.get_logger(__name__)
 
 IN_FLIGHT_BYTES = 20 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
@@ -108,6 +112,7 @@ class ScanBuild:
     size: int = 0
     segments: list[PackedSegment] = attrs.field(factory=list)
     generation: int = attrs.field(init=False)
+    _uncached: bool = False
     _in_flight: int = 0
     _begun: trio.Event = attrs.field(factory=trio.Event)
     _room: trio.Event = attrs.field(factory=trio.Event)
@@ -272,9 +277,20 @@ class ScanBuild:
         return Columns(fields, segment_schema(self.plan, fields))
 
     def _keep(self, key: SegmentKey, segment: Encoded, crc32: int) -> None:
-        if self.pack is None:
-            self.pack = self.shard.begin_pack(self.columns)
-        self.pack.append(key, segment, crc32)
+        """Add a segment to the pack; a cache that cannot keep it is no reason to fail."""
+        if self._uncached:
+            return
+        try:
+            if self.pack is None:
+                self.pack = self.shard.begin_pack(self.columns)
+            self.pack.append(key, segment, crc32)
+        except OSError as error:
+            self._uncached = True
+            name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+            log.warning("cache could not keep segments", tenant=self.flow, error=name)
+            if self.pack is not None:
+                self.pack.abort()
+                self.pack = None
 
     def _check_rows(self) -> None:
         """A stream whose rows are not those of the plan never gets its end-of-stream marker."""

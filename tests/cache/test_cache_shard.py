@@ -339,3 +339,31 @@ def test_a_crash_at_any_file_operation_leaves_whole_packs_only(tmp_path: Path, m
             break
     assert crashes >= 6
     assert whole
+
+
+@pytest.mark.parametrize("kind", ["own file", "blob"])
+def test_a_full_disk_leaves_no_pack_without_its_sidecar(
+    shard: CacheShard, tmp_path: Path, monkeypatch, kind: str
+) -> None:
+    """An adopted blob's second name would keep its bytes when the blob is long gone."""
+    before = (
+        set((tmp_path / "shard").rglob("*")) if (tmp_path / "shard").exists() else set(tmp_path.rglob("*"))
+    )
+    path, segments = blob(tmp_path)
+    writer = None
+    if kind == "own file":
+        writer = shard.begin_pack(COLUMNS)
+        writer.append(SegmentKey("f", 0), encode([rows(0)]), 0)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "writev", full)
+        with pytest.raises(OSError, match="full"):
+            shard.adopt(path, COLUMNS, segments) if writer is None else writer.commit()
+    assert (
+        set()
+        == {left for left in tmp_path.rglob("*") if left.suffix in {".pack", ".index", ".part"}} - before
+    )
+    assert path.exists()

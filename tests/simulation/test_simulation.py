@@ -70,11 +70,11 @@ def test_every_planted_bug_has_its_invariant() -> None:
     assert 10 == len(BUGS)
 
 
-@pytest.mark.parametrize("seed", [3, 17, 42])
+@pytest.mark.parametrize("seed", range(40, 48))
 def test_two_runs_of_one_seed_are_one_trace(seed: int) -> None:
     """To the microsecond, ids and all."""
     first, second = simulate(seed), simulate(seed)
-    assert len(first.trace) > 3
+    assert len(first.trace) > 2
     assert first.trace == second.trace
 
 

@@ -69,7 +69,12 @@ class Client:
         """Ask that many questions, one after the other, some of them twice at once."""
         for _ in range(requests):
             await trio.sleep(self.draw.random() ** 2 * 4)
-            kinds = [self.scan] * 8 + [self.pry] * 3 + [self.look] * 3 + [self.forge, self.clear, self.burst]
+            kinds = (
+                [self.scan] * 8
+                + [self.pry] * 3
+                + [self.look] * 3
+                + [self.forge, self.clear, self.burst, self.twice]
+            )
             await self.draw.choice(kinds)()
 
     async def scan(self) -> None:
@@ -173,6 +178,20 @@ class Client:
         async with trio.open_nursery() as nursery:
             for _ in range(self.draw.randint(2, 10)):
                 nursery.start_soon(self.scan)
+
+    async def twice(self) -> None:
+        """A request that somebody on the way delivers a second time: same question, same id, at once or soon."""
+        seed, asked = self.draw.getrandbits(64), self.asked
+
+        async def once(pause: float) -> None:
+            await trio.sleep(pause)
+            echo = Client(self.life, self.server, self.caller, random.Random(seed), asked)
+            await echo.scan()
+            self.asked = max(self.asked, echo.asked)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(once, 0)
+            nursery.start_soon(once, self.draw.random() ** 3)
 
     def _owner(self) -> str:
         return SHARED if self.draw.random() < 0.4 else self.caller.tenant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import stat
@@ -22,13 +23,17 @@ class Disk:
         lying: Whether some syncs are acknowledged and lost: then nothing is promised but that no wrong bytes
             are served.
         short_reads: How often a read returns less than it was asked for.
+        full: How often a write finds no room.
     """
 
-    def __init__(self, root: Path, draw: random.Random, *, lying: bool, short_reads: float) -> None:
+    def __init__(
+        self, root: Path, draw: random.Random, *, lying: bool, short_reads: float, full: float
+    ) -> None:
         self.root = root
         self._draw = draw
         self._lying = lying
         self._short_reads = short_reads
+        self._full = full
         self._sizes: dict[int, int] = {}
         self._names: dict[int, dict[str, int]] = {}
         for directory, _, files in os.walk(root):  # what is there at the start has survived
@@ -40,7 +45,7 @@ class Disk:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Stand between the service and the system's calls."""
-        pread = os.pread
+        pread, writev = os.pread, os.writev
 
         def synced(descriptor: int) -> None:
             if not self._lying or self._draw.random() < 0.5:
@@ -51,7 +56,16 @@ class Disk:
                 count = self._draw.randrange(1, count)
             return pread(descriptor, count, offset)
 
-        with mock.patch.object(os, "fsync", synced), mock.patch.object(os, "pread", read):
+        def write(descriptor: int, buffers: list[memoryview]) -> int:
+            if self._full and self._draw.random() < self._full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return writev(descriptor, buffers)
+
+        with (
+            mock.patch.object(os, "fsync", synced),
+            mock.patch.object(os, "pread", read),
+            mock.patch.object(os, "writev", write),
+        ):
             yield
 
     def _note(self, descriptor: int) -> None:

@@ -69,6 +69,7 @@ class Plan:
         slow: The longest time of a thread, in seconds.
         lying: Whether the disk loses syncs it acknowledged.
         short_reads: How often a read is short.
+        full: How often a write finds no room.
         clients: How many there are.
         requests: How many requests each makes in a life.
         max_tenants: As many actors live at a time.
@@ -79,6 +80,7 @@ class Plan:
     slow: float
     lying: bool
     short_reads: float
+    full: float
     clients: int
     requests: int
     max_tenants: int
@@ -92,6 +94,7 @@ class Plan:
             slow=draw.choice([0.001, 0.1, 1.0]),
             lying=draw.random() < 0.1,
             short_reads=draw.choice([0, 0, 0.1]),
+            full=draw.choice([0, 0, 0, 0.05]),
             clients=draw.randint(1, 4),
             requests=draw.randint(1, 4),
             max_tenants=draw.choice([1, 2, 3]),
@@ -226,7 +229,8 @@ class _Run:
 
     def live(self, number: int) -> None:
         """One life, on a clock and a scheduler of its own."""
-        disk = Disk(self.root, self.draw, lying=self.plan.lying, short_reads=self.plan.short_reads)
+        plan = self.plan
+        disk = Disk(self.root, self.draw, lying=plan.lying, short_reads=plan.short_reads, full=plan.full)
         life = Life(
             number, _settings(self.root, self.plan.max_tenants), self.metadata, self.catalog, self.lake, self.root,
             self.plan.lying, self.plan.errors > 0, self.book, self.trace, self.violations, self.log, self.names,
