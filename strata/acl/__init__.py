@@ -7,6 +7,7 @@ all is the caller's case to handle: this package only answers for a policy that 
 from __future__ import annotations
 
 from .evaluate import evaluate
+from .index import CompiledPolicy
 from .model import ACTIONS, Action, Decision, Effect, Policy, Reason, Request, Rule
 from .parse import PolicyError, parse_policy
 from .patterns import SCOPE_FAMILIES, holds_scope, resource_name
@@ -15,6 +16,7 @@ __all__ = [
     "ACTIONS",
     "SCOPE_FAMILIES",
     "Action",
+    "CompiledPolicy",
     "Decision",
     "Effect",
     "Policy",

@@ -1,7 +1,7 @@
 """The decision: deny rules, then allow rules, then the default.
 
-A pure function that looks at every rule. It is the plain statement of what a policy means, so it stays naive;
-anything faster is to be compared with it.
+A pure function that looks at every rule. It is the plain statement of what a policy means, so it stays naive:
+the oracle of :class:`~strata.acl.CompiledPolicy`, which is what a server asks.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class ResourcePattern:
             if at < len(pattern) and pattern[at] == _ANY_DEPTH:
                 resume_at, resume_item = at + 1, item
                 at += 1
-            elif at < len(pattern) and _segment_matches(pattern[at], resource[item]):
+            elif at < len(pattern) and segment_matches(pattern[at], resource[item]):
                 at += 1
                 item += 1
             elif resume_at is not None:
@@ -142,8 +142,11 @@ def _compile_segment(text: str, part: str) -> _Segment:
     return tuple(literal for literal in literals if literal is not None)
 
 
-def _segment_matches(literals: _Segment, text: str) -> bool:
-    """Match one segment: the first and last literal at the ends, the others in order between them."""
+def segment_matches(literals: _Segment, text: str) -> bool:
+    """Whether one segment of a pattern covers a text.
+
+    The first and last literal stand at its ends, the others in order between them.
+    """
     if len(literals) == 1:
         return literals[0] == text
     first, last = literals[0], literals[-1]

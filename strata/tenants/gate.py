@@ -28,6 +28,12 @@ class Gate:
 
     policy: acl.Policy | None
     hide: bool = True
+    _ready: acl.CompiledPolicy | None = attrs.field(default=None, init=False)
+
+    def _compiled(self, policy: acl.Policy) -> acl.CompiledPolicy:
+        if self._ready is None or self._ready.policy is not policy:
+            self._ready = acl.CompiledPolicy(policy)
+        return self._ready
 
     def permits(self, principal: Principal, resource: str, action: acl.Action) -> bool:
         """Whether ``principal`` may do ``action`` to ``resource``."""
@@ -40,7 +46,7 @@ class Gate:
             resource=resource,
             action=action,
         )
-        return acl.evaluate(self.policy, request).allowed
+        return self._compiled(self.policy).decide(request).allowed
 
     def check(
         self, principal: Principal, resource: str, action: acl.Action, missing: Refused = TABLE_NOT_FOUND
