@@ -7,6 +7,7 @@ all is the caller's case to handle: this package only answers for a policy that 
 from __future__ import annotations
 
 from .evaluate import evaluate
+from .explain import Considered, Counterfactual, Explanation, explain
 from .index import CompiledPolicy
 from .model import ACTIONS, Action, Decision, Effect, Policy, Reason, Request, Rule
 from .parse import PolicyError, parse_policy
@@ -17,14 +18,18 @@ __all__ = [
     "SCOPE_FAMILIES",
     "Action",
     "CompiledPolicy",
+    "Considered",
+    "Counterfactual",
     "Decision",
     "Effect",
+    "Explanation",
     "Policy",
     "PolicyError",
     "Reason",
     "Request",
     "Rule",
     "evaluate",
+    "explain",
     "holds_scope",
     "parse_policy",
     "resource_name",

@@ -1,0 +1,152 @@
+"""Why a request is decided as it is, and what would decide it otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from .evaluate import evaluate
+from .model import Decision, Effect, Policy, Reason, Request, Rule
+from .patterns import holds_scope, principal_matches, split_resource
+
+
+@attrs.frozen
+class Considered:
+    """One rule, held against a request.
+
+    Attributes:
+        effect: The list it stands in.
+        number: Its place there, from 1.
+        rule: The rule.
+        misses: The parts of it that do not apply: ``principal``, ``tenant``, ``action``, ``scope``,
+            ``resource``. None of them: the rule matches.
+    """
+
+    effect: Effect
+    number: int
+    rule: Rule
+    misses: tuple[str, ...]
+
+    @property
+    def matches(self) -> bool:
+        """Whether the rule applies to the request."""
+        return not self.misses
+
+
+@attrs.frozen
+class Counterfactual:
+    """The least change of the policy that decides the request the other way.
+
+    Attributes:
+        remove: Rules that would have to go, all of one list.
+        add: Rules that would have to come, with the list they belong to.
+        allowed: What the decision would be then.
+    """
+
+    remove: tuple[Considered, ...]
+    add: tuple[tuple[Effect, Rule], ...]
+    allowed: bool
+
+    def applied(self, policy: Policy) -> Policy:
+        """Return the policy with the change made."""
+        gone = {(one.effect, one.number) for one in self.remove}
+        kept: dict[Effect, list[Rule]] = {
+            effect: [rule for number, rule in enumerate(rules, 1) if (effect, number) not in gone]
+            for effect, rules in _lists(policy)
+        }
+        for effect, rule in self.add:
+            kept[effect].append(rule)
+        return attrs.evolve(policy, deny=tuple(kept["deny"]), allow=tuple(kept["allow"]))
+
+
+@attrs.frozen
+class Explanation:
+    """A decision and its grounds.
+
+    Attributes:
+        decision: The decision.
+        considered: Every rule of the policy, deny rules first, in order.
+        otherwise: What would change it; None when nothing can: the resource is not well formed.
+    """
+
+    decision: Decision
+    considered: tuple[Considered, ...]
+    otherwise: Counterfactual | None
+
+    def lines(self) -> Iterator[str]:
+        """Yield the explanation as sentences."""
+        yield f"{'allowed' if self.decision.allowed else 'denied'}: {self.decision.reason.value}"
+        for one in self.considered:
+            verdict = "matches" if one.matches else f"does not match: {', '.join(one.misses)}"
+            yield f"  {one.effect} rule {one.number} ({one.rule.principal} on {one.rule.resource}) {verdict}"
+        if self.otherwise is not None:
+            yield from _advice(self.otherwise)
+
+
+def explain(policy: Policy, request: Request) -> Explanation:
+    """Decide a request and say why; looks at every rule."""
+    decision = evaluate(policy, request)
+    considered = tuple(
+        Considered(effect, number, rule, tuple(_misses(rule, request)))
+        for effect, rules in _lists(policy)
+        for number, rule in enumerate(rules, 1)
+    )
+    otherwise = None
+    if decision.reason is not Reason.MALFORMED_RESOURCE:
+        otherwise = _otherwise(policy, request, decision, considered)
+    return Explanation(decision, considered, otherwise)
+
+
+def _otherwise(
+    policy: Policy, request: Request, decision: Decision, considered: tuple[Considered, ...]
+) -> Counterfactual:
+    if decision.allowed:
+        return Counterfactual((), (("deny", _rule_for(request)),), allowed=False)
+    denies = tuple(one for one in considered if one.effect == "deny" and one.matches)
+    allowed = policy.default == "allow" or any(one.effect == "allow" and one.matches for one in considered)
+    add: tuple[tuple[Effect, Rule], ...] = () if allowed else (("allow", _rule_for(request)),)
+    return Counterfactual(denies, add, allowed=True)
+
+
+def _rule_for(request: Request) -> Rule:
+    """Return the narrowest rule that covers a request.
+
+    An id with a ``*`` in it can be named by no rule but that for everybody; its tenant and action narrow it.
+    """
+    named = "*" if "*" in request.principal else request.principal
+    return Rule(named, request.resource, tenant=request.tenant, action=request.action)
+
+
+def _misses(rule: Rule, request: Request) -> Iterator[str]:
+    if not principal_matches(rule.principal, request.principal):
+        yield "principal"
+    if rule.tenant is not None and rule.tenant != request.tenant:
+        yield "tenant"
+    if rule.action is not None and rule.action != request.action:
+        yield "action"
+    if rule.scope is not None and not holds_scope(request.scopes, rule.scope):
+        yield "scope"
+    resource = split_resource(request.resource)
+    if resource is None or not rule.pattern.matches(resource):
+        yield "resource"
+
+
+def _lists(policy: Policy) -> tuple[tuple[Effect, tuple[Rule, ...]], ...]:
+    return ("deny", policy.deny), ("allow", policy.allow)
+
+
+def _advice(change: Counterfactual) -> Iterator[str]:
+    would = "permit" if change.allowed else "deny"
+    parts = [f"{one.effect} rule {one.number} would have to go" for one in change.remove]
+    for effect, rule in change.add:
+        parts.append(
+            f"one that {'allows' if effect == 'allow' else 'denies'} {_written(rule)} would have to come"
+        )
+    yield f"to {would} it: {'; '.join(parts)}"
+
+
+def _written(rule: Rule) -> str:
+    named = (("tenant", rule.tenant), ("action", rule.action))
+    narrowed = "".join(f", {name} = {value}" for name, value in named if value)
+    return f"{rule.principal} on {rule.resource}{narrowed}"

@@ -1,0 +1,58 @@
+"""Explanations say what the decision says, and the change they name flips it."""
+
+from acl_strategies import policies, requests
+from hypothesis import given, settings
+
+from strata.acl import Policy, Reason, Request, Rule, evaluate, explain
+
+WAY_OUT = (
+    "to permit it: deny rule 1 would have to go; one that allows bob@x.org on tables/main/internal/pay, "
+    "tenant = a, action = read would have to come"
+)
+
+
+@given(policies, requests)
+@settings(max_examples=300)
+def test_an_explanation_is_the_decision_and_names_every_rule(policy: Policy, request: Request) -> None:
+    """What matches by the explanation alone leads to the same decision."""
+    found = explain(policy, request)
+    assert evaluate(policy, request) == found.decision
+    assert len(policy.deny) + len(policy.allow) == len(found.considered)
+    if found.decision.reason is Reason.MALFORMED_RESOURCE:
+        assert found.otherwise is None
+        return
+    matching = [one for one in found.considered if one.matches]
+    denied = [one for one in matching if one.effect == "deny"]
+    granted = [one for one in matching if one.effect == "allow"]
+    assert found.decision.allowed == (not denied and (bool(granted) or policy.default == "allow"))
+    if found.decision.rule is not None:
+        assert found.decision.rule in [one.rule for one in denied or granted]
+
+
+@given(policies, requests)
+@settings(max_examples=300)
+def test_the_counterfactual_applied_flips_the_decision(policy: Policy, request: Request) -> None:
+    """And nothing less does: with any one of its removals left out, the decision stays."""
+    found = explain(policy, request)
+    if found.otherwise is None:
+        return
+    changed = found.otherwise.applied(policy)
+    assert found.decision.allowed != evaluate(changed, request).allowed == found.otherwise.allowed
+    for kept in found.otherwise.remove:
+        fewer = tuple(one for one in found.otherwise.remove if one is not kept)
+        half = type(found.otherwise)(fewer, found.otherwise.add, found.otherwise.allowed).applied(policy)
+        assert found.decision.allowed == evaluate(half, request).allowed
+
+
+def test_it_reads_as_sentences() -> None:
+    """For the person who was denied."""
+    policy = Policy(
+        deny=(Rule("*", "tables/main/internal/*"),), allow=(Rule("ann@x.org", "tables/main/sales/*"),)
+    )
+    request = Request("bob@x.org", "a", frozenset(), "tables/main/internal/pay", "read")
+    assert [
+        "denied: a deny rule matches",
+        "  deny rule 1 (* on tables/main/internal/*) matches",
+        "  allow rule 1 (ann@x.org on tables/main/sales/*) does not match: principal, resource",
+        WAY_OUT,
+    ] == list(explain(policy, request).lines())
