@@ -9,6 +9,7 @@ import click
 import trio
 
 from strata import __version__
+from strata.cli_acl import acl
 from strata.cli_config import check, checked_settings, config, load, settings_options
 from strata.demo.command import demo
 
@@ -60,6 +61,7 @@ def _announce(urls: list[str]) -> None:
         click.echo(f"strata {__version__} listens on {url}", err=True)
 
 
+main.add_command(acl)
 main.add_command(check)
 main.add_command(config)
 main.add_command(demo)

@@ -21,6 +21,7 @@ TEXT = {".py", ".md", ".toml", ".conf", ".yml", ".svg", ".txt", ".mako", ".ini",
 #: The layers from the top: none imports one above it.
 LAYERS = (
     {"cli", "__main__"},
+    {"cli_acl"},
     {"cli_config", "demo"},
     {"server", "reloading"},
     {"stores"},
