@@ -63,7 +63,7 @@ def tls_context(
         context.verify_mode = ssl.CERT_REQUIRED
         try:
             context.load_verify_locations(_path(client_ca))
-        except ssl.SSLError:
+        except OSError:  # ssl.SSLError is one
             faults.append(Fault("tls_client_ca", f"{client_ca} holds no certificate in PEM."))
     return tuple(faults) or context
 
@@ -80,14 +80,23 @@ def _load_pair(context: ssl.SSLContext, certificate: str, key: str | None) -> li
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             return [Fault(named, f"the key in {where} is not that of {certificate}.")]
-        missing = "" if key is not None else ", or its key is in another file: set tls_key"
-        return [Fault("tls_certificate", f"{certificate} is no certificate and its key in PEM{missing}.")]
+        return [_no_pair(certificate, key)]
+    except OSError:  # a file that opens and cannot be read, such as those of /proc
+        return [_no_pair(certificate, key)]
     return []
 
 
+def _no_pair(certificate: str, key: str | None) -> Fault:
+    missing = "" if key is not None else ", or its key is in another file: set tls_key"
+    return Fault("tls_certificate", f"{certificate} is no certificate and its key in PEM{missing}.")
+
+
 def _unreadable(text: str) -> str:
+    path = Path(_path(text))
     try:
-        with Path(_path(text)).open("rb"):
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+            return "it is not a file"
+        with path.open("rb"):
             return ""
     except OSError as error:
         return error.strerror or "unknown"

@@ -1,5 +1,6 @@
 """TLS files: what is wrong with them is said at once, by the setting at fault."""
 
+import os
 import ssl
 from pathlib import Path
 
@@ -74,3 +75,15 @@ def test_nothing_older_than_tls_1_2_and_nothing_newer_than_http_1(files) -> None
     context = tls_context(files["both"], None, None)
     assert isinstance(context, ssl.SSLContext)
     assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
+
+
+def test_what_opens_and_is_no_file_is_neither_waited_for_nor_read(files, tmp_path) -> None:
+    """A pipe has no end, a device no end either, and a file of /proc fails when it is read."""
+    os.mkfifo(tmp_path / "pipe")
+    for place, why in ((tmp_path / "pipe", "it is not a file"), ("/dev/zero", "it is not a file")):
+        [fault] = tls_context(str(place), None, None)
+        assert f"{place} cannot be read: {why}." == fault.message
+    [fault] = tls_context("/proc/self/mem", None, None)
+    assert fault.message.startswith("/proc/self/mem is no certificate")
+    [fault] = tls_context(files["cert"], files["key"], "/proc/self/mem")
+    assert "tls_client_ca" == fault.setting
