@@ -205,7 +205,7 @@ class Settings:
     max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
     work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
     fetch_timeout_seconds: float = setting(
-        60.0, "Longest wait for one row group.", unit="seconds", least=0.001, live=True
+        60.0, "Longest wait for a part of a row group.", unit="seconds", least=0.001, live=True
     )
 
     max_concurrent_scans: int = setting(100, "Builds of one tenant at a time.", least=1, live=True)

@@ -20,10 +20,10 @@ import pyarrow as pa
 BLOCK = 4096
 """Alignment of offsets, lengths and memory that every common disk takes (a logical block is 512 or 4,096)."""
 
-BUFFER_BYTES = 8 * 1024 * 1024
+BUFFER_BYTES = 4 * 1024 * 1024
 """Bytes of one write."""
 
-_SPARE_BUFFERS = 4
+_SPARE_BUFFERS = 2
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
 _REFUSALS = (errno.EINVAL, errno.EOPNOTSUPP)
 _spare: list[mmap.mmap] = []  # list.append and list.pop are atomic

@@ -1,7 +1,7 @@
 """The cache: row groups of immutable data files, decoded once, on disk, a shard for each tenant."""
 
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
-from strata.cache.packs import Columns, PackWriter
+from strata.cache.packs import Columns, PackWriter, extend
 from strata.cache.shard import CacheShard, CacheStats, Damaged
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "PackedSegment",
     "Segment",
     "SegmentKey",
+    "extend",
 ]

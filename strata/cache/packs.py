@@ -28,7 +28,7 @@ DATA = ".pack"
 SIDECAR = ".index"
 TEMPORARY = ".part"
 
-_COPY_BLOCK = 8 * 1024 * 1024
+_COPY_BLOCK = 1 * 1024 * 1024
 
 
 class _Entry(msgspec.Struct, array_like=True):
@@ -125,9 +125,10 @@ def _load_one(sidecar: Path) -> Pack | None:
         found = msgspec.msgpack.decode(entry, type=_Sidecar)
         schema = pa.ipc.read_schema(pa.py_buffer(found.schema))
         whole = path.stat().st_size == found.size
-    except (OSError, msgspec.MsgspecError, pa.ArrowException):
+        coherent = _coherent(found, schema.names)  # which are decoded only now
+    except (OSError, msgspec.MsgspecError, pa.ArrowException, UnicodeDecodeError):
         return None
-    if not (whole and _coherent(found, schema)):
+    if not (whole and coherent):
         return None
     segments = tuple(
         PackedSegment(SegmentKey(e.file_key, e.row_group), e.offset, e.length, e.crc32, e.rows)
@@ -136,11 +137,11 @@ def _load_one(sidecar: Path) -> Pack | None:
     return Pack(path, found.size + len(data), tuple(found.fields), schema, segments)
 
 
-def _coherent(found: _Sidecar, schema: pa.Schema) -> bool:
+def _coherent(found: _Sidecar, names: Sequence[str]) -> bool:
     """Whether a sidecar can be true; the checksum says only that it is what somebody wrote."""
     return (
         found.version == _VERSION
-        and len(found.fields) == len(set(found.fields)) == len(schema)
+        and len(found.fields) == len(set(found.fields)) == len(names)
         and all(
             min(e.row_group, e.offset, e.length, e.rows) >= 0 and e.offset + e.length <= found.size
             for e in found.entries
@@ -193,11 +194,16 @@ def summed(blob: Path, segment: PackedSegment) -> PackedSegment:
     Raises:
         OSError: If they are not all there.
     """
-    with blob.open("rb") as file:
-        data = os.pread(file.fileno(), segment.length, segment.offset)
-    if len(data) != segment.length:
-        raise OSError("the blob is shorter than its segments")
-    return attrs.evolve(segment, crc32=zlib.crc32(data))
+    checksum, left = 0, segment.length
+    with blob.open("rb", buffering=0) as file:
+        file.seek(segment.offset)
+        while left:
+            block = file.read(min(_COPY_BLOCK, left))
+            if not block:
+                raise OSError("the blob is shorter than its segments")
+            checksum = zlib.crc32(block, checksum)
+            left -= len(block)
+    return attrs.evolve(segment, crc32=checksum)
 
 
 def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
@@ -230,6 +236,19 @@ def _copy(path: Path, blob: Path, columns: Columns, segments: Sequence[PackedSeg
     return write_sidecar(path, offset, columns, copied)
 
 
+def extend(segments: list[PackedSegment], part: PackedSegment) -> None:
+    """Add a segment, or the next part of the one that was added last and lies right before it."""
+    last = segments[-1] if segments else None
+    if last is None or last.key != part.key:
+        segments.append(part)
+        return
+    if last.offset + last.length != part.offset:
+        raise ValueError("the parts of a segment lie one behind the other")
+    segments[-1] = attrs.evolve(
+        last, length=last.length + part.length, crc32=part.crc32, rows=last.rows + part.rows
+    )
+
+
 class PackWriter:
     """A pack being written; one thread at a time."""
 
@@ -242,9 +261,15 @@ class PackWriter:
         self.size = 0
 
     def append(self, key: SegmentKey, encoded: Encoded, crc32: int) -> None:
-        """Add a segment."""
+        """Add a segment, or to the one that was added last.
+
+        Args:
+            key: Whose it is.
+            encoded: The next of its messages.
+            crc32: The checksum of all its messages up to here.
+        """
         write_parts(self._fd, encoded.parts)
-        self._segments.append(PackedSegment(key, self.size, encoded.nbytes, crc32, encoded.rows))
+        extend(self._segments, PackedSegment(key, self.size, encoded.nbytes, crc32, encoded.rows))
         self.size += encoded.nbytes
 
     def commit(self) -> Pack:

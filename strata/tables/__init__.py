@@ -3,7 +3,7 @@
 The steps, each a function that returns its answer or a :class:`strata.outcomes.Refused`::
 
     Catalogs.resolve → Catalogs.load → parse_scan_params → resolve_scan → plan_files
-        → expand_file (per file) → read_row_group (per row group) → finish
+        → expand_file (per file) → RowGroup (per row group, in slices) → finish
 
 Everything is synchronous and thread-safe; what blocks says so. Nothing here knows tenants, caches or HTTP.
 """
@@ -13,7 +13,7 @@ from strata.tables.expand import RowGroupTask, expand_file
 from strata.tables.finish import finish
 from strata.tables.params import Filter, ScanSpec, parse_scan_params
 from strata.tables.plan import FileTask, ScanPlan, plan_files, segment_schema
-from strata.tables.read import read_row_group
+from strata.tables.read import RowGroup, read_row_group, read_slice
 from strata.tables.refs import TableRef
 from strata.tables.resolve import ResolvedScan, resolve_scan
 from strata.tables.sizes import FieldKey
@@ -25,6 +25,7 @@ __all__ = [
     "Filter",
     "LoadedTable",
     "ResolvedScan",
+    "RowGroup",
     "RowGroupTask",
     "ScanPlan",
     "ScanSpec",
@@ -34,6 +35,7 @@ __all__ = [
     "parse_scan_params",
     "plan_files",
     "read_row_group",
+    "read_slice",
     "resolve_scan",
     "segment_schema",
 ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import attrs
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyroaring import BitMap64
 
 from strata.tables.equality import KeyColumn, equality_mask, key_columns, key_values
 from strata.tables.expand import RowGroupTask, footer_of
-from strata.tables.faults import reading, refusable
+from strata.tables.faults import file_name, reading, refusable
 from strata.tables.footers import Footer, is_local, open_source
 from strata.tables.plan import ScanPlan
 from strata.tables.positions import deleted_positions, keep_mask
@@ -19,10 +23,13 @@ from strata.tables.project import Rows, project_field
 
 _EMPTY = pa.struct([])
 
+_READ_BYTES = 256 * 1024
+"""Bytes of one read of a column of a local file."""
+
 
 @attrs.frozen(eq=False)
 class _Raw:
-    """What a row group holds of the wanted columns.
+    """What a slice of a row group holds of the wanted columns.
 
     Attributes:
         table: The file's columns; ``None`` if it has none of those wanted.
@@ -35,40 +42,124 @@ class _Raw:
     rows: int
 
 
-@refusable
-def read_row_group(
-    plan: ScanPlan, task: RowGroupTask, *, batch_rows: int, threads: bool = False
-) -> list[pa.RecordBatch]:
-    """Read a row group with its deletes applied and no filter; blocking.
+class RowGroup:
+    """A row group being read, a slice of rows at a time, with its deletes applied and no filter.
 
     The columns are the plan's ``segment_fields`` in order, with the schema :func:`segment_schema` gives them.
-    Batches hold at most ``batch_rows`` rows and share memory. With ``threads`` its columns are decoded on all
-    cores: for when nobody else wants them.
+    What has been read is the caller's alone: memory is that of one slice, however large the row group.
+
+    Args:
+        plan: The scan.
+        task: Which row group.
+        batch_rows: Most rows of a record batch.
+        slice_rows: Most rows of a slice (deleted ones included); all of them by default.
+
+    Attributes:
+        done: Whether every row has been read.
+        passed: Rows read so far, deleted ones included.
+    """
+
+    def __init__(
+        self, plan: ScanPlan, task: RowGroupTask, *, batch_rows: int, slice_rows: int | None = None
+    ) -> None:
+        self.plan = plan
+        self.task = task
+        self.done = False
+        self._batch_rows = batch_rows
+        self._slice_rows = min(task.num_rows, max(1, slice_rows or task.num_rows))
+        self.passed = 0
+        self._positions: BitMap64 | None = None
+        self._source: _Source | None = None
+        self._lock = threading.Lock()
+        self._unwanted = False
+
+    def __repr__(self) -> str:
+        path, index = self.task.file.path, self.task.index
+        return f"<RowGroup {file_name(path)}#{index} {self.passed}/{self.task.num_rows} rows>"
+
+    def close(self) -> None:
+        """Let go of the file, or have the thread that is reading it do so; harmless when repeated."""
+        self._unwanted = True
+        self._close_unless_busy()
+
+    def _close_unless_busy(self) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                if self._source is not None:
+                    self._source.close()
+                    self._source = None
+            finally:
+                self._lock.release()
+
+    def read(self) -> list[pa.RecordBatch]:
+        """Return the next slice's batches, which may be none; blocking.
+
+        Raises:
+            RefusalError: If the data file or a delete file is missing or damaged (DATA_UNREADABLE).
+        """
+        try:
+            with self._lock:
+                return self._read()
+        finally:
+            if self.done or self._unwanted:
+                self._close_unless_busy()
+
+    def _read(self) -> list[pa.RecordBatch]:
+        plan, task, file = self.plan, self.task, self.task.file
+        table = plan.scan.table
+        footer = footer_of(plan, file)
+        keys = key_columns(table, plan.scan.table_schema, file.deletes)
+        if self._positions is None:
+            self._positions = deleted_positions(table, file.path, file.deletes)
+        with reading("data file", file.path):
+            if self._source is None:
+                wanted = {field.field_id for field in plan.scan.read_schema.fields}
+                wanted |= {key.root.field_id for key in keys.values()}
+                self._source = _Source(plan, task, footer, wanted, self._slice_rows)
+            first = task.first_row + self.passed
+            raw = self._source.read(task.num_rows - self.passed)
+            self.passed += raw.rows
+            self.done = self.passed == task.num_rows
+            data = {field_id: _key_values(task, footer, raw, key) for field_id, key in keys.items()}
+        keep = keep_mask(self._positions, first, raw.rows)
+        differs = equality_mask(table, file.deletes, keys, data)
+        if differs is not None:
+            keep = differs if keep is None else pc.and_(keep, differs)
+        with reading("data file", file.path):
+            if keep is not None:
+                raw = _Raw(None if raw.table is None else raw.table.filter(keep), raw.order, keep.true_count)
+            if not raw.rows:
+                return []
+            schema = plan.scan.read_arrow_schema
+            if not len(schema):
+                return empty_batches(schema, raw.rows, self._batch_rows)
+            projected = _project(plan, task, footer, raw)
+            return [batch for batch in projected.to_batches(max_chunksize=self._batch_rows) if batch.num_rows]
+
+
+@refusable
+def read_slice(group: RowGroup) -> list[pa.RecordBatch]:
+    """Return the batches of a row group's next slice (see :class:`RowGroup`); blocking.
 
     Returns a refusal if the data file or a delete file is missing or damaged (DATA_UNREADABLE).
     """
-    file = task.file
-    table = plan.scan.table
-    footer = footer_of(plan, file)
-    keys = key_columns(table, plan.scan.table_schema, file.deletes)
-    positions = deleted_positions(table, file.path, file.deletes)
-    with reading("data file", file.path):
-        raw = _read(plan, task, footer, {key.root.field_id for key in keys.values()}, threads=threads)
-        data = {field_id: _key_values(task, footer, raw, key) for field_id, key in keys.items()}
-    keep = keep_mask(positions, task.first_row, task.num_rows)
-    differs = equality_mask(table, file.deletes, keys, data)
-    if differs is not None:
-        keep = differs if keep is None else pc.and_(keep, differs)
-    with reading("data file", file.path):
-        if keep is not None:
-            raw = _Raw(None if raw.table is None else raw.table.filter(keep), raw.order, keep.true_count)
-        if not raw.rows:
-            return []
-        schema = plan.scan.read_arrow_schema
-        if not len(schema):
-            return empty_batches(schema, raw.rows, batch_rows)
-        projected = _project(plan, task, footer, raw)
-        return [batch for batch in projected.to_batches(max_chunksize=batch_rows) if batch.num_rows]
+    return group.read()
+
+
+@refusable
+def read_row_group(plan: ScanPlan, task: RowGroupTask, *, batch_rows: int) -> list[pa.RecordBatch]:
+    """Return the batches of a whole row group (see :class:`RowGroup`); blocking.
+
+    Returns a refusal if the data file or a delete file is missing or damaged (DATA_UNREADABLE).
+    """
+    group = RowGroup(plan, task, batch_rows=batch_rows)
+    batches = []
+    try:
+        while not group.done:
+            batches += group.read()
+    finally:
+        group.close()
+    return batches
 
 
 def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.RecordBatch]:
@@ -80,26 +171,43 @@ def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.Reco
     ]
 
 
-def _read(plan: ScanPlan, task: RowGroupTask, footer: Footer, also: set[int], *, threads: bool) -> _Raw:
-    """Read the wanted columns (and those with the ids in ``also``) as far as the file has them."""
-    wanted = {field.field_id for field in plan.scan.read_schema.fields} | also
-    present = [at for at, field in enumerate(footer.schema.fields) if field.field_id in wanted]
-    leaves = [leaf for at in present for leaf in footer.leaves[at]]
-    if not leaves:
-        return _Raw(None, {}, task.num_rows)
-    io = plan.scan.table.io
-    path = task.file.path
-    with (
-        open_source(io, path) as source,
-        pq.ParquetFile(source, metadata=footer.metadata, pre_buffer=not is_local(io, path)) as file,
-    ):
-        # Leaf numbers in file order, so the table's columns are in file order too.
-        table = file.reader.read_row_group(task.index, column_indices=leaves, use_threads=threads)
-    if table.num_columns != len(present) or table.num_rows != task.num_rows:
-        raise ValueError("the file holds other columns or rows than its footer says")
-    return _Raw(
-        table, {footer.schema.fields[at].field_id: index for index, at in enumerate(present)}, task.num_rows
-    )
+class _Source:
+    """The wanted columns of a row group, as far as the file has them, in slices of ``rows`` rows."""
+
+    def __init__(
+        self, plan: ScanPlan, task: RowGroupTask, footer: Footer, wanted: set[int], rows: int
+    ) -> None:
+        present = [at for at, field in enumerate(footer.schema.fields) if field.field_id in wanted]
+        self._order = {footer.schema.fields[at].field_id: index for index, at in enumerate(present)}
+        leaves = [leaf for at in present for leaf in footer.leaves[at]]
+        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._rows = rows
+        self._files = ExitStack()
+        if leaves:
+            io, path = plan.scan.table.io, task.file.path
+            # Far away, few large reads; here, no more of the file in memory than is being decoded.
+            ahead = {"buffer_size": _READ_BYTES} if is_local(io, path) else {"pre_buffer": True}
+            with self._files as files:
+                source = files.enter_context(open_source(io, path))
+                file = files.enter_context(pq.ParquetFile(source, metadata=footer.metadata, **ahead))
+                # Leaf numbers in file order, so the batches' columns are in file order too.
+                self._batches = file.reader.iter_batches(
+                    rows, row_groups=[task.index], column_indices=leaves, use_threads=False
+                )
+                self._files = files.pop_all()
+
+    def read(self, left: int) -> _Raw:
+        """Return the next slice of the ``left`` rows that the row group has left."""
+        if self._batches is None:
+            return _Raw(None, {}, min(self._rows, left))
+        batch = next(self._batches, None)
+        if batch is None or not 0 < batch.num_rows <= left or batch.num_columns != len(self._order):
+            raise ValueError("the file holds other columns or rows than its footer says")
+        return _Raw(pa.Table.from_batches([batch]), self._order, batch.num_rows)
+
+    def close(self) -> None:
+        self._batches = None
+        self._files.close()
 
 
 def _key_values(task: RowGroupTask, footer: Footer, raw: _Raw, key: KeyColumn) -> Any:

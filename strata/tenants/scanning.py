@@ -1,6 +1,6 @@
-"""From a plan to bytes: row groups read in parallel through the work pool, written in order.
+"""From a plan to bytes: slices of row groups read in parallel through the work pool, written in order.
 
-The first row group is in the blob, and with it readable, before the last one is read. What was decoded is
+The first slice is in the blob, and with it readable, before the last one is read. What was decoded is
 also kept as cache segments; when the scan's rows are the segments' rows (no filter), the blob *is* the
 pack of its segments and each byte is written once.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -19,15 +20,16 @@ import structlog
 import trio
 
 from strata.artifacts import BlobWriter
-from strata.cache import CacheShard, Columns, Damaged, PackedSegment, PackWriter, Segment, SegmentKey
+from strata.cache import CacheShard, Columns, Damaged, PackedSegment, PackWriter, Segment, SegmentKey, extend
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import (
     FileTask,
+    RowGroup,
     RowGroupTask,
     ScanPlan,
     expand_file,
     finish,
-    read_row_group,
+    read_slice,
     segment_schema,
 )
 from strata.tables.ipc import EOS, Encoded, encode, schema_message
@@ -43,40 +45,66 @@ HOT_GROUP_BYTES = 8 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
-IN_FLIGHT_BYTES = 20 * 1024 * 1024
+IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
+
+
+SLICE_BYTES = 4 * 1024 * 1024
+"""Estimated bytes of a slice of a row group, the quantum of a scan: a few milliseconds of one core."""
+
+FIRST_SLICE_BYTES = 1024 * 1024
+"""Estimated bytes of the slices of the first row group, which the reader of the result waits for."""
+
+_SLICES_AT_ONCE = 3
+"""Slices of one row group in memory: one being read, one waiting for its turn, one being written."""
 
 
 @attrs.frozen
 class _Piece:
-    """One row group, read.
+    """A slice of a row group, read.
 
     Attributes:
         out: Messages for the blob.
-        rows_read: Rows after deletes, before the filter.
+        scanned: Rows it took to get them, deleted ones included.
         segment: Messages for the cache, unless the cache already had them.
-        crc32: Checksum of the segment, unless it is part of the blob: then it gets one when that is finished.
-        damaged: The cached segment that turned out to be damaged.
+        crc32: Checksum of the segment up to here, unless it is part of the blob: then it gets one when that
+            is finished.
     """
 
     out: Encoded
-    rows_read: int
+    scanned: int
     segment: Encoded | None
     crc32: int = 0
-    damaged: Segment | None = None
 
 
-class _Promise:
-    """A place in the order of the output, filled when its row group has been read."""
+class _Lane:
+    """A row group's place in the order of the output, where its slices arrive one after the other.
 
-    def __init__(self, task: RowGroupTask) -> None:
+    Attributes:
+        task: The row group.
+        slice_bytes: Estimated bytes of a slice.
+        weight: Estimated bytes it may have in memory.
+    """
+
+    def __init__(self, task: RowGroupTask, slice_bytes: int) -> None:
         self.task = task
-        self.piece: _Piece | None = None
-        self.filled = trio.Event()
+        self.slice_bytes = slice_bytes
+        self.weight = min(task.nbytes, _SLICES_AT_ONCE * slice_bytes)
+        pieces: tuple[trio.MemorySendChannel[_Piece], trio.MemoryReceiveChannel[_Piece]]
+        pieces = trio.open_memory_channel(1)
+        self.send, self.receive = pieces
 
-    def fill(self, piece: _Piece) -> None:
-        self.piece = piece
-        self.filled.set()
+    async def offer(self, piece: _Piece) -> None:
+        """Send a slice when there is room; where nobody takes it, the build has failed by itself."""
+        with suppress(trio.BrokenResourceError):
+            await self.send.send(piece)
+
+    @property
+    def slice_rows(self) -> int:
+        """Rows of a slice; a row group that is hardly larger is one."""
+        if 2 * self.task.nbytes <= 3 * self.slice_bytes:
+            return self.task.num_rows
+        return max(1, self.task.num_rows * self.slice_bytes // self.task.nbytes)
 
 
 @attrs.define(eq=False)
@@ -130,33 +158,36 @@ class ScanBuild:
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
         """
-        order: tuple[trio.MemorySendChannel[_Promise], trio.MemoryReceiveChannel[_Promise]]
+        order: tuple[trio.MemorySendChannel[_Lane], trio.MemoryReceiveChannel[_Lane]]
         order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
         with unwrapped_refusals():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._produce, order[0], nursery)
-                async with order[1] as promises:
+                async with order[1] as lanes:
                     self.writer = await begin()
                     # Not announced: a reader gets its first bytes with the first rows, so that a build which
-                    # fails on its first row group is still an error and not a torn stream.
+                    # fails on its first slice is still an error and not a torn stream.
                     await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
-                    async for promise in promises:
-                        await promise.filled.wait()
-                        await self._take(promise)
+                    async for lane in lanes:
+                        await self._take(lane)
         self._check_rows()
         await self._append(_bare(EOS), last=True)
 
-    async def _produce(self, order: trio.MemorySendChannel[_Promise], nursery: trio.Nursery) -> None:
+    async def _produce(self, order: trio.MemorySendChannel[_Lane], nursery: trio.Nursery) -> None:
+        with suppress(trio.BrokenResourceError):  # nobody takes lanes any more: the build has failed
+            await self._produce_lanes(order, nursery)
+
+    async def _produce_lanes(self, order: trio.MemorySendChannel[_Lane], nursery: trio.Nursery) -> None:
         async with order:
             for file in self.plan.files:
                 for task in await self._expand(file):
-                    await self._wait_room(task.nbytes)
-                    promise = _Promise(task)
-                    self._in_flight += task.nbytes
-                    nursery.start_soon(self._fetch, promise)
-                    await order.send(promise)
-                    # The first row group has the machine to itself: its reader waits for it, and the
-                    # others would only stand in the way of writing it.
+                    lane = _Lane(task, SLICE_BYTES if self._begun.is_set() else FIRST_SLICE_BYTES)
+                    await self._wait_room(lane.weight)
+                    self._in_flight += lane.weight
+                    nursery.start_soon(self._fetch, lane)
+                    await order.send(lane)
+                    # The first slice has the machine to itself: its reader waits for it, and the others
+                    # would only stand in the way of writing it.
                     await self._begun.wait()
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
@@ -169,61 +200,73 @@ class ScanBuild:
         while self._in_flight and self._in_flight + nbytes > IN_FLIGHT_BYTES:
             await self._room.wait()
 
-    async def _fetch(self, promise: _Promise) -> None:
-        task = promise.task
-        fields = self.plan.segment_fields
-        cached = self.shard.lookup(SegmentKey(task.file.file_key, task.index), fields)
-        piece = await self._within_fetch_timeout(lambda: self._read(task, cached), cost=task.nbytes)
-        if isinstance(piece, Refused):
-            raise RefusalError(piece)
-        promise.fill(piece)
+    async def _fetch(self, lane: _Lane) -> None:
+        """Send the row group's slices down its lane, out of the cache or of its file."""
+        task, fields = lane.task, self.plan.segment_fields
+        async with lane.send:
+            cached = self.shard.lookup(SegmentKey(task.file.file_key, task.index), fields)
+            if cached is not None:
+                have = partial(self._from_cache, task, cached)
+                piece = await self._within_fetch_timeout(have, cost=task.nbytes)
+                if piece is not None:
+                    await lane.offer(piece)
+                    return
+                damaged = partial(self.shard.remove_files, self.shard.forget(cached))
+                await self.pool.run(self.flow, self.tier, damaged, abandon=False)
+            await self._fetch_slices(lane)
 
-    def _read(self, task: RowGroupTask, cached: Segment | None) -> _Piece | Refused:
-        """One quantum: the row group's rows, from the cache or from its file. Runs in a worker thread."""
-        plan, damaged = self.plan, None
-        if cached is not None:
-            piece = self._from_cache(task, cached)
-            if piece is not None:
-                return piece
-            damaged = cached
-        # A reader waits for the first row group, and for it alone: it may have the cores that are idle.
-        idle = not self._begun.is_set() and self.pool.running <= 1
-        batches = read_row_group(plan, task, batch_rows=self.limits.batch_rows, threads=idle)
+    async def _fetch_slices(self, lane: _Lane) -> None:
+        group = RowGroup(self.plan, lane.task, batch_rows=self.limits.batch_rows, slice_rows=lane.slice_rows)
+        cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
+        try:
+            while not group.done:
+                found = await self._within_fetch_timeout(partial(self._read, group, crc32), cost=cost)
+                if isinstance(found, Refused):
+                    raise RefusalError(found)
+                crc32 = found.crc32
+                await lane.offer(found)
+                del found  # it is the taker's memory from here on
+        finally:
+            group.close()
+
+    def _read(self, group: RowGroup, crc32: int) -> _Piece | Refused:
+        """One quantum: the next slice of a row group. Runs in a worker thread."""
+        plan, before = self.plan, group.passed
+        batches = read_slice(group)
         if isinstance(batches, Refused):
             return batches
-        segment = encode(batches)
+        segment, scanned = encode(batches), group.passed - before
         if plan.passthrough:
-            return _Piece(segment, segment.rows, segment, damaged=damaged)
-        out = _encode_some(finish(plan, task, batches))
-        return _Piece(out, segment.rows, segment, _crc32(segment), damaged)
+            return _Piece(segment, scanned, segment)
+        out = _encode_some(finish(plan, group.task, batches))
+        return _Piece(out, scanned, segment, _crc32(segment, crc32))
 
     def _from_cache(self, task: RowGroupTask, cached: Segment) -> _Piece | None:
+        """One quantum: a row group out of the cache; None if it is damaged. Runs in a worker thread."""
         plan = self.plan
         if plan.passthrough and cached.fields == plan.segment_fields:
             raw = self.shard.read_raw(cached)
             if isinstance(raw, Damaged):
                 return None
-            return _Piece(Encoded((raw,), len(raw), cached.rows), cached.rows, None)
+            return _Piece(Encoded((raw,), len(raw), cached.rows), task.num_rows, None)
         batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
         if isinstance(batches, Damaged):
             return None
-        return _Piece(_encode_some(finish(plan, task, batches)), cached.rows, None)
+        return _Piece(_encode_some(finish(plan, task, batches)), task.num_rows, None)
 
-    async def _take(self, promise: _Promise) -> None:
-        piece, task = promise.piece, promise.task
-        assert piece is not None
-        promise.piece = None
-        if piece.damaged is not None:
-            damaged = partial(self.shard.remove_files, self.shard.forget(piece.damaged))
-            await self.pool.run(self.flow, self.tier, damaged, abandon=False)
-        offset = await self._append(piece.out, piece, task)
-        if piece.segment is not None and self.plan.passthrough:
-            key = SegmentKey(task.file.file_key, task.index)
-            size, rows = piece.segment.nbytes, piece.segment.rows
-            self.segments.append(PackedSegment(key, offset, size, piece.crc32, rows))
-        self.build.rows_done += task.num_rows
-        self._begun.set()
-        self._in_flight -= task.nbytes
+    async def _take(self, lane: _Lane) -> None:
+        """Write what comes down the lane."""
+        async with lane.receive:
+            async for piece in lane.receive:
+                offset = await self._append(piece.out, piece, lane.task)
+                if piece.segment is not None and self.plan.passthrough:
+                    key = SegmentKey(lane.task.file.file_key, lane.task.index)
+                    size, rows = piece.segment.nbytes, piece.segment.rows
+                    extend(self.segments, PackedSegment(key, offset, size, 0, rows))
+                self.build.rows_done += piece.scanned
+                self._begun.set()
+                del piece
+        self._in_flight -= lane.weight
         self._room.set()
         self._room = trio.Event()
 
@@ -302,9 +345,8 @@ class ScanBuild:
     async def _within_fetch_timeout(self, quantum: Callable[[], T], *, cost: int) -> T:
         with trio.move_on_after(self.limits.fetch_timeout):
             return await self.pool.run(self.flow, self.tier, quantum, cost=cost)
-        detail = (
-            f"A row group was not read within {self.limits.fetch_timeout:g} seconds (fetch_timeout_seconds)."
-        )
+        seconds = f"{self.limits.fetch_timeout:g} seconds"
+        detail = f"Rows of a file were not read within {seconds} (fetch_timeout_seconds)."
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="fetch_timeout"))
 
 
@@ -323,8 +365,7 @@ def _encode_some(batches: Sequence[pa.RecordBatch]) -> Encoded:
     return encode([batch for batch in batches if batch.num_rows])
 
 
-def _crc32(encoded: Encoded) -> int:
-    checksum = 0
+def _crc32(encoded: Encoded, checksum: int) -> int:
     for part in encoded.parts:
         checksum = zlib.crc32(part, checksum)
     return checksum

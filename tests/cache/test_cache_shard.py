@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from strata.cache import CacheShard, Columns, Damaged, Pack, PackedSegment, Segment, SegmentKey
+from strata.cache import CacheShard, Columns, Damaged, Pack, PackedSegment, Segment, SegmentKey, extend
 from strata.cache import packs as packs_module
 from strata.tables.ipc import EOS, encode, schema_message
 
@@ -273,6 +273,41 @@ def test_a_flipped_bit_in_a_sidecar_is_no_other_row_group(shard: CacheShard, tmp
         pack.path.write_bytes(content)
         sidecar.write_bytes(flipped)
         assert 0 == reopened(tmp_path).stats().segments
+
+
+def test_a_sidecar_whose_column_names_are_no_text_is_no_pack(shard: CacheShard, tmp_path: Path) -> None:
+    """Its checksum is right: the fuzzer found that Arrow decodes names only when they are asked for."""
+    pack = store(shard, 0)
+    sidecar = packs_module.sidecar_of(pack.path)
+    entry = sidecar.read_bytes()[4:]
+    assert b"name" in entry
+    entry = entry.replace(b"name", b"\x80ame")
+    sidecar.write_bytes(zlib.crc32(entry).to_bytes(4, "big") + entry)
+
+    again = reopened(tmp_path)
+    assert None is find(again, 0)
+    assert [] == list((tmp_path / "shard").iterdir())
+
+
+def test_a_segment_written_in_parts_is_one_segment(shard: CacheShard) -> None:
+    """A row group arrives in slices; between two of them nothing else may be written."""
+    writer = shard.begin_pack(COLUMNS)
+    checksum = 0
+    for number in range(3):
+        part = encode([rows(number * 100)])
+        for piece in part.parts:
+            checksum = zlib.crc32(piece, checksum)
+        writer.append(SegmentKey("f", 0), part, checksum)
+    other = encode([rows(900)])
+    writer.append(SegmentKey("f", 1), other, crc(other.parts))
+    pack = writer.commit()
+    shard.remove_files(shard.install(pack, shard.generation))
+
+    assert [rows(0), rows(100), rows(200)] == read(shard, 0)
+    assert [rows(900)] == read(shard, 1)
+    apart = [PackedSegment(SegmentKey("f", 0), 0, 10, 0, 1)]
+    with pytest.raises(ValueError, match="one behind the other"):
+        extend(apart, PackedSegment(SegmentKey("f", 0), 20, 10, 0, 1))
 
 
 def test_two_shards_never_see_each_other(tmp_path: Path) -> None:

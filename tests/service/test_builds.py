@@ -32,14 +32,14 @@ from strata.tenants.streams import ByteStream
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Row groups after the first are read only when the gate is open."""
-    opened, real = threading.Event(), scanning.read_row_group
+    opened, real = threading.Event(), scanning.read_slice
 
-    def gated(plan, task, *, batch_rows):
-        if task.index or plan.files.index(task.file):
+    def gated(group):
+        if group.task.index or group.plan.files.index(group.task.file):
             assert opened.wait(30)
-        return real(plan, task, batch_rows=batch_rows)
+        return real(group)
 
-    monkeypatch.setattr(scanning, "read_row_group", gated)
+    monkeypatch.setattr(scanning, "read_slice", gated)
     return opened
 
 
@@ -69,6 +69,43 @@ async def test_the_first_rows_arrive_before_the_rest_is_read(
         gate.set()
         parts += [part async for part in chunks]
     assert 40_000 == pa.ipc.open_stream(b"".join(parts)).read_all().num_rows
+
+
+async def test_row_groups_in_slices_are_the_same_rows_and_one_segment_each(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With and without a filter, cold and out of the cache; what is cached is the row group, not a slice."""
+    in_row_groups(warehouse)
+    monkeypatch.setattr(scanning, "SLICE_BYTES", 10_000)
+    monkeypatch.setattr(scanning, "FIRST_SLICE_BYTES", 3_000)
+    taken: list[int] = []
+    real = scanning.read_slice
+
+    def counted(group):
+        before = group.passed
+        found = real(group)
+        taken.append(group.passed - before)
+        return found
+
+    monkeypatch.setattr(scanning, "read_slice", counted)
+    few = {"filters": [{"column": "id", "op": ">=", "value": 7}]}
+    async with server.client() as client:
+        for params, cold, at_least in ((few, True, 7), ({}, True, 0), ({"columns": ["name"]}, False, 0)):
+            found = await fetch(client, scan(warehouse.uri(), params=params))
+            assert list(range(at_least, 40_000)) == [
+                int(name.rpartition("-")[2]) for name in found.column("name").to_pylist()
+            ]
+            assert (40_000 if cold and params else 0) == sum(taken), "the second and third are cached"
+            if taken:
+                assert max(taken) < 5_000
+                assert len(taken) > 80
+            taken.clear()
+            [tenant] = server.service.registry.tenants()
+            shard = tenant.actor.shard
+            with trio.fail_after(10):
+                while shard.stats().segments < 8:
+                    await trio.lowlevel.checkpoint()
+            assert 8 == shard.stats().segments
 
 
 async def test_a_disconnect_frees_the_slot_at_once_and_the_build_ends_ready(
@@ -359,21 +396,17 @@ async def test_fewer_rows_than_planned_are_an_error_and_never_a_shorter_result(
 ) -> None:
     """Finalising did not compare the row count with the plan, once."""
     in_row_groups(warehouse)
-    real = scanning.read_row_group
+    real = scanning.read_slice
 
-    def losing(plan, task, *, batch_rows):
-        return (
-            real(plan, task, batch_rows=batch_rows)[1:]
-            if task.index == 5
-            else real(plan, task, batch_rows=batch_rows)
-        )
+    def losing(group):
+        return real(group)[1:] if group.task.index == 5 else real(group)
 
-    monkeypatch.setattr(scanning, "read_row_group", losing)
+    monkeypatch.setattr(scanning, "read_slice", losing)
     async with server.client() as client:
         started = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
         with contextlib.suppress(httpx.RemoteProtocolError):  # cut, if its first rows had left by then
             assert 500 == (await client.get(started["stream_url"])).status_code
         build = (await client.get(f"/v1/builds/{started['build_id']}")).json()
         assert ("failed", "row_count_mismatch") == (build["state"], build["error_code"])
-        monkeypatch.setattr(scanning, "read_row_group", real)
+        monkeypatch.setattr(scanning, "read_slice", real)
         assert 40_000 == (await fetch(client, scan(warehouse.uri()))).num_rows

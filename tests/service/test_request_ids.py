@@ -20,7 +20,7 @@ from service_kit import TOKEN, Running, Warehouse, identity, numbers, running, s
 from strata.config import Settings
 from strata.http.app import create_app
 from strata.observability.logs import OURS, configure
-from strata.tables import read_row_group
+from strata.tables import read_slice
 from strata.tenants.messages import GetName
 from strata.tenants.reading import Reader
 
@@ -170,11 +170,11 @@ async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
         path.write_bytes(b"PAR1" + bytes(150) + whole[154:])  # pages destroyed, the footer as it was
     go = threading.Event()
 
-    def read_later(*arguments, **options):
+    def read_later(group):
         assert go.wait(10)
-        return read_row_group(*arguments, **options)
+        return read_slice(group)
 
-    monkeypatch.setattr("strata.tenants.scanning.read_row_group", read_later)
+    monkeypatch.setattr("strata.tenants.scanning.read_slice", read_later)
     client = scene.call._client
     first = {"X-Request-ID": "the-one-that-began-it"} | identity()
     made = (

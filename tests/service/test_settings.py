@@ -192,7 +192,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
     """fetch_parallelism bounds a scan, work_slots and max_fetch_workers the process."""
     warehouse.create(numbers(4000), **{"write.parquet.row-group-limit": "100"})
     lock, now, peak = threading.Lock(), [0], [0]
-    real = scanning.read_row_group
+    real = scanning.read_slice
 
     def counted(*args, **kwargs):
         with lock:
@@ -203,7 +203,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
             now[0] -= 1
         return found
 
-    monkeypatch.setattr(scanning, "read_row_group", counted)
+    monkeypatch.setattr(scanning, "read_slice", counted)
     changed = attrs.evolve(
         settings, fetch_parallelism=parallelism, work_slots=slots, max_fetch_workers=workers
     )
@@ -226,9 +226,9 @@ def slow(monkeypatch: pytest.MonkeyPatch, module, name: str) -> threading.Event:
 
 
 TIMEOUTS: list[tuple[str, object, str]] = [
-    ("fetch_timeout_seconds", scanning, "read_row_group"),
+    ("fetch_timeout_seconds", scanning, "read_slice"),
     ("plan_timeout_seconds", building, "plan_files"),
-    ("scan_timeout_seconds", scanning, "read_row_group"),
+    ("scan_timeout_seconds", scanning, "read_slice"),
 ]
 
 
@@ -284,7 +284,7 @@ async def test_bytes_and_columns_decide_the_tier(
 ) -> None:
     """And a full bulk tier refuses after bulk_queue_timeout_seconds."""
     warehouse.create(numbers(1000))
-    gate = slow(monkeypatch, scanning, "read_row_group")
+    gate = slow(monkeypatch, scanning, "read_slice")
     changed = attrs.evolve(settings, bulk_slots=1, bulk_queue_timeout_seconds=0.05, **change)
     async with running(changed) as server, server.client() as client:
         first = scan(warehouse.uri(), mode="artifact")

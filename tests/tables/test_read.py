@@ -15,7 +15,8 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IntegerType, LongType, NestedField, StringType
 
 from strata.outcomes import Reason, Refused
-from strata.tables import TableRef, expand_file, finish, read_row_group
+from strata.tables import RowGroup, TableRef, expand_file, finish, read_row_group, read_slice
+from strata.tables import read as read_module
 
 SCHEMA = Schema(
     NestedField(1, "id", LongType(), required=False), NestedField(2, "s", StringType(), required=False)
@@ -37,6 +38,59 @@ def test_row_groups_are_read_one_by_one_in_batches_of_the_size_asked_for(filled)
     assert [(0, 0, 40), (1, 40, 40), (2, 80, 20)] == [(t.index, t.first_row, t.num_rows) for t in tasks]
     assert [16, 16, 8] == [batch.num_rows for batch in read_row_group(plan, tasks[0], batch_rows=16)]
     assert all(task.nbytes >= task.num_rows * 8 for task in tasks)
+
+
+@pytest.mark.parametrize("columns", [None, ["s"], ["id"]])
+def test_a_row_group_is_read_in_slices(filled, columns):
+    """Each with its own part of the deletes; together they are the row group."""
+    deleted = [3, 7, 8, 9, 10, 11, 39, 41]
+    (path,) = filled.data_files()
+    filled.delete_positions({path: deleted})
+    plan = filled.plan({"columns": columns} if columns else {})
+    for task in expand_file(plan, plan.files[0]):
+        whole = pa.Table.from_batches(read_row_group(plan, task, batch_rows=100))
+        group, slices = RowGroup(plan, task, batch_rows=3, slice_rows=4), []
+        while not group.done:
+            before = group.passed
+            slices.append(read_slice(group))
+            assert 4 == group.passed - before
+            assert all(0 < batch.num_rows <= 3 for batch in slices[-1])
+            gone = set(range(task.first_row + before, task.first_row + group.passed)) & set(deleted)
+            assert 4 - len(gone) == sum(batch.num_rows for batch in slices[-1])
+        assert task.num_rows == group.passed
+        assert whole == pa.Table.from_batches([b for s in slices for b in s]).combine_chunks()
+
+
+def test_a_closed_row_group_lets_go_of_its_file(filled, monkeypatch):
+    """Also when it is closed while a thread reads it: then by that thread, when it is done."""
+    plan = filled.plan({})
+    task = expand_file(plan, plan.files[0])[0]
+    opened = []
+    real = read_module.open_source
+
+    def noted(*args):
+        opened.append(real(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(read_module, "open_source", noted)
+    for close_meanwhile in (False, True):
+        group = RowGroup(plan, task, batch_rows=100, slice_rows=10)
+        read_slice(group)
+        if close_meanwhile:
+            real_project = read_module._project
+
+            def closing(*args, group=group, real_project=real_project):
+                group.close()
+                assert not opened[-1].closed
+                return real_project(*args)
+
+            monkeypatch.setattr(read_module, "_project", closing)
+            assert 10 == sum(batch.num_rows for batch in read_slice(group))
+        else:
+            group.close()
+        assert opened.pop().closed
+    group = RowGroup(plan, task, batch_rows=100, slice_rows=1)
+    group.close()
 
 
 def test_row_groups_that_cannot_match_are_not_read(filled):

@@ -46,6 +46,7 @@ from strata.http.app import create_app
 from strata.observability.logs import configure
 from strata.server import Service, open_service
 from strata.tables import Catalogs
+from strata.tenants import scanning
 from strata.tenants.actor import TenantActor
 
 REST_SECONDS = 900.0
@@ -73,6 +74,7 @@ class Plan:
         clients: How many there are.
         requests: How many requests each makes in a life.
         max_tenants: As many actors live at a time.
+        slice_bytes: Estimated bytes of a slice of a row group.
     """
 
     lives: int
@@ -84,6 +86,7 @@ class Plan:
     clients: int
     requests: int
     max_tenants: int
+    slice_bytes: int
 
     @classmethod
     def of(cls, draw: random.Random) -> Plan:
@@ -98,6 +101,7 @@ class Plan:
             clients=draw.randint(1, 4),
             requests=draw.randint(1, 4),
             max_tenants=draw.choice([1, 2, 3]),
+            slice_bytes=draw.choice([64, 256, 4096]),
         )
 
 
@@ -237,7 +241,10 @@ class _Run:
         )  # fmt: skip
         threads = Threads(self.draw, self.plan.slow)
         crash = number < self.plan.lives - 1
-        with disk.watched(), threads.instead(), _watched_actors(life):
+        slices = mock.patch.multiple(
+            scanning, SLICE_BYTES=self.plan.slice_bytes, FIRST_SLICE_BYTES=self.plan.slice_bytes // 2
+        )
+        with disk.watched(), threads.instead(), _watched_actors(life), slices:
             instruments = []
             ending = _Ending(self, life, disk, threads, self.draw.randint(200, 20_000)) if crash else None
             if ending is not None:

@@ -38,11 +38,12 @@ from strata.cache import CacheShard, Columns, Damaged, SegmentKey
 from strata.outcomes import Refused
 from strata.tables import (
     Catalogs,
+    RowGroup,
     expand_file,
     finish,
     parse_scan_params,
     plan_files,
-    read_row_group,
+    read_slice,
     resolve_scan,
     segment_schema,
 )
@@ -89,7 +90,9 @@ class Pipeline:
                 key = SegmentKey(task.file.file_key, task.index)
                 found = self.shard.lookup(key, fields)
                 if found is None:
-                    batches = ok(read_row_group(plan, task, batch_rows=4))
+                    batches, group = [], RowGroup(plan, task, batch_rows=4, slice_rows=3)
+                    while not group.done:
+                        batches += ok(read_slice(group))
                     encoded = encode(batches)
                     crc = 0
                     for part in encoded.parts:
