@@ -9,20 +9,23 @@ from __future__ import annotations
 from .evaluate import evaluate
 from .explain import Considered, Counterfactual, Explanation, explain
 from .index import CompiledPolicy
-from .model import ACTIONS, Action, Decision, Effect, Policy, Reason, Request, Rule
+from .model import ACTIONS, Action, Decision, Effect, Grant, Policy, Reason, Request, Rule
 from .parse import PolicyError, parse_policy
 from .patterns import SCOPE_FAMILIES, holds_scope, resource_name
+from .rows import Condition, parse_rows
 
 __all__ = [
     "ACTIONS",
     "SCOPE_FAMILIES",
     "Action",
     "CompiledPolicy",
+    "Condition",
     "Considered",
     "Counterfactual",
     "Decision",
     "Effect",
     "Explanation",
+    "Grant",
     "Policy",
     "PolicyError",
     "Reason",
@@ -32,5 +35,6 @@ __all__ = [
     "explain",
     "holds_scope",
     "parse_policy",
+    "parse_rows",
     "resource_name",
 ]

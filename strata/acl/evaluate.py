@@ -6,7 +6,7 @@ the oracle of :class:`~strata.acl.CompiledPolicy`, which is what a server asks.
 
 from __future__ import annotations
 
-from .model import Decision, Policy, Reason, Request, Rule
+from .model import Decision, Policy, Reason, Request, Rule, grants_of
 from .patterns import holds_scope, principal_matches, split_resource
 
 
@@ -22,9 +22,9 @@ def evaluate(policy: Policy, request: Request) -> Decision:
     for rule in policy.deny:
         if rule_matches(rule, request, resource):
             return Decision(allowed=False, rule=rule, reason=Reason.DENY_RULE)
-    for rule in policy.allow:
-        if rule_matches(rule, request, resource):
-            return Decision(allowed=True, rule=rule, reason=Reason.ALLOW_RULE)
+    allowing = [rule for rule in policy.allow if rule_matches(rule, request, resource)]
+    if allowing:
+        return Decision(allowed=True, rule=allowing[0], reason=Reason.ALLOW_RULE, grants=grants_of(allowing))
     return Decision(allowed=policy.default == "allow", rule=None, reason=Reason.DEFAULT)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from .evaluate import rule_matches
-from .model import Decision, Policy, Reason, Request, Rule
+from .model import Decision, Policy, Reason, Request, Rule, grants_of
 from .patterns import segment_matches, split_resource
 
 _STAR = ("", "")
@@ -76,6 +76,7 @@ class CompiledPolicy:
         self.policy = policy
         self._deny = _by_principal(policy.deny)
         self._allow = _by_principal(policy.allow)
+        self._restricted = any(rule.restricted for rule in policy.allow)
 
     def decide(self, request: Request) -> Decision:
         """Decide a request; the same decision, rule included, as :func:`~strata.acl.evaluate`."""
@@ -87,7 +88,8 @@ class CompiledPolicy:
             return Decision(allowed=False, rule=rule, reason=Reason.DENY_RULE)
         rule = _first(self._allow, request, resource)
         if rule is not None:
-            return Decision(allowed=True, rule=rule, reason=Reason.ALLOW_RULE)
+            grants = grants_of(_all(self._allow, request, resource)) if self._restricted else None
+            return Decision(allowed=True, rule=rule, reason=Reason.ALLOW_RULE, grants=grants)
         return Decision(allowed=self.policy.default == "allow", rule=None, reason=Reason.DEFAULT)
 
 
@@ -104,15 +106,26 @@ def _by_principal(rules: Iterable[Rule]) -> dict[str, _Node]:
 def _first(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -> Rule | None:
     """Return the first rule, in the policy's order, that matches."""
     best: tuple[int, Rule] | None = None
+    for place, rule in _near(tries, request, resource):
+        if (best is None or place < best[0]) and rule_matches(rule, request, resource):
+            best = (place, rule)
+    return None if best is None else best[1]
+
+
+def _all(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -> Iterator[Rule]:
+    """Yield every rule that matches."""
+    for _, rule in _near(tries, request, resource):
+        if rule_matches(rule, request, resource):
+            yield rule
+
+
+def _near(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -> Iterator[tuple[int, Rule]]:
+    """Yield the rules on the resource that may be about the caller, each with its place in the policy."""
     for principal in (request.principal, _domain(request.principal), "*"):
         trie = tries.get(principal) if principal else None
-        if trie is None:
-            continue
-        for node in trie.ends(resource):
-            for place, rule in _candidates(node, request):
-                if (best is None or place < best[0]) and rule_matches(rule, request, resource):
-                    best = (place, rule)
-    return None if best is None else best[1]
+        if trie is not None:
+            for node in trie.ends(resource):
+                yield from _candidates(node, request)
 
 
 def _candidates(node: _Node, request: Request) -> Iterator[tuple[int, Rule]]:

@@ -10,10 +10,11 @@ import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
-from .model import ACTIONS, Effect, Policy, Rule
+from .model import ACTIONS, NO_RESTRICTED_DEFAULT, NO_RESTRICTED_DENY, Effect, Policy, Rule
 from .patterns import SHORT_TABLE_SEGMENTS, resource_name
 
-_RULE_KEYS: Final = ("principal", "resource", "tenant", "scope", "action")
+_TEXT_KEYS: Final = ("principal", "resource", "tenant", "scope", "action", "rows")
+_RULE_KEYS: Final = (*_TEXT_KEYS, "columns")
 _REQUIRED_KEYS: Final = ("principal", "resource")
 _POLICY_KEYS: Final = ("deny", "allow", "default")
 _EFFECTS: Final[tuple[Effect, ...]] = ("deny", "allow")
@@ -79,7 +80,14 @@ class _Reader:
             self._defaults.append(("policy", mapping["default"]))
         deny = tuple(self._rules("deny", mapping.get("deny", [])))
         allow = tuple(self._rules("allow", mapping.get("allow", [])))
-        return Policy(deny, allow, self._default())
+        default = self._default()
+        if default == "allow":
+            self.problems += [
+                f"allow rule for {rule.principal!r} on {rule.resource!r}: {NO_RESTRICTED_DEFAULT}"
+                for rule in allow
+                if rule.restricted
+            ]
+        return Policy() if self.problems else Policy(deny, allow, default)
 
     def _default(self) -> Effect:
         if len(self._defaults) > 1:
@@ -128,26 +136,36 @@ class _Reader:
         self.problems.extend(f"{place}: `{key}` is missing" for key in _REQUIRED_KEYS if key not in entry)
         self.problems.extend(
             f"{place}: `{key}` must be a string, not {_shown(entry[key])}"
-            for key in _RULE_KEYS
+            for key in _TEXT_KEYS
             if key in entry and not isinstance(entry[key], str)
         )
+        columns = entry.get("columns")
+        if columns is not None and (isinstance(columns, str) or not isinstance(columns, Sequence)):
+            self.problems.append(
+                f'{place}: `columns` must be a list of names, not {_shown(columns)}; write ["…"]'
+            )
+        if effect == "deny" and not {"columns", "rows"}.isdisjoint(entry):
+            self.problems.append(f"{place}: {NO_RESTRICTED_DENY}")
         if len(self.problems) > known_before:
             return None
-        values = {key: str(entry[key]) for key in _RULE_KEYS if key in entry}
+        values = {key: str(entry[key]) for key in _TEXT_KEYS if key in entry}
         if "action" in values and values["action"] not in ACTIONS:
             self.problems.append(
                 f"{place}: unknown action {values['action']!r}{_suggestion(values['action'], ACTIONS)}; "
                 f"the actions are {', '.join(ACTIONS)}"
             )
             return None
-        return self._checked_rule(effect, place, values)
+        chosen = tuple(columns) if isinstance(columns, Sequence) else None
+        return self._checked_rule(effect, place, values, chosen)
 
-    def _checked_rule(self, effect: Effect, place: str, values: dict[str, str]) -> Rule | None:
+    def _checked_rule(
+        self, effect: Effect, place: str, values: dict[str, str], columns: tuple[str, ...] | None
+    ) -> Rule | None:
         written = self._written_out(effect, place, values["resource"])
         if written is None:
             return None
         try:
-            rule = Rule(**{**values, "resource": written})  # type: ignore[arg-type]  # `action` was checked above
+            rule = Rule(**{**values, "resource": written}, columns=columns)  # type: ignore[arg-type]  # `action` was checked above
         except ValueError as error:
             self.problems.append(f"{place}: {error}")
             return None

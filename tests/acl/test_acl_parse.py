@@ -205,7 +205,6 @@ def test_a_default_in_its_own_place_needs_no_warning() -> None:
             {"allow": [{**OK, "resorce": "x"}]},
             "allow rule 1: unknown key `resorce`; did you mean `resource`?",
         ),
-        ({"allow": [{**OK, "columns": ["a"]}]}, "allow rule 1: unknown key `columns`"),
         ({"allow": [{"principal": "ann"}]}, "allow rule 1: `resource` is missing"),
         ({"deny": [{"resource": "artifacts/a"}]}, "deny rule 1: `principal` is missing"),
         ({"deny": [{**OK, "principal": 7}]}, "deny rule 1: `principal` must be a string, not a number"),

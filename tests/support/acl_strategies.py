@@ -42,12 +42,30 @@ rules = st.builds(
     scope=st.sampled_from((None, "admin:acl", "admin:*")),
     action=st.sampled_from((None, *ACTIONS)),
 )
-policies = st.builds(
+restricted_rules = st.builds(
+    Rule,
+    principal=st.sampled_from(("*", "*@x.org", "ann@x.org", "root")),
+    resource=patterns.filter(lambda pattern: pattern.startswith("tables/")),
+    tenant=st.sampled_from((None, "a", "b")),
+    scope=st.sampled_from((None, "admin:acl", "admin:*")),
+    action=st.sampled_from((None, "read")),
+    columns=st.lists(st.sampled_from(("id", "v", "s.x")), min_size=1, unique=True).map(tuple),
+    rows=st.sampled_from((None, "id > 1", "v = 'a' and id in (1, 2)")),
+)
+"""Allow rules limited to some columns and rows."""
+
+open_policies = st.builds(
     Policy,
     deny=st.lists(rules, max_size=8).map(tuple),
     allow=st.lists(rules, max_size=8).map(tuple),
     default=st.sampled_from(("deny", "allow")),
 )
+restricted_policies = st.builds(
+    Policy,
+    deny=st.lists(rules, max_size=4).map(tuple),
+    allow=st.lists(rules | restricted_rules, max_size=8).map(tuple),
+)
+policies = open_policies | restricted_policies
 requests = st.builds(
     Request,
     principal=st.sampled_from(("ann@x.org", "bob@x.org", "@x.org", "ann", "root", "*", "*@x.org")),
