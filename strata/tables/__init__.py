@@ -17,12 +17,14 @@ from strata.tables.read import RowGroup, read_row_group, read_slice
 from strata.tables.refs import TableRef
 from strata.tables.resolve import ResolvedScan, resolve_scan
 from strata.tables.sizes import FieldKey
+from strata.tables.visible import Grant, Visible, may_see
 
 __all__ = [
     "Catalogs",
     "FieldKey",
     "FileTask",
     "Filter",
+    "Grant",
     "LoadedTable",
     "ResolvedScan",
     "RowGroup",
@@ -30,8 +32,10 @@ __all__ = [
     "ScanPlan",
     "ScanSpec",
     "TableRef",
+    "Visible",
     "expand_file",
     "finish",
+    "may_see",
     "parse_scan_params",
     "plan_files",
     "read_row_group",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
@@ -12,6 +14,7 @@ from strata.tables.plan import FileTask, ScanPlan
 from strata.tables.predicates import Predicate, matches_constant
 from strata.tables.prune import row_group_might_match
 from strata.tables.sizes import fixed_bits
+from strata.tables.visible import Alternatives
 
 _BITS = 8
 
@@ -27,6 +30,7 @@ class RowGroupTask:
         num_rows: Rows, deleted ones included.
         nbytes: Estimated Arrow bytes of the columns read.
         predicates: The conditions left to test row by row; those on columns absent from the file are decided.
+        clauses: Likewise what must hold besides, each with its alternatives.
     """
 
     file: FileTask
@@ -35,6 +39,7 @@ class RowGroupTask:
     num_rows: int
     nbytes: int
     predicates: tuple[Predicate, ...] = ()
+    clauses: tuple[Alternatives, ...] = ()
 
 
 @refusable
@@ -45,8 +50,9 @@ def expand_file(plan: ScanPlan, file: FileTask) -> tuple[RowGroupTask, ...]:
     """
     footer = footer_of(plan, file)
     with reading("data file", file.path):
-        remaining = _decide_absent(plan, file, footer)
-        if remaining is None:
+        remaining = _decide_absent(plan, file, footer, plan.scan.predicates)
+        clauses = _decide_clauses(plan, file, footer)
+        if remaining is None or clauses is None:
             return ()
         located = _locate(remaining, footer)
         wanted = _wanted_columns(plan, footer)
@@ -61,7 +67,7 @@ def expand_file(plan: ScanPlan, file: FileTask) -> tuple[RowGroupTask, ...]:
                         nbytes += group.num_rows * bits // _BITS
                     else:
                         nbytes += sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
-                tasks.append(RowGroupTask(file, index, first_row, group.num_rows, nbytes, remaining))
+                tasks.append(RowGroupTask(file, index, first_row, group.num_rows, nbytes, remaining, clauses))
             first_row += group.num_rows
         return tuple(tasks)
 
@@ -74,17 +80,32 @@ def footer_of(plan: ScanPlan, file: FileTask) -> Footer:
     return table.caches.footers.get(key, table.io, file.path, table.metadata)
 
 
-def _decide_absent(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Predicate, ...] | None:
+def _decide_absent(
+    plan: ScanPlan, file: FileTask, footer: Footer, predicates: Iterable[Predicate]
+) -> tuple[Predicate, ...] | None:
     """Decide conditions on absent columns, whose one value the whole file shares; ``None``: no row passes."""
     present = footer.schema.field_ids
     remaining = []
-    for predicate in plan.scan.predicates:
+    for predicate in predicates:
         if predicate.field_id in present:
             remaining.append(predicate)
             continue
         field = plan.scan.table_schema.find_field(predicate.field_id)
         if not matches_constant(predicate, absent_value(field, file.partition_values)):
             return None
+    return tuple(remaining)
+
+
+def _decide_clauses(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Alternatives, ...] | None:
+    """Likewise what must hold besides: an alternative may go, and with the last of one every row."""
+    remaining = []
+    for clause in plan.scan.clauses:
+        options = [_decide_absent(plan, file, footer, option) for option in clause]
+        left = tuple(option for option in options if option is not None)
+        if not left:
+            return None
+        if () not in left:
+            remaining.append(left)
     return tuple(remaining)
 
 

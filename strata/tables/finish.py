@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from strata.tables.expand import RowGroupTask
 from strata.tables.plan import ScanPlan
-from strata.tables.predicates import row_mask
+from strata.tables.predicates import Predicate, row_mask
 from strata.tables.project import Rows, project_field
 from strata.tables.read import empty_batches
 
@@ -33,15 +33,28 @@ def finish(plan: ScanPlan, task: RowGroupTask, batches: Sequence[pa.RecordBatch]
 
 
 def _filter(plan: ScanPlan, task: RowGroupTask, batch: pa.RecordBatch) -> pa.RecordBatch:
+    mask = _all_hold(plan, task.predicates, batch)
+    for clause in task.clauses:
+        either: Any = None
+        for option in clause:
+            # Where a value is null, a condition is null: it does not hold, whatever the others say.
+            own = pc.fill_null(_all_hold(plan, option, batch), fill_value=False)
+            either = own if either is None else pc.or_(either, own)
+        mask = either if mask is None else pc.and_kleene(mask, either)
+    if mask is None or mask.true_count == batch.num_rows:
+        return batch
+    return batch.filter(mask)
+
+
+def _all_hold(plan: ScanPlan, predicates: Sequence[Predicate], batch: pa.RecordBatch) -> Any:
+    """Return a BooleanArray of the rows for which all conditions hold; ``None`` without any."""
     mask: Any = None
-    for predicate in task.predicates:
+    for predicate in predicates:
         # Looked up by position: an index of -1 would silently test the last column.
         at = plan.position_of(predicate)
         own = row_mask(predicate, batch.column(at))
         mask = own if mask is None else pc.and_kleene(mask, own)
-    if mask is None or mask.true_count == batch.num_rows:
-        return batch
-    return batch.filter(mask)
+    return mask
 
 
 def _select(plan: ScanPlan, batch: pa.RecordBatch) -> pa.RecordBatch:

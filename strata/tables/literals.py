@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
@@ -39,6 +39,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from strata.tables.params import MEMBERSHIPS, NULL_CHECKS
 from strata.tables.values import (
     Timestamp,
     ValueFormatError,
@@ -77,6 +78,21 @@ def to_literal(kind: IcebergType, value: object) -> Literal:
         return convert(kind, value)
     except ValueFormatError as error:
         raise LiteralTypeError(f"the value for a {kind} column {error}") from None
+
+
+def literals_of(kind: IcebergType, op: str, value: object) -> tuple[Literal, ...]:
+    """Return the literals of a condition on a column of type ``kind``: none for the null checks.
+
+    Raises:
+        LiteralTypeError: If one is not of that type.
+    """
+    if op in NULL_CHECKS:
+        return ()
+    values: Sequence[object] = (value,)
+    if op in MEMBERSHIPS:
+        assert isinstance(value, Sequence)
+        values = value
+    return tuple(to_literal(kind, one) for one in values)
 
 
 def storage_type(kind: IcebergType) -> Any:

@@ -146,7 +146,7 @@ def _data_entries(
     scan: ResolvedScan, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec]
 ) -> Iterable[Entry]:
     predicates = scan.predicates
-    if any(_matches_nothing(predicate) for predicate in predicates):
+    if () in scan.clauses or any(_matches_nothing(predicate) for predicate in predicates):
         return
     tests = {spec_id: partition_tests(predicates, spec) for spec_id, spec in specs.items()}
     for manifest in manifests:
@@ -216,7 +216,7 @@ def _identity_values(entry: Entry, spec: PartitionSpec | None) -> dict[int, Any]
 
 def _plan_of(scan: ResolvedScan, files: tuple[FileTask, ...]) -> ScanPlan:
     rows = sum(file.record_count for file in files)
-    exact = not scan.predicates and not any(file.deletes for file in files)
+    exact = not scan.filtered and not any(file.deletes for file in files)
     return ScanPlan(
         scan=scan,
         files=files,
@@ -227,7 +227,7 @@ def _plan_of(scan: ResolvedScan, files: tuple[FileTask, ...]) -> ScanPlan:
         ),
         min_bytes=least_bytes(scan.arrow_schema, rows) if exact else 0,
         segment_fields=field_keys(scan.read_schema),
-        passthrough=not scan.predicates,
+        passthrough=not scan.filtered,
     )
 
 

@@ -6,7 +6,7 @@ Cheap and without I/O; every mistake of the request is found here, before any fi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NoReturn
 
 import attrs
@@ -15,16 +15,17 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
-from pyiceberg.types import IcebergType, NestedField, StructType
+from pyiceberg.types import IcebergType, NestedField
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.catalogs import LoadedTable
 from strata.tables.faults import refusable
-from strata.tables.literals import Literal, LiteralTypeError, to_literal
+from strata.tables.literals import Literal, LiteralTypeError, literals_of
 from strata.tables.nested import struct_path
-from strata.tables.params import MEMBERSHIPS, NULL_CHECKS, Filter, ScanSpec
+from strata.tables.params import Filter, ScanSpec
 from strata.tables.predicates import Predicate, normal_predicate
 from strata.tables.values import Timestamp
+from strata.tables.visible import VIEW, Alternatives, Seen, Visible, bind, leaf_ids, signature
 
 NAME_MAPPING = "schema.name-mapping.default"
 _LOC = ("body", "transform", "params")
@@ -49,6 +50,8 @@ class ResolvedScan:
             the fields of both.
         read_arrow_schema: The same in Arrow.
         predicates: The typed conditions.
+        clauses: What must hold besides, so that only rows are returned that the caller may see: of each, one
+            alternative with all its conditions.
         version: The input version for provenance. Equal versions give equal rows for equal parameters.
         plan_key: Equal keys have equal file lists, whatever the columns; see :meth:`ScanPlan.for_scan`.
     """
@@ -62,38 +65,70 @@ class ResolvedScan:
     read_schema: Schema = attrs.field(repr=False)
     read_arrow_schema: pa.Schema = attrs.field(repr=False)
     predicates: tuple[Predicate, ...]
+    clauses: tuple[Alternatives, ...]
     version: str
     plan_key: Hashable
 
+    @property
+    def view(self) -> str:
+        """The part of the version that says what of the table is seen; empty: all."""
+        _, marker, view = self.version.partition(VIEW)
+        return marker + view
+
+    @property
+    def filtered(self) -> bool:
+        """Whether some rows may be left out."""
+        return bool(self.predicates or self.clauses)
+
 
 @refusable
-def resolve_scan(table: LoadedTable, spec: ScanSpec) -> ResolvedScan:
+def resolve_scan(table: LoadedTable, spec: ScanSpec, visible: Visible | None = None) -> ResolvedScan:
     """Resolve ``spec`` against the table's metadata.
+
+    Args:
+        table: The table.
+        spec: The request.
+        visible: What of the table the caller may see; ``None``: all. A column that is not granted is answered
+            as one that does not exist; without a projection the columns are those that are granted.
 
     Returns a refusal for an unknown snapshot, branch or tag (NOT_FOUND), an unknown or repeated column and a
     filter value that is not of its column's type (BAD_REQUEST).
     """
     # Equal specs may differ (1 == True == 1.0), their representations do not.
-    key = repr(spec)
+    key = repr(spec) if visible is None else repr((spec, visible))
     known = table.scans.get(key)
     if isinstance(known, ResolvedScan):
         return known
-    scan = _resolve(table, spec)
+    scan = _resolve(table, spec, visible)
     table.scans.put(key, scan, len(key) + _SCAN_BYTES)
     return scan
 
 
-def _resolve(table: LoadedTable, spec: ScanSpec) -> ResolvedScan:
+def _resolve(table: LoadedTable, spec: ScanSpec, visible: Visible | None) -> ResolvedScan:
     metadata = table.metadata
     snapshot, explicit = _choose_snapshot(metadata, spec)
     base = _schema_of(metadata, snapshot) if explicit else metadata.schema()
-    fields = _project(base, spec.columns)
-    predicates, filter_ids = _bind_filters(base, spec.filters)
+    seen = None if visible is None else bind(visible, metadata.schema(), base, table.ref.resource)
+    fields = _project(base, spec.columns, seen)
+    predicates, filter_ids = _bind_filters(base, spec.filters, seen)
+    clauses: tuple[Alternatives, ...] = ()
+    view = ""
+    if seen is not None:
+        used = {leaf for field in fields for leaf in leaf_ids(field)}
+        used |= {leaf for field_id in filter_ids for leaf in seen.covering(field_id)}
+        clauses = seen.rows(used)
+        view = VIEW + signature(used, clauses)
+        # What holds without alternatives prunes like any condition.
+        forced = [one for clause in clauses if len(clause) == 1 for one in clause[0]]
+        predicates += tuple(one for one in dict.fromkeys(forced) if one not in predicates)
+        clauses = tuple(clause for clause in clauses if len(clause) != 1)
+        filter_ids |= {one.field_id for one in predicates}
+        filter_ids |= {one.field_id for clause in clauses for option in clause for one in option}
     read_fields = _read_fields(base, fields, filter_ids)
     schema = Schema(*fields, schema_id=base.schema_id)
     read_schema = schema if read_fields == fields else Schema(*read_fields, schema_id=base.schema_id)
     snapshot_id = None if snapshot is None else snapshot.snapshot_id
-    version = f"{table.uuid}:{snapshot_id}:{base.schema_id}{mapping_digest(metadata)}"
+    version = f"{table.uuid}:{snapshot_id}:{base.schema_id}{mapping_digest(metadata)}{view}"
     arrow_schema = schema_to_pyarrow(schema, include_field_ids=False)
     return ResolvedScan(
         table=table,
@@ -107,8 +142,9 @@ def _resolve(table: LoadedTable, spec: ScanSpec) -> ResolvedScan:
             arrow_schema if read_schema is schema else schema_to_pyarrow(read_schema, include_field_ids=False)
         ),
         predicates=predicates,
+        clauses=clauses,
         version=version,
-        plan_key=(version, predicates),
+        plan_key=(version, predicates, clauses),
     )
 
 
@@ -144,14 +180,14 @@ def _schema_of(metadata: TableMetadata, snapshot: Snapshot | None) -> Schema:
     return metadata.schema()
 
 
-def _project(base: Schema, columns: Sequence[str] | None) -> tuple[NestedField, ...]:
+def _project(base: Schema, columns: Sequence[str] | None, seen: Seen | None) -> tuple[NestedField, ...]:
     """Return the columns in request order; ``a.b`` with ``a.c`` is one column ``a`` of two fields."""
     if columns is None:
-        return base.fields
+        return base.fields if seen is None else tuple(_granted(base, seen))
     roots: dict[int, set[int]] = {}
     root_of = _roots(base)
     for index, name in enumerate(columns):
-        field = _find(base, name, "columns", index)
+        field = _find(base, name, seen, "columns", index)
         chosen = roots.setdefault(root_of[field.field_id].field_id, set())
         covered = _descendants(field)
         if chosen & covered or any(
@@ -170,7 +206,7 @@ def _read_fields(
     root_of = _roots(base)
     wanted: dict[int, set[int]] = {}
     for field in fields:
-        wanted[field.field_id] = _leaf_ids(field)
+        wanted[field.field_id] = leaf_ids(field)
     for field_id in sorted(filter_ids):
         wanted.setdefault(root_of[field_id].field_id, set()).add(field_id)
     projected = {field.field_id: field for field in fields}
@@ -178,17 +214,19 @@ def _read_fields(
     for root, ids in wanted.items():
         own = projected.get(root)
         # Only a condition on a struct's field outside the projection widens a column.
-        if own is not None and ids <= _leaf_ids(own) | _descendants(own):
+        if own is not None and ids <= leaf_ids(own) | _descendants(own):
             read.append(own)
         else:
             read.append(_select(root_of[root], ids))
     return tuple(read)
 
 
-def _bind_filters(base: Schema, filters: Sequence[Filter]) -> tuple[tuple[Predicate, ...], frozenset[int]]:
+def _bind_filters(
+    base: Schema, filters: Sequence[Filter], seen: Seen | None
+) -> tuple[tuple[Predicate, ...], frozenset[int]]:
     predicates = []
     for index, condition in enumerate(filters):
-        field = _find(base, condition.column, "filters", index, "column")
+        field = _find(base, condition.column, seen, "filters", index, "column")
         path = struct_path(base.fields, field.field_id)
         if path is None:
             _refuse("a filter cannot reach inside a list or map", "filters", index, "column")
@@ -198,24 +236,31 @@ def _bind_filters(base: Schema, filters: Sequence[Filter]) -> tuple[tuple[Predic
 
 
 def _literals(kind: IcebergType, condition: Filter, index: int) -> tuple[Literal, ...]:
-    if condition.op in NULL_CHECKS:
-        return ()
-    values: Sequence[object] = (condition.value,)
-    if condition.op in MEMBERSHIPS:
-        assert isinstance(condition.value, Sequence)
-        values = condition.value
     try:
-        # A membership without members still has to be one its column's type allows.
-        return tuple(to_literal(kind, value) for value in values)
+        return literals_of(kind, condition.op, condition.value)
     except LiteralTypeError as error:
         _refuse(f"column {condition.column!r}: {error}", "filters", index, "value")
 
 
-def _find(base: Schema, name: str, *loc: str | int) -> NestedField:
+def _find(base: Schema, name: str, seen: Seen | None, *loc: str | int) -> NestedField:
     try:
-        return base.find_field(name, case_sensitive=True)
+        field = base.find_field(name, case_sensitive=True)
     except ValueError:
+        field = None
+    if field is None or (seen is not None and not seen.shows(field.field_id)):
         _refuse(f"unknown column {name[:128]!r}", *loc)
+    return field
+
+
+def _granted(base: Schema, seen: Seen) -> Iterator[NestedField]:
+    """Yield the columns of which something is granted, without what is not."""
+    for field in base.fields:
+        leaves = leaf_ids(field)
+        shown = leaves & seen.leaves
+        if shown == leaves:
+            yield field
+        elif shown:
+            yield _select(field, shown)
 
 
 def _roots(base: Schema) -> dict[int, NestedField]:
@@ -225,13 +270,6 @@ def _roots(base: Schema) -> dict[int, NestedField]:
 def _descendants(field: NestedField) -> set[int]:
     """Return the ids of the field and of everything inside it."""
     return set(Schema(field).field_ids)
-
-
-def _leaf_ids(field: NestedField) -> set[int]:
-    """Return ids that select exactly this (possibly pruned) field out of its full one."""
-    if not isinstance(field.field_type, StructType):
-        return {field.field_id}
-    return {leaf for child in field.field_type.fields for leaf in _leaf_ids(child)} or {field.field_id}
 
 
 def _select(root: NestedField, ids: set[int]) -> NestedField:

@@ -7,9 +7,32 @@ import attrs
 from strata import acl
 from strata.auth import Principal
 from strata.outcomes import Reason, Refused
-from strata.tables import TableRef
+from strata.tables import Grant, TableRef, Visible, parse_scan_params
+
+_NOTHING = Grant(frozenset())
+"""What a rule grants whose values no scan would take."""
 
 TABLE_NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
+
+
+_NO_RULES = acl.Decision(allowed=True, rule=None, reason=acl.Reason.DEFAULT)
+
+
+def _block(grant: acl.Grant) -> Grant:
+    """Return a grant in the words of a scan, its values read as a scan's are."""
+    given = [
+        {"column": one.column, "op": one.op}
+        | (
+            {}
+            if one.value is None
+            else {"value": list(one.value) if isinstance(one.value, tuple) else one.value}
+        )
+        for one in grant.conditions
+    ]
+    spec = parse_scan_params({"filters": given})
+    if isinstance(spec, Refused):
+        return _NOTHING
+    return Grant(grant.columns, spec.filters)
 
 
 def table_resource(ref: TableRef) -> str:
@@ -36,9 +59,17 @@ class Gate:
         return self._ready
 
     def permits(self, principal: Principal, resource: str, action: acl.Action) -> bool:
-        """Whether ``principal`` may do ``action`` to ``resource``."""
+        """Whether ``principal`` may do ``action`` to ``resource``, or to a part of it."""
+        return self._decide(principal, resource, action).allowed
+
+    def visible(self, principal: Principal, resource: str) -> Visible | None:
+        """Return what a caller who may read a table is shown of it; None: all of it."""
+        grants = self._decide(principal, resource, "read").grants
+        return None if grants is None else Visible(tuple(_block(grant) for grant in grants))
+
+    def _decide(self, principal: Principal, resource: str, action: acl.Action) -> acl.Decision:
         if self.policy is None:
-            return True
+            return _NO_RULES
         request = acl.Request(
             principal=principal.id,
             tenant=principal.tenant,
@@ -46,7 +77,7 @@ class Gate:
             resource=resource,
             action=action,
         )
-        return self._compiled(self.policy).decide(request).allowed
+        return self._compiled(self.policy).decide(request)
 
     def check(
         self, principal: Principal, resource: str, action: acl.Action, missing: Refused = TABLE_NOT_FOUND

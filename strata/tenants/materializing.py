@@ -13,7 +13,15 @@ import trio
 from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReader
 from strata.auth import Principal
 from strata.outcomes import Limit, Reason, Refused
-from strata.tables import LoadedTable, ResolvedScan, ScanSpec, TableRef, parse_scan_params, resolve_scan
+from strata.tables import (
+    LoadedTable,
+    ResolvedScan,
+    ScanSpec,
+    TableRef,
+    Visible,
+    parse_scan_params,
+    resolve_scan,
+)
 from strata.tenants import messages as m
 from strata.tenants.build import Build
 from strata.tenants.building import Builder, Order
@@ -118,7 +126,7 @@ class Materializer:
             older = None
             if named is not None:
                 older = await ask(metadata.get_artifact, self.tenant, named.artifact_id, named.version)
-                if older is not None and not self.resources.may_read(question.principal, older.input_uris):
+                if older is not None and not await self.resources.may_read(question.principal, older.inputs):
                     older = None  # to this caller the name does not exist
         elif ready is None:
             older = await ask(metadata.find_latest_by_query, self.tenant, provenance.query)
@@ -218,11 +226,12 @@ class Materializer:
         if refused is not None:
             return refused
         catalogs = self.resources.catalogs
+        visible = self.resources.gate.visible(principal, table_resource(ref))
         table = catalogs.peek(ref)
         if table is not None:
-            scan = resolve_scan(table, spec)
+            scan = resolve_scan(table, spec, visible)
         else:
-            scan = await self.resources.ask(_load_and_resolve, catalogs.load, ref, spec)
+            scan = await self.resources.ask(_load_and_resolve, catalogs.load, ref, spec, visible)
         if isinstance(scan, Refused):
             return scan
         return scan, scan_provenance(self.tenant, uri, what.executor, spec, scan)
@@ -311,11 +320,14 @@ def _scan_spec(what: m.Transformation) -> ScanSpec | Refused:
 
 
 def _load_and_resolve(
-    load: Callable[[TableRef], LoadedTable | Refused], ref: TableRef, spec: ScanSpec
+    load: Callable[[TableRef], LoadedTable | Refused],
+    ref: TableRef,
+    spec: ScanSpec,
+    visible: Visible | None,
 ) -> ResolvedScan | Refused:
     """Load the table's present metadata and resolve the scan against it; one call, one thread."""
     table = load(ref)
-    return table if isinstance(table, Refused) else resolve_scan(table, spec)
+    return table if isinstance(table, Refused) else resolve_scan(table, spec, visible)
 
 
 def _changes(older: ArtifactRecord, provenance: Provenance) -> tuple[m.ChangedInput, ...]:

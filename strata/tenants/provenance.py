@@ -35,7 +35,8 @@ def scan_provenance(tenant: str, uri: str, executor: str, spec: ScanSpec, scan: 
     resource = scan.table.ref.resource
     return Provenance(
         key=provenance_hash(tenant, transform, [(resource, scan.version)]),
-        query=query_hash(tenant, transform, [resource]),
+        # Without the version, but with the view: what others see of the table is another question.
+        query=query_hash(tenant, transform, [resource + scan.view]),
         transform=canonical_json(transform),
         inputs=((uri, scan.version),),
     )

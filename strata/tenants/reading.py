@@ -52,7 +52,7 @@ class Reader:
         build = stream.build
         if isinstance(build.outcome, Refused):
             return build.outcome
-        if not self.resources.may_read(question.principal, [uri for uri, _ in build.inputs]):
+        if not await self.resources.may_read(question.principal, dict(build.inputs)):
             return STREAM_NOT_FOUND
         if isinstance(build.outcome, ArtifactRecord):
             return await self._open(build.outcome)
@@ -77,7 +77,7 @@ class Reader:
             await running.done.wait()  # the commit is under way; its end is what the caller waits for
         metadata = self.resources.metadata
         record = await self.resources.ask(metadata.get_build, self.tenant, question.build_id)
-        if record is None or not self.resources.may_read(question.principal, record.input_uris):
+        if record is None or not await self.resources.may_read(question.principal, record.inputs):
             return BUILD_NOT_FOUND
         running = self.materializer.by_id.get(question.build_id)
         if running is not None:
@@ -101,8 +101,8 @@ class Reader:
         )
         if isinstance(page, Refused):
             return page
-        seen = tuple(r for r in page.artifacts if self.resources.may_read(question.principal, r.input_uris))
-        return attrs.evolve(page, artifacts=seen)
+        seen = [r for r in page.artifacts if await self.resources.may_read(question.principal, r.inputs)]
+        return attrs.evolve(page, artifacts=tuple(seen))
 
     async def stats(self, _question: m.ArtifactStats) -> Stats:
         """Count the tenant's artifacts."""
@@ -128,7 +128,7 @@ class Reader:
 
     async def _readable(self, principal: Principal, artifact_id: str, version: int) -> ArtifactRecord | None:
         record = await self.materializer.record(artifact_id, version)
-        if record is None or not self.resources.may_read(principal, record.input_uris):
+        if record is None or not await self.resources.may_read(principal, record.inputs):
             return None
         return record
 

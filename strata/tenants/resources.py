@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ import trio
 from strata.artifacts import BlobStore, MetadataStore
 from strata.auth import Principal
 from strata.outcomes import Refused
-from strata.tables import Catalogs
+from strata.tables import Catalogs, LoadedTable, may_see
 from strata.tenants.gate import Gate, table_resource
 from strata.work import Tier, WorkPool
 
@@ -47,13 +47,28 @@ class Resources:
     waits: trio.CapacityLimiter
     transfers: trio.CapacityLimiter | None = None
 
-    def may_read(self, principal: Principal, uris: Iterable[str]) -> bool:
-        """Whether the rules of this moment let ``principal`` read every one of a result's inputs."""
+    async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
+        """Whether the rules of this moment let ``principal`` read what was made of these inputs.
+
+        Args:
+            principal: Who.
+            inputs: Versions by URI, as they are noted with the result.
+        """
         if self.gate.policy is None:
             return True
-        for uri in uris:
+        for uri, version in inputs.items():
             ref = self.catalogs.resolve(uri)
             if isinstance(ref, Refused) or not self.gate.permits(principal, table_resource(ref), "read"):
+                return False
+            visible = self.gate.visible(principal, table_resource(ref))
+            if visible is None:
+                continue
+            table: LoadedTable | Refused | None = self.catalogs.peek(ref)
+            if table is None:
+                table = await self.ask(self.catalogs.load, ref)
+            if isinstance(table, Refused) or not may_see(
+                version, visible, table.metadata.schema(), ref.resource
+            ):
                 return False
         return True
 

@@ -1,5 +1,7 @@
 """What tenant A learns about or takes from tenant B: nothing, also when A crashes."""
 
+from typing import Any
+
 import attrs
 import httpx
 import pyarrow as pa
@@ -111,6 +113,76 @@ async def test_a_denied_table_is_byte_for_byte_a_missing_one(
             assert 404 == (await eve.get(data)).status_code, "a cached result is no way around the rules"
             assert 404 == (await eve.get(data.removesuffix("/data"))).status_code
             assert [] == (await eve.get("/v1/artifacts")).json()["artifacts"]
+
+
+PARTS = acl.Policy(
+    allow=(
+        acl.Rule("ana", "tables/**"),
+        acl.Rule("eve", "tables/wh/db/events", columns=("id",), rows="id < 4"),
+        acl.Rule("eva", "tables/wh/db/events", columns=("id",), rows="id < 4"),
+        acl.Rule("eve", "tables/wh/db/events", columns=("id", "value"), rows="id in (2, 7)"),
+    )
+)
+
+
+async def test_columns_and_rows_are_those_of_the_caller_whatever_is_cached(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """One tenant, one cache: an answer is made of what its caller may see, cold, cached, by artifact and stream."""
+    warehouse.create(numbers(10))
+    for first in (("ana", "eve", "eva"), ("eve", "eva", "ana")):
+        async with running(attrs.evolve(settings, acl_config=PARTS)) as server:
+            seen: dict[str, list[Any]] = {}
+            data: dict[str, str] = {}
+            for who in (*first, *first):
+                async with server.client(**identity(who, "team-a")) as client:
+                    found = await fetch(client, scan(warehouse.uri()))
+                    ids = await fetch(client, scan(warehouse.uri(), params={"columns": ["id"]}))
+                    seen[who] = [
+                        found.column_names,
+                        found.column("id").to_pylist(),
+                        ids.column("id").to_pylist(),
+                    ]
+                    hit = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+                    assert hit["hit"]
+                    data[who] = hit["stream_url"]
+            assert ["id", "value", "name"] == seen["ana"][0]
+            assert [list(range(10))] * 2 == seen["ana"][1:]
+            assert [["id", "value"], [2, 7], [0, 1, 2, 3, 7]] == seen["eve"], "rows of which all is granted"
+            assert [["id"], [0, 1, 2, 3], [0, 1, 2, 3]] == seen["eva"]
+            for who in first:
+                async with server.client(**identity(who, "team-a")) as client:
+                    for owner, url in data.items():
+                        may = who in ("ana", owner)
+                        for path in (url, url.removesuffix("/data")):
+                            answer = await client.get(path)
+                            assert (200 if may else 404) == answer.status_code, (who, owner, path)
+                            if not may:
+                                assert "Artifact not found" == answer.json()["detail"]
+                    hidden = await client.post(
+                        "/v1/materialize", json=scan(warehouse.uri(), params={"columns": ["name"]})
+                    )
+                    assert (200 if who == "ana" else 400) == hidden.status_code
+
+
+async def test_rows_taken_away_are_taken_away_from_results_that_are_there(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """A result is held to the conditions of the moment it is read."""
+    warehouse.create(numbers(10))
+    async with (
+        running(attrs.evolve(settings, acl_config=PARTS)) as server,
+        server.client(**identity("eva", "team-a")) as eva,
+    ):
+        await fetch(eva, scan(warehouse.uri()))
+        made = (await eva.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+        begun = (await eva.post("/v1/materialize", json=scan(warehouse.uri(), params={"columns": []}))).json()
+        paths = [made["stream_url"], made["stream_url"].removesuffix("/data"), begun["stream_url"]]
+        fewer = acl.Rule("eva", "tables/wh/db/events", columns=("id",), rows="id < 3")
+        server.service.registry.resources.gate.policy = acl.Policy(allow=(fewer,))
+        assert [404] * 3 == [(await eva.get(path)).status_code for path in paths]
+        assert [] == (await eva.get("/v1/artifacts")).json()["artifacts"]
+        assert [0, 1, 2] == (await fetch(eva, scan(warehouse.uri()))).column("id").to_pylist()
 
 
 async def test_rights_that_were_taken_away_hold_for_results_that_are_there(
