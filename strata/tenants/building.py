@@ -306,7 +306,7 @@ class _Attempt:
         resources, leftovers = self.builder.resources, [self.writer, self.pack]
         aborts = [leftover.abort for leftover in leftovers if leftover is not None]
         for abort in aborts:
-            await resources.pool.run(self.builder.tenant, Tier.BULK, abort, abandon=False)
+            await resources.ask(abort)  # not in the pool, where others' work may come first for too long
         if self.record is not None:
             code = refused.code or refused.reason.value
             fail = partial(resources.metadata.fail_build, code=code, message=refused.detail)
