@@ -45,7 +45,7 @@ HOT_GROUP_BYTES = 8 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
-IN_FLIGHT_BYTES = 16 * 1024 * 1024
+IN_FLIGHT_BYTES = 12 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
 
 

@@ -22,7 +22,7 @@ from strata.outcomes import Reason, RefusalError, Refused
 CHUNK = 1024 * 1024
 """Bytes of a chunk: Hypercorn's cost is by chunk, and 1 MiB is where it no longer shows."""
 
-HOT_BYTES = 8 * 1024 * 1024
+HOT_BYTES = 4 * 1024 * 1024
 """Newest bytes of a growing blob that stay in memory for those who follow it closely."""
 
 HOT_CHUNK = 2 * 1024 * 1024

@@ -311,14 +311,15 @@ def test_streaming_a_gigabyte_adds_at_most_64_megabytes(
     table = warehouse.create(wide)
     for _ in range(31):
         table.append(pa.concat_tables([wide] * 8))
-    small = warehouse.create(numbers(1000), "db.small")
-    assert small.metadata.table_uuid
+    warehouse.create(pa.concat_tables([wide] * 8), "db.one_row_group")
     more = {"STRATA_MAX_RESPONSE_BYTES": str(2**31), "STRATA_LOG_LEVEL": "WARNING"}
     with process(tmp_path, **environment(settings), **more) as server:  # noqa: SIM117  # the one needs the other
         with httpx.Client(base_url=server.url, headers=identity(), timeout=120) as client:
             for column in ("c0", "c1"):  # warm: imports, thread pools, allocator
                 warm = scan(warehouse.uri(), params={"columns": ["id", column]})
                 client.post("/v1/materialize", json=warm, headers={"Accept": ARROW}).read()
+            warm = scan(warehouse.uri("db.one_row_group"))
+            client.post("/v1/materialize", json=warm, headers={"Accept": ARROW}).read()
             before = most = server.rss()
             size = 0
             with client.stream(
