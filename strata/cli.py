@@ -9,6 +9,7 @@ import click
 import trio
 
 from strata import __version__
+from strata.allocator import keep_little
 from strata.cli_acl import acl
 from strata.cli_config import check, checked_settings, config, load, settings_options
 from strata.demo.command import demo
@@ -31,6 +32,7 @@ def serve(**options: Any) -> None:
     Refuses to start on a configuration in which anything is wrong, and says all of it.
     """
     settings = checked_settings(options)
+    keep_little()
     # The server's own imports take a second that `strata --help` need not wait for.
     from strata.http.listening import CannotListenError  # noqa: PLC0415
     from strata.observability.logs import configure  # noqa: PLC0415

@@ -197,11 +197,16 @@ class Decision:
 
 
 def grants_of(rules: Iterable[Rule]) -> tuple[Grant, ...] | None:
-    """Unite what the matching allow rules let a caller see; the same whatever their order."""
-    found = set()
+    """Unite what the matching allow rules let a caller see; the same whatever their order.
+
+    Told apart by what is written: ``1``, ``1.0`` and ``true`` are equal in Python and not to a scan.
+    """
+    found: dict[str, Grant] = {}
     for rule in rules:
         if not rule.restricted:
             return None
+        conditions = {repr(one): one for one in rule.conditions}
+        kept = tuple(conditions[text] for text in sorted(conditions))
         columns = None if rule.columns is None else frozenset(rule.columns)
-        found.add(Grant(columns, tuple(sorted(set(rule.conditions), key=repr))))
-    return tuple(sorted(found, key=lambda grant: (sorted(grant.columns or ()), repr(grant.conditions))))
+        found[repr((None if columns is None else sorted(columns), kept))] = Grant(columns, kept)
+    return tuple(found[text] for text in sorted(found))

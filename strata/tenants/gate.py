@@ -40,6 +40,23 @@ def table_resource(ref: TableRef) -> str:
     return acl.resource_name("tables", ref.catalog, ".".join(ref.namespace), ref.table)
 
 
+@attrs.frozen
+class Access:
+    """What the rules say of a table and a caller.
+
+    Attributes:
+        allowed: Whether the caller may read it, or a part of it.
+        visible: What is shown of it; None: all of it.
+    """
+
+    allowed: bool
+    visible: Visible | None = None
+
+
+_MOST_VIEWS = 1024
+"""Sets of grants that are kept in the words of a scan."""
+
+
 @attrs.define
 class Gate:
     """Decides by the policy of this moment, and says no in the words the operator chose.
@@ -52,6 +69,7 @@ class Gate:
     policy: acl.Policy | None
     hide: bool = True
     _ready: acl.CompiledPolicy | None = attrs.field(default=None, init=False)
+    _views: dict[str, Visible] = attrs.field(factory=dict, init=False)
 
     def _compiled(self, policy: acl.Policy) -> acl.CompiledPolicy:
         if self._ready is None or self._ready.policy is not policy:
@@ -62,10 +80,19 @@ class Gate:
         """Whether ``principal`` may do ``action`` to ``resource``, or to a part of it."""
         return self._decide(principal, resource, action).allowed
 
-    def visible(self, principal: Principal, resource: str) -> Visible | None:
-        """Return what a caller who may read a table is shown of it; None: all of it."""
-        grants = self._decide(principal, resource, "read").grants
-        return None if grants is None else Visible(tuple(_block(grant) for grant in grants))
+    def reading(self, principal: Principal, resource: str) -> Access:
+        """Say whether a caller may read a table, and which part of it."""
+        decision = self._decide(principal, resource, "read")
+        return Access(decision.allowed, None if decision.grants is None else self._view(decision.grants))
+
+    def _view(self, grants: tuple[acl.Grant, ...]) -> Visible:
+        written = repr(grants)  # in which 1 and true differ, unlike in a comparison
+        found = self._views.get(written)
+        if found is None:
+            if len(self._views) >= _MOST_VIEWS:
+                self._views.clear()
+            found = self._views[written] = Visible(tuple(_block(grant) for grant in grants))
+        return found
 
     def _decide(self, principal: Principal, resource: str, action: acl.Action) -> acl.Decision:
         if self.policy is None:
@@ -78,14 +105,6 @@ class Gate:
             action=action,
         )
         return self._compiled(self.policy).decide(request)
-
-    def check(
-        self, principal: Principal, resource: str, action: acl.Action, missing: Refused = TABLE_NOT_FOUND
-    ) -> Refused | None:
-        """Return None, or the refusal: that of a missing resource, to the letter, or a 403."""
-        if self.permits(principal, resource, action):
-            return None
-        return missing if self.hide else self.forbidden(action)
 
     def check_admin(self, principal: Principal, resource: str) -> Refused | None:
         """Return None, or a 403: that an administrative endpoint exists is no secret."""

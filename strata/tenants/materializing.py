@@ -25,7 +25,7 @@ from strata.tables import (
 from strata.tenants import messages as m
 from strata.tenants.build import Build
 from strata.tenants.building import Builder, Order
-from strata.tenants.gate import table_resource
+from strata.tenants.gate import TABLE_NOT_FOUND, table_resource
 from strata.tenants.memory import Remembered
 from strata.tenants.provenance import Provenance, scan_provenance
 from strata.tenants.resources import Resources
@@ -222,16 +222,20 @@ class Materializer:
         ref = self.resources.catalogs.resolve(uri)
         if isinstance(ref, Refused):
             return ref
-        refused = self.resources.gate.check(principal, table_resource(ref), "read")
-        if refused is not None:
-            return refused
-        catalogs = self.resources.catalogs
-        visible = self.resources.gate.visible(principal, table_resource(ref))
+        gate, catalogs = self.resources.gate, self.resources.catalogs
+        access = gate.reading(principal, table_resource(ref))
+        if not access.allowed:
+            if not gate.hide:
+                return gate.forbidden("read")
+            # Answered as a missing table after the work for a missing table: one that nobody has made.
+            ref = attrs.evolve(ref, table=self.resources.new_id())
         table = catalogs.peek(ref)
         if table is not None:
-            scan = resolve_scan(table, spec, visible)
+            scan = resolve_scan(table, spec, access.visible)
         else:
-            scan = await self.resources.ask(_load_and_resolve, catalogs.load, ref, spec, visible)
+            scan = await self.resources.ask(_load_and_resolve, catalogs.load, ref, spec, access.visible)
+        if not access.allowed and not isinstance(scan, Refused):
+            return TABLE_NOT_FOUND  # somebody has made it after all
         if isinstance(scan, Refused):
             return scan
         return scan, scan_provenance(self.tenant, uri, what.executor, spec, scan)

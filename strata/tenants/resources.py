@@ -58,9 +58,12 @@ class Resources:
             return True
         for uri, version in inputs.items():
             ref = self.catalogs.resolve(uri)
-            if isinstance(ref, Refused) or not self.gate.permits(principal, table_resource(ref), "read"):
+            if isinstance(ref, Refused):
                 return False
-            visible = self.gate.visible(principal, table_resource(ref))
+            access = self.gate.reading(principal, table_resource(ref))
+            if not access.allowed:
+                return False
+            visible = access.visible
             if visible is None:
                 continue
             table: LoadedTable | Refused | None = self.catalogs.peek(ref)

@@ -55,8 +55,8 @@ SLICE_BYTES = 4 * 1024 * 1024
 FIRST_SLICE_BYTES = 1024 * 1024
 """Estimated bytes of the slices of the first row group, which the reader of the result waits for."""
 
-_SLICES_AT_ONCE = 3
-"""Slices of one row group in memory: one being read, one waiting for its turn, one being written."""
+_SLICES_AT_ONCE = 2
+"""Slices of one row group in memory: one being read or waiting for its turn, one being written."""
 
 
 @attrs.frozen
@@ -91,7 +91,7 @@ class _Lane:
         self.slice_bytes = slice_bytes
         self.weight = min(task.nbytes, _SLICES_AT_ONCE * slice_bytes)
         pieces: tuple[trio.MemorySendChannel[_Piece], trio.MemoryReceiveChannel[_Piece]]
-        pieces = trio.open_memory_channel(1)
+        pieces = trio.open_memory_channel(0)
         self.send, self.receive = pieces
 
     async def offer(self, piece: _Piece) -> None:
