@@ -6,35 +6,49 @@ all is the caller's case to handle: this package only answers for a policy that 
 
 from __future__ import annotations
 
+from .diff import Change, Difference, diff
 from .evaluate import evaluate
+from .expect import Expectation, Outcome, check_expectations, parse_expectations
 from .explain import Considered, Counterfactual, Explanation, explain
 from .index import CompiledPolicy
+from .lint import Finding, lint
 from .model import ACTIONS, Action, Decision, Effect, Grant, Policy, Reason, Request, Rule
 from .parse import PolicyError, parse_policy
 from .patterns import SCOPE_FAMILIES, holds_scope, resource_name
+from .printing import print_policy
 from .rows import Condition, parse_rows
 
 __all__ = [
     "ACTIONS",
     "SCOPE_FAMILIES",
     "Action",
+    "Change",
     "CompiledPolicy",
     "Condition",
     "Considered",
     "Counterfactual",
     "Decision",
+    "Difference",
     "Effect",
+    "Expectation",
     "Explanation",
+    "Finding",
     "Grant",
+    "Outcome",
     "Policy",
     "PolicyError",
     "Reason",
     "Request",
     "Rule",
+    "check_expectations",
+    "diff",
     "evaluate",
     "explain",
     "holds_scope",
+    "lint",
+    "parse_expectations",
     "parse_policy",
     "parse_rows",
+    "print_policy",
     "resource_name",
 ]

@@ -1,0 +1,78 @@
+"""Every change between two policies has a witness, and every witness is a change."""
+
+import pytest
+from acl_strategies import policies, requests
+from hypothesis import assume, given
+
+from strata.acl import Policy, Rule, diff, evaluate
+from strata.acl.lint import ASKED
+
+
+def answer(policy: Policy, request) -> tuple:
+    decision = evaluate(policy, request)
+    return decision.allowed, decision.grants
+
+
+@given(old=policies, new=policies)
+def test_every_witness_is_a_change(old: Policy, new: Policy) -> None:
+    """It says what both policies say."""
+    for change in diff(old, new).changes:
+        assert (change.old, change.new) == (evaluate(old, change.request), evaluate(new, change.request))
+        assert answer(old, change.request) != answer(new, change.request)
+
+
+@given(old=policies, new=policies, request=requests)
+def test_where_a_request_is_decided_otherwise_there_is_a_witness(old: Policy, new: Policy, request) -> None:
+    """No witness means no change."""
+    assume(request.action in ASKED.get(request.resource.partition("/")[0], ()))
+    assume(answer(old, request) != answer(new, request))
+    found = diff(old, new)
+    assert found.changes or not found.complete
+
+
+@given(policy=policies)
+def test_a_policy_does_not_differ_from_itself_in_another_order(policy: Policy) -> None:
+    """Nor with rules twice."""
+    again = Policy(policy.deny[::-1] * 2, policy.allow[::-1] * 2, policy.default)
+    assert not diff(policy, again).changes
+
+
+ALL = Rule("*@x.org", "tables/main/*/*")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"),
+    [
+        (
+            Policy(allow=(ALL,)),
+            Policy(deny=(Rule("*", "tables/main/pay/*"),), allow=(ALL,)),
+            ["anyone@x.org (tenant any-tenant) read tables/main/pay/any: denied, was allowed"],
+        ),
+        (
+            Policy(deny=(Rule("*", "tables/main/pay/*"),), allow=(ALL,)),
+            Policy(deny=(Rule("*", "tables/main/pay/*"),), allow=(ALL, Rule("ann", "tables/main/*/*"))),
+            ["ann (tenant any-tenant) read tables/main/any/any: allowed, was denied"],
+        ),
+        (
+            Policy(),
+            Policy(allow=(Rule("ann", "admin/acl", tenant="a", scope="admin:acl"),)),
+            ["ann (tenant a, with admin:acl) admin admin/acl: allowed, was denied"],
+        ),
+        (
+            Policy(allow=(Rule("ann", "tables/main/a/b", columns=("id",)),)),
+            Policy(allow=(Rule("ann", "tables/main/a/b", columns=("id", "v")),)),
+            ["ann (tenant any-tenant) read tables/main/a/b: sees other columns or rows"],
+        ),
+        (Policy(allow=(ALL,)), Policy(allow=(ALL, Rule("ann@x.org", "tables/main/a/b"))), []),
+    ],
+)
+def test_changes_in_words(old: Policy, new: Policy, lines: list[str]) -> None:
+    """Who, what, and which way it goes; a rule that adds nothing changes nothing."""
+    found = diff(old, new)
+    assert (lines, True) == ([str(change) for change in found.changes], found.complete)
+
+
+def test_many_tangled_rules_are_said_to_be_too_many() -> None:
+    """It never claims more than it looked at."""
+    tangled = tuple(Rule("*", f"artifacts/**/*{a}*/**/*{b}*") for a in "abcdef" for b in "abcdef")
+    assert not diff(Policy(), Policy(allow=tangled)).complete

@@ -1,0 +1,117 @@
+"""A rule that is reported could go: no decision would be another one."""
+
+import attrs
+import pytest
+from acl_strategies import patterns, policies, requests, resources, rules
+from hypothesis import assume, example, given
+
+from strata.acl import Policy, Rule, evaluate, lint
+from strata.acl.covering import covers, meetings, pattern_covers
+from strata.acl.evaluate import rule_matches
+from strata.acl.lint import ASKED
+from strata.acl.patterns import ResourcePattern, split_resource
+
+
+def without(policy: Policy, *gone: tuple[str, int]) -> Policy:
+    kept = {
+        effect: tuple(r for n, r in enumerate(getattr(policy, effect), 1) if (effect, n) not in gone)
+        for effect in ("deny", "allow")
+    }
+    return attrs.evolve(policy, **kept)
+
+
+def asked(request) -> bool:
+    """Whether a server ever asks this."""
+    return request.action in ASKED.get(request.resource.partition("/")[0], ())
+
+
+@given(policy=policies, request=requests)
+def test_all_that_is_reported_could_go_at_once(policy: Policy, request) -> None:
+    """With the same answer to everything that is ever asked."""
+    assume(asked(request))
+    clean = without(policy, *((one.effect, one.number) for one in lint(policy)))
+    before, after = evaluate(policy, request), evaluate(clean, request)
+    assert before.allowed == after.allowed
+    assert (before.grants is None) == (after.grants is None)
+    assert not lint(clean)
+
+
+@given(one=rules, other=rules, request=requests)
+def test_a_rule_that_covers_another_matches_whatever_it_does(one: Rule, other: Rule, request) -> None:
+    """Otherwise a rule that does something would be reported."""
+    resource = split_resource(request.resource)
+    assume(resource is not None)
+    if covers(one, other) and rule_matches(other, request, resource):
+        assert rule_matches(one, request, resource)
+
+
+@given(one=patterns, other=patterns, resource=resources)
+@example(one="tables/*/*/*", other="tables/**", resource="tables/a/b/a")
+def test_what_meets_is_under_both(one: str, other: str, resource: str) -> None:
+    """And whatever is under both is under a meeting, for tables to the letter."""
+    first, second = ResourcePattern.parse(one), ResourcePattern.parse(other)
+    found = meetings(first.segments, second.segments)
+    path = split_resource(resource)
+    assume(path is not None)
+    for segments in found:
+        if ResourcePattern("", segments).matches(path):
+            assert first.matches(path)
+            assert second.matches(path)
+    if pattern_covers(first, second) and second.matches(path):
+        assert first.matches(path)
+
+
+DENY = (Rule("*", "tables/*/internal/*"),)
+WIDE = Rule("*@x.org", "tables/main/*/*")
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind", "message"),
+    [
+        (
+            Policy(allow=(WIDE, WIDE)),
+            "duplicate",
+            "allow rule 2 (*@x.org on tables/main/*/*) repeats allow rule 1",
+        ),
+        (
+            Policy(allow=(Rule("ann@x.org", "tables/main/a/b"), WIDE)),
+            "shadowed",
+            "allow rule 1 (ann@x.org on tables/main/a/b) adds nothing to allow rule 2, which says all of it",
+        ),
+        (
+            Policy(allow=(WIDE, Rule("ann@x.org", "tables/main/a/b", columns=("id",)))),
+            "shadowed",
+            "allow rule 2 (ann@x.org on tables/main/a/b) adds nothing to allow rule 1, which says all of it",
+        ),
+        (
+            Policy(DENY, (Rule("ann", "tables/main/internal/pay"),)),
+            "contradictory",
+            "allow rule 1 (ann on tables/main/internal/pay) permits nothing: deny rule 1 denies all of it",
+        ),
+        (
+            Policy(allow=(Rule("ann", "admin/cache", action="read"),)),
+            "never matches",
+            "allow rule 1 (ann on admin/cache) never matches: nothing but admin is ever asked of admin/…",
+        ),
+        (
+            Policy(DENY, (Rule("ann", "artifacts/x"),), default="allow"),
+            "shadowed",
+            'allow rule 1 (ann on artifacts/x) adds nothing: `default = "allow"` permits it already',
+        ),
+    ],
+)
+def test_each_kind_of_finding_names_the_rules_at_fault(policy: Policy, kind: str, message: str) -> None:
+    """One sentence that can be acted on."""
+    assert [(kind, message)] == [(one.kind, one.message) for one in lint(policy)]
+
+
+def test_rules_that_do_something_are_not_reported() -> None:
+    """Narrower denials, other tenants, other scopes, other columns."""
+    allow = (
+        Rule("*", "tables/main/*/*", tenant="a"),
+        Rule("*", "tables/main/*/*", tenant="b"),
+        Rule("*", "tables/main/*/*", scope="admin:acl"),
+        Rule("ann", "tables/other/*/*", columns=("id",)),
+        Rule("ann", "tables/other/*/*", columns=("v",), rows="id > 1"),
+    )
+    assert () == lint(Policy(DENY, allow))
