@@ -1,7 +1,7 @@
 """Every change between two policies has a witness, and every witness is a change."""
 
 import pytest
-from acl_strategies import policies, requests
+from acl_strategies import policies, requests, small_policies
 from hypothesis import assume, given
 
 from strata.acl import Policy, Rule, diff, evaluate
@@ -13,7 +13,7 @@ def answer(policy: Policy, request) -> tuple:
     return decision.allowed, decision.grants
 
 
-@given(old=policies, new=policies)
+@given(old=small_policies, new=small_policies)
 def test_every_witness_is_a_change(old: Policy, new: Policy) -> None:
     """It says what both policies say."""
     for change in diff(old, new).changes:
@@ -21,7 +21,7 @@ def test_every_witness_is_a_change(old: Policy, new: Policy) -> None:
         assert answer(old, change.request) != answer(new, change.request)
 
 
-@given(old=policies, new=policies, request=requests)
+@given(old=small_policies, new=small_policies, request=requests)
 def test_where_a_request_is_decided_otherwise_there_is_a_witness(old: Policy, new: Policy, request) -> None:
     """No witness means no change."""
     assume(request.action in ASKED.get(request.resource.partition("/")[0], ()))
@@ -74,5 +74,5 @@ def test_changes_in_words(old: Policy, new: Policy, lines: list[str]) -> None:
 
 def test_many_tangled_rules_are_said_to_be_too_many() -> None:
     """It never claims more than it looked at."""
-    tangled = tuple(Rule("*", f"artifacts/**/*{a}*/**/*{b}*") for a in "abcdef" for b in "abcdef")
+    tangled = tuple(Rule("*", f"artifacts/**/*{a}*/**/*{b}*") for a in "abcd" for b in "abcd")
     assert not diff(Policy(), Policy(allow=tangled)).complete

@@ -66,6 +66,17 @@ restricted_policies = st.builds(
     allow=st.lists(rules | restricted_rules, max_size=8).map(tuple),
 )
 policies = open_policies | restricted_policies
+small_policies = st.builds(
+    Policy,
+    deny=st.lists(rules, max_size=2).map(tuple),
+    allow=st.lists(rules, max_size=3).map(tuple),
+    default=st.sampled_from(("deny", "allow")),
+) | st.builds(
+    Policy,
+    deny=st.lists(rules, max_size=2).map(tuple),
+    allow=st.lists(restricted_rules, max_size=3).map(tuple),
+)
+"""For what looks at every pair of rules."""
 requests = st.builds(
     Request,
     principal=st.sampled_from(("ann@x.org", "bob@x.org", "@x.org", "ann", "root", "*", "*@x.org")),
