@@ -1,6 +1,6 @@
 """For all tests: Hypothesis' profiles, and an ear to the logs.
 
-``ci`` is derandomized and small, ``nightly`` is large; HYPOTHESIS_PROFILE chooses.
+``ci`` is derandomized and small, ``nightly`` is large, ``thorough`` is for what decides in microseconds; HYPOTHESIS_PROFILE chooses.
 """
 
 import os
@@ -15,4 +15,5 @@ settings.register_profile(
     "ci", max_examples=100, derandomize=True, deadline=None, suppress_health_check=_SLOW
 )
 settings.register_profile("nightly", max_examples=2000, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("thorough", max_examples=100_000, deadline=None, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

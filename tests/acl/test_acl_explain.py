@@ -1,7 +1,7 @@
 """Explanations say what the decision says, and the change they name flips it."""
 
 from acl_strategies import policies, requests
-from hypothesis import given, settings
+from hypothesis import given
 
 from strata.acl import Policy, Reason, Request, Rule, evaluate, explain
 
@@ -12,7 +12,6 @@ WAY_OUT = (
 
 
 @given(policies, requests)
-@settings(max_examples=300)
 def test_an_explanation_is_the_decision_and_names_every_rule(policy: Policy, request: Request) -> None:
     """What matches by the explanation alone leads to the same decision."""
     found = explain(policy, request)
@@ -30,7 +29,6 @@ def test_an_explanation_is_the_decision_and_names_every_rule(policy: Policy, req
 
 
 @given(policies, requests)
-@settings(max_examples=300)
 def test_the_counterfactual_applied_flips_the_decision(policy: Policy, request: Request) -> None:
     """And nothing less does: with any one of its removals left out, the decision stays."""
     found = explain(policy, request)

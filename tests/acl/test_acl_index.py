@@ -4,7 +4,7 @@ import random
 
 import pytest
 from acl_strategies import policies, requests
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.acl import CompiledPolicy, Policy, Request, Rule, evaluate, index
@@ -12,7 +12,6 @@ from strata.tenants.gate import Gate
 
 
 @given(policies, st.lists(requests, min_size=1, max_size=8))
-@settings(max_examples=400)
 def test_the_index_decides_as_the_oracle_does(policy: Policy, asked: list[Request]) -> None:
     """Down to the rule that is named."""
     compiled = CompiledPolicy(policy)

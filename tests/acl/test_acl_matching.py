@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.acl import Rule, holds_scope, resource_name
@@ -58,7 +58,6 @@ def as_regex(pattern: str) -> str:
     return expression
 
 
-@settings(max_examples=400)
 @given(pattern=PATTERNS, resource=RESOURCES)
 def test_matching_agrees_with_a_regular_expression(pattern: str, resource: str) -> None:
     """The matcher and the regular expression of the same pattern never disagree."""
