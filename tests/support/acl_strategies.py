@@ -79,10 +79,14 @@ def _restricted(draw: random.Random, patterns: tuple[str, ...]) -> tuple[Rule, .
 PATTERNS = _patterns(random.Random(1))
 TABLES = tuple(text for text in PATTERNS if text.startswith("tables/"))
 
-resources = st.sampled_from(_resources(random.Random(4)))
+RESOURCES = _resources(random.Random(4))
+RULES_POOL = _rules(random.Random(2), PATTERNS)
+RESTRICTED_POOL = _restricted(random.Random(3), TABLES)
+
+resources = st.sampled_from(RESOURCES)
 patterns = st.sampled_from(PATTERNS)
-rules = st.sampled_from(_rules(random.Random(2), PATTERNS))
-restricted_rules = st.sampled_from(_restricted(random.Random(3), TABLES))
+rules = st.sampled_from(RULES_POOL)
+restricted_rules = st.sampled_from(RESTRICTED_POOL)
 
 open_policies = st.builds(
     Policy,
