@@ -18,6 +18,7 @@ import trio
 
 from strata.auth import IdentityContract, request_id
 from strata.config import ConfigError, Problem, Settings
+from strata.http import routes
 from strata.http.app import create_app
 from strata.http.asgi import App
 from strata.http.connection import Patience
@@ -167,6 +168,7 @@ async def open_service(
             request_id=partial(request_id, generator=random.SystemRandom()),
             failures=FailureLimit(settings.auth_failures_per_second, settings.auth_failure_burst),
             body_seconds=settings.request_body_seconds,
+            plain_routes=routes.PLAIN,
         )
         service = Service(door, registry, gate, settings)
         async with trio.open_nursery() as nursery:

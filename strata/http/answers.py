@@ -13,6 +13,7 @@ from quart.wrappers.response import ResponseBody
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from strata.http.context import Context, context
+from strata.http.plain import Answer
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
 from strata.tenants.messages import Opened
@@ -24,6 +25,11 @@ ARROW_STREAM = "application/vnd.apache.arrow.stream"
 def json(struct: msgspec.Struct, status: int = 200) -> Response:
     """Return ``struct`` as JSON."""
     return Response(msgspec.json.encode(struct), status, content_type="application/json")
+
+
+def json_answer(struct: msgspec.Struct) -> Answer:
+    """Answer with ``struct`` as JSON."""
+    return Answer((("Content-Type", "application/json"),), msgspec.json.encode(struct))
 
 
 def artifact_uri(artifact_id: str, version: int) -> str:
@@ -94,7 +100,7 @@ class StreamBody(ResponseBody):
         return size
 
 
-async def stream_answer(opened: Opened) -> Response:
+async def stream_answer(opened: Opened) -> Answer:
     """Answer with bytes that may still be growing.
 
     The first bytes are awaited before the status is decided, so a build that fails early is a problem
@@ -108,43 +114,57 @@ async def stream_answer(opened: Opened) -> Response:
     except BaseException:
         opened.stream.close()
         raise
-    if request.method == "HEAD":
-        opened.stream.narrow(0, 0)  # nobody reads what is not sent
-    response = Response(StreamBody(opened.stream, context(), first), content_type=ARROW_STREAM)
-    response.timeout = (
-        None  # Quart's own would cut the stream silently; builds and sockets have their deadlines
-    )
-    response.headers["X-Strata-Artifact-Uri"] = artifact_uri(opened.artifact_id, opened.version)
+    return Answer(_result_headers(opened), opened.stream, first or b"")
+
+
+def data_answer(opened: Opened) -> Answer:
+    """Answer with a finished result."""
+    headers = [
+        *_result_headers(opened),
+        ("Cache-Control", "private, immutable, max-age=31536000"),
+        ("Accept-Ranges", "bytes"),
+    ]
+    if opened.sha256 is not None:
+        headers.append(("ETag", f'"{opened.sha256}"'))
+    return Answer(headers, opened.stream)
+
+
+def _result_headers(opened: Opened) -> list[tuple[str, str]]:
+    uri = artifact_uri(opened.artifact_id, opened.version)
+    headers = [("Content-Type", ARROW_STREAM), ("X-Strata-Artifact-Uri", uri)]
     if opened.rows is not None:
-        response.headers["X-Arrow-Row-Count"] = str(opened.rows)
+        headers.append(("X-Arrow-Row-Count", str(opened.rows)))
+    return headers
+
+
+def respond(answer: Answer) -> Response:
+    """Return an answer as the application's response."""
+    if isinstance(answer.body, bytes):
+        response = Response(answer.body, answer.status)
+    else:
+        response = Response(StreamBody(answer.body, context(), answer.first or None), answer.status)
+        # Quart's own deadline would cut the stream silently; builds and sockets have theirs.
+        response.timeout = None
+    response.headers.update(answer.headers)
+    if answer.length is not None:
+        response.content_length = answer.length
+    if request.method == "HEAD" and isinstance(answer.body, ByteStream):
+        answer.body.narrow(0, 0)  # nobody reads what is not sent
     return response
 
 
-async def data_answer(opened: Opened) -> Response:
-    """Answer with a finished result: ranges, validators and all."""
-    size = opened.stream.size
-    assert size is not None
-    response = Response(StreamBody(opened.stream, context()), content_type=ARROW_STREAM)
-    response.timeout = None
-    response.headers["X-Strata-Artifact-Uri"] = artifact_uri(opened.artifact_id, opened.version)
-    response.headers["Cache-Control"] = "private, immutable, max-age=31536000"
-    response.headers["Accept-Ranges"] = "bytes"
-    if opened.rows is not None:
-        response.headers["X-Arrow-Row-Count"] = str(opened.rows)
-    if opened.sha256 is not None:
-        response.set_etag(opened.sha256)
-    response.content_length = size
+async def respond_in_part(answer: Answer) -> Response:
+    """Return a finished result as the application's response: ranges, validators and all."""
+    response, stream = respond(answer), answer.body
+    assert isinstance(stream, ByteStream)
     if request.method == "HEAD":
-        opened.stream.narrow(0, 0)  # nobody reads what is not sent
-        return response
-    if "Range" not in request.headers and "If-None-Match" not in request.headers:
         return response
     try:
-        await response.make_conditional(request, accept_ranges=True, complete_length=size)
+        await response.make_conditional(request, accept_ranges=True, complete_length=answer.length)
     except RequestedRangeNotSatisfiable:
-        opened.stream.close()
-        headers = (("Content-Range", f"bytes */{size}"),)
+        stream.close()
+        headers = (("Content-Range", f"bytes */{answer.length}"),)
         raise ProblemError(Problem(416, "The range lies outside of the result.", headers=headers)) from None
     if response.status_code == 304:  # noqa: PLR2004  # Not Modified: there is no body to close the stream
-        opened.stream.close()
+        stream.close()
     return response

@@ -94,6 +94,4 @@ async def _http_error(error: HTTPException) -> Response:
 
 async def _bug(error: Exception) -> Response:
     log.error("request crashed", exc_info=error)
-    return _respond(
-        Problem(500, "Internal error; the server's log has it under this request id.", "internal")
-    )
+    return _respond(Problem.crash())

@@ -31,6 +31,7 @@ class Context:
             Arrow reader must see a torn stream and never a short one.
         status: Status of the answer.
         sent: Bytes of body sent.
+        ended: The answer's last byte is on its way.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
     """
 
@@ -40,7 +41,28 @@ class Context:
     broken: Refused | None = None
     status: int = 0
     sent: int = 0
+    ended: bool = False
     opened: list[ByteStream] = attrs.field(factory=list)
+
+    async def ask(self, question: Question, answer: type[T]) -> T:
+        """Ask the caller's own tenant; a refusal leaves the route as a problem.
+
+        Raises:
+            ProblemError: If the question was refused.
+        """
+        result = await self.registry.ask(self.caller.tenant, question)
+        if isinstance(result, Refused):
+            raise ProblemError(Problem.of(result))
+        assert isinstance(result, answer)
+        if isinstance(result, Opened):
+            self.opened.append(result.stream)
+        return result
+
+    @property
+    def caller(self) -> Principal:
+        """Who asks. Every route but the open ones has a principal: the door saw to it."""
+        assert self.principal is not None
+        return self.principal
 
 
 def context() -> Context:
@@ -50,27 +72,13 @@ def context() -> Context:
 
 
 def principal() -> Principal:
-    """Return who asks. Every route but the open ones has a principal: the door saw to it."""
-    who = context().principal
-    assert who is not None
-    return who
+    """Return who asks."""
+    return context().caller
 
 
 async def ask(question: Question, answer: type[T]) -> T:
-    """Ask the caller's own tenant; a refusal leaves the route as a problem.
-
-    Raises:
-        ProblemError: If the question was refused.
-    """
-    found = context()
-    who = principal()
-    result = await found.registry.ask(who.tenant, question)
-    if isinstance(result, Refused):
-        raise ProblemError(Problem.of(result))
-    assert isinstance(result, answer)
-    if isinstance(result, Opened):
-        found.opened.append(result.stream)
-    return result
+    """Ask the caller's own tenant: see :meth:`Context.ask`."""
+    return await context().ask(question, answer)
 
 
 def require_scope(scope: str) -> None:

@@ -17,11 +17,13 @@ import structlog
 import trio
 
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, identify
+from strata.http import plain
 from strata.http.asgi import App, Receive, Scope, Send
 from strata.http.connection import KNOWN_KEY
 from strata.http.context import SCOPE_KEY, Context
 from strata.http.failures import FailureLimit
 from strata.http.peers import peer_key
+from strata.http.plain import PlainRoute
 from strata.http.problems import Problem, ProblemError
 from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.outcomes import Limit
@@ -54,6 +56,7 @@ class FrontDoor:
         request_id: Returns the id of a request from its headers: its own if fit, else a new one.
         failures: Limits failed authentication; None for no limit.
         uploads: Paths with large bodies; they never reach ``app``.
+        plain_routes: Routes that are answered here, too.
         body_seconds: How long a body may take to arrive.
 
     Attributes:
@@ -71,12 +74,14 @@ class FrontDoor:
         request_id: Callable[[Headers], str],
         failures: FailureLimit | None = None,
         uploads: Sequence[UploadRoute] = (),
+        plain_routes: Sequence[PlainRoute] = (),
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app = app
         self.contract = contract
         self.failures = failures
         self._uploads = uploads
+        self._plain = plain_routes
         self.body_seconds = body_seconds
         self._registry = registry
         self.max_request_bytes = max_request_bytes
@@ -141,8 +146,18 @@ class FrontDoor:
             detail = f"The request's body is larger than {self.max_request_bytes} bytes (max_request_bytes)."
             await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
         else:
-            scope[SCOPE_KEY] = found
-            await self._app(scope, _Replay(body, receive, reply), reply.send)
+            await self._enter(scope, body, receive, reply)
+
+    async def _enter(self, scope: Scope, body: bytes, receive: Receive, reply: _Reply) -> None:
+        found = reply.context
+        for route in self._plain:
+            parts = route.parts(scope)
+            if parts is not None:
+                call = plain.Call(found, parts, scope["headers"], body)
+                await plain.answer(route.handler, call, receive, reply.send)
+                return
+        scope[SCOPE_KEY] = found
+        await self._app(scope, _Replay(body, receive, found), reply.send)
 
     def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
         """What to answer somebody who is nobody we know: 429 when that happens too often."""
@@ -202,7 +217,6 @@ class _Reply:
         self.context = context
         self._send = send
         self._head = head
-        self.ended = False
 
     async def send(self, message: dict[str, Any]) -> None:
         found = self.context
@@ -212,7 +226,7 @@ class _Reply:
         elif message["type"] == "http.response.body":
             if found.broken is not None and not message.get("more_body", False):
                 return  # without this last message the server cuts the connection
-            self.ended = not message.get("more_body", False)
+            found.ended = not message.get("more_body", False)
             if self._head:
                 message = {**message, "body": b""}
             found.sent += len(message.get("body", b""))
@@ -268,17 +282,17 @@ class _Replay:
     would never start. So that goodbye is kept from the application, which is about to end anyway.
     """
 
-    def __init__(self, body: bytes, receive: Receive, reply: _Reply) -> None:
+    def __init__(self, body: bytes, receive: Receive, context: Context) -> None:
         self._body: bytes | None = body
         self._receive = receive
-        self._reply = reply
+        self._context = context
 
     async def __call__(self) -> dict[str, Any]:
         if self._body is not None:
             body, self._body = self._body, None
             return {"type": "http.request", "body": body, "more_body": False}
         message = await self._receive()
-        if self._reply.ended:
+        if self._context.ended:
             await trio.sleep_forever()
         return message
 

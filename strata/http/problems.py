@@ -62,6 +62,11 @@ class Problem:
         retry_after = max(1, refused.retry_after or 1) if needs_retry else None
         return cls(status, refused.detail, refused.code, errors, retry_after, refused.limit)
 
+    @classmethod
+    def crash(cls) -> Problem:
+        """Return the answer to a request in which a bug showed."""
+        return cls(500, "Internal error; the server's log has it under this request id.", "internal")
+
     def body(self, request_id: str) -> bytes:
         """Return the JSON body."""
         content: dict[str, Any] = {

@@ -1,8 +1,23 @@
 """The surface, one module a resource."""
 
+import re
+
 from quart import Quart
 
+from strata.http.converters import VersionConverter
+from strata.http.plain import PlainRoute
 from strata.http.routes import artifacts, builds, cache, health, materialize, metrics, names, streams, writes
+
+_ID = "([A-Za-z0-9_-]{1,128})"
+
+PLAIN = (
+    PlainRoute("POST", re.compile("/v1/materialize"), materialize.build),
+    PlainRoute(
+        "GET", re.compile(f"/v1/artifacts/{_ID}/v/({VersionConverter.regex})/data"), artifacts.read_data
+    ),
+    PlainRoute("GET", re.compile(f"/v1/streams/{_ID}"), streams.read_stream),
+)
+"""Routes that are answered at the door."""
 
 
 def register(app: Quart, *, personal: bool) -> None:

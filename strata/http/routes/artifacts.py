@@ -6,10 +6,11 @@ from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
 from strata.artifacts import ORDERS, SORTS, ArtifactRecord, ArtifactState, Page, Stats
-from strata.http.answers import ARROW_STREAM, data_answer, iso, json
+from strata.http.answers import ARROW_STREAM, data_answer, iso, json, respond_in_part
 from strata.http.bodies import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
-from strata.http.context import ask, principal
+from strata.http.context import ask, context, principal
 from strata.http.description import answers, refuses, takes
+from strata.http.plain import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
 
@@ -98,7 +99,13 @@ async def artifact(artifact_id: str, version: int) -> Response:
 @takes("header", Range={"type": "string"}, If_None_Match={"type": "string"})
 async def data(artifact_id: str, version: int) -> Response:
     """Read a finished result; ranges and ``If-None-Match`` are honoured. Also answers HEAD."""
-    return await data_answer(await ask(OpenArtifact(principal(), artifact_id, version), Opened))
+    return await respond_in_part(await read_data(Call(context(), (artifact_id, str(version)))))
+
+
+async def read_data(call: Call) -> Answer:
+    """Answer with a finished result."""
+    found, (artifact_id, version) = call.context, call.parts
+    return data_answer(await found.ask(OpenArtifact(found.caller, artifact_id, int(version)), Opened))
 
 
 def _whole(key: str, default: int, least: int, most: int) -> int:

@@ -3,7 +3,16 @@
 from quart import Blueprint, Response, request
 from quart_schema import document_request, document_response, tag
 
-from strata.http.answers import ARROW_STREAM, artifact_uri, data_url, iso, json, stream_answer
+from strata.http.answers import (
+    ARROW_STREAM,
+    artifact_uri,
+    data_url,
+    iso,
+    json,
+    json_answer,
+    respond,
+    stream_answer,
+)
 from strata.http.bodies import (
     ChangedInputAnswer,
     ExplainAnswer,
@@ -11,10 +20,12 @@ from strata.http.bodies import (
     MaterializeAnswer,
     MaterializeBody,
     TransformBody,
+    decode_body,
     parse_body,
 )
-from strata.http.context import ask, principal
+from strata.http.context import Context, ask, context, principal
 from strata.http.description import BUILD, answers, refuses
+from strata.http.plain import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import (
     Explain,
@@ -41,23 +52,31 @@ MAX_NAME = 512
 @refuses(403, 404, 422, *BUILD)
 async def materialize() -> Response:
     """Materialize a scan; with ``Accept: application/vnd.apache.arrow.stream`` the answer is the result."""
-    body = await parse_body(MaterializeBody)
+    body: bytes = await request.data
+    return respond(await build(Call(context(), (), tuple(request.scope["headers"]), body)))
+
+
+async def build(call: Call) -> Answer:
+    """Answer a request to materialize."""
+    found, body = call.context, decode_body(MaterializeBody, call.body)
     try:
         mode = Mode(body.mode)
     except ValueError:
         loc = [{"loc": ["body", "mode"], "msg": "must be stream or artifact"}]
         raise ProblemError(Problem(400, "mode must be stream or artifact.", "invalid_mode", loc)) from None
-    direct = request.headers.get("Accept", "").split(";")[0].strip() == ARROW_STREAM
+    direct = call.header(b"accept").split(";")[0].strip() == ARROW_STREAM
     question = Materialize(
-        principal(),
+        found.caller,
         _transformation(body.inputs, body.transform),
         Mode.STREAM if direct else mode,
         _name(body.name),
         body.refresh,
     )
-    found = await ask(question, Materialized)
-    if direct:
-        return await _direct(found)
+    result = await found.ask(question, Materialized)
+    return await _direct(found, result) if direct else _described(result, mode)
+
+
+def _described(found: Materialized, mode: Mode) -> Answer:
     url = None
     if found.hit:
         url = data_url(found.artifact_id, found.version)
@@ -65,18 +84,18 @@ async def materialize() -> Response:
         url = f"/v1/streams/{found.stream_id}"
     state = "ready" if found.hit else "building" if mode is Mode.STREAM else "pending"
     uri = artifact_uri(found.artifact_id, found.version)
-    return json(
+    return json_answer(
         MaterializeAnswer(
             found.hit, uri, state, build_id=found.build_id, stream_id=found.stream_id, stream_url=url
         )
     )
 
 
-async def _direct(found: Materialized) -> Response:
-    who = principal()
-    if found.stream_id is not None:
-        return await stream_answer(await ask(OpenStream(who, found.stream_id), Opened))
-    return await stream_answer(await ask(OpenArtifact(who, found.artifact_id, found.version), Opened))
+async def _direct(found: Context, result: Materialized) -> Answer:
+    who = found.caller
+    if result.stream_id is not None:
+        return await stream_answer(await found.ask(OpenStream(who, result.stream_id), Opened))
+    return await stream_answer(await found.ask(OpenArtifact(who, result.artifact_id, result.version), Opened))
 
 
 @blueprint.post("/v1/artifacts/explain-materialize")

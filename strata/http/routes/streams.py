@@ -3,9 +3,10 @@
 from quart import Blueprint, Response
 from quart_schema import tag
 
-from strata.http.answers import ARROW_STREAM, stream_answer
-from strata.http.context import ask, principal
+from strata.http.answers import ARROW_STREAM, respond, stream_answer
+from strata.http.context import context
 from strata.http.description import BUILD, answers, refuses
+from strata.http.plain import Answer, Call
 from strata.tenants.messages import Opened, OpenStream
 
 blueprint = Blueprint("streams", __name__)
@@ -17,4 +18,10 @@ blueprint = Blueprint("streams", __name__)
 @refuses(404, *BUILD)
 async def stream(stream_id: str) -> Response:
     """Read a stream: only for the principal who asked for it."""
-    return await stream_answer(await ask(OpenStream(principal(), stream_id), Opened))
+    return respond(await read_stream(Call(context(), (stream_id,))))
+
+
+async def read_stream(call: Call) -> Answer:
+    """Answer with a stream."""
+    found, (stream_id,) = call.context, call.parts
+    return await stream_answer(await found.ask(OpenStream(found.caller, stream_id), Opened))

@@ -1,0 +1,148 @@
+"""What is answered at the door is what the application behind it would answer."""
+
+from functools import partial
+
+import pytest
+import trio
+from service_kit import ARROW, Running, Warehouse, fetch, numbers, scan
+
+from strata.http.app import create_app
+from strata.http.routes import PLAIN
+from strata.tenants.registry import Registry
+
+OWN = {"date", "x-request-id"}
+THROUGH_THE_APP = {"params": {"through": "the application"}}  # a query is the application's
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 200),
+        ({"mode": "artifact"}, 200),
+        ({"mode": "sideways"}, 400),
+        ({"unknown": 1}, 400),
+        ({"inputs": 7}, 422),
+        ({"inputs": ["bench:no.such"]}, 404),
+        ({"name": " "}, 400),
+    ],
+)
+async def test_materialize_answers_the_same_at_the_door_and_behind_it(
+    server: Running, warehouse: Warehouse, body: dict, status: int
+) -> None:
+    """Headers in their order, and bytes."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        await fetch(client, scan(warehouse.uri()))
+        answers = [
+            await client.post(
+                "/v1/materialize", json=scan(warehouse.uri()) | body, **more, headers={"X-Request-ID": "r"}
+            )
+            for more in ({}, THROUGH_THE_APP)
+        ]
+    assert [status, status] == [answer.status_code for answer in answers]
+    at_the_door, behind = (
+        [pair for pair in answer.headers.items() if pair[0] not in OWN] for answer in answers
+    )
+    assert behind == at_the_door
+    assert answers[1].content == answers[0].content
+
+
+async def test_results_answer_the_same_at_the_door_and_behind_it(
+    server: Running, warehouse: Warehouse
+) -> None:
+    """A finished result, one that is not there, and the result as the answer to the request itself."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        await fetch(client, scan(warehouse.uri()))
+        made = await client.post("/v1/materialize", json=scan(warehouse.uri()))
+        url = made.json()["stream_url"]
+        for path in (url, url.replace("/v/1/", "/v/9/"), "/v1/streams/none"):
+            first, second = [
+                await client.get(path, headers={"X-Request-ID": "r"}, **more)
+                for more in ({}, THROUGH_THE_APP)
+            ]
+            assert second.status_code == first.status_code
+            assert second.content == first.content
+            pairs = [
+                {pair for pair in answer.headers.items() if pair[0] not in OWN} for answer in (first, second)
+            ]
+            assert pairs[1] == pairs[0]
+        direct = [
+            await client.post(
+                "/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW}, **more
+            )
+            for more in ({}, THROUGH_THE_APP)
+        ]
+        assert direct[1].content == direct[0].content
+        assert direct[0].content == (await client.get(url)).content
+
+
+async def test_ranges_and_validators_are_honoured(server: Running, warehouse: Warehouse) -> None:
+    """They are the application's."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        await fetch(client, scan(warehouse.uri()))
+        url = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        whole = await client.get(url)
+        assert 206 == (part := await client.get(url, headers={"Range": "bytes=8-15"})).status_code
+        assert whole.content[8:16] == part.content
+        assert 304 == (await client.get(url, headers={"If-None-Match": whole.headers["etag"]})).status_code
+        head = await client.head(url)
+        assert (200, b"", str(len(whole.content))) == (
+            head.status_code,
+            head.content,
+            head.headers["content-length"],
+        )
+
+
+async def test_a_bug_is_answered_as_one(
+    server: Running, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
+) -> None:
+    """And the next request on the same connection is served."""
+    warehouse.create(numbers(10))
+
+    async def broken(*_arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with server.client() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Registry, "ask", broken)
+            answer = await client.post("/v1/materialize", json=scan(warehouse.uri()))
+        assert (500, "internal") == (answer.status_code, answer.json()["error"])
+        assert "a bug" not in answer.text
+        assert 200 == (await client.post("/v1/materialize", json=scan(warehouse.uri()))).status_code
+
+
+async def test_nobody_works_on_for_a_client_that_left(
+    server: Running, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
+) -> None:
+    """The question is taken back while it waits."""
+    warehouse.create(numbers(10))
+    asked, given_up = trio.Event(), trio.Event()
+
+    async def slow(*_arguments: object) -> None:
+        asked.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            given_up.set()
+
+    monkeypatch.setattr(Registry, "ask", slow)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery, server.client() as client:
+            nursery.start_soon(partial(client.post, "/v1/materialize", json=scan(warehouse.uri())))
+            await asked.wait()
+            nursery.cancel_scope.cancel()
+        await given_up.wait()
+
+
+def test_every_plain_route_is_a_route_of_the_application() -> None:
+    """Which describes it, and answers what is out of the ordinary."""
+    rules = create_app(personal=False).url_map.bind("localhost")
+    for route, path in zip(
+        PLAIN, ("/v1/materialize", "/v1/artifacts/a-b/v/3/data", "/v1/streams/s_1"), strict=True
+    ):
+        assert route.path.fullmatch(path)
+        endpoint, arguments = rules.match(path, method=route.method)
+        assert endpoint.partition(".")[0] in route.handler.__module__
+        assert len(arguments) == route.path.groups
