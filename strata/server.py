@@ -169,6 +169,7 @@ async def open_service(
             failures=FailureLimit(settings.auth_failures_per_second, settings.auth_failure_burst),
             body_seconds=settings.request_body_seconds,
             plain_routes=routes.PLAIN,
+            turns=resources.turns,
         )
         service = Service(door, registry, gate, settings)
         async with trio.open_nursery() as nursery:

@@ -28,6 +28,7 @@ from strata.http.problems import Problem, ProblemError
 from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.outcomes import Limit
 from strata.tenants import Registry
+from strata.work import LoopTurns
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
 """What may be asked without an identity. Nothing else."""
@@ -57,6 +58,7 @@ class FrontDoor:
         failures: Limits failed authentication; None for no limit.
         uploads: Paths with large bodies; they never reach ``app``.
         plain_routes: Routes that are answered here, too.
+        turns: Told of every request, for large results to make way.
         body_seconds: How long a body may take to arrive.
 
     Attributes:
@@ -75,6 +77,7 @@ class FrontDoor:
         failures: FailureLimit | None = None,
         uploads: Sequence[UploadRoute] = (),
         plain_routes: Sequence[PlainRoute] = (),
+        turns: LoopTurns | None = None,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app = app
@@ -82,6 +85,7 @@ class FrontDoor:
         self.failures = failures
         self._uploads = uploads
         self._plain = plain_routes
+        self._turns = turns or LoopTurns()
         self.body_seconds = body_seconds
         self._registry = registry
         self.max_request_bytes = max_request_bytes
@@ -131,6 +135,7 @@ class FrontDoor:
                 await self._refuse(receive, reply, self._stranger(identity, scope))
                 return
             found.principal = identity
+            self._turns.note_request()
             _let_in(scope)
         for route in self._uploads:
             match = route.match(scope["method"], scope["path"])

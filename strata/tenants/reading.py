@@ -15,7 +15,7 @@ from strata.tenants.build import Build
 from strata.tenants.materializing import Materializer
 from strata.tenants.memory import Remembered
 from strata.tenants.resources import Resources
-from strata.tenants.streams import CHUNK, ByteStream
+from strata.tenants.streams import ByteStream
 from strata.work import Tier
 
 SMALL_BYTES = 64 * 1024
@@ -137,7 +137,13 @@ class Reader:
         assert tail is not None
         assert record is not None
         build.opened()
-        stream = ByteStream(os.dup(tail.fd), tail=tail, on_close=build.closed)
+        stream = ByteStream(
+            os.dup(tail.fd),
+            tail=tail,
+            on_close=build.closed,
+            tenant=self.tenant,
+            turns=self.resources.turns,
+        )
         return m.Opened(stream, record.artifact_id, record.version, build.exact_rows)
 
     async def _open(self, record: ArtifactRecord) -> m.Opened | Refused:
@@ -154,9 +160,12 @@ class Reader:
             reader = self.resources.blobs.open_reader(self.prefix, sha256, size)
             if isinstance(reader, Refused):
                 return reader
-            return ByteStream(reader.fd, stop=reader.size, head=reader.read(0, CHUNK))
+            head = reader.read(0, SMALL_BYTES)
+            return ByteStream(
+                reader.fd, stop=reader.size, head=head, tenant=self.tenant, turns=self.resources.turns
+            )
 
-        stream = await self.resources.transfer(self.tenant, Tier.INTERACTIVE, open_blob, cost=CHUNK)
+        stream = await self.resources.transfer(self.tenant, Tier.INTERACTIVE, open_blob, cost=SMALL_BYTES)
         if isinstance(stream, Refused):
             if stream.code == BLOB_GONE.code:
                 await self.materializer.lose(record)

@@ -15,7 +15,7 @@ from strata.auth import Principal
 from strata.outcomes import Refused
 from strata.tables import Catalogs, LoadedTable, may_see
 from strata.tenants.gate import Gate, table_resource
-from strata.work import Tier, WorkPool
+from strata.work import LoopTurns, Tier, WorkPool
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ class Resources:
         waits: How many calls to databases and catalogs may block in threads at a time.
         transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
             local files, which are the pool's work.
+        turns: Whose large result leaves next.
     """
 
     catalogs: Catalogs
@@ -46,6 +47,7 @@ class Resources:
     new_id: Callable[[], str]
     waits: trio.CapacityLimiter
     transfers: trio.CapacityLimiter | None = None
+    turns: LoopTurns = attrs.field(factory=LoopTurns)
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
         """Whether the rules of this moment let ``principal`` read what was made of these inputs.

@@ -18,15 +18,17 @@ import pyarrow as pa
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
+from strata.work import LoopTurns
+from strata.work.turns import LARGE_BYTES
 
-CHUNK = 1024 * 1024
-"""Bytes of a chunk: Hypercorn's cost is by chunk, and 1 MiB is where it no longer shows."""
+CHUNK = LARGE_BYTES
+"""Most bytes of a chunk out of the file."""
 
 HOT_BYTES = 4 * 1024 * 1024
 """Newest bytes of a growing blob that stay in memory for those who follow it closely."""
 
-HOT_CHUNK = 2 * 1024 * 1024
-"""Bytes of a chunk out of memory: they are joined on the loop, which takes a fraction of a millisecond."""
+HOT_CHUNK = 2
+"""A chunk out of memory is so many times as large: its bytes are only joined."""
 
 Parts = Sequence[bytes | pa.Buffer]
 """Pieces of a blob, one after the other."""
@@ -51,9 +53,9 @@ class _Block:
     def __len__(self) -> int:
         return self.end - self.offset
 
-    def read(self, position: int) -> bytes:
-        """Return at most :data:`HOT_CHUNK` bytes from ``position``, which lies inside of it."""
-        index, wanted, taken = bisect_right(self._ends, position), HOT_CHUNK, []
+    def read(self, position: int, wanted: int) -> bytes:
+        """Return at most ``wanted`` bytes from ``position``, which lies inside of it."""
+        index, taken = bisect_right(self._ends, position), []
         while wanted and index < len(self._views):
             view = self._views[index]
             begin = position - (self._ends[index] - len(view))
@@ -102,13 +104,13 @@ class Tail:
         self.size = size
         self._wake()
 
-    def hot(self, position: int) -> bytes | int:
-        """Return the bytes at ``position`` if they are in memory; otherwise up to where the file has them."""
+    def hot(self, position: int, wanted: int) -> bytes | int:
+        """Return up to ``wanted`` bytes at ``position`` if they are in memory; else where the file's end."""
         for block in self._hot:
             if position < block.offset:
                 return block.offset
             if position < block.end:
-                return block.read(position)
+                return block.read(position, wanted)
         return self.size
 
     def end(self, failure: Refused | None = None) -> None:
@@ -158,6 +160,8 @@ class ByteStream:
         stop: Byte after the last; None while the blob grows.
         on_close: Called once when the reader is done or gone.
         head: The first bytes, read ahead.
+        tenant: Whose it is.
+        turns: Whose bytes leave next.
     """
 
     fd: int = -1
@@ -166,6 +170,8 @@ class ByteStream:
     tail: Tail | None = None
     on_close: Callable[[], None] | None = None
     head: bytes = b""
+    tenant: str = ""
+    turns: LoopTurns = attrs.field(factory=LoopTurns)
     _closed: bool = False
     _probe: bytearray = attrs.field(factory=partial(bytearray, 1))
 
@@ -180,7 +186,7 @@ class ByteStream:
         self.start, self.stop = start, stop
 
     async def chunk(self) -> bytes | None:
-        """Return the next bytes, at most :data:`HOT_CHUNK`, or None at the end.
+        """Return the next bytes, as many as a turn has, or None at the end.
 
         Raises:
             RefusalError: If the build failed, or the blob is shorter than it must be.
@@ -192,19 +198,36 @@ class ByteStream:
         limit = await self._limit()
         if limit <= self.start:
             return None
-        if self.tail is not None:
-            found = self.tail.hot(self.start)
-            if isinstance(found, bytes):
-                self.start += len(found)
-                return found
-            limit = found
-        data = await self._read(min(CHUNK, limit - self.start))
-        if not data:
+        found = await self._in_turn(limit)
+        if isinstance(found, int):
+            found = await trio.to_thread.run_sync(os.pread, self.fd, found, self.start)
+        if not found:
             raise RefusalError(
                 Refused(Reason.DATA_UNREADABLE, "The stored result is shorter than it must be.")
             )
-        self.start += len(data)
-        return data
+        self.start += len(found)
+        return found
+
+    async def _in_turn(self, limit: int) -> bytes | int:
+        """Return bytes that are in memory, or how many are to be read from the disk."""
+        await self.turns.take(self.tenant)
+        try:
+            found = self._from_memory(limit, self.turns.chunk_bytes)
+            await trio.lowlevel.checkpoint()
+        finally:
+            self.turns.give()
+        return found
+
+    def _from_memory(self, limit: int, wanted: int) -> bytes | int:
+        if self.tail is not None:
+            found = self.tail.hot(self.start, HOT_CHUNK * wanted)
+            if isinstance(found, bytes):
+                return found
+            limit = found
+        count = min(wanted, limit - self.start)
+        if self._in_memory(self.start) and self._in_memory(self.start + count - 1):
+            return os.pread(self.fd, count, self.start)  # from the page cache: microseconds
+        return count
 
     async def _limit(self) -> int:
         if self.stop is not None:
@@ -212,12 +235,6 @@ class ByteStream:
         assert self.tail is not None
         await self.tail.beyond(self.start)
         return self.tail.size
-
-    async def _read(self, count: int) -> bytes:
-        """Read from the page cache on the loop, which takes microseconds, and from the disk in a thread."""
-        if self._in_memory(self.start) and self._in_memory(self.start + count - 1):
-            return os.pread(self.fd, count, self.start)
-        return await trio.to_thread.run_sync(os.pread, self.fd, count, self.start)
 
     def _in_memory(self, position: int) -> bool:
         """Whether the page of a byte is in the page cache (``preadv2`` with ``RWF_NOWAIT``)."""

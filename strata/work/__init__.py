@@ -3,5 +3,6 @@
 from strata.work.fair import FairQueue, Ticket
 from strata.work.pool import WorkPool
 from strata.work.tier import Tier
+from strata.work.turns import LoopTurns
 
-__all__ = ["FairQueue", "Ticket", "Tier", "WorkPool"]
+__all__ = ["FairQueue", "LoopTurns", "Ticket", "Tier", "WorkPool"]

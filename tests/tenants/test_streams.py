@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tenants.streams import CHUNK, HOT_BYTES, HOT_CHUNK, ByteStream, Tail
+from strata.tenants.streams import CHUNK, HOT_BYTES, ByteStream, Tail
 
 LOST = Refused(Reason.FAILED, "The build failed.")
 
@@ -175,7 +175,7 @@ async def test_who_follows_closely_reads_memory_and_who_does_not_the_file(
             offset, [block[: size // 3], block[size // 3 : size // 2], b"", block[size // 2 :]], on_file
         )
         tail.advance(len(data))
-        assert block[:HOT_CHUNK] == tail.hot(offset) or len(data) <= on_file
+        assert block[:CHUNK] == tail.hot(offset, CHUNK) or len(data) <= on_file
         seen += await close.chunk() or b""
     blob.write_bytes(data)
     middle = follow(tail, start=len(data) // 2)
@@ -196,10 +196,10 @@ async def test_memory_holds_no_more_than_the_newest_bytes(blob: Path) -> None:
     for index in range(100):
         tail.keep(index * CHUNK, [bytes(CHUNK)], on_file=(index + 1) * CHUNK)
         assert tail._hot_bytes == sum(map(len, tail._hot)) <= HOT_BYTES
-    assert 100 * CHUNK - HOT_BYTES == tail.hot(0)
+    assert 100 * CHUNK - HOT_BYTES == tail.hot(0, CHUNK)
     for index in range(100, 120):
         tail.keep(index * CHUNK, [bytes(CHUNK)], on_file=100 * CHUNK)
-    assert bytes(CHUNK) == tail.hot(100 * CHUNK)
+    assert bytes(CHUNK) == tail.hot(100 * CHUNK, CHUNK)
     tail.close()
     assert 0 == tail._hot_bytes
 
