@@ -66,6 +66,12 @@ class BlobWriter(Protocol):
     def append(self, parts: Parts) -> int:
         """Write the parts one after the other and return their offset."""
 
+    def behind(self, count: int) -> bool:
+        """Whether :meth:`append` of so many bytes would wait for the disk."""
+
+    def catch_up(self) -> None:
+        """Wait until it would not."""
+
     def settle(self) -> None:
         """Bring everything that was appended into the file."""
 

@@ -67,6 +67,15 @@ class GrowingFile:
         self._size += count
         return offset
 
+    def behind(self, count: int) -> bool:
+        """Whether :meth:`append` of so many bytes would wait for the disk."""
+        return self._tail is not None and self._tail.behind(count)
+
+    def catch_up(self) -> None:
+        """Wait for the disk."""
+        if self._tail is not None:
+            self._tail.catch_up()
+
     def settle(self) -> None:
         """Bring everything that was appended into the file."""
         if self._tail is not None:

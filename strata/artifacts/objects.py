@@ -186,6 +186,14 @@ class UploadingWriter:
         """How much of it others can read."""
         return self._local.on_file
 
+    def behind(self, count: int) -> bool:
+        """Whether appending would wait for the disk."""
+        return self._local.behind(count)
+
+    def catch_up(self) -> None:
+        """Wait for the disk."""
+        self._local.catch_up()
+
     def settle(self) -> None:
         """Bring everything into the local file."""
         self._local.settle()

@@ -197,6 +197,7 @@ class _Attempt:
             flow=builder.tenant,
             tier=tier,
             limits=limits,
+            disk=resources.disk,
         )
         try:
             await scan.run(partial(self._begin, tier))

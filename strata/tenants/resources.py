@@ -19,6 +19,9 @@ from strata.work import LoopTurns, Tier, WorkPool
 
 T = TypeVar("T")
 
+WAITING_FOR_DISK = 64
+"""Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
+
 
 @attrs.frozen(eq=False)
 class Resources:
@@ -35,6 +38,7 @@ class Resources:
         waits: How many calls to databases and catalogs may block in threads at a time.
         transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
             local files, which are the pool's work.
+        disk: How many builds may wait in threads for the disk at a time.
         turns: Whose large result leaves next.
     """
 
@@ -47,6 +51,7 @@ class Resources:
     new_id: Callable[[], str]
     waits: trio.CapacityLimiter
     transfers: trio.CapacityLimiter | None = None
+    disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(WAITING_FOR_DISK))
     turns: LoopTurns = attrs.field(factory=LoopTurns)
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:

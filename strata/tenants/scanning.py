@@ -119,6 +119,7 @@ class ScanBuild:
         flow: Whose turn it costs: the tenant.
         tier: In which class.
         limits: Whose limits hold.
+        disk: How many may wait for the disk at a time.
         writer: Where the bytes go; None until there is one.
         pack: Where segments go that differ from the blob; None until there is one.
         rows: Rows written so far.
@@ -134,6 +135,7 @@ class ScanBuild:
     flow: str
     tier: Tier
     limits: TenantLimits
+    disk: trio.CapacityLimiter
     writer: BlobWriter | None = None
     pack: PackWriter | None = None
     rows: int = 0
@@ -299,6 +301,8 @@ class ScanBuild:
                 self._keep(SegmentKey(task.file.file_key, task.index), piece.segment, piece.crc32)
             return offset
 
+        if writer.behind(out.nbytes):  # a disk is waited for without a turn of the pool
+            await trio.to_thread.run_sync(writer.catch_up, limiter=self.disk)
         # Not abandoned when cancelled: whoever cleans up must find the files at rest.
         offset = await self.pool.run(
             self.flow, self.tier, write, cost=max(65536, out.nbytes), abandon=False, urgent=True

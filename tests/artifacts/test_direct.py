@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def test_any_pieces_from_any_offset_are_the_same_bytes(file, start: int) -> None
         piece = draw.randbytes(size)
         tail.append([piece[: size // 3], piece[size // 3 :]])
         expected += piece
-        assert tail.on_file <= len(expected)
-        assert expected[: tail.on_file] == file[1].read_bytes()[: tail.on_file]
+        on_file = tail.on_file
+        assert on_file <= len(expected)
+        assert expected[:on_file] == file[1].read_bytes()[:on_file]
         if draw.random() < 0.5:
             tail.settle()
             assert expected == file[1].read_bytes()
@@ -85,8 +87,16 @@ def test_a_disk_that_is_full_is_the_callers_error(file, monkeypatch: pytest.Monk
     tail.append([b"x" * 10])
     with pytest.raises(OSError, match="No space"):
         tail.settle()
-    with pytest.raises(OSError, match="No space"):
-        tail.append([b"x" * BUFFER_BYTES])
+    again = grown(file, b"")
+    again.append([b"x" * BUFFER_BYTES])
+    for _ in range(2):  # its bytes are lost, and it says so for good
+        again.catch_up()
+        with pytest.raises(OSError, match="No space"):
+            again.settle()
+        with pytest.raises(OSError, match="No space"):
+            again.append([b"x"])
+    assert 0 == again.on_file
+    again.close()
     assert 0 == tail.on_file
     tail.close()
 
@@ -95,10 +105,10 @@ def test_buffers_are_used_again_by_whoever_comes_next(file) -> None:
     """And hold nothing of what was in them: only what was appended is written."""
     tail = grown(file, b"")
     tail.append([b"secret" * 1000])
-    buffer = tail._buffer
+    buffer = tail._view.obj
     tail.close()
     again = grown(file, b"")
-    assert again._buffer is buffer
+    assert again._view.obj is buffer
     again.append([b"mine"])
     again.settle()
     again.close()
@@ -126,3 +136,29 @@ def test_a_large_blob_is_the_same_with_and_without_direct_writes(
     assert len(expected) == growing.on_file
     growing._close()
     assert expected == path.read_bytes()
+
+
+def test_one_buffer_is_filled_while_the_other_is_written(file, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a third one is not begun: that is said before, so that nobody waits for it with a core in hand."""
+    tail, real, may_write = grown(file, b""), os.pwrite, threading.Event()
+
+    def slow(descriptor: int, data: memoryview, offset: int) -> int:
+        assert may_write.wait(30)
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    expected = random.Random(3).randbytes(2 * BUFFER_BYTES + 5)
+    assert not tail.behind(BUFFER_BYTES)
+    tail.append([expected[: BUFFER_BYTES + 10]])
+    assert 0 == tail.on_file
+    assert not tail.behind(BUFFER_BYTES - 11)
+    assert tail.behind(BUFFER_BYTES - 10)
+    tail.append([expected[BUFFER_BYTES + 10 : 2 * BUFFER_BYTES - 1]])
+    may_write.set()
+    tail.catch_up()
+    assert BUFFER_BYTES == tail.on_file
+    assert not tail.behind(BUFFER_BYTES)
+    tail.append([expected[2 * BUFFER_BYTES - 1 :]])
+    tail.settle()
+    tail.close()
+    assert expected == file[1].read_bytes()
