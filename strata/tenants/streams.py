@@ -19,7 +19,7 @@ import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.work import LoopTurns
-from strata.work.turns import LARGE_BYTES
+from strata.work.loop import LARGE_BYTES
 
 CHUNK = LARGE_BYTES
 """Most bytes of a chunk out of the file."""

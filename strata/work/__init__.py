@@ -1,8 +1,8 @@
 """The one work pool of the process, and the policy by which it is shared."""
 
 from strata.work.fair import FairQueue, Ticket
+from strata.work.loop import LoopTurns
 from strata.work.pool import WorkPool
 from strata.work.tier import Tier
-from strata.work.turns import LoopTurns
 
 __all__ = ["FairQueue", "LoopTurns", "Ticket", "Tier", "WorkPool"]

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from strata.work import LoopTurns
-from strata.work.turns import LARGE_BYTES, SERVED_SECONDS, SMALL_BYTES
+from strata.work.loop import LARGE_BYTES, SERVED_SECONDS, SMALL_BYTES
 
 
 async def leave(turns: LoopTurns, tenant: str, times: int, left: list[str]) -> None:
