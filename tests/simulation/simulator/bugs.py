@@ -134,8 +134,9 @@ def shared_rate_bucket() -> Iterator[None]:
 def lost_wake_up() -> Iterator[None]:
     """A slot of the work pool that comes free wakes nobody who waits for one."""
 
-    def release(self: WorkPool) -> None:
+    def release(self: WorkPool, turn: Any) -> None:
         self.running -= 1
+        self._queue.settle(turn)
 
     with mock.patch.object(WorkPool, "_release", release):
         yield
