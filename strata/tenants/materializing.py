@@ -97,7 +97,8 @@ class Materializer:
                 return await self._hit(hit, question.name)
             build = await self._running(provenance.key)  # somebody may have begun it while we asked
         if build is None:
-            order = Order(scan, provenance, question.what.executor, question.name)
+            principal = question.principal.id
+            order = Order(scan, provenance, question.what.executor, question.name, principal)
             started = self._start(order)
             if isinstance(started, Refused):
                 return started

@@ -55,7 +55,7 @@ class Reader:
         if not await self.resources.may_read(question.principal, dict(build.inputs)):
             return STREAM_NOT_FOUND
         if isinstance(build.outcome, ArtifactRecord):
-            return await self._open(build.outcome)
+            return await self._open(build.outcome, question.principal)
         return self._follow(build)
 
     async def open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
@@ -63,7 +63,7 @@ class Reader:
         record = await self._readable(question.principal, question.artifact_id, question.version)
         if record is None or record.state is not ArtifactState.READY:
             return ARTIFACT_NOT_FOUND
-        return await self._open(record)
+        return await self._open(record, question.principal)
 
     async def get_artifact(self, question: m.GetArtifact) -> ArtifactRecord | Refused:
         """Describe an artifact the caller may read."""
@@ -146,7 +146,7 @@ class Reader:
         )
         return m.Opened(stream, record.artifact_id, record.version, build.exact_rows)
 
-    async def _open(self, record: ArtifactRecord) -> m.Opened | Refused:
+    async def _open(self, record: ArtifactRecord, principal: Principal) -> m.Opened | Refused:
         sha256 = record.content_sha256
         size = record.byte_size
         assert sha256 is not None
@@ -165,7 +165,9 @@ class Reader:
                 reader.fd, stop=reader.size, head=head, tenant=self.tenant, turns=self.resources.turns
             )
 
-        stream = await self.resources.transfer(self.tenant, Tier.INTERACTIVE, open_blob, cost=SMALL_BYTES)
+        stream = await self.resources.transfer(
+            self.tenant, Tier.INTERACTIVE, open_blob, cost=SMALL_BYTES, principal=principal.id
+        )
         if isinstance(stream, Refused):
             if stream.code == BLOB_GONE.code:
                 await self.materializer.lose(record)

@@ -22,6 +22,9 @@ T = TypeVar("T")
 WAITING_FOR_DISK = 64
 """Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
 
+SMALL_COST = 65536
+"""What a quantum costs that handles no bytes worth counting."""
+
 
 @attrs.frozen(eq=False)
 class Resources:
@@ -90,7 +93,14 @@ class Resources:
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
 
     async def transfer(
-        self, tenant: str, tier: Tier, function: Callable[[], T], /, *, cost: int | None = None
+        self,
+        tenant: str,
+        tier: Tier,
+        function: Callable[[], T],
+        /,
+        *,
+        cost: int = SMALL_COST,
+        principal: str = "",
     ) -> T:
         """Open or commit a blob: in the work pool, or where waiting for a network holds up nobody's work.
 
@@ -101,9 +111,8 @@ class Resources:
             tier: Interactive or bulk.
             function: The blocking call.
             cost: Expected bytes.
+            principal: Who in the tenant wants it.
         """
         if self.transfers is not None:
             return await trio.to_thread.run_sync(function, limiter=self.transfers)
-        if cost is None:
-            return await self.pool.run(tenant, tier, function, abandon=False)
-        return await self.pool.run(tenant, tier, function, cost=cost, abandon=False)
+        return await self.pool.run(tenant, tier, function, cost=cost, abandon=False, principal=principal)

@@ -36,6 +36,7 @@ from strata.tables.ipc import EOS, Encoded, encode, schema_message
 from strata.tenants.build import Build
 from strata.tenants.groups import unwrapped_refusals
 from strata.tenants.limits import TenantLimits
+from strata.tenants.resources import SMALL_COST
 from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
@@ -117,6 +118,7 @@ class ScanBuild:
         shard: The tenant's cache.
         pool: Where blocking work runs.
         flow: Whose turn it costs: the tenant.
+        principal: And who in the tenant.
         tier: In which class.
         limits: Whose limits hold.
         disk: How many may wait for the disk at a time.
@@ -133,6 +135,7 @@ class ScanBuild:
     shard: CacheShard
     pool: WorkPool
     flow: str
+    principal: str
     tier: Tier
     limits: TenantLimits
     disk: trio.CapacityLimiter
@@ -193,7 +196,7 @@ class ScanBuild:
                     await self._begun.wait()
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
-        tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=65536)
+        tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=SMALL_COST)
         if isinstance(tasks, Refused):
             raise RefusalError(tasks)
         return tasks
@@ -214,7 +217,7 @@ class ScanBuild:
                     await lane.offer(piece)
                     return
                 damaged = partial(self.shard.remove_files, self.shard.forget(cached))
-                await self.pool.run(self.flow, self.tier, damaged, abandon=False)
+                await self._run(damaged, abandon=False)
             await self._fetch_slices(lane)
 
     async def _fetch_slices(self, lane: _Lane) -> None:
@@ -222,7 +225,8 @@ class ScanBuild:
         cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
         try:
             while not group.done:
-                found = await self._within_fetch_timeout(partial(self._read, group, crc32), cost=cost)
+                read = partial(self._read, group, crc32)
+                found = await self._within_fetch_timeout(read, cost=cost, charge=_took)
                 if isinstance(found, Refused):
                     raise RefusalError(found)
                 crc32 = found.crc32
@@ -304,9 +308,7 @@ class ScanBuild:
         if writer.behind(out.nbytes):  # a disk is waited for without a turn of the pool
             await trio.to_thread.run_sync(writer.catch_up, limiter=self.disk)
         # Not abandoned when cancelled: whoever cleans up must find the files at rest.
-        offset = await self.pool.run(
-            self.flow, self.tier, write, cost=max(65536, out.nbytes), abandon=False, urgent=True
-        )
+        offset = await self._run(write, cost=out.nbytes, abandon=False, urgent=True)
         self.rows += out.rows
         self.size = offset + out.nbytes
         if out.nbytes <= HOT_GROUP_BYTES:
@@ -346,18 +348,47 @@ class ScanBuild:
             detail = f"The files hold {self.rows} rows where the table's metadata says {planned}."
             raise RefusalError(Refused(Reason.DATA_UNREADABLE, detail, code="row_count_mismatch"))
 
-    async def _within_fetch_timeout(self, quantum: Callable[[], T], *, cost: int) -> T:
+    async def _within_fetch_timeout(
+        self, quantum: Callable[[], T], *, cost: int, charge: Callable[[T], int | None] | None = None
+    ) -> T:
         with trio.move_on_after(self.limits.fetch_timeout):
-            return await self.pool.run(self.flow, self.tier, quantum, cost=cost)
+            return await self._run(quantum, cost=cost, charge=charge)
         seconds = f"{self.limits.fetch_timeout:g} seconds"
         detail = f"Rows of a file were not read within {seconds} (fetch_timeout_seconds)."
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="fetch_timeout"))
+
+    async def _run(
+        self,
+        quantum: Callable[[], T],
+        *,
+        cost: int = SMALL_COST,
+        abandon: bool = True,
+        urgent: bool = False,
+        charge: Callable[[T], int | None] | None = None,
+    ) -> T:
+        return await self.pool.run(
+            self.flow,
+            self.tier,
+            quantum,
+            cost=cost,
+            abandon=abandon,
+            urgent=urgent,
+            principal=self.principal,
+            charge=charge,
+        )
 
 
 def too_large(limit: int) -> Refused:
     """The refusal of a result over ``max_response_bytes``, measured on Arrow bytes."""
     detail = f"The result is larger than {limit} bytes of Arrow data (max_response_bytes)."
     return Refused(Reason.TOO_LARGE, detail, code="response_too_large")
+
+
+def _took(found: _Piece | Refused) -> int | None:
+    """Return the Arrow bytes of a slice that was read, before filters if they are known."""
+    if isinstance(found, Refused):
+        return None
+    return max(found.out.nbytes, 0 if found.segment is None else found.segment.nbytes)
 
 
 def _bare(message: bytes) -> Encoded:

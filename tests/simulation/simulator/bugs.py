@@ -178,8 +178,8 @@ def stale_plan() -> Iterator[None]:
     """Plans are remembered by table, whatever its version."""
     real = Builder.plan
 
-    async def plan(self: Builder, scan: Any) -> Any:
-        return await real(self, attrs.evolve(scan, plan_key=(scan.table.uuid, scan.predicates)))
+    async def plan(self: Builder, scan: Any, principal: str) -> Any:
+        return await real(self, attrs.evolve(scan, plan_key=(scan.table.uuid, scan.predicates)), principal)
 
     with mock.patch.object(Builder, "plan", plan):
         yield
