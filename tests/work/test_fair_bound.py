@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from work_twin import BULK, FLOOR, INTERACTIVE, WatchedQueue
+from simulator.queues import BULK, FLOOR, INTERACTIVE, WatchedQueue
 
 from strata.work import FairQueue, Ticket, Tier, fair
 from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, LEAST_COST, most_before

@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 import trio
 import trio.testing
+from simulator.queues import WatchedQueue
 from simulator.twins import Threads
-from work_twin import WatchedQueue
 
 from strata.work import Tier, WorkPool
 from strata.work import pool as pool_module

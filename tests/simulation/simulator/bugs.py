@@ -19,7 +19,8 @@ from strata.tenants.building import Builder
 from strata.tenants.materializing import Materializer
 from strata.tenants.registry import Registry, Tenant
 from strata.tenants.slots import Lease, Slots
-from strata.work import WorkPool
+from strata.work import WorkPool, fair
+from strata.work.turns import Turns
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
@@ -139,6 +140,24 @@ def lost_wake_up() -> Iterator[None]:
         self._queue.settle(turn)
 
     with mock.patch.object(WorkPool, "_release", release):
+        yield
+
+
+@bug
+def first_come_first_served() -> Iterator[None]:
+    """Whoever was first in the round keeps its turn for as long as it has anything queued."""
+
+    def following(self: Turns[Any]) -> Any:
+        return next(key for key, account in self._accounts.items() if account.waiting)
+
+    with mock.patch.object(Turns, "next", following), mock.patch.object(Turns, "take"):
+        yield
+
+
+@bug
+def bulk_as_it_comes() -> Iterator[None]:
+    """Bulk work need not wait for its turns."""
+    with mock.patch.object(fair._Floor, "due", property(lambda _: True)):
         yield
 
 

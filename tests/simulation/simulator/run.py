@@ -37,6 +37,7 @@ from simulator.invariants import (
     ready_means_ready,
 )
 from simulator.lake import SHARED, TENANTS, Lake, lake
+from simulator.queues import WatchedQueue
 from simulator.twins import CatalogTwin, Threads, copied, metadata_twin
 from simulator.wire import TOKEN, Caller
 from strata import acl
@@ -48,6 +49,7 @@ from strata.server import Service, open_service
 from strata.tables import Catalogs
 from strata.tenants import scanning
 from strata.tenants.actor import TenantActor
+from strata.work import pool
 
 REST_SECONDS = 900.0
 """Virtual time after which everything that was begun has ended."""
@@ -244,7 +246,8 @@ class _Run:
         slices = mock.patch.multiple(
             scanning, SLICE_BYTES=self.plan.slice_bytes, FIRST_SLICE_BYTES=self.plan.slice_bytes // 2
         )
-        with disk.watched(), threads.instead(), _watched_actors(life), slices:
+        queue = mock.patch.object(pool, "FairQueue", WatchedQueue)
+        with disk.watched(), threads.instead(), _watched_actors(life), slices, queue:
             instruments = []
             ending = _Ending(self, life, disk, threads, self.draw.randint(200, 20_000)) if crash else None
             if ending is not None:
