@@ -204,6 +204,12 @@ class Settings:
     fetch_parallelism: int = setting(4, "Row groups of one scan in flight.", least=1, live=True)
     max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
     work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
+    bulk_latency_tolerance: float = setting(
+        4.0,
+        "How many times longer than usual small scans may take to get a thread before large ones have fewer "
+        "of them, one at least; 1 is strict, 1000 is never.",
+        least=1,
+    )
     fetch_timeout_seconds: float = setting(
         60.0, "Longest wait for a part of a row group.", unit="seconds", least=0.001, live=True
     )

@@ -143,7 +143,7 @@ async def open_service(
             ),
             metadata=opened.metadata,
             blobs=opened.blobs,
-            pool=pool or WorkPool(slots),
+            pool=pool or WorkPool(slots, tolerance=settings.bulk_latency_tolerance),
             gate=gate,
             cache_dir=_path(settings.cache_dir),
             new_id=partial(secrets.token_urlsafe, 18),

@@ -39,8 +39,9 @@ class WorkPool:
     Args:
         slots: Quanta that run at the same time.
         inline: Run quanta on the loop instead of in threads, for deterministic tests.
-        tolerance: How many times longer than usual interactive quanta may wait before bulk work has fewer
-            slots; 0: bulk work always has all of them.
+        tolerance: How many times longer than usual interactive quanta may take until they begin, with
+            :data:`QUANTUM_SECONDS` for themselves, before bulk work has fewer slots, but one at least; 0:
+            bulk work always has all of them.
 
     Attributes:
         slots: Quanta that run at the same time.
