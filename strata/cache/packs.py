@@ -188,22 +188,22 @@ def read(path: Path, packed: PackedSegment) -> bytes | None:
     return data
 
 
-def summed(blob: Path, segment: PackedSegment) -> PackedSegment:
-    """Return a segment of a finished file with the checksum of its bytes.
+def checksum(blob: Path, offset: int, length: int, crc32: int = 0) -> int:
+    """Return the CRC-32 of bytes of a file, carried on from ``crc32``.
 
     Raises:
         OSError: If they are not all there.
     """
-    checksum, left = 0, segment.length
+    left = length
     with blob.open("rb", buffering=0) as file:
-        file.seek(segment.offset)
+        file.seek(offset)
         while left:
             block = file.read(min(_COPY_BLOCK, left))
             if not block:
                 raise OSError("the blob is shorter than its segments")
-            checksum = zlib.crc32(block, checksum)
+            crc32 = zlib.crc32(block, crc32)
             left -= len(block)
-    return attrs.evolve(segment, crc32=checksum)
+    return crc32
 
 
 def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:

@@ -303,8 +303,13 @@ class _Attempt:
             return None
         segments = []
         for segment in scan.segments:  # not earlier: checksums are no part of what the reader waits for
-            summed = partial(shard.summed, facts.path, segment)
-            segments.append(await self._run(tier, summed, cost=segment.length))
+            crc32, done = 0, 0
+            while done < segment.length:
+                length = min(HASH_BYTES, segment.length - done)
+                carry_on = partial(shard.checksum, facts.path, segment.offset + done, length, crc32)
+                crc32 = await self._run(tier, carry_on, cost=length)
+                done += length
+            segments.append(attrs.evolve(segment, crc32=crc32))
         adopt = partial(shard.adopt, facts.path, scan.columns, segments)
         return await self._run(tier, adopt)
 

@@ -20,7 +20,17 @@ import structlog
 import trio
 
 from strata.artifacts import BlobWriter
-from strata.cache import CacheShard, Columns, Damaged, PackedSegment, PackWriter, Segment, SegmentKey, extend
+from strata.cache import (
+    CacheShard,
+    Columns,
+    Damaged,
+    PackedSegment,
+    PackWriter,
+    Segment,
+    SegmentKey,
+    SegmentReader,
+    extend,
+)
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import (
     FileTask,
@@ -55,6 +65,11 @@ SLICE_BYTES = 4 * 1024 * 1024
 
 FIRST_SLICE_BYTES = 1024 * 1024
 """Estimated bytes of the slices of the first row group, which the reader of the result waits for."""
+
+CACHED_BYTES = 8 * 1024 * 1024
+"""Largest cached row group that is read in one quantum, and most bytes of one that are checked in one."""
+
+CACHE_CHANGED = "Cached rows changed while they were read."
 
 _SLICES_AT_ONCE = 2
 """Slices of one row group in memory: one being read or waiting for its turn, one being written."""
@@ -211,14 +226,39 @@ class ScanBuild:
         async with lane.send:
             cached = self.shard.lookup(SegmentKey(task.file.file_key, task.index), fields)
             if cached is not None:
-                have = partial(self._from_cache, task, cached)
-                piece = await self._within_fetch_timeout(have, cost=task.nbytes)
-                if piece is not None:
-                    await lane.offer(piece)
+                if await self._fetch_cached(lane, cached):
                     return
                 damaged = partial(self.shard.remove_files, self.shard.forget(cached))
                 await self._run(damaged, abandon=False)
             await self._fetch_slices(lane)
+
+    async def _fetch_cached(self, lane: _Lane, cached: Segment) -> bool:
+        """Send a row group out of the cache; False, and nothing sent, if it is damaged there."""
+        task, size = lane.task, cached.packed.length
+        if size <= CACHED_BYTES:
+            have = partial(self._from_cache, task, cached)
+            piece = await self._within_fetch_timeout(have, cost=size)
+            if piece is not None:
+                await lane.offer(piece)
+            return piece is not None
+        reader = SegmentReader(cached)
+        try:
+            # Not abandoned when cancelled: the file must be at rest when it is closed.
+            while not reader.checked:
+                check, cost = partial(reader.check, CACHED_BYTES), min(size, CACHED_BYTES)
+                if await self._within_fetch_timeout(check, cost=cost, abandon=False) is not None:
+                    return False
+            first = True
+            while not reader.done:
+                have = partial(self._cached_slice, task, cached, reader, first=first)
+                piece = await self._within_fetch_timeout(have, cost=SLICE_BYTES, abandon=False)
+                if piece is None:
+                    raise RefusalError(Refused(Reason.DATA_UNREADABLE, CACHE_CHANGED, code="cache_damaged"))
+                await lane.offer(piece)
+                first = False
+        finally:
+            reader.close()
+        return True
 
     async def _fetch_slices(self, lane: _Lane) -> None:
         group = RowGroup(self.plan, lane.task, batch_rows=self.limits.batch_rows, slice_rows=lane.slice_rows)
@@ -259,6 +299,24 @@ class ScanBuild:
         if isinstance(batches, Damaged):
             return None
         return _Piece(_encode_some(finish(plan, task, batches)), task.num_rows, None)
+
+    def _cached_slice(
+        self, task: RowGroupTask, cached: Segment, reader: SegmentReader, *, first: bool
+    ) -> _Piece | None:
+        """One quantum: a slice of a checked segment; None if it is damaged now. Runs in a worker thread."""
+        plan = self.plan
+        if plan.passthrough and cached.fields == plan.segment_fields:
+            raw = reader.read_raw(SLICE_BYTES)
+            if isinstance(raw, Damaged):
+                return None
+            out = Encoded((raw,), len(raw), cached.rows if first else 0)
+        else:
+            fields = plan.segment_fields
+            batches = reader.read(SLICE_BYTES, fields, segment_schema(plan, fields))
+            if isinstance(batches, Damaged):
+                return None
+            out = _encode_some(finish(plan, task, batches))
+        return _Piece(out, task.num_rows if reader.done else 0, None)
 
     async def _take(self, lane: _Lane) -> None:
         """Write what comes down the lane."""
@@ -349,10 +407,15 @@ class ScanBuild:
             raise RefusalError(Refused(Reason.DATA_UNREADABLE, detail, code="row_count_mismatch"))
 
     async def _within_fetch_timeout(
-        self, quantum: Callable[[], T], *, cost: int, charge: Callable[[T], int | None] | None = None
+        self,
+        quantum: Callable[[], T],
+        *,
+        cost: int,
+        abandon: bool = True,
+        charge: Callable[[T], int | None] | None = None,
     ) -> T:
         with trio.move_on_after(self.limits.fetch_timeout):
-            return await self._run(quantum, cost=cost, charge=charge)
+            return await self._run(quantum, cost=cost, abandon=abandon, charge=charge)
         seconds = f"{self.limits.fetch_timeout:g} seconds"
         detail = f"Rows of a file were not read within {seconds} (fetch_timeout_seconds)."
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="fetch_timeout"))
