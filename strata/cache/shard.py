@@ -107,8 +107,8 @@ class CacheShard:
         """*Worker.* Carry a checksum on over the next bytes of a finished blob."""
         return packs.checksum(blob, offset, length, crc32)
 
-    def adopt(self, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
-        """*Worker.* Make a finished blob a pack, without copying it where the file system allows."""
+    def adopt(self, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack | None:
+        """*Worker.* Make a finished blob a pack, without copying it; None where the file system forbids."""
         return packs.adopt(self._root, blob, columns, segments)
 
     def install(self, pack: Pack, generation: int) -> list[Path]:

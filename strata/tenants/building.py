@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -303,15 +303,19 @@ class _Attempt:
             return None
         segments = []
         for segment in scan.segments:  # not earlier: checksums are no part of what the reader waits for
-            crc32, done = 0, 0
-            while done < segment.length:
-                length = min(HASH_BYTES, segment.length - done)
+            crc32 = 0
+            for done, length in _slices(segment.length):
                 carry_on = partial(shard.checksum, facts.path, segment.offset + done, length, crc32)
                 crc32 = await self._run(tier, carry_on, cost=length)
-                done += length
             segments.append(attrs.evolve(segment, crc32=crc32))
-        adopt = partial(shard.adopt, facts.path, scan.columns, segments)
-        return await self._run(tier, adopt)
+        pack = await self._run(tier, partial(shard.adopt, facts.path, scan.columns, segments))
+        if pack is not None:
+            return pack
+        scan.pack = writer = await self._run(tier, partial(shard.begin_pack, scan.columns))
+        for segment in segments:
+            for done, length in _slices(segment.length):
+                await self._run(tier, partial(writer.copy, facts.path, segment, done, length), cost=length)
+        return await self._run(tier, writer.commit)
 
     async def _run(self, tier: Tier, quantum: Callable[[], T], *, cost: int = SMALL_COST) -> T:
         """Run a quantum whose files somebody will clean up."""
@@ -337,3 +341,9 @@ class _Attempt:
         """Let go of the descriptor; readers have their own."""
         if self.build.tail is not None:
             self.build.tail.close()
+
+
+def _slices(length: int) -> Iterator[tuple[int, int]]:
+    """Yield where each quantum's bytes begin, and how many there are."""
+    for done in range(0, length, HASH_BYTES):
+        yield done, min(HASH_BYTES, length - done)

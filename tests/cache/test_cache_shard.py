@@ -228,19 +228,26 @@ def test_a_blob_is_adopted_as_a_pack_and_each_outlives_the_other(shard: CacheSha
 
 
 def test_a_blob_of_another_file_system_is_copied(shard: CacheShard, tmp_path: Path, monkeypatch) -> None:
-    """Only its segments."""
+    """Only its segments, in slices."""
 
     def refuse(*_args: object) -> None:
         raise OSError(errno.EXDEV, "another device")
 
     monkeypatch.setattr(packs_module.os, "link", refuse)
     path, segments = blob(tmp_path)
-    pack = shard.adopt(path, COLUMNS, segments)
+    assert shard.adopt(path, COLUMNS, segments) is None
+    writer = shard.begin_pack(COLUMNS)
+    for segment in segments:
+        for done in range(0, segment.length, 100):
+            writer.copy(path, segment, done, min(100, segment.length - done))
+    pack = writer.commit()
     shard.remove_files(shard.install(pack, shard.generation))
 
     assert pack.path.stat().st_size == sum(segment.length for segment in segments)
     assert [rows(1000)] == read(shard, 1)
     assert [rows(1000)] == read(reopened(tmp_path), 1)
+    with pytest.raises(OSError, match="shorter than its segments"):
+        shard.begin_pack(COLUMNS).copy(path, segments[-1], 0, 10**6)
 
 
 def test_leftovers_are_swept_and_foreign_files_are_not(shard: CacheShard, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Large cached row groups are read in slices: the same rows, in quanta of a few milliseconds."""
 
+import errno
 from pathlib import Path
 
 import httpx
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pytest
 from service_kit import Running, Warehouse, fetch, identity, numbers, scan
 
-from strata.cache import SegmentReader
+from strata.cache import SegmentReader, packs
 from strata.config import Settings
 from strata.tenants import building, scanning
 from strata.work import WorkPool
@@ -78,7 +79,7 @@ async def test_a_damaged_segment_is_never_served(  # noqa: PLR0917  # fixtures
     monkeypatch: pytest.MonkeyPatch,
     when: str,
 ) -> None:
-    """Damaged before, it is read from the table instead; damaged while it is read, the build fails, and the next is whole."""
+    """Damaged before, it is read from the table instead; damaged while it is read, the build fails."""
     warehouse.create(numbers(ROWS))
     real = SegmentReader.check
 
@@ -119,3 +120,22 @@ async def test_a_damaged_segment_is_never_served(  # noqa: PLR0917  # fixtures
             return
         assert before.equals(await fetch(client, scan(warehouse.uri(), refresh=True)))
         assert quanta
+
+
+async def test_results_on_another_file_system_are_cached_in_slices(
+    server: Running, warehouse: Warehouse, quanta: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a result cannot be linked into the cache it is copied, and served from there."""
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EXDEV, "another device")
+
+    monkeypatch.setattr(packs.os, "link", refuse)
+    warehouse.create(numbers(ROWS))
+    async with server.client(**identity(scopes="admin:cache")) as client:
+        cold = await fetch(client, scan(warehouse.uri()))
+        await cached(client)
+        hits = (await client.get("/v1/cache/stats")).json()["hits"]
+        assert cold.equals(await fetch(client, scan(warehouse.uri(), refresh=True)))
+        assert hits < (await client.get("/v1/cache/stats")).json()["hits"]
+    assert quanta.count(SMALL) > 10
