@@ -45,6 +45,7 @@ from strata.tables import (
 from strata.tables.ipc import EOS, Encoded, encode, schema_message
 from strata.tenants.build import Build
 from strata.tenants.groups import unwrapped_refusals
+from strata.tenants.lanes import Lane, Piece
 from strata.tenants.limits import TenantLimits
 from strata.tenants.resources import SMALL_COST
 from strata.work import Tier, WorkPool
@@ -70,57 +71,6 @@ CACHED_BYTES = 8 * 1024 * 1024
 """Largest cached row group that is read in one quantum, and most bytes of one that are checked in one."""
 
 CACHE_CHANGED = "Cached rows changed while they were read."
-
-_SLICES_AT_ONCE = 2
-"""Slices of one row group in memory: one being read or waiting for its turn, one being written."""
-
-
-@attrs.frozen
-class _Piece:
-    """A slice of a row group, read.
-
-    Attributes:
-        out: Messages for the blob.
-        scanned: Rows it took to get them, deleted ones included.
-        segment: Messages for the cache, unless the cache already had them.
-        crc32: Checksum of the segment up to here, unless it is part of the blob: then it gets one when that
-            is finished.
-    """
-
-    out: Encoded
-    scanned: int
-    segment: Encoded | None
-    crc32: int = 0
-
-
-class _Lane:
-    """A row group's place in the order of the output, where its slices arrive one after the other.
-
-    Attributes:
-        task: The row group.
-        slice_bytes: Estimated bytes of a slice.
-        weight: Estimated bytes it may have in memory.
-    """
-
-    def __init__(self, task: RowGroupTask, slice_bytes: int) -> None:
-        self.task = task
-        self.slice_bytes = slice_bytes
-        self.weight = min(task.nbytes, _SLICES_AT_ONCE * slice_bytes)
-        pieces: tuple[trio.MemorySendChannel[_Piece], trio.MemoryReceiveChannel[_Piece]]
-        pieces = trio.open_memory_channel(0)
-        self.send, self.receive = pieces
-
-    async def offer(self, piece: _Piece) -> None:
-        """Send a slice when there is room; where nobody takes it, the build has failed by itself."""
-        with suppress(trio.BrokenResourceError):
-            await self.send.send(piece)
-
-    @property
-    def slice_rows(self) -> int:
-        """Rows of a slice; a row group that is hardly larger is one."""
-        if 2 * self.task.nbytes <= 3 * self.slice_bytes:
-            return self.task.num_rows
-        return max(1, self.task.num_rows * self.slice_bytes // self.task.nbytes)
 
 
 @attrs.define(eq=False)
@@ -178,7 +128,7 @@ class ScanBuild:
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
         """
-        order: tuple[trio.MemorySendChannel[_Lane], trio.MemoryReceiveChannel[_Lane]]
+        order: tuple[trio.MemorySendChannel[Lane], trio.MemoryReceiveChannel[Lane]]
         order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
         with unwrapped_refusals():
             async with trio.open_nursery() as nursery:
@@ -193,15 +143,15 @@ class ScanBuild:
         self._check_rows()
         await self._append(_bare(EOS), last=True)
 
-    async def _produce(self, order: trio.MemorySendChannel[_Lane], nursery: trio.Nursery) -> None:
+    async def _produce(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
         with suppress(trio.BrokenResourceError):  # nobody takes lanes any more: the build has failed
             await self._produce_lanes(order, nursery)
 
-    async def _produce_lanes(self, order: trio.MemorySendChannel[_Lane], nursery: trio.Nursery) -> None:
+    async def _produce_lanes(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
         async with order:
             for file in self.plan.files:
                 for task in await self._expand(file):
-                    lane = _Lane(task, SLICE_BYTES if self._begun.is_set() else FIRST_SLICE_BYTES)
+                    lane = Lane(task, SLICE_BYTES if self._begun.is_set() else FIRST_SLICE_BYTES)
                     await self._wait_room(lane.weight)
                     self._in_flight += lane.weight
                     nursery.start_soon(self._fetch, lane)
@@ -220,7 +170,7 @@ class ScanBuild:
         while self._in_flight and self._in_flight + nbytes > IN_FLIGHT_BYTES:
             await self._room.wait()
 
-    async def _fetch(self, lane: _Lane) -> None:
+    async def _fetch(self, lane: Lane) -> None:
         """Send the row group's slices down its lane, out of the cache or of its file."""
         task, fields = lane.task, self.plan.segment_fields
         async with lane.send:
@@ -232,7 +182,7 @@ class ScanBuild:
                 await self._run(damaged, abandon=False)
             await self._fetch_slices(lane)
 
-    async def _fetch_cached(self, lane: _Lane, cached: Segment) -> bool:
+    async def _fetch_cached(self, lane: Lane, cached: Segment) -> bool:
         """Send a row group out of the cache; False, and nothing sent, if it is damaged there."""
         task, size = lane.task, cached.packed.length
         if size <= CACHED_BYTES:
@@ -260,7 +210,7 @@ class ScanBuild:
             reader.close()
         return True
 
-    async def _fetch_slices(self, lane: _Lane) -> None:
+    async def _fetch_slices(self, lane: Lane) -> None:
         group = RowGroup(self.plan, lane.task, batch_rows=self.limits.batch_rows, slice_rows=lane.slice_rows)
         cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
         try:
@@ -275,7 +225,7 @@ class ScanBuild:
         finally:
             group.close()
 
-    def _read(self, group: RowGroup, crc32: int) -> _Piece | Refused:
+    def _read(self, group: RowGroup, crc32: int) -> Piece | Refused:
         """One quantum: the next slice of a row group. Runs in a worker thread."""
         plan, before = self.plan, group.passed
         batches = read_slice(group)
@@ -283,26 +233,26 @@ class ScanBuild:
             return batches
         segment, scanned = encode(batches), group.passed - before
         if plan.passthrough:
-            return _Piece(segment, scanned, segment)
+            return Piece(segment, scanned, segment)
         out = _encode_some(finish(plan, group.task, batches))
-        return _Piece(out, scanned, segment, _crc32(segment, crc32))
+        return Piece(out, scanned, segment, _crc32(segment, crc32))
 
-    def _from_cache(self, task: RowGroupTask, cached: Segment) -> _Piece | None:
+    def _from_cache(self, task: RowGroupTask, cached: Segment) -> Piece | None:
         """One quantum: a row group out of the cache; None if it is damaged. Runs in a worker thread."""
         plan = self.plan
         if plan.passthrough and cached.fields == plan.segment_fields:
             raw = self.shard.read_raw(cached)
             if isinstance(raw, Damaged):
                 return None
-            return _Piece(Encoded((raw,), len(raw), cached.rows), task.num_rows, None)
+            return Piece(Encoded((raw,), len(raw), cached.rows), task.num_rows, None)
         batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
         if isinstance(batches, Damaged):
             return None
-        return _Piece(_encode_some(finish(plan, task, batches)), task.num_rows, None)
+        return Piece(_encode_some(finish(plan, task, batches)), task.num_rows, None)
 
     def _cached_slice(
         self, task: RowGroupTask, cached: Segment, reader: SegmentReader, *, first: bool
-    ) -> _Piece | None:
+    ) -> Piece | None:
         """One quantum: a slice of a checked segment; None if it is damaged now. Runs in a worker thread."""
         plan = self.plan
         if plan.passthrough and cached.fields == plan.segment_fields:
@@ -316,9 +266,9 @@ class ScanBuild:
             if isinstance(batches, Damaged):
                 return None
             out = _encode_some(finish(plan, task, batches))
-        return _Piece(out, task.num_rows if reader.done else 0, None)
+        return Piece(out, task.num_rows if reader.done else 0, None)
 
-    async def _take(self, lane: _Lane) -> None:
+    async def _take(self, lane: Lane) -> None:
         """Write what comes down the lane."""
         async with lane.receive:
             async for piece in lane.receive:
@@ -337,7 +287,7 @@ class ScanBuild:
     async def _append(
         self,
         out: Encoded,
-        piece: _Piece | None = None,
+        piece: Piece | None = None,
         task: RowGroupTask | None = None,
         *,
         announce: bool = True,
@@ -447,7 +397,7 @@ def too_large(limit: int) -> Refused:
     return Refused(Reason.TOO_LARGE, detail, code="response_too_large")
 
 
-def _took(found: _Piece | Refused) -> int | None:
+def _took(found: Piece | Refused) -> int | None:
     """Return the Arrow bytes of a slice that was read, before filters if they are known."""
     if isinstance(found, Refused):
         return None
