@@ -121,6 +121,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_acl(session: nox.Session) -> None:
+    """Measure one decision of the access rules beside Cedar and casbin; `-- --help` lists the options."""
+    install(session, "bench-acl")
+    isolated(session)
+    session.run("python", "bench/acl.py", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Check the documentation: references are current, links resolve, and every code block is run."""
     need_programs(session)
