@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -188,6 +188,66 @@ class CacheStatsAnswer(msgspec.Struct):
     max_size_bytes: int
     evictions: int
     damaged: int
+
+
+class AccessBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST /v1/admin/acl/explain``: the caller and the request to be explained."""
+
+    principal: Annotated[str, Meta(max_length=256)]
+    resource: Annotated[str, Meta(max_length=4096)]
+    tenant: Annotated[str, Meta(max_length=64)] = "_default"
+    scopes: Annotated[list[str], Meta(max_length=256)] = []
+    action: Literal["read", "write", "delete", "run", "admin"] = "read"
+
+
+class ConsideredAnswer(msgspec.Struct):
+    """A rule, and the parts of it that do not apply; none: it matches."""
+
+    effect: str
+    number: int
+    principal: str
+    resource: str
+    matches: bool
+    misses: list[str]
+
+
+class AddedRuleAnswer(msgspec.Struct):
+    """A rule that would have to come."""
+
+    effect: str
+    principal: str
+    resource: str
+    tenant: str | None
+    action: str | None
+
+
+class OtherwiseAnswer(msgspec.Struct):
+    """The least change that would decide otherwise; ``remove`` has entries such as ``deny 3``."""
+
+    allowed: bool
+    remove: list[str]
+    add: list[AddedRuleAnswer]
+
+
+class AccessAnswer(msgspec.Struct):
+    """A decision and its grounds; ``partial``: only some columns or rows; ``rules``: how many there are."""
+
+    allowed: bool
+    reason: str
+    partial: bool
+    rules: int
+    considered: list[ConsideredAnswer]
+    otherwise: OtherwiseAnswer | None
+
+
+class RulesAnswer(msgspec.Struct):
+    """The rules that hold now; ``changed``: they are others than before."""
+
+    changed: bool
+    deny: int
+    allow: int
+    default: str
+    warnings: list[str]
 
 
 _AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")

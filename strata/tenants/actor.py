@@ -19,6 +19,7 @@ from strata.artifacts import tenant_prefix
 from strata.cache import CacheShard
 from strata.outcomes import RefusalError, Refused
 from strata.tenants import messages as m
+from strata.tenants.administering import explain_access, reload_rules
 from strata.tenants.building import Builder
 from strata.tenants.limits import TenantLimits
 from strata.tenants.materializing import Materializer
@@ -170,6 +171,8 @@ class TenantActor:
             m.ListNames: reader.list_names,
             m.ClearCache: self._clear_cache,
             m.DescribeCache: self._describe_cache,
+            m.ExplainAccess: partial(explain_access, self.resources),
+            m.ReloadRules: partial(reload_rules, self.resources),
             m.UpdateLimits: self._update_limits,
         }
         return await handlers[type(question)](question)
@@ -184,8 +187,9 @@ class TenantActor:
         )
         return m.Cleared()
 
-    async def _describe_cache(self, _question: m.DescribeCache) -> object:
-        return self.shard.stats()
+    async def _describe_cache(self, question: m.DescribeCache) -> object:
+        refused = self.resources.gate.check_admin(question.principal, "admin/cache")
+        return self.shard.stats() if refused is None else refused
 
     async def _update_limits(self, question: m.UpdateLimits) -> TenantLimits:
         assert self.builder is not None

@@ -71,6 +71,15 @@ class Gate:
     _ready: acl.CompiledPolicy | None = attrs.field(default=None, init=False)
     _views: dict[str, Visible] = attrs.field(factory=dict, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        """Compile the rules now: a hundred thousand take a second, which no request should have to wait."""
+        if self.policy is not None:
+            self._compiled(self.policy)
+
+    def take(self, compiled: acl.CompiledPolicy | None) -> None:
+        """Decide by these rules from now on; None: everything is permitted."""
+        self._ready, self.policy = compiled, None if compiled is None else compiled.policy
+
     def _compiled(self, policy: acl.Policy) -> acl.CompiledPolicy:
         if self._ready is None or self._ready.policy is not policy:
             self._ready = acl.CompiledPolicy(policy)

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from strata import acl
 from strata.artifacts import ArtifactRecord, BuildRecord
 from strata.auth import Principal
 from strata.tenants.limits import TenantLimits
@@ -222,6 +223,32 @@ class DescribeCache:
 
 
 @attrs.frozen
+class ExplainAccess:
+    """Say why the rules decide as they do. Answer: :class:`AccessExplained`."""
+
+    principal: Principal
+    request: acl.Request
+
+
+@attrs.frozen
+class AccessExplained:
+    """Why.
+
+    Attributes:
+        explanation: What the rules say; None: there are none, and everything is permitted.
+    """
+
+    explanation: acl.Explanation | None
+
+
+@attrs.frozen
+class ReloadRules:
+    """Read the rules' own file again. Answer: what :meth:`~strata.rules.RulesFile.reload` returns."""
+
+    principal: Principal
+
+
+@attrs.frozen
 class UpdateLimits:
     """Take new limits, at once and without a restart. Answer: the limits."""
 
@@ -241,5 +268,7 @@ Question = (
     | ListNames
     | ClearCache
     | DescribeCache
+    | ExplainAccess
+    | ReloadRules
     | UpdateLimits
 )

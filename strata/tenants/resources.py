@@ -13,6 +13,7 @@ import trio
 from strata.artifacts import BlobStore, MetadataStore
 from strata.auth import Principal
 from strata.outcomes import Refused
+from strata.rules import RulesFile
 from strata.tables import Catalogs, LoadedTable, may_see
 from strata.tenants.gate import Gate, table_resource
 from strata.work import Tier, WorkPool
@@ -35,6 +36,7 @@ class Resources:
         waits: How many calls to databases and catalogs may block in threads at a time.
         transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
             local files, which are the pool's work.
+        rules: Reads the rules' own file; None where there is no server around.
     """
 
     catalogs: Catalogs
@@ -46,6 +48,7 @@ class Resources:
     new_id: Callable[[], str]
     waits: trio.CapacityLimiter
     transfers: trio.CapacityLimiter | None = None
+    rules: RulesFile | None = None
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
         """Whether the rules of this moment let ``principal`` read what was made of these inputs.

@@ -6,7 +6,18 @@ from quart import Quart
 
 from strata.http.converters import VersionConverter
 from strata.http.plain import PlainRoute
-from strata.http.routes import artifacts, builds, cache, health, materialize, metrics, names, streams, writes
+from strata.http.routes import (
+    access,
+    artifacts,
+    builds,
+    cache,
+    health,
+    materialize,
+    metrics,
+    names,
+    streams,
+    writes,
+)
 
 _ID = "([A-Za-z0-9_-]{1,128})"
 
@@ -35,6 +46,7 @@ def register(app: Quart, *, personal: bool) -> None:
         artifacts.blueprint,
         names.blueprint,
         cache.blueprint,
+        access.blueprint,
         metrics.blueprint,
     ):
         app.register_blueprint(blueprint)

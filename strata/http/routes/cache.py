@@ -6,13 +6,13 @@ from quart_schema import document_response, tag
 from strata.cache import CacheStats
 from strata.http.answers import json
 from strata.http.bodies import CacheStatsAnswer, StatusAnswer
-from strata.http.context import ask, principal, require_scope
+from strata.http.context import ask, principal, require_admin
 from strata.http.description import refuses
 from strata.tenants.messages import ClearCache, Cleared, DescribeCache
 
 blueprint = Blueprint("cache", __name__)
 
-SCOPE = "admin:cache"
+WHAT = "cache"
 
 
 @blueprint.post("/v1/cache/clear")
@@ -21,7 +21,7 @@ SCOPE = "admin:cache"
 @refuses(403)
 async def clear() -> Response:
     """Drop the tenant's cached segments; needs ``admin:cache``."""
-    require_scope(SCOPE)
+    require_admin(WHAT)
     await ask(ClearCache(principal()), Cleared)
     return json(StatusAnswer("cleared"))
 
@@ -32,7 +32,7 @@ async def clear() -> Response:
 @refuses(403)
 async def stats() -> Response:
     """Counters of the tenant's cache; needs ``admin:cache``."""
-    require_scope(SCOPE)
+    require_admin(WHAT)
     found = await ask(DescribeCache(principal()), CacheStats)
     asked = found.hits + found.misses
     return json(
