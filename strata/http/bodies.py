@@ -45,6 +45,7 @@ SCAN_PARAMS: dict[str, Any] = {
         "as_of": {"type": ["string", "null"], "description": "A moment, with its offset from UTC."},
     },
 }
+COLUMNS: dict[str, Any] = {"items": {"type": "string", "minLength": 1}, "uniqueItems": True}
 ONE_INPUT: dict[str, Any] = {"minItems": 1, "maxItems": 1}
 NAME: dict[str, Any] = {"minLength": 1, "maxLength": 512}
 
@@ -188,6 +189,94 @@ class CacheStatsAnswer(msgspec.Struct):
     max_size_bytes: int
     evictions: int
     damaged: int
+
+
+class NodeAnswer(msgspec.Struct):
+    """A result or a table; ``type``: ``artifact``, ``table``, or ``redacted``: not for the caller."""
+
+    uri: str
+    artifact_id: str | None
+    version: int | None
+    type: str
+    transform_ref: str | None
+    created_at: str | None
+
+
+class EdgeAnswer(msgspec.Struct):
+    """From an input to what was made of it."""
+
+    from_uri: str
+    to_uri: str
+    input_version: str | None
+
+
+class LineageAnswer(msgspec.Struct):
+    """What a result was made of; ``truncated``: there is more than an answer holds."""
+
+    artifact_uri: str
+    artifact_id: str
+    version: int
+    nodes: list[NodeAnswer]
+    edges: list[EdgeAnswer]
+    depth: int
+    direct_inputs: list[str]
+    truncated: bool
+
+
+class DependentsAnswer(msgspec.Struct):
+    """What was made of a result, as far as it is for the caller."""
+
+    artifact_uri: str
+    artifact_id: str
+    version: int
+    dependents: list[NodeAnswer]
+    total_count: int
+
+
+class NameStatusAnswer(msgspec.Struct):
+    """What a name points at, and whether its inputs have moved on since."""
+
+    name: str
+    artifact_uri: str
+    artifact_id: str
+    version: int
+    state: str
+    updated_at: str
+    input_versions: dict[str, str]
+    is_stale: bool
+    stale_reason: str | None
+    changed_inputs: list[ChangedInputAnswer]
+
+
+class WarmTableBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A table to read into the cache, and which columns of it; null: all the caller may read."""
+
+    table: str
+    columns: Annotated[list[str], Meta(extra_json_schema=COLUMNS)] | None = None
+
+
+class WarmBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST /v1/cache/warm``."""
+
+    tables: Annotated[list[WarmTableBody], Meta(min_length=1, max_length=100)]
+
+
+class WarmedTableAnswer(msgspec.Struct):
+    """Row groups of a table: all there are, those that were cached before, and those that are now."""
+
+    table: str
+    row_groups: int
+    cached_before: int
+    cached: int
+
+
+class WarmAnswer(msgspec.Struct):
+    """What is in the cache now."""
+
+    row_groups: int
+    cached_before: int
+    cached: int
+    tables: list[WarmedTableAnswer]
 
 
 class AccessBody(msgspec.Struct, forbid_unknown_fields=True):

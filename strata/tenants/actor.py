@@ -22,11 +22,13 @@ from strata.tenants import messages as m
 from strata.tenants.administering import explain_access, reload_rules
 from strata.tenants.building import Builder
 from strata.tenants.limits import TenantLimits
+from strata.tenants.lineage import Historian
 from strata.tenants.materializing import Materializer
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.reading import Reader
 from strata.tenants.resources import Resources
 from strata.tenants.slots import Slots
+from strata.tenants.warming import Warmer
 from strata.work import Tier
 
 log = structlog.get_logger(__name__)
@@ -158,6 +160,7 @@ class TenantActor:
         materializer, reader = self.materializer, self.reader
         assert materializer is not None
         assert reader is not None
+        historian = Historian(self.tenant, self.resources, reader)
         handlers: dict[type, Callable[[Any], Awaitable[object]]] = {
             m.Materialize: materializer.materialize,
             m.Explain: materializer.explain,
@@ -171,6 +174,10 @@ class TenantActor:
             m.ListNames: reader.list_names,
             m.ClearCache: self._clear_cache,
             m.DescribeCache: self._describe_cache,
+            m.GetLineage: historian.lineage,
+            m.GetDependents: historian.dependents,
+            m.GetNameStatus: historian.status,
+            m.WarmCache: Warmer(materializer).warm,
             m.ExplainAccess: partial(explain_access, self.resources),
             m.ReloadRules: partial(reload_rules, self.resources),
             m.UpdateLimits: self._update_limits,

@@ -7,11 +7,14 @@ from functools import partial
 
 import attrs
 
+from strata import acl
 from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, NameRecord, Page, Stats
 from strata.auth import Principal
 from strata.outcomes import Reason, Refused
 from strata.tenants import messages as m
 from strata.tenants.build import Build
+from strata.tenants.gate import artifact_resource
+from strata.tenants.listing import count_visible, list_visible
 from strata.tenants.materializing import Materializer
 from strata.tenants.memory import Remembered
 from strata.tenants.resources import Resources
@@ -50,24 +53,27 @@ class Reader:
         if stream is None:
             return STREAM_NOT_FOUND
         build = stream.build
-        if isinstance(build.outcome, Refused):
-            return build.outcome
+        named = acl.resource_name("streams", question.stream_id)
+        if self.resources.gate.denies(question.principal, named, "read"):
+            return STREAM_NOT_FOUND
         if not await self.resources.may_read(question.principal, dict(build.inputs)):
             return STREAM_NOT_FOUND
+        if isinstance(build.outcome, Refused):
+            return build.outcome
         if isinstance(build.outcome, ArtifactRecord):
             return await self._open(build.outcome)
         return self._follow(build)
 
     async def open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
         """Open a finished artifact."""
-        record = await self._readable(question.principal, question.artifact_id, question.version)
+        record = await self.readable(question.principal, question.artifact_id, question.version)
         if record is None or record.state is not ArtifactState.READY:
             return ARTIFACT_NOT_FOUND
         return await self._open(record)
 
     async def get_artifact(self, question: m.GetArtifact) -> ArtifactRecord | Refused:
         """Describe an artifact the caller may read."""
-        record = await self._readable(question.principal, question.artifact_id, question.version)
+        record = await self.readable(question.principal, question.artifact_id, question.version)
         return record if record is not None else ARTIFACT_NOT_FOUND
 
     async def get_build(self, question: m.GetBuild) -> m.BuildStatus | Refused:
@@ -77,7 +83,8 @@ class Reader:
             await running.done.wait()  # the commit is under way; its end is what the caller waits for
         metadata = self.resources.metadata
         record = await self.resources.ask(metadata.get_build, self.tenant, question.build_id)
-        if record is None or not await self.resources.may_read(question.principal, record.inputs):
+        may_read = self.resources.may_read_artifact
+        if record is None or not await may_read(question.principal, record.artifact_id, record.inputs):
             return BUILD_NOT_FOUND
         running = self.materializer.by_id.get(question.build_id)
         if running is not None:
@@ -87,33 +94,25 @@ class Reader:
         )
 
     async def list_artifacts(self, question: m.ListArtifacts) -> Page | Refused:
-        """List a page of artifacts; those the caller may not read are left out of it."""
-        page = await self.resources.ask(
-            self.resources.metadata.list_artifacts,
-            self.tenant,
-            limit=question.limit,
-            offset=question.offset,
-            state=question.state,
-            name_prefix=question.name_prefix,
-            since=question.since,
-            sort=question.sort,
-            order=question.order,
-        )
-        if isinstance(page, Refused):
-            return page
-        seen = [r for r in page.artifacts if await self.resources.may_read(question.principal, r.inputs)]
-        return attrs.evolve(page, artifacts=tuple(seen))
+        """List a page of the artifacts the caller may read; what there is besides is not even counted."""
+        return await list_visible(self.resources, self.tenant, question)
 
-    async def stats(self, _question: m.ArtifactStats) -> Stats:
-        """Count the tenant's artifacts."""
-        return await self.resources.ask(self.resources.metadata.stats, self.tenant)
+    async def stats(self, question: m.ArtifactStats) -> Stats:
+        """Count the tenant's artifacts that the caller may read."""
+        return await count_visible(self.resources, self.tenant, question.principal)
 
     async def get_name(self, question: m.GetName) -> NameRecord | Refused:
         """Resolve a name of something the caller may read."""
-        name = await self.resources.ask(self.resources.metadata.get_name, self.tenant, question.name)
-        if name is None or await self._readable(question.principal, name.artifact_id, name.version) is None:
-            return NAME_NOT_FOUND
-        return name
+        found = await self.named(question.principal, question.name)
+        return NAME_NOT_FOUND if found is None else found[0]
+
+    async def named(self, principal: Principal, name: str) -> tuple[NameRecord, ArtifactRecord] | None:
+        """Return a name and what it points at, or None if that is not for the caller."""
+        found = await self.resources.ask(self.resources.metadata.get_name, self.tenant, name)
+        if found is None or self.resources.gate.denies(principal, artifact_resource(name), "read"):
+            return None
+        record = await self.readable(principal, found.artifact_id, found.version)
+        return None if record is None else (found, record)
 
     async def list_names(self, question: m.ListNames) -> tuple[NameRecord, ...]:
         """List the names of what the caller may read."""
@@ -122,15 +121,18 @@ class Reader:
             [
                 n
                 for n in names
-                if await self._readable(question.principal, n.artifact_id, n.version) is not None
+                if not self.resources.gate.denies(question.principal, artifact_resource(n.name), "read")
+                and await self.readable(question.principal, n.artifact_id, n.version) is not None
             ]
         )
 
-    async def _readable(self, principal: Principal, artifact_id: str, version: int) -> ArtifactRecord | None:
+    async def readable(self, principal: Principal, artifact_id: str, version: int) -> ArtifactRecord | None:
+        """Return an artifact's record, or None if there is none for the caller."""
         record = await self.materializer.record(artifact_id, version)
-        if record is None or not await self.resources.may_read(principal, record.inputs):
+        if record is None:
             return None
-        return record
+        may_read = await self.resources.may_read_artifact(principal, artifact_id, record.inputs)
+        return record if may_read else None
 
     def _follow(self, build: Build) -> m.Opened:
         tail, record = build.tail, build.record

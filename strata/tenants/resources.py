@@ -15,7 +15,7 @@ from strata.auth import Principal
 from strata.outcomes import Refused
 from strata.rules import RulesFile
 from strata.tables import Catalogs, LoadedTable, may_see
-from strata.tenants.gate import Gate, table_resource
+from strata.tenants.gate import Gate, artifact_resource, table_resource
 from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
@@ -49,6 +49,14 @@ class Resources:
     waits: trio.CapacityLimiter
     transfers: trio.CapacityLimiter | None = None
     rules: RulesFile | None = None
+
+    async def may_read_artifact(
+        self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
+    ) -> bool:
+        """Whether the rules of this moment let ``principal`` read an artifact: its inputs, and no denial."""
+        if self.gate.denies(principal, artifact_resource(artifact_id), "read"):
+            return False
+        return await self.may_read(principal, inputs)
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
         """Whether the rules of this moment let ``principal`` read what was made of these inputs.
