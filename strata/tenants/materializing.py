@@ -135,21 +135,26 @@ class Materializer:
         older = ready
         ask, metadata = self.resources.ask, self.resources.metadata
         if question.name is not None:
-            named = await ask(metadata.get_name, self.tenant, question.name)
-            older = None
-            hidden = self.resources.gate.denies(question.principal, artifact_resource(question.name), "read")
-            if named is not None and not hidden:
-                older = await ask(metadata.get_artifact, self.tenant, named.artifact_id, named.version)
-                if older is not None and not await self.resources.may_read_artifact(
-                    question.principal, older.artifact_id, older.inputs
-                ):
-                    older = None  # to this caller the name does not exist
+            older = await self._named(question.principal, question.name)
         elif ready is None:
             older = await ask(metadata.find_latest_by_query, self.tenant, provenance.query)
         changed = _changes(older, provenance) if older is not None else ()
         return m.Explanation(
             older if older is not None else ready, ready is not None, dict(provenance.inputs), changed
         )
+
+    async def _named(self, principal: Principal, name: str) -> ArtifactRecord | None:
+        """Return what a name points at; None, after the same work, where there is nothing for the caller."""
+        resources, metadata = self.resources, self.resources.metadata
+        named = await resources.ask(metadata.get_name, self.tenant, name)
+        hidden = resources.gate.denies(principal, artifact_resource(name), "read")
+        target = (resources.new_id(), 1) if named is None else (named.artifact_id, named.version)
+        older = await resources.ask(metadata.get_artifact, self.tenant, *target)
+        if older is None:
+            await resources.miss_artifact(principal, target[0])
+            return None
+        may_read = await resources.may_read_artifact(principal, older.artifact_id, older.inputs)
+        return older if may_read and not hidden else None
 
     async def _settled(self, provenance: Provenance) -> None:
         """Wait for a build whose bytes are all there: its commit is a matter of milliseconds."""
@@ -192,6 +197,10 @@ class Materializer:
             self._give_up(record)
             lost.append(record)
         return record, lost
+
+    def remembered(self, artifact_id: str, version: int) -> ArtifactRecord | None:
+        """Return an artifact's record if it needs no call of the store."""
+        return self.records.get((artifact_id, version))
 
     async def record(self, artifact_id: str, version: int) -> ArtifactRecord | None:
         """Return an artifact's record; finished ones are remembered, for they never change."""

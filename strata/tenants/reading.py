@@ -79,12 +79,15 @@ class Reader:
     async def get_build(self, question: m.GetBuild) -> m.BuildStatus | Refused:
         """Describe a build of something the caller may read."""
         running = self.materializer.by_id.get(question.build_id)
-        if running is not None and running.tail is not None and running.tail.ended:
+        if running is not None and await self._may_wait(question.principal, running):
             await running.done.wait()  # the commit is under way; its end is what the caller waits for
         metadata = self.resources.metadata
         record = await self.resources.ask(metadata.get_build, self.tenant, question.build_id)
+        if record is None:
+            await self.resources.miss_artifact(question.principal, question.build_id)
+            return BUILD_NOT_FOUND
         may_read = self.resources.may_read_artifact
-        if record is None or not await may_read(question.principal, record.artifact_id, record.inputs):
+        if not await may_read(question.principal, record.artifact_id, record.inputs):
             return BUILD_NOT_FOUND
         running = self.materializer.by_id.get(question.build_id)
         if running is not None:
@@ -92,6 +95,11 @@ class Reader:
         return m.BuildStatus(
             record, 1.0 if record.completed_at is not None and not record.error_code else None
         )
+
+    async def _may_wait(self, principal: Principal, build: Build) -> bool:
+        """Whether a build is about to end that the caller may know of."""
+        ended = build.tail is not None and build.tail.ended
+        return ended and await self.resources.may_read(principal, dict(build.inputs))
 
     async def list_artifacts(self, question: m.ListArtifacts) -> Page | Refused:
         """List a page of the artifacts the caller may read; what there is besides is not even counted."""
@@ -109,10 +117,11 @@ class Reader:
     async def named(self, principal: Principal, name: str) -> tuple[NameRecord, ArtifactRecord] | None:
         """Return a name and what it points at, or None if that is not for the caller."""
         found = await self.resources.ask(self.resources.metadata.get_name, self.tenant, name)
-        if found is None or self.resources.gate.denies(principal, artifact_resource(name), "read"):
-            return None
-        record = await self.readable(principal, found.artifact_id, found.version)
-        return None if record is None else (found, record)
+        denied = self.resources.gate.denies(principal, artifact_resource(name), "read")
+        # Whatever the name points at, or would: a no for any reason is the same work.
+        target = (self.resources.new_id(), 1) if found is None else (found.artifact_id, found.version)
+        record = await self.readable(principal, *target, hidden=denied)
+        return None if found is None or record is None else (found, record)
 
     async def list_names(self, question: m.ListNames) -> tuple[NameRecord, ...]:
         """List the names of what the caller may read."""
@@ -126,13 +135,30 @@ class Reader:
             ]
         )
 
-    async def readable(self, principal: Principal, artifact_id: str, version: int) -> ArtifactRecord | None:
-        """Return an artifact's record, or None if there is none for the caller."""
-        record = await self.materializer.record(artifact_id, version)
+    async def readable(
+        self, principal: Principal, artifact_id: str, version: int, *, hidden: bool = False
+    ) -> ArtifactRecord | None:
+        """Return an artifact's record, or None if there is none for the caller.
+
+        None takes one call of the store and the same questions to the rules, whether there is nothing or
+        nothing for this caller, so that the time tells neither.
+
+        Args:
+            principal: The caller.
+            artifact_id: Which.
+            version: Likewise.
+            hidden: It is not for the caller, whatever the rules say of it.
+        """
+        remembered = self.materializer.remembered(artifact_id, version)
+        record = remembered or await self.materializer.record(artifact_id, version)
         if record is None:
+            await self.resources.miss_artifact(principal, artifact_id)
             return None
-        may_read = await self.resources.may_read_artifact(principal, artifact_id, record.inputs)
-        return record if may_read else None
+        if await self.resources.may_read_artifact(principal, artifact_id, record.inputs) and not hidden:
+            return record
+        if remembered is not None:
+            await self.resources.ask(self.resources.metadata.get_artifact, self.tenant, artifact_id, version)
+        return None
 
     def _follow(self, build: Build) -> m.Opened:
         tail, record = build.tail, build.record

@@ -10,6 +10,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from strata import acl
 from strata.artifacts import BlobStore, MetadataStore
 from strata.auth import Principal
 from strata.outcomes import Refused
@@ -19,6 +20,9 @@ from strata.tenants.gate import Gate, artifact_resource, table_resource
 from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
+
+NOWHERE = acl.resource_name("tables", "-", "-", "-")
+"""The table of a result that does not exist."""
 
 
 @attrs.frozen(eq=False)
@@ -54,9 +58,14 @@ class Resources:
         self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
     ) -> bool:
         """Whether the rules of this moment let ``principal`` read an artifact: its inputs, and no denial."""
-        if self.gate.denies(principal, artifact_resource(artifact_id), "read"):
-            return False
-        return await self.may_read(principal, inputs)
+        denied = self.gate.denies(principal, artifact_resource(artifact_id), "read")
+        return await self.may_read(principal, inputs) and not denied  # both asked: the same work for any no
+
+    async def miss_artifact(self, principal: Principal, artifact_id: str) -> None:
+        """Do the work of :meth:`may_read_artifact` for an artifact that does not exist."""
+        await self.may_read_artifact(principal, artifact_id, {})
+        if self.gate.policy is not None:
+            self.gate.reading(principal, NOWHERE)
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
         """Whether the rules of this moment let ``principal`` read what was made of these inputs.
