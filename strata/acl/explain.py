@@ -77,7 +77,9 @@ class Explanation:
 
     def lines(self) -> Iterator[str]:
         """Yield the explanation as sentences."""
-        yield f"{'allowed' if self.decision.allowed else 'denied'}: {self.decision.reason.value}"
+        verdict = "denied" if not self.decision.allowed else "allowed"
+        part = ", but only some columns or rows" if self.decision.grants is not None else ""
+        yield f"{verdict}: {self.decision.reason.value}{part}"
         for one in self.considered:
             verdict = "matches" if one.matches else f"does not match: {', '.join(one.misses)}"
             yield f"  {one.effect} rule {one.number} ({one.rule.principal} on {one.rule.resource}) {verdict}"
