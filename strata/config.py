@@ -167,6 +167,18 @@ class Settings:
     acl_config: Policy | None = setting(
         None, "Access rules; see the ACL reference.", toml_only=True, live=True
     )
+    acl_file: str | None = setting(
+        None,
+        "TOML file with the access rules instead, read again when it changes; see the ACL reference.",
+        live=True,
+    )
+    acl_file_watch_seconds: float = setting(
+        2.0,
+        "How often it is looked at; a change is taken when two looks have seen the same. 0: never.",
+        unit="seconds",
+        least=0,
+        live=True,
+    )
 
     multi_tenant_enabled: bool = setting(False, "Keep tenants apart.")
     tenant_header: str = setting(
@@ -342,7 +354,8 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("require_tenant_header", "it needs multi_tenant_enabled = true.")
     if settings.acl_config is not None and settings.auth_mode == "none":
         yield Problem(
-            "acl_config", "rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
+            "acl_file" if settings.acl_file is not None else "acl_config",
+            "rules need to know who asks; set auth_mode = trusted_proxy, or remove them.",
         )
 
 
@@ -424,6 +437,7 @@ _PATHS = (
     "artifact_dir",
     "cache_dir",
     "metadata_db",
+    "acl_file",
     "unix_socket",
     "tls_certificate",
     "tls_key",

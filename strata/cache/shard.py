@@ -74,6 +74,10 @@ class CacheShard:
         self._used[found.path] = None
         return found
 
+    def holds(self, key: SegmentKey, fields: Collection[FieldKey]) -> bool:
+        """*Loop.* Whether :meth:`lookup` would find something; counts as no look-up."""
+        return self._index.find(key, fields) is not None
+
     def read(
         self, segment: Segment, fields: Sequence[FieldKey], schema: pa.Schema
     ) -> list[pa.RecordBatch] | Damaged:

@@ -10,11 +10,13 @@ from typing import TypeVar
 import attrs
 import trio
 
+from strata import acl
 from strata.artifacts import BlobStore, MetadataStore
 from strata.auth import Principal
 from strata.outcomes import Refused
+from strata.rules import RulesFile
 from strata.tables import Catalogs, LoadedTable, may_see
-from strata.tenants.gate import Gate, table_resource
+from strata.tenants.gate import Gate, artifact_resource, table_resource
 from strata.work import LoopTurns, Tier, WorkPool
 
 T = TypeVar("T")
@@ -22,8 +24,12 @@ T = TypeVar("T")
 WAITING_FOR_DISK = 64
 """Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
 
+
 SMALL_COST = 65536
 """What a quantum costs that handles no bytes worth counting."""
+
+NOWHERE = acl.resource_name("tables", "-", "-", "-")
+"""The table of a result that does not exist."""
 
 
 @attrs.frozen(eq=False)
@@ -43,6 +49,7 @@ class Resources:
             local files, which are the pool's work.
         disk: How many builds may wait in threads for the disk at a time.
         turns: Whose large result leaves next.
+        rules: Reads the rules' own file; None where there is no server around.
     """
 
     catalogs: Catalogs
@@ -56,6 +63,20 @@ class Resources:
     transfers: trio.CapacityLimiter | None = None
     disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(WAITING_FOR_DISK))
     turns: LoopTurns = attrs.field(factory=LoopTurns)
+    rules: RulesFile | None = None
+
+    async def may_read_artifact(
+        self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
+    ) -> bool:
+        """Whether the rules of this moment let ``principal`` read an artifact: its inputs, and no denial."""
+        denied = self.gate.denies(principal, artifact_resource(artifact_id), "read")
+        return await self.may_read(principal, inputs) and not denied  # both asked: the same work for any no
+
+    async def miss_artifact(self, principal: Principal, artifact_id: str) -> None:
+        """Do the work of :meth:`may_read_artifact` for an artifact that does not exist."""
+        await self.may_read_artifact(principal, artifact_id, {})
+        if self.gate.policy is not None:
+            self.gate.reading(principal, NOWHERE)
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
         """Whether the rules of this moment let ``principal`` read what was made of these inputs.

@@ -26,6 +26,8 @@ ELSEWHERE = {
     "proxy_token": "tests/test_auth.py",
     "hide_forbidden_as_not_found": "tests/service/test_isolation.py",
     "acl_config": "tests/service/test_isolation.py",
+    "acl_file": "tests/service/test_acl_http.py, tests/test_rules.py",
+    "acl_file_watch_seconds": "tests/service/test_acl_http.py, tests/test_rules.py",
     "multi_tenant_enabled": "tests/test_auth.py",
     "require_tenant_header": "tests/test_auth.py",
     "max_tenants": "tests/tenants/test_registry.py",
