@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 import structlog
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.io import FileIO, load_file_io
@@ -23,6 +23,7 @@ from strata.tables.confined import ConfinedFileIO
 from strata.tables.faults import reading, refusable
 from strata.tables.lru import WeightedLru
 from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
+from strata.tables.remote_catalogs import open_catalog
 from strata.tables.sql_catalog import current_location
 from strata.tables.sqlite_catalog import CatalogFileError, SqliteCatalog
 
@@ -233,7 +234,7 @@ class Catalogs:
             return known
         # A SQL catalog must not create its tables because someone asked for one.
         properties: dict[str, Any] = {"init_catalog_tables": "false", **self._properties[alias]}
-        catalog = load_catalog(alias, **properties)
+        catalog = open_catalog(alias, properties)
         with self._lock:
             return self._remote.setdefault(alias, catalog)
 
