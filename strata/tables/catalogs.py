@@ -176,7 +176,7 @@ class Catalogs:
         try:
             location = reader.metadata_location(ref)
         except CatalogFileError as cause:
-            raise RefusalError(_unavailable(ref)) from cause
+            raise RefusalError(catalog_unavailable(ref)) from cause
         return self._at(ref, location)
 
     def _at(self, ref: TableRef, location: str | None) -> LoadedTable:
@@ -221,7 +221,7 @@ class Catalogs:
             # Catalog clients fail with their transport's exceptions (requests, SQLAlchemy, boto …), whose
             # messages hold addresses and credentials: neither the answer nor the log repeats them.
             _log.warning("catalog_unavailable", catalog=ref.catalog, error=type(cause).__name__)
-            raise RefusalError(_unavailable(ref)) from cause
+            raise RefusalError(catalog_unavailable(ref)) from cause
         return self._at(ref, location)
 
     def _loaded(self, ref: TableRef, metadata: TableMetadata, location: str, io: FileIO) -> LoadedTable:
@@ -239,7 +239,8 @@ class Catalogs:
             return self._remote.setdefault(alias, catalog)
 
 
-def _unavailable(ref: TableRef) -> Refused:
+def catalog_unavailable(ref: TableRef) -> Refused:
+    """Return the refusal of a table whose catalog cannot be asked now."""
     # A warehouse named by its directory has no alias to show but the path the caller itself wrote.
     name = "The warehouse" if ref.catalog.startswith(_DIRECTORY_ALIAS) else f"The catalog {ref.catalog}"
     return Refused(

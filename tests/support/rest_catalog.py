@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -27,6 +27,7 @@ class RestServer:
         properties: Properties every table has beside its own, as its writers might have set them.
         status: Answered to every request for a table instead of the table.
         go: While it is cleared, no request for a table is answered.
+        arrived: Released once for every request for a table.
         asked: The paths that were asked for, with their ``Authorization``.
     """
 
@@ -37,6 +38,7 @@ class RestServer:
     properties: dict[str, str] = attrs.field(factory=dict)
     status: int | None = None
     go: threading.Event = attrs.field(factory=threading.Event)
+    arrived: threading.Semaphore = attrs.field(factory=lambda: threading.Semaphore(0))
     asked: list[tuple[str, str | None]] = attrs.field(factory=list)
 
     def answer(self, path: str) -> tuple[int, object]:
@@ -45,6 +47,7 @@ class RestServer:
             case ["v1", "config"]:
                 return 200, {"defaults": {}, "overrides": {}}
             case ["v1", "namespaces", namespace, "tables", name]:
+                self.arrived.release()
                 self.go.wait(30)
                 if self.status is not None:
                     return self.status, _error(self.status, "InternalServerError", "secret-message")
@@ -87,8 +90,9 @@ def rest_server(catalog: Catalog) -> Iterator[RestServer]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            with suppress(ConnectionError):  # of a client that gave up
+                self.end_headers()
+                self.wfile.write(data)
 
         def log_message(self, *_: object) -> None:
             pass
