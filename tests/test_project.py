@@ -123,6 +123,18 @@ def test_nothing_below_tenants_knows_tenants() -> None:
                 assert not imported.startswith(("strata.tenants", "strata.auth", "strata.acl")), name(path)
 
 
+def test_nothing_is_timed_by_the_wall_clock() -> None:
+    """A limiter did, and every step of the clock let a burst through or nobody; stamps are all that may."""
+    stamps = {
+        "strata/stores.py": {"time.time"},  # created_at and the like
+        "strata/cache/packs.py": {"time.time_ns"},  # names in order of age, across restarts
+        "strata/client/wire.py": {"dt.datetime.now"},  # HTTP dates of Retry-After are the wall clock's
+    }
+    clocks = re.compile(r"\b(?:time\.time(?:_ns)?|(?:dt\.)?(?:datetime|date)\.(?:utcnow|now|today))\b")
+    found = {name(path): set(clocks.findall(path.read_text())) for path in MODULES}
+    assert stamps == {path: uses for path, uses in found.items() if uses}
+
+
 def test_no_package_registry_and_no_machine_is_named() -> None:
     """The repository works wherever it is cloned: no host of a package registry, no path of a machine."""
     hosts = re.compile(r"https?://[a-z0-9.-]*(?:pythonhosted|npmjs|[/.]py" + "pi)[.]", re.IGNORECASE)
