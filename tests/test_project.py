@@ -28,7 +28,7 @@ LAYERS = (
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},
     {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},
-    {"outcomes", "acl", "allocator", "durable", "tls"},
+    {"outcomes", "acl", "allocator", "config_metadata", "durable", "tls"},
 )
 
 
