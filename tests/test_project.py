@@ -123,6 +123,13 @@ def test_nothing_below_tenants_knows_tenants() -> None:
                 assert not imported.startswith(("strata.tenants", "strata.auth", "strata.acl")), name(path)
 
 
+def test_catalogs_are_asked_in_threads_of_their_own() -> None:
+    """`Resources.look`: through `ask` a catalog that is silent would keep the metadata store's threads."""
+    shared = re.compile(r"\bask\(\s*[^()]*\bcatalogs\b")
+    assert [] == [name(path) for path in MODULES if shared.search(path.read_text())]
+    assert shared.search("await self.resources.ask(load, catalogs.load, ref)")
+
+
 def test_nothing_is_timed_by_the_wall_clock() -> None:
     """A limiter did, and every step of the clock let a burst through or nobody; stamps are all that may."""
     stamps = {
