@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from strata.acl import Policy
+from strata.config_metadata import faults_of
 from strata.tls import tls_context
 
 MIN_TOKEN_CHARACTERS = 16
@@ -310,7 +311,7 @@ def validate_mode_coherence(
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
         return (*found, *unusable)
-    found += _metadata_problems(settings)
+    found += _metadata_problems(settings, writable)
     return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
 
 
@@ -458,9 +459,12 @@ def _path_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(name, f"{text!r} is no usable path.")
 
 
-def _metadata_problems(settings: Settings) -> Iterator[Problem]:
-    if settings.metadata_db and Path(settings.metadata_db).expanduser().is_dir():
-        yield Problem("metadata_db", f"{settings.metadata_db} is a directory; name a file.")
+def _metadata_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
+    others = {"cache_dir": settings.cache_dir}
+    others |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
+    if settings.metadata_db:
+        for fault in faults_of(settings.metadata_db, others, writable):
+            yield Problem("metadata_db", fault)
 
 
 def directories(settings: Settings) -> Mapping[str, Path]:

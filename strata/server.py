@@ -41,7 +41,7 @@ from strata.work import WorkPool
 log = structlog.get_logger(__name__)
 
 WAITING_CALLS = 40
-"""Calls to databases and catalogs that may block in threads at a time."""
+"""Calls to databases that may block in threads at a time."""
 
 TRANSFERS = 64
 """Calls to a remote blob store that may block in threads at a time."""

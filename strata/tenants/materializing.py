@@ -263,7 +263,7 @@ class Materializer:
         if table is not None:
             scan = resolve_scan(table, spec, access.visible)
         else:
-            scan = await self.resources.ask(_load_and_resolve, catalogs.load, ref, spec, access.visible)
+            scan = await self.resources.look(ref, _load_and_resolve, catalogs.load, ref, spec, access.visible)
         if not access.allowed and not isinstance(scan, Refused):
             return TABLE_NOT_FOUND  # somebody has made it after all
         if isinstance(scan, Refused):

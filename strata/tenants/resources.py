@@ -15,7 +15,7 @@ from strata.artifacts import BlobStore, MetadataStore
 from strata.auth import Principal
 from strata.outcomes import Refused
 from strata.rules import RulesFile
-from strata.tables import Catalogs, LoadedTable, may_see
+from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, may_see
 from strata.tenants.gate import Gate, artifact_resource, table_resource
 from strata.work import LoopTurns, Tier, WorkPool
 
@@ -30,6 +30,11 @@ SMALL_COST = 65536
 
 NOWHERE = acl.resource_name("tables", "-", "-", "-")
 """The table of a result that does not exist."""
+LOOKS = 8
+"""Calls that may wait for one catalog at a time: who waits for it leaves the threads of others alone."""
+
+LOOK_SECONDS = 30.0
+"""Longest wait for one of them."""
 
 
 @attrs.frozen(eq=False)
@@ -44,7 +49,7 @@ class Resources:
         gate: The access rules.
         cache_dir: Directory above the tenants' cache shards.
         new_id: Makes unguessable ids.
-        waits: How many calls to databases and catalogs may block in threads at a time.
+        waits: How many calls to databases may block in threads at a time.
         transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
             local files, which are the pool's work.
         disk: How many builds may wait in threads for the disk at a time.
@@ -64,6 +69,7 @@ class Resources:
     disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(WAITING_FOR_DISK))
     turns: LoopTurns = attrs.field(factory=LoopTurns)
     rules: RulesFile | None = None
+    _looks: dict[str, trio.CapacityLimiter] = attrs.field(init=False, factory=dict, repr=False)
 
     async def may_read_artifact(
         self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
@@ -99,15 +105,30 @@ class Resources:
                 continue
             table: LoadedTable | Refused | None = self.catalogs.peek(ref)
             if table is None:
-                table = await self.ask(self.catalogs.load, ref)
+                table = await self.look(ref, self.catalogs.load, ref)
             if isinstance(table, Refused) or not may_see(
                 version, visible, table.metadata.schema(), ref.resource
             ):
                 return False
         return True
 
+    async def look(
+        self, ref: TableRef, function: Callable[..., T | Refused], /, *args: object
+    ) -> T | Refused:
+        """Call something that asks the catalog of ``ref``, in one of the few threads there are for it.
+
+        A catalog that does not answer so holds up neither the metadata store nor other catalogs, whoever asks
+        it. Returns a refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
+        """
+        limiter = self._looks.get(ref.catalog)
+        if limiter is None:
+            limiter = self._looks[ref.catalog] = trio.CapacityLimiter(LOOKS)
+        with trio.move_on_after(LOOK_SECONDS):  # ends the wait for a thread, never a call that has begun
+            return await trio.to_thread.run_sync(partial(function, *args), limiter=limiter)
+        return catalog_unavailable(ref)
+
     async def ask(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
-        """Call something that waits for a database or a catalog, in a thread.
+        """Call something that waits for a database, in a thread.
 
         The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
         """

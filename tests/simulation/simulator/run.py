@@ -68,7 +68,7 @@ class Plan:
 
     Attributes:
         lives: How often the service starts; all but the last end in a crash.
-        errors: How often the metadata store does not answer.
+        errors: How often the metadata store does not answer, and the catalog cannot be read.
         slow: The longest time of a thread, in seconds.
         lying: Whether the disk loses syncs it acknowledged.
         short_reads: How often a read is short.
@@ -227,7 +227,9 @@ class _Run:
         self.book = Book()
         self.names: dict[str, int] = {}
         self.lake = lake()
-        self.catalog = CatalogTwin(self.lake, dict.fromkeys(self.lake.tables, 0))
+        self.catalog = CatalogTwin(
+            self.lake, dict.fromkeys(self.lake.tables, 0), random.Random(f"{seed} catalog"), self.plan.errors
+        )
         self.metadata = metadata_twin(draw, self.plan.errors)
         self.root = base / "0"
         for name in ("artifacts", "cache"):
