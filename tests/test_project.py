@@ -27,7 +27,7 @@ LAYERS = (
     {"stores"},
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},
-    {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},
+    {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client", "rules"},
     {"outcomes", "acl", "allocator", "config_metadata", "durable", "tls"},
 )
 

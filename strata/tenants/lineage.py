@@ -162,7 +162,7 @@ class Historian:
             return None
         table = self.resources.catalogs.peek(ref)
         if table is None:
-            loaded = await self.resources.ask(self.resources.catalogs.load, ref)
+            loaded = await self.resources.look(ref, self.resources.catalogs.load, ref)
             if isinstance(loaded, Refused):
                 return None
             table = loaded
