@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import attrs
 import trio
@@ -14,6 +14,7 @@ import trio
 from strata.work.adaptive import Gradient
 from strata.work.fair import FairQueue, Queued, Ticket
 from strata.work.fairness import Served
+from strata.work.threads import run_in_thread
 from strata.work.tier import Tier
 
 T = TypeVar("T")
@@ -136,15 +137,13 @@ class WorkPool:
         """
         turn = _Turn(flow, tier, cost, urgent, principal, self.weight_of(flow), pool=self)
         work = quantum if charge is None else partial(turn.charged_by, quantum, charge)
-        if self._inline:
-            await turn.acquire_on_behalf_of(turn)
-            try:
-                return work()
-            finally:
-                turn.release_on_behalf_of(turn)
-        # Trio documents any object with these two methods as a limiter; its annotation names only its own.
-        limiter = cast("trio.CapacityLimiter", turn)
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=abandon, limiter=limiter)
+        await turn.wait()
+        if not self._inline:
+            return await run_in_thread(work, abandon=abandon, finished=partial(self._release, turn))
+        try:
+            return work()
+        finally:
+            self._release(turn)
 
     def _enter(self, turn: _Turn) -> None:
         self._queue.push(turn)
@@ -191,9 +190,7 @@ class WorkPool:
 
 @attrs.define(eq=False)
 class _Turn(Ticket):
-    """One quantum's place in the queue, in the shape of the limiter that Trio asks of a thread.
-
-    Trio releases it when the thread has really finished, also when whoever waited was cancelled before.
+    """One quantum's place in the queue.
 
     Attributes:
         pool: Where it waits.
@@ -213,7 +210,8 @@ class _Turn(Ticket):
         self.cost_known = charge(result)
         return result
 
-    async def acquire_on_behalf_of(self, _borrower: object, /) -> None:
+    async def wait(self) -> None:
+        """Wait for its turn, which whoever runs the quantum then ends."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self.pool._enter(self)  # noqa: SLF001  # a turn is the pool's own other half
         if self.come.is_set():
@@ -224,6 +222,3 @@ class _Turn(Ticket):
         except trio.Cancelled:
             self.pool._leave_queue(self)  # noqa: SLF001
             raise
-
-    def release_on_behalf_of(self, _borrower: object, /) -> None:
-        self.pool._release(self)  # noqa: SLF001

@@ -144,7 +144,7 @@ async def test_a_turn_that_comes_as_its_owner_is_cancelled_is_not_lost(
     """In one and the same scheduler step, whichever of the two is first: the next one runs, and nobody pays."""
     pool, order, scope = WorkPool(1, inline=True), [], trio.CancelScope()
     holder = pool_module._Turn("other", Tier.BULK, 1, pool=pool)
-    await holder.acquire_on_behalf_of(None)
+    await holder.wait()
 
     async def cancelled() -> None:
         with scope:
@@ -157,7 +157,7 @@ async def test_a_turn_that_comes_as_its_owner_is_cancelled_is_not_lost(
         await trio.testing.wait_all_tasks_blocked()
         if cancel_first:
             scope.cancel()
-        holder.release_on_behalf_of(None)
+        pool._release(holder)
         scope.cancel()
 
     assert (["next"] if cancel_first else ["cancelled", "next"]) == order
@@ -170,7 +170,7 @@ async def test_it_says_what_waits_and_what_was_served(autojump_clock) -> None:
     pool = WorkPool(1)
     with Threads(random.Random(1), 0).instead():
         holder = pool_module._Turn("a", Tier.BULK, 65536, pool=pool)
-        await holder.acquire_on_behalf_of(None)
+        await holder.wait()
         async with trio.open_nursery() as nursery:
             for flow, cost in (("a", QUANTUM_BYTES), ("b", 1_000_000), ("b", 2_000_000)):
                 nursery.start_soon(partial(pool.run, flow, Tier.BULK, nothing, cost=cost))
@@ -179,7 +179,7 @@ async def test_it_says_what_waits_and_what_was_served(autojump_clock) -> None:
             assert {"a": QUANTUM_BYTES, "b": 3_000_000} == pool.queued_bytes()
             assert 3.0 == pool.oldest_wait
             assert 65536 == pool.largest_deficit
-            holder.release_on_behalf_of(None)
+            pool._release(holder)
 
         assert (0, 0.0, 0) == (pool.waiting, pool.oldest_wait, pool.largest_deficit)
         assert {"a": QUANTUM_BYTES + 65536, "b": 3_000_000} == pool.served_bytes()
@@ -221,9 +221,9 @@ async def test_bulk_makes_room_when_interactive_work_waits_longer_than_usual(aut
 
     async def quantum(seconds: float, flow: str, tier: Tier) -> None:
         turn = pool_module._Turn(flow, tier, 65536, pool=pool)
-        await turn.acquire_on_behalf_of(None)
+        await turn.wait()
         await trio.sleep(seconds)
-        turn.release_on_behalf_of(None)
+        pool._release(turn)
 
     for _ in range(600):
         await quantum(0.001, "b", Tier.INTERACTIVE)

@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -18,6 +19,7 @@ from strata.artifacts import STORE_DOWN, MemoryMetadataStore
 from strata.outcomes import RefusalError
 from strata.tables.refs import TableRef
 from strata.tables.sqlite_catalog import CatalogFileError
+from strata.work import pool
 
 FIRST_SECOND = 1_700_000_000
 
@@ -99,8 +101,11 @@ class Threads:
 
     @contextmanager
     def instead(self) -> Iterator[None]:
-        """Take the place of Trio's."""
-        with mock.patch.object(trio.to_thread, "run_sync", self.run_sync):
+        """Take the place of Trio's, and of the work pool's."""
+        with (
+            mock.patch.object(trio.to_thread, "run_sync", self.run_sync),
+            mock.patch.object(pool, "run_in_thread", self.run_in_thread),
+        ):
             yield
 
     async def run_sync(
@@ -115,8 +120,16 @@ class Threads:
         del thread_name
         await trio.lowlevel.checkpoint_if_cancelled()
         borrower = object()
-        if limiter is not None:
-            await limiter.acquire_on_behalf_of(borrower)
+        if limiter is None:
+            return await self.run_in_thread(partial(function, *args), abandon=abandon_on_cancel, finished=int)
+        await limiter.acquire_on_behalf_of(borrower)
+        release = partial(limiter.release_on_behalf_of, borrower)
+        return await self.run_in_thread(partial(function, *args), abandon=abandon_on_cancel, finished=release)
+
+    async def run_in_thread(
+        self, work: Callable[[], Any], *, abandon: bool, finished: Callable[[], object]
+    ) -> Any:
+        """See :func:`strata.work.threads.run_in_thread`."""
         done, outcome = trio.Event(), []
         pause = self._draw.random() ** 3 * self._slow
 
@@ -125,16 +138,15 @@ class Threads:
             self.running -= 1
             if self.alive:
                 try:
-                    outcome.append((function(*args), None))
+                    outcome.append((work(), None))
                 except BaseException as error:  # noqa: BLE001  # handed to whoever waits
                     outcome.append((None, error))
-            if limiter is not None:
-                limiter.release_on_behalf_of(borrower)
+            finished()
             done.set()
 
         self.running += 1
         trio.lowlevel.spawn_system_task(thread, context=contextvars.copy_context())
-        with trio.CancelScope(shield=not abandon_on_cancel):
+        with trio.CancelScope(shield=not abandon):
             await done.wait()
         if not outcome:
             await trio.sleep_forever()  # the process is dead: whoever waits is about to be cancelled

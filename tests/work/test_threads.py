@@ -1,0 +1,99 @@
+"""The pool's threads: used again, less urgent than the loop, and never waited for by whoever may leave."""
+
+import contextvars
+import os
+import sys
+import threading
+
+import pytest
+import trio
+
+from strata.work import threads
+from strata.work.threads import NICENESS, Threads, run_in_thread
+
+WHO = contextvars.ContextVar("who", default="nobody")
+
+
+async def test_work_has_its_callers_context_and_its_outcome_comes_back() -> None:
+    """Work handed to a thread lost its context elsewhere, and was cached under the wrong tenant."""
+    finished = []
+    WHO.set("ana")
+    assert "ana" == await run_in_thread(WHO.get, abandon=True, finished=lambda: finished.append("value"))
+    with pytest.raises(ZeroDivisionError):
+        await run_in_thread(lambda: 1 // 0, abandon=True, finished=lambda: finished.append("error"))
+    assert ["value", "error"] == finished
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
+async def test_quanta_give_way_to_the_loop() -> None:
+    """Whose own priority, and that of other threads, stays what it was."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def urgency() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert min(19, before + NICENESS) == await run_in_thread(urgency, abandon=True, finished=int)
+    assert before == os.getpriority(os.PRIO_PROCESS, 0)
+    assert before == await trio.to_thread.run_sync(urgency)
+
+
+async def test_whoever_leaves_is_not_kept_and_the_thread_is_heard_of_all_the_same() -> None:
+    """A slot comes back when its thread does, not before and not never."""
+    gate, began, finished = threading.Event(), trio.Event(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def work() -> None:
+        token.run_sync_soon(began.set)
+        assert gate.wait(30)
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+
+            async def leave() -> None:
+                await run_in_thread(work, abandon=True, finished=finished.set)
+
+            nursery.start_soon(leave)
+            await began.wait()
+            nursery.cancel_scope.cancel()
+        assert not finished.is_set()
+        gate.set()
+        await finished.wait()
+
+
+async def test_whoever_asked_not_to_be_let_go_stays() -> None:
+    """Until the work is done, whatever is cancelled: somebody will clean up its files."""
+    gate, done = threading.Event(), []
+
+    def work() -> str:
+        assert gate.wait(30)
+        return "done"
+
+    with trio.fail_after(30), trio.CancelScope() as scope:
+        scope.cancel()
+        trio.lowlevel.current_trio_token().run_sync_soon(gate.set)
+        done.append(await run_in_thread(work, abandon=False, finished=int))
+    assert ["done"] == done
+
+
+def test_an_idle_thread_is_used_again_and_goes_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many threads as there is work at the same time, and none for good."""
+    monkeypatch.setattr(threads, "IDLE_SECONDS", 0.05)
+    pool, seen, came = Threads(), [], threading.Semaphore(0)
+
+    def note() -> None:
+        seen.append(threading.current_thread())
+
+    for _ in range(5):
+        pool.start(note, lambda _outcome: came.release())
+        assert came.acquire(timeout=30)
+    assert 1 == len(set(seen))
+    gate = threading.Event()
+    for _ in range(3):
+        pool.start(lambda: (note(), gate.wait(30)), lambda _outcome: came.release())
+    gate.set()
+    for _ in range(3):
+        assert came.acquire(timeout=30)
+    assert 3 == len(set(seen[5:]))
+    for thread in set(seen):
+        thread.join(30)
+        assert not thread.is_alive()
