@@ -1,0 +1,181 @@
+"""Clients of several tenants in processes of their own, so that no client waits for another's interpreter."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.connection import Connection as Pipe
+from typing import Any
+
+import attrs
+import servers
+import wire
+import workload
+
+BACKGROUND_NICE = 10
+"""Neighbours' clients would be on other machines; here they must leave the processor to the measured one."""
+
+REFUSED = frozenset({400, 401, 403, 404, 413, 429, 503})
+
+
+@attrs.frozen
+class Outcome:
+    """What a crowd of clients saw.
+
+    Attributes:
+        latencies: Seconds of each answered pair or request, from when it was due.
+        answered: Requests with the answer they wanted.
+        refused: Requests that were refused, with a problem.
+        failed: Anything else: a broken connection, a 500, a wrong body.
+        size: Bytes of results.
+        seconds: From the first request to the last answer.
+    """
+
+    latencies: tuple[float, ...] = ()
+    answered: int = 0
+    refused: int = 0
+    failed: int = 0
+    size: int = 0
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class Task:
+    """What one thread of a crowd does.
+
+    Attributes:
+        kind: ``pairs``: materialize and fetch of a finished small result, ``scan``: one cold full scan,
+            ``flood``: requests one after the other, as fast as they are answered.
+        url: The server's base URL.
+        headers: The identity to send.
+        uri: The table.
+        params: Of the scan.
+        rate: Pairs a second; of ``pairs`` alone.
+        seconds: How long to go on; of all but ``scan``.
+    """
+
+    kind: str
+    url: str
+    headers: Mapping[str, str]
+    uri: str
+    params: Mapping[str, Any]
+    rate: float = 0.0
+    seconds: float = 0.0
+
+
+def identity(tenant: str, principal: str) -> dict[str, str]:
+    """Return the headers of somebody without scopes."""
+    return servers.IDENTITY | {"X-Tenant-ID": tenant, "X-Strata-Principal": principal, "X-Strata-Scopes": ""}
+
+
+@attrs.define
+class Crowd:
+    """A process with a thread a task; it is connected and waits for :meth:`go`."""
+
+    _process: multiprocessing.context.SpawnProcess
+    _pipe: Pipe
+
+    def go(self) -> None:
+        """Let them start."""
+        self._pipe.send("go")
+
+    def outcomes(self) -> list[Outcome]:
+        """Wait until all are done; one outcome a task."""
+        found: list[Outcome] = self._pipe.recv()
+        return found
+
+
+@contextmanager
+def crowd(tasks: Sequence[Task], *, background: bool) -> Iterator[Crowd]:
+    """Start a crowd, ready to go.
+
+    Args:
+        tasks: One a thread.
+        background: Whether it gives way to other processes.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_run, args=(theirs, tuple(tasks), background), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        ours.recv()
+        yield Crowd(process, ours)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _run(pipe: Pipe, tasks: Sequence[Task], background: bool) -> None:  # noqa: FBT001  # a process's arguments
+    if background:
+        os.nice(BACKGROUND_NICE)
+    found: list[Outcome] = [Outcome()] * len(tasks)
+    started = threading.Event()
+
+    def work(number: int, task: Task) -> None:
+        started.wait()
+        # Those who poll do not all come in one instant, as a hundred dashboards do not.
+        found[number] = _KINDS[task.kind](task, number / len(tasks))
+
+    threads = [threading.Thread(target=work, args=(n, task)) for n, task in enumerate(tasks)]
+    for thread in threads:
+        thread.start()
+    pipe.send("ready")
+    pipe.recv()
+    started.set()
+    for thread in threads:
+        thread.join()
+    pipe.send(found)
+
+
+def _pairs(task: Task, phase: float) -> Outcome:
+    latencies, failed = [], 0
+    with wire.Connection(task.url, task.headers) as connection:
+        began = time.perf_counter()
+        due = began + phase / task.rate
+        while due < began + task.seconds:
+            time.sleep(max(0.0, due - time.perf_counter()))
+            try:
+                if not workload.scan(connection, task.uri, dict(task.params)).hit:
+                    raise wire.WireError("a ready result was built again")  # noqa: TRY301  # counted below
+            except wire.WireError:
+                failed += 1
+            else:
+                # From when it was due: a server that stalls is not spared the requests it kept waiting.
+                latencies.append(time.perf_counter() - due)
+            due += 1 / task.rate
+    return Outcome(tuple(latencies), len(latencies), failed=failed, seconds=time.perf_counter() - began)
+
+
+def _scan(task: Task, _phase: float) -> Outcome:
+    began = time.perf_counter()
+    with wire.Connection(task.url, task.headers) as connection:
+        found = workload.scan(connection, task.uri, dict(task.params))
+    if found.hit:
+        raise wire.WireError("a cold scan was a hit")
+    seconds = time.perf_counter() - began
+    return Outcome((seconds,), 1, size=found.size, seconds=seconds)
+
+
+def _flood(task: Task, _phase: float) -> Outcome:
+    body = {"inputs": [task.uri], "transform": {"executor": "scan@v1", "params": dict(task.params)}}
+    answered = refused = failed = 0
+    with wire.Connection(task.url, task.headers) as connection:
+        began = time.perf_counter()
+        while time.perf_counter() < began + task.seconds:
+            try:
+                status = connection.post("/v1/materialize", body).status
+            except (OSError, wire.WireError):
+                failed += 1
+                continue
+            answered += status == 200
+            refused += status in REFUSED
+            failed += status != 200 and status not in REFUSED
+    return Outcome((), answered, refused, failed, seconds=time.perf_counter() - began)
+
+
+_KINDS: Mapping[str, Callable[[Task, float], Outcome]] = {"pairs": _pairs, "scan": _scan, "flood": _flood}

@@ -1,0 +1,284 @@
+"""Measure what a tenant's neighbours do to it: its latencies alone, and beside others who take what they can.
+
+Three scenes, each measured on fresh servers several times over, in this order: the quiet tenants alone, the
+loud ones alone, both together.
+
+- ``bulk``: tenant B fetches a small finished result while tenant A runs eight distinct cold full scans of
+  eight principals.
+- ``fifty``: the same with 50 tenants, of which 5 misbehave: two scan, three flood.
+- ``flood``: tenant A sends requests over 64 connections as fast as they are answered, good and refused ones.
+
+The loud tenants' clients run at a lower priority: they would be on other machines, and it is the server that
+is measured. Both halves of a ratio are of the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import figures
+import neighbour_clients as clients
+import picture
+import servers
+import tables
+import workload
+
+ROWS = 5_000_000
+MB = 1e6
+MS = 1e-3
+AIM_P99 = 3.0
+AIM_KEEP = 0.8
+COLUMNS = ("id", "at", "day", "city", "label", "kind", "value", "price", "ratio", "ok")
+SCANS = 8
+CONNECTIONS = 64
+
+
+@attrs.frozen
+class Scene:
+    """Who is there.
+
+    Attributes:
+        name: Its name.
+        title: What it shows.
+        quiet: Tenants that fetch small results, in order.
+        rate: Pairs a second of each.
+        scanning: Tenants, and how many distinct full scans each runs at a time.
+        flooding: Tenants, and how many connections each floods.
+        settings: Lines of configuration besides the usual.
+    """
+
+    name: str
+    title: str
+    quiet: tuple[str, ...]
+    rate: float
+    scanning: tuple[tuple[str, int], ...] = ()
+    flooding: tuple[tuple[str, int], ...] = ()
+
+
+SCENES = (
+    Scene("bulk", "A tenant beside eight cold full scans of another", ("b",), 50.0, scanning=(("a", SCANS),)),
+    Scene(
+        "fifty",
+        "45 tenants beside 5 that misbehave",
+        tuple(f"quiet{number}" for number in range(45)),
+        1.5,
+        scanning=(("loud0", 4), ("loud1", 4)),
+        flooding=(("loud2", 16), ("loud3", 16), ("loud4", 16)),
+    ),
+    Scene(
+        "flood", "A tenant beside a flood over 64 connections", ("b",), 50.0, flooding=(("a", CONNECTIONS),)
+    ),
+)
+
+
+@attrs.define
+class Seen:
+    """Samples of one scene."""
+
+    alone: list[list[float]] = attrs.field(factory=list)
+    together: list[list[float]] = attrs.field(factory=list)
+    solo_rates: list[float] = attrs.field(factory=list)
+    kept_rates: list[float] = attrs.field(factory=list)
+    failed: int = 0
+    refused: int = 0
+    answered: int = 0
+
+
+class Bench:
+    """Runs scenes.
+
+    Args:
+        warehouse: Where the table is.
+        scratch: A directory for servers.
+        seconds: How long quiet tenants are watched, alone and beside a flood.
+    """
+
+    def __init__(self, warehouse: Path, scratch: Path, seconds: float) -> None:
+        self._uri = tables.uri_of(warehouse)
+        self._warehouse = warehouse
+        self._scratch = scratch
+        self._seconds = seconds
+
+    def measure(self, scene: Scene, seen: Seen) -> None:
+        """Measure one scene once."""
+        seconds = self._seconds
+        with self._server(scene) as target, self._quiet(scene, target, seconds) as quiet:
+            quiet.go()
+            alone = quiet.outcomes()
+        seen.alone.append([each for found in alone for each in found.latencies])
+        if scene.scanning:
+            with self._server(scene) as target, self._loud(scene, target, seconds) as loud:
+                loud.go()
+                solo = [found for found in loud.outcomes() if found.size]
+            seen.solo_rates.append(_rate(solo))
+            seconds = max(found.seconds for found in solo)
+        with (
+            self._server(scene) as target,
+            self._quiet(scene, target, seconds) as quiet,
+            self._loud(scene, target, seconds) as loud,
+        ):
+            loud.go()
+            quiet.go()
+            beside, others = quiet.outcomes(), loud.outcomes()
+        seen.together.append([each for found in beside for each in found.latencies])
+        seen.failed += sum(found.failed for found in (*alone, *beside))
+        seen.refused += sum(found.refused for found in others)
+        seen.answered += sum(found.answered for found in others)
+        if scene.scanning:
+            seen.kept_rates.append(_rate([found for found in others if found.size]))
+
+    @contextmanager
+    def _server(self, scene: Scene) -> Iterator[servers.Target]:
+        with (
+            tempfile.TemporaryDirectory(prefix="run-", dir=self._scratch) as base,
+            servers.strata(Path(base), self._warehouse) as target,
+        ):
+            for tenant in (*scene.quiet, *(name for name, _ in scene.flooding)):
+                with servers.Target(target.url, clients.identity(tenant, "ana")).connect() as connection:
+                    workload.settle(connection, self._uri, workload.SMALL)
+            for tenant, _ in scene.scanning:
+                # As in the other benchmark: Python's imports and the first touch of memory are no part of it.
+                with servers.Target(target.url, clients.identity(tenant, "ana")).connect() as connection:
+                    warm_up = tables.uri_of(self._warehouse, tables.WARM_UP)
+                    workload.settle(connection, warm_up, workload.FULL)
+            yield target
+
+    @contextmanager
+    def _quiet(self, scene: Scene, target: servers.Target, seconds: float) -> Iterator[clients.Crowd]:
+        tasks = [
+            self._task("pairs", target, tenant, "ana", workload.SMALL, rate=scene.rate, seconds=seconds)
+            for tenant in scene.quiet
+        ]
+        with clients.crowd(tasks, background=False) as crowd:
+            yield crowd
+
+    @contextmanager
+    def _loud(self, scene: Scene, target: servers.Target, seconds: float) -> Iterator[clients.Crowd]:
+        tasks = [
+            # All columns but one, another one each: none is answered out of the other's cache.
+            self._task("scan", target, tenant, f"scanner{number}", {"columns": _all_but(number)})
+            for tenant, count in scene.scanning
+            for number in range(count)
+        ]
+        for tenant, count in scene.flooding:
+            for number in range(count):
+                params = workload.SMALL if number % 2 else {"columns": ["no_such_column"]}
+                who = f"flooder{number % SCANS}"
+                tasks.append(self._task("flood", target, tenant, who, params, seconds=seconds))
+        with clients.crowd(tasks, background=True) as crowd:
+            yield crowd
+
+    def _task(
+        self, kind: str, target: servers.Target, tenant: str, who: str, params: dict[str, Any], **more: float
+    ) -> clients.Task:
+        return clients.Task(kind, target.url, clients.identity(tenant, who), self._uri, params, **more)
+
+
+def _all_but(number: int) -> list[str]:
+    return [column for column in COLUMNS if column != COLUMNS[number % len(COLUMNS)]]
+
+
+def _rate(outcomes: Sequence[clients.Outcome]) -> float:
+    """Return the bytes a second of scans that began together, until the last one ended."""
+    return sum(found.size for found in outcomes) / max(found.seconds for found in outcomes)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that ``share`` of ``values`` are not above."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def figures_of(scene: Scene, seen: Seen) -> list[figures.Figure]:
+    """Return the scene's lines of the table."""
+    found = []
+    for share, aim in ((0.5, None), (0.99, AIM_P99)):
+        alone, beside = (
+            [percentile(run, share) / MS for run in runs] for runs in (seen.alone, seen.together)
+        )
+        name = f"{scene.name}: p{share * 100:g} of the quiet"
+        found.append(figures.Figure(name, "the same, alone", "ms", beside, alone, aim, "≤"))
+    if scene.scanning:
+        kept, solo = ([rate / MB for rate in rates] for rates in (seen.kept_rates, seen.solo_rates))
+        name = f"{scene.name}: throughput of the loud"
+        found.append(figures.Figure(name, "the same, alone", "MB/s", kept, solo, AIM_KEEP, "≥"))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print."""
+    options = _parser().parse_args(arguments)
+    scenes = [scene for scene in SCENES if not options.scene or scene.name in options.scene]
+    samples: defaultdict[str, Seen] = defaultdict(Seen)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strata-bench-")))
+        warehouse = (options.data or scratch / "warehouse").resolve()
+        print(f"writing {options.rows:,} rows", file=sys.stderr)
+        tables.generate(warehouse, options.rows)
+        bench = Bench(warehouse, scratch, options.seconds)
+        for number in range(options.runs):
+            for scene in scenes:
+                bench.measure(scene, samples[scene.name])
+                print(f"run {number + 1} of {options.runs}: {scene.name} done", file=sys.stderr)
+    lines = [line for scene in scenes for line in figures_of(scene, samples[scene.name])]
+    failed = sum(seen.failed for seen in samples.values())
+    if options.pictures is not None:
+        options.pictures.mkdir(parents=True, exist_ok=True)
+        for scene in scenes:
+            _draw(scene, samples[scene.name], options.pictures / f"neighbours-{scene.name}.svg")
+    if options.json:
+        found = {"figures": [line.as_json() for line in lines], "failed": failed}
+        print(json.dumps(found, indent=2))
+    else:
+        print(f"rows: {options.rows}\nruns: {options.runs}\ncores: {os.cpu_count()}")
+        print(f"python: {platform.python_version()}\n\n{figures.table(lines)}\n")
+        for scene in scenes:
+            seen = samples[scene.name]
+            print(
+                f"{scene.name}: {seen.failed} requests of the quiet failed; of the loud, "
+                f"{seen.answered:,} were answered and {seen.refused:,} refused"
+            )
+    missed = failed or any(line.met is False for line in lines)
+    return 1 if options.check and missed else 0
+
+
+def _draw(scene: Scene, seen: Seen, path: Path) -> None:
+    curves = [
+        picture.Curve(label, [each for run in runs for each in run])
+        for label, runs in (("alone", seen.alone), ("beside the others", seen.together))
+    ]
+    path.write_text(picture.latencies(scene.title, curves))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nox -s bench_neighbours --", description="Measure what a tenant's neighbours do to it."
+    )
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows of the generated table (%(default)s)")
+    parser.add_argument("--runs", type=int, default=5, help="how often everything is measured (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="how long quiet tenants are watched alone (%(default)s)"
+    )
+    parser.add_argument(
+        "--scene", action="append", choices=[scene.name for scene in SCENES], help="only this one; repeatable"
+    )
+    parser.add_argument("--data", type=Path, help="where to keep the generated table (a temporary directory)")
+    parser.add_argument("--pictures", type=Path, help="a directory for a picture of each scene")
+    parser.add_argument("--json", action="store_true", help="print JSON, samples included")
+    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
