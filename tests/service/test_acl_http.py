@@ -252,7 +252,8 @@ async def test_rules_are_read_again_when_their_file_changes(
     async with running(with_file(settings, file, seconds=0.02)) as server:
         assert 200 == await status(server, "db.events", identity("eve", "team-a"))
         await trio.Path(file).write_text(DENY + ROOT)
-        with trio.fail_after(20):
-            while await status(server, "db.events", identity("eve", "team-a")) != 404:
-                pass
+        async with server.client(**identity("eve", "team-a")) as eve:
+            with trio.fail_after(60):
+                while (await eve.post("/v1/materialize", json=scan("wh:db.events"))).status_code != 404:
+                    pass
         assert 200 == await status(server, "db.events", identity("ana", "team-a"))

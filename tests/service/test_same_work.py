@@ -100,6 +100,7 @@ async def cases(server: Running, *, tables: bool) -> dict[str, Asked]:
             pass
         for table in ("wh:db.events", "wh:db.open"):  # what is loaded once is loaded for everybody
             await fetch(ana, scan(table))
+            await ana.post("/v1/materialize", json=scan(table))  # waits for the commit
     artifact_id = made["artifact_uri"].removeprefix("strata://artifact/").partition("@")[0]
     found = {
         "build": Asked("GET", f"/v1/builds/{made['build_id']}", f"/v1/builds/{NOT_THERE}"),

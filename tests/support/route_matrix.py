@@ -14,6 +14,7 @@ from quart import Quart
 from service_kit import identity
 
 from strata.acl import Policy, Rule
+from strata.http.plain import PlainRoute
 from strata.http.uploads import UploadRoute
 
 CALLERS: dict[str, dict[str, str]] = {
@@ -115,9 +116,12 @@ def routes_of(app: Quart) -> set[str]:
     }
 
 
-def has_entry(upload: UploadRoute, known: Mapping[str, str]) -> bool:
-    """Whether a route of the door, which is in no application's table, has an entry."""
-    return any(upload.match(route.partition(" ")[0], path_of(route, known)) for route in ROUTES)
+def has_entry(outside: UploadRoute | PlainRoute, known: Mapping[str, str]) -> bool:
+    """Whether a route of the door, which may be in no application's table, has an entry."""
+    return any(
+        outside.method == route.partition(" ")[0] and outside.path.fullmatch(path_of(route, known))
+        for route in ROUTES
+    )
 
 
 def path_of(route: str, known: Mapping[str, str]) -> str:
