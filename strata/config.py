@@ -223,6 +223,10 @@ class Settings:
 
     interactive_slots: int = setting(32, "Small scans of one tenant at a time.", least=1, live=True)
     bulk_slots: int = setting(8, "Large scans of one tenant at a time.", least=1, live=True)
+    interactive_slots_per_principal: int = setting(
+        0, "Of those, most that one principal has at a time; 0 for no such bound.", least=0, live=True
+    )
+    bulk_slots_per_principal: int = setting(0, "The same for large scans.", least=0, live=True)
     interactive_max_bytes: int = setting(10485760, "Largest small scan.", unit="bytes", least=0, live=True)
     interactive_max_columns: int = setting(10, "Most columns of a small scan.", least=0, live=True)
     interactive_queue_timeout_seconds: float = setting(

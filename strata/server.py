@@ -79,6 +79,8 @@ def limits_of(settings: Settings) -> TenantLimits:
     return TenantLimits(
         interactive_slots=settings.interactive_slots,
         bulk_slots=settings.bulk_slots,
+        interactive_slots_per_principal=settings.interactive_slots_per_principal,
+        bulk_slots_per_principal=settings.bulk_slots_per_principal,
         interactive_max_bytes=settings.interactive_max_bytes,
         interactive_max_columns=settings.interactive_max_columns,
         interactive_queue_timeout=settings.interactive_queue_timeout_seconds,

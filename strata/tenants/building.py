@@ -23,7 +23,7 @@ from strata.tenants.metrics import TenantMetrics
 from strata.tenants.provenance import Provenance
 from strata.tenants.resources import Resources
 from strata.tenants.scanning import ScanBuild, too_large
-from strata.tenants.slots import Lease, Slots
+from strata.tenants.slots import Slots
 from strata.tenants.streams import Tail
 from strata.work import Tier
 
@@ -82,8 +82,9 @@ class Builder:
     def update(self, limits: TenantLimits) -> None:
         """Take new limits; what runs keeps what it has."""
         self.limits = limits
-        self.slots[Tier.INTERACTIVE].resize(limits.interactive_slots)
-        self.slots[Tier.BULK].resize(limits.bulk_slots)
+        interactive, bulk = self.slots[Tier.INTERACTIVE], self.slots[Tier.BULK]
+        interactive.resize(limits.interactive_slots, limits.interactive_slots_per_principal)
+        bulk.resize(limits.bulk_slots, limits.bulk_slots_per_principal)
 
     async def run(self, build: Build, order: Order) -> Callable[[], Awaitable[None]] | None:
         """Carry ``build`` out and settle its outcome, whatever happens.
@@ -172,20 +173,24 @@ class _Attempt:
         if plan.min_bytes > limits.max_response_bytes:
             raise RefusalError(too_large(limits.max_response_bytes))
         tier = limits.tier(plan.estimated_bytes, len(plan.scan.arrow_schema))
-        build.lease = await self._slot(tier)
+        await self._slot(tier)
         build.rows_planned, build.exact_rows = plan.max_rows, plan.exact_rows
         with trio.move_on_after(limits.scan_timeout):
             return await self._write(plan, tier, limits)
         detail = f"The scan did not end within {limits.scan_timeout:g} seconds (scan_timeout_seconds)."
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="scan_timeout"))
 
-    async def _slot(self, tier: Tier) -> Lease:
-        limits = self.builder.limits
+    async def _slot(self, tier: Tier) -> None:
+        """Wait for a slot. The build has its place in the queue, so whatever ends it gives that back."""
+        limits, build, slots = self.builder.limits, self.build, self.builder.slots[tier]
         waits = {Tier.INTERACTIVE: limits.interactive_queue_timeout, Tier.BULK: limits.bulk_queue_timeout}
-        lease = await self.builder.slots[tier].acquire(waits[tier])
-        if isinstance(lease, Refused):
-            raise RefusalError(lease)
-        return lease
+        first, *others = build.principals
+        build.lease = slots.queue(first)
+        for principal in others:
+            build.lease.join(principal)
+        found = await build.lease.wait(waits[tier])
+        if isinstance(found, Refused):
+            raise RefusalError(found)
 
     async def _write(self, plan: ScanPlan, tier: Tier, limits: TenantLimits) -> ArtifactRecord:
         builder, resources = self.builder, self.builder.resources

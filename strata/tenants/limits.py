@@ -14,6 +14,8 @@ class TenantLimits:
     Attributes:
         interactive_slots: Interactive builds at a time.
         bulk_slots: Bulk builds at a time.
+        interactive_slots_per_principal: Interactive builds of one principal at a time; 0 for no such bound.
+        bulk_slots_per_principal: Its bulk builds; 0 for no such bound.
         interactive_max_bytes: Largest estimated Arrow bytes of an interactive scan.
         interactive_max_columns: Most columns of an interactive scan.
         interactive_queue_timeout: Seconds an interactive build may wait for its slot.
@@ -33,6 +35,8 @@ class TenantLimits:
 
     interactive_slots: int = 32
     bulk_slots: int = 8
+    interactive_slots_per_principal: int = 0
+    bulk_slots_per_principal: int = 0
     interactive_max_bytes: int = 10 * 1024 * 1024
     interactive_max_columns: int = 10
     interactive_queue_timeout: float = 10.0

@@ -71,7 +71,8 @@ HERE = (
     "scan_timeout_seconds", "max_tasks_per_scan", "stream_state_ttl_seconds", "interactive_max_bytes",
     "interactive_max_columns", "bulk_slots", "bulk_queue_timeout_seconds", "unix_socket", "max_connections",
     "max_connections_per_peer", "keep_alive_seconds", "request_head_seconds", "request_body_seconds",
-    "client_stall_seconds", "auth_failures_per_second", "auth_failure_burst",
+    "client_stall_seconds", "auth_failures_per_second", "auth_failure_burst", "interactive_slots_per_principal",
+    "bulk_slots_per_principal",
 )  # fmt: skip
 
 
@@ -298,6 +299,26 @@ async def test_bytes_and_columns_decide_the_tier(
             answer.status_code,
             answer.json().get("error"),
         )
+        gate.set()
+
+
+@pytest.mark.parametrize("change", [{"bulk_slots_per_principal": 1, "interactive_max_bytes": 10}, {}])
+async def test_a_principal_has_so_many_slots(
+    settings: Settings, warehouse: Warehouse, monkeypatch, change
+) -> None:
+    """interactive_slots_per_principal and bulk_slots_per_principal; another principal has slots of its own."""
+    warehouse.create(numbers(1000))
+    gate = slow(monkeypatch, scanning, "read_slice")
+    change = change or {"interactive_slots_per_principal": 1}
+    waits = {"interactive_queue_timeout_seconds": 0.05, "bulk_queue_timeout_seconds": 0.05}
+    async with running(attrs.evolve(settings, **change, **waits)) as server, server.client() as client:
+        found = []
+        for who, column in (("ana", "id"), ("ana", "name"), ("bob", "value")):
+            body = scan(warehouse.uri(), mode="artifact", params={"columns": [column]})
+            found.append(await client.post("/v1/materialize", json=body, headers=identity(who)))
+        (name,) = (key for key in change if key.endswith("principal"))
+        assert [200, 429, 200] == [answer.status_code for answer in found]
+        assert name == found[1].json()["error"]
         gate.set()
 
 

@@ -18,7 +18,7 @@ from strata.tenants.build import Build
 from strata.tenants.building import Builder
 from strata.tenants.materializing import Materializer
 from strata.tenants.registry import Registry, Tenant
-from strata.tenants.slots import Lease, Slots
+from strata.tenants.slots import Lease
 from strata.work import WorkPool
 
 Bug = Callable[[], Any]
@@ -96,13 +96,12 @@ def double_actor() -> Iterator[None]:
 def swallowed_cancel() -> Iterator[None]:
     """Whoever is cancelled while it waits for a slot goes on as if it had one."""
 
-    async def acquire(self: Slots, timeout: float) -> Any:  # as the real one
-        lease = Lease(self._limiter)
+    async def wait(self: Lease, timeout: float) -> Any:  # as the real one
         with trio.move_on_after(timeout), suppress(trio.Cancelled):
-            await self._limiter.acquire_on_behalf_of(lease)
-        return lease
+            await self.turn.wait()
+        return self
 
-    with mock.patch.object(Slots, "acquire", acquire):
+    with mock.patch.object(Lease, "wait", wait):
         yield
 
 

@@ -117,6 +117,17 @@ def bounds_are_kept(life: Life) -> Iterator[str]:
         yield f"{pool.running} quanta run in {pool.slots} slots"
 
 
+@always
+def no_build_runs_without_its_slot(life: Life) -> Iterator[str]:
+    """Nothing is read or written for a build that waits for its slot."""
+    for found in life.service.registry.tenants():
+        if found.actor is None or found.actor.materializer is None:
+            continue
+        for build in found.actor.materializer.running.values():
+            if build.tail is not None and build.lease is not None and build.lease.ticket.waiting:
+                yield f"a build of {found.id} runs while it waits for its slot"
+
+
 @at_rest
 def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
     """No slot, question, build, quantum, thread, descriptor or temporary file outlives whose it was."""
