@@ -236,6 +236,33 @@ class Settings:
         30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001, live=True
     )
 
+    rate_limit_enabled: bool = setting(
+        True, "Whether the limits below are kept; each allows two seconds' worth at once.", live=True
+    )
+    rate_limit_global_rps: float = setting(
+        1000.0, "Requests a second of one tenant; 0 for no limit, here and below.", least=0, live=True
+    )
+    rate_limit_client_rps: float = setting(100.0, "Requests a second of one principal.", least=0, live=True)
+    rate_limit_scan_rps: float = setting(
+        50.0, "Requests a second of one principal to materialize.", least=0, live=True
+    )
+    rate_limit_bytes_per_second: int = setting(
+        0, "Bytes of answers a second of one tenant; streams are paced.", unit="bytes", least=0, live=True
+    )
+    rate_limit_client_bytes_per_second: int = setting(
+        0, "The same of one principal.", unit="bytes", least=0, live=True
+    )
+    rate_limit_bytes_per_day: int = setting(
+        0,
+        "Bytes of answers a day of one tenant. What is used comes back evenly over a day, and at a restart.",
+        unit="bytes",
+        least=0,
+        live=True,
+    )
+    rate_limit_client_bytes_per_day: int = setting(
+        0, "The same of one principal.", unit="bytes", least=0, live=True
+    )
+
     artifact_dir: str | None = setting(
         None,
         "Directory of results, of one server alone; required in service mode, whatever the blob backend, "

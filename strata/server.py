@@ -21,11 +21,12 @@ from strata.config import ConfigError, Problem, Settings
 from strata.http import routes
 from strata.http.app import create_app
 from strata.http.asgi import App
-from strata.http.connection import Patience
+from strata.http.connection import Connection, Patience
 from strata.http.crowd import Crowd
 from strata.http.descriptors import connections_within
 from strata.http.door import FrontDoor
 from strata.http.failures import FailureLimit
+from strata.http.holding import SHARE, Holding
 from strata.http.listening import Bind, Tls
 from strata.http.serve import serve
 from strata.reloading import Reloaded, apply, difference
@@ -95,6 +96,14 @@ def limits_of(settings: Settings) -> TenantLimits:
         batch_rows=settings.batch_size,
         stream_ttl=settings.stream_state_ttl_seconds,
         cache_bytes=settings.max_cache_size_bytes,
+        rate_limited=settings.rate_limit_enabled,
+        requests_per_second=settings.rate_limit_global_rps,
+        principal_requests_per_second=settings.rate_limit_client_rps,
+        principal_scans_per_second=settings.rate_limit_scan_rps,
+        bytes_per_second=settings.rate_limit_bytes_per_second,
+        principal_bytes_per_second=settings.rate_limit_client_bytes_per_second,
+        bytes_per_day=settings.rate_limit_bytes_per_day,
+        principal_bytes_per_day=settings.rate_limit_client_bytes_per_day,
         whole_row_groups=settings.cache_granularity == "row_group",
     )
 
@@ -172,6 +181,8 @@ async def open_service(
             body_seconds=settings.request_body_seconds,
             plain_routes=routes.PLAIN,
             turns=resources.turns,
+            rates=registry.rates,
+            holding=Holding(settings.max_connections // SHARE),
         )
         service = Service(door, registry, gate, settings)
         async with trio.open_nursery() as nursery:
@@ -202,6 +213,9 @@ async def run_server(
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
         nursery.start_soon(_watch_hangups, service, tls, reload)
+        fitting = connections_within(settings.max_connections)
+        crowd: Crowd[Connection] = Crowd(fitting, settings.max_connections_per_peer)
+        service.app.holding.most = fitting // SHARE
         serving = partial(
             serve,
             service.app,
@@ -209,7 +223,7 @@ async def run_server(
             stop=stopping.wait,
             grace=settings.shutdown_grace_seconds,
             patience=patience_of(settings),
-            crowd=Crowd(connections_within(settings.max_connections), settings.max_connections_per_peer),
+            crowd=crowd,
             tls=tls,
         )
         async with trio.open_nursery() as inner:

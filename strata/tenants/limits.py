@@ -30,6 +30,14 @@ class TenantLimits:
         batch_rows: Most rows of a record batch.
         stream_ttl: Seconds after which a stream that was never opened is forgotten.
         cache_bytes: Bytes of cached segments on disk.
+        rate_limited: Whether the rates below are kept at all.
+        requests_per_second: Requests of all principals; 0 for no limit, here and below.
+        principal_requests_per_second: Requests of one principal.
+        principal_scans_per_second: Its requests to materialize.
+        bytes_per_second: Bytes sent to all principals; streams are paced.
+        principal_bytes_per_second: Bytes sent to one principal.
+        bytes_per_day: Bytes sent to all principals.
+        principal_bytes_per_day: Bytes sent to one principal.
         whole_row_groups: Cache all columns of a row group, whatever the scan asks for.
     """
 
@@ -51,6 +59,14 @@ class TenantLimits:
     batch_rows: int = 65536
     stream_ttl: float = 300.0
     cache_bytes: int = 10 * 1024**3
+    rate_limited: bool = True
+    requests_per_second: float = 1000.0
+    principal_requests_per_second: float = 100.0
+    principal_scans_per_second: float = 50.0
+    bytes_per_second: int = 0
+    principal_bytes_per_second: int = 0
+    bytes_per_day: int = 0
+    principal_bytes_per_day: int = 0
     whole_row_groups: bool = False
 
     def tier(self, estimated_bytes: int, columns: int) -> Tier:

@@ -64,6 +64,11 @@ ELSEWHERE["artifact_copies_bytes"] = "tests/service/test_on_s3.py"
 for _name in ("connect", "request"):
     ELSEWHERE[f"s3_{_name}_timeout_seconds"] = "tests/artifacts/test_object_settings.py"
 
+for _name in ("enabled", "global_rps", "client_rps", "scan_rps"):
+    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
+for _name in ("bytes_per_second", "client_bytes_per_second", "bytes_per_day", "client_bytes_per_day"):
+    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
+
 HERE = (
     "principal_header", "scopes_header", "tenant_header", "proxy_token_previous", "personal_mode_user_header",
     "max_request_bytes", "cache_dir", "artifact_dir", "metadata_db", "max_cache_size_bytes", "batch_size",
