@@ -263,6 +263,22 @@ class Settings:
         0, "The same of one principal.", unit="bytes", least=0, live=True
     )
 
+    memory_budget_bytes: int = setting(
+        0,
+        "Bytes all builds together may hold in flight; 0 for a quarter of the memory of the machine or its "
+        "control group.",
+        unit="bytes",
+        least=0,
+        live=True,
+    )
+    disk_reserve_bytes: int = setting(
+        268435456,
+        "Bytes left free where results are written; with less, nothing is built. 0 to fill the disk.",
+        unit="bytes",
+        least=0,
+        live=True,
+    )
+
     artifact_dir: str | None = setting(
         None,
         "Directory of results, of one server alone; required in service mode, whatever the blob backend, "

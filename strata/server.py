@@ -33,7 +33,9 @@ from strata.reloading import Reloaded, apply, difference
 from strata.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
+from strata.tenants.budget import SHARE_OF_MACHINE, MemoryBudget, machine_bytes
 from strata.tenants.gate import Gate
+from strata.tenants.room import Room
 from strata.tls import tls_context
 from strata.work import WorkPool
 
@@ -72,6 +74,10 @@ class Service:
             self.app.failures.rate = settings.auth_failures_per_second
             self.app.failures.burst = settings.auth_failure_burst
         self.gate.policy, self.gate.hide = settings.acl_config, settings.hide_forbidden_as_not_found
+        resources = self.registry.resources
+        resources.memory.resize(memory_of(settings))
+        if resources.room is not None:
+            resources.room.reserve = settings.disk_reserve_bytes
         self.registry.update_limits()
 
 
@@ -106,6 +112,11 @@ def limits_of(settings: Settings) -> TenantLimits:
         principal_bytes_per_day=settings.rate_limit_client_bytes_per_day,
         whole_row_groups=settings.cache_granularity == "row_group",
     )
+
+
+def memory_of(settings: Settings) -> int:
+    """Return the bytes all builds together may hold in flight."""
+    return settings.memory_budget_bytes or machine_bytes() // SHARE_OF_MACHINE
 
 
 def contract_of(settings: Settings) -> IdentityContract:
@@ -160,6 +171,8 @@ async def open_service(
             new_id=partial(secrets.token_urlsafe, 18),
             waits=trio.CapacityLimiter(WAITING_CALLS),
             transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
+            memory=MemoryBudget(memory_of(settings)),
+            room=Room(settings.artifact_root, settings.disk_reserve_bytes),
         )
         registry = Registry(
             resources=resources,

@@ -27,6 +27,7 @@ class Build:
         tail: Its growing blob, once admitted.
         principals: Who asks for it; any one's turn will do.
         lease: The slot it holds or waits for; given back at the end, or when its last reader leaves.
+        memory: What it has reserved of the process's memory, or waits for; given back at its very end.
         rows_done: Rows read so far, before filters.
         rows_planned: Rows the plan says there are to read.
         exact_rows: Rows of the result, when the plan knows.
@@ -43,6 +44,7 @@ class Build:
     tail: Tail | None = None
     principals: list[str] = attrs.field(factory=list)
     lease: Lease | None = None
+    memory: Lease | None = None
     rows_done: int = 0
     rows_planned: int = 0
     exact_rows: int | None = None

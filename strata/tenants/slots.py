@@ -92,9 +92,9 @@ class Slots:
         """Change how many there are; leases in use are kept, and drain when there are too many."""
         self._wake(self._turns.resize(total, per_principal))
 
-    def queue(self, principal: str) -> Lease:
+    def queue(self, principal: str, size: int = 1) -> Lease:
         """Return a place in the queue, to be waited with and released in any case."""
-        lease = Lease(self)
+        lease = Lease(self, Ticket(size))
         self.enter(lease, principal)
         return lease
 

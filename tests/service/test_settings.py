@@ -68,6 +68,8 @@ for _name in ("enabled", "global_rps", "client_rps", "scan_rps"):
     ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
 for _name in ("bytes_per_second", "client_bytes_per_second", "bytes_per_day", "client_bytes_per_day"):
     ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
+for _name in ("memory_budget_bytes", "disk_reserve_bytes"):
+    ELSEWHERE[_name] = "tests/service/test_machine_limits.py"
 
 HERE = (
     "principal_header", "scopes_header", "tenant_header", "proxy_token_previous", "personal_mode_user_header",

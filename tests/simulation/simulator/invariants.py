@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pyarrow as pa
+import trio
 
 from simulator.lake import SHARED, TENANTS, marker
 from strata.artifacts import ArtifactState, tenant_prefix
@@ -130,13 +131,19 @@ def no_build_runs_without_its_slot(life: Life) -> Iterator[str]:
 
 @at_rest
 def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
-    """No slot, question, build, quantum, thread, descriptor or temporary file outlives whose it was."""
+    """No slot, reservation, question, build, quantum, thread, file or debt of a bucket outlives whose it was."""
     yield from _left_in_tenants(life)
     resources = life.service.registry.resources
     if resources.pool.running or resources.pool.waiting:
         yield f"{resources.pool.running} quanta run, {resources.pool.waiting} wait"
     if resources.waits.borrowed_tokens:
         yield f"{resources.waits.borrowed_tokens} waits are held"
+    if resources.memory.used or resources.memory.waiting:
+        yield f"{resources.memory.used} bytes are reserved, {resources.memory.waiting} wait"
+    if life.service.app.holding.held:
+        yield f"{life.service.app.holding.held} refusals are held up"
+    if not all(rates.at_rest(trio.current_time()) for rates in life.service.registry.rates):
+        yield "buckets are not full again"
     # The cache of a tenant that was not asked for since a crash is swept when it is.
     swept = ["artifacts", *(f"cache/{tenant_prefix(tenant)}" for tenant in sorted(life.ran))]
     leftovers = [path.name for where in swept for path in (life.root / where).rglob("*.part")]
