@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-MOST_SECONDS = 60
+MOST_SECONDS = 300
 """Longest wait anybody is asked for, but for budgets of a day."""
 
 THINNEST = 20
@@ -20,10 +20,10 @@ DRAIN_SECONDS = 60.0
 
 
 class Promises:
-    """Spreads those who were refused over the time to come; few of them close together, many thinly."""
+    """Spreads those who were refused over the time to come."""
 
     def __init__(self) -> None:
-        self._dues: deque[float] = deque(maxlen=THINNEST)
+        self._last = 0.0
 
     def seconds(self, now: float, need: float, interval: float) -> int:
         """Return how many seconds to ask for; at least 1, at most :data:`MOST_SECONDS` or ``need``.
@@ -33,13 +33,10 @@ class Promises:
             need: Seconds until there is a place for one more.
             interval: Seconds from one place to the next.
         """
-        while self._dues and self._dues[0] <= now:
-            self._dues.popleft()
         due = now + need
-        if self._dues:
-            due = max(due, self._dues[-1] + interval * len(self._dues))
-        due = min(due, now + max(need, MOST_SECONDS))
-        self._dues.append(due)
+        if self._last > now:
+            due = max(due, self._last + interval * THINNEST)
+        self._last = due = min(due, now + max(need, MOST_SECONDS))
         return max(1, math.ceil(due - now))
 
 
