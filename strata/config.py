@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from strata.acl import Policy
+from strata.config_metadata import faults_of
 from strata.tls import tls_context
 
 MIN_TOKEN_CHARACTERS = 16
@@ -167,6 +168,18 @@ class Settings:
     acl_config: Policy | None = setting(
         None, "Access rules; see the ACL reference.", toml_only=True, live=True
     )
+    acl_file: str | None = setting(
+        None,
+        "TOML file with the access rules instead, read again when it changes; see the ACL reference.",
+        live=True,
+    )
+    acl_file_watch_seconds: float = setting(
+        2.0,
+        "How often it is looked at; a change is taken when two looks have seen the same. 0: never.",
+        unit="seconds",
+        least=0,
+        live=True,
+    )
 
     multi_tenant_enabled: bool = setting(False, "Keep tenants apart.")
     tenant_header: str = setting(
@@ -204,6 +217,12 @@ class Settings:
     fetch_parallelism: int = setting(4, "Row groups of one scan in flight.", least=1, live=True)
     max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
     work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
+    bulk_latency_tolerance: float = setting(
+        4.0,
+        "How many times longer than usual small scans may take to get a thread before large ones have fewer "
+        "of them, one at least; 1 is strict, 1000 is never.",
+        least=1,
+    )
     fetch_timeout_seconds: float = setting(
         60.0, "Longest wait for a part of a row group.", unit="seconds", least=0.001, live=True
     )
@@ -339,7 +358,7 @@ def validate_mode_coherence(
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
         return (*found, *unusable)
-    found += _metadata_problems(settings)
+    found += _metadata_problems(settings, writable)
     return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
 
 
@@ -383,7 +402,8 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("require_tenant_header", "it needs multi_tenant_enabled = true.")
     if settings.acl_config is not None and settings.auth_mode == "none":
         yield Problem(
-            "acl_config", "rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
+            "acl_file" if settings.acl_file is not None else "acl_config",
+            "rules need to know who asks; set auth_mode = trusted_proxy, or remove them.",
         )
 
 
@@ -465,6 +485,7 @@ _PATHS = (
     "artifact_dir",
     "cache_dir",
     "metadata_db",
+    "acl_file",
     "unix_socket",
     "tls_certificate",
     "tls_key",
@@ -485,9 +506,12 @@ def _path_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(name, f"{text!r} is no usable path.")
 
 
-def _metadata_problems(settings: Settings) -> Iterator[Problem]:
-    if settings.metadata_db and Path(settings.metadata_db).expanduser().is_dir():
-        yield Problem("metadata_db", f"{settings.metadata_db} is a directory; name a file.")
+def _metadata_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
+    others = {"cache_dir": settings.cache_dir}
+    others |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
+    if settings.metadata_db:
+        for fault in faults_of(settings.metadata_db, others, writable):
+            yield Problem("metadata_db", fault)
 
 
 def directories(settings: Settings) -> Mapping[str, Path]:

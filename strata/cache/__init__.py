@@ -2,7 +2,8 @@
 
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
 from strata.cache.packs import Columns, PackWriter, extend
-from strata.cache.shard import CacheShard, CacheStats, Damaged
+from strata.cache.shard import CacheShard, CacheStats
+from strata.cache.sliced import Damaged, SegmentReader
 
 __all__ = [
     "CacheIndex",
@@ -15,5 +16,6 @@ __all__ = [
     "PackedSegment",
     "Segment",
     "SegmentKey",
+    "SegmentReader",
     "extend",
 ]

@@ -14,13 +14,13 @@ async def test_a_nearly_full_disk_begins_no_build_and_serves_what_is_there(
     warehouse.create(numbers(10))
     async with running(settings) as server, server.client() as client:
         await fetch(client, scan(warehouse.uri()))
-        server.service.take(attrs.evolve(settings, disk_reserve_bytes=2**60))
+        server.service.take(attrs.evolve(settings, disk_reserve_bytes=2**60), None)
         assert 10 == (await fetch(client, scan(warehouse.uri()))).num_rows
         body = scan(warehouse.uri(), params={"columns": ["id"]})
         refused = await client.post("/v1/materialize", json=body)
         assert (503, "storage_unavailable") == (refused.status_code, refused.json()["error"])
         assert "disk_reserve_bytes" in refused.json()["detail"]
-        server.service.take(settings)
+        server.service.take(settings, None)
         assert 10 == (await fetch(client, body)).num_rows
 
 

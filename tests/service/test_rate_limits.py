@@ -42,7 +42,7 @@ async def test_rate_limits_can_be_switched_off_while_the_server_runs(settings: S
         server.client() as client,
     ):
         assert [200, 429] == [(await client.get("/v1/artifacts")).status_code for _ in range(2)]
-        server.service.take(attrs.evolve(server.service.settings, rate_limit_enabled=False))
+        server.service.take(attrs.evolve(server.service.settings, rate_limit_enabled=False), None)
         assert [200] * 5 == [(await client.get("/v1/artifacts")).status_code for _ in range(5)]
 
 

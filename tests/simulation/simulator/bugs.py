@@ -19,7 +19,8 @@ from strata.tenants.building import Builder
 from strata.tenants.materializing import Materializer
 from strata.tenants.registry import Registry, Tenant
 from strata.tenants.slots import Lease
-from strata.work import WorkPool
+from strata.work import WorkPool, fair
+from strata.work.turns import Turns
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
@@ -133,17 +134,36 @@ def shared_rate_bucket() -> Iterator[None]:
 def lost_wake_up() -> Iterator[None]:
     """A slot of the work pool that comes free wakes nobody who waits for one."""
 
-    def release(self: WorkPool) -> None:
+    def release(self: WorkPool, turn: Any) -> None:
         self.running -= 1
+        self._queue.settle(turn)
 
     with mock.patch.object(WorkPool, "_release", release):
         yield
 
 
 @bug
+def first_come_first_served() -> Iterator[None]:
+    """Whoever was first in the round keeps its turn for as long as it has anything queued."""
+
+    def following(self: Turns[Any]) -> Any:
+        return next(key for key, account in self._accounts.items() if account.waiting)
+
+    with mock.patch.object(Turns, "next", following), mock.patch.object(Turns, "take"):
+        yield
+
+
+@bug
+def bulk_as_it_comes() -> Iterator[None]:
+    """Bulk work need not wait for its turns."""
+    with mock.patch.object(fair._Floor, "due", property(lambda _: True)):
+        yield
+
+
+@bug
 def unbounded_queue() -> Iterator[None]:
     """Any number of builds is begun."""
-    real = Materializer._start
+    real = Materializer.start
 
     def start(self: Materializer, order: Any) -> Any:
         limits = self.builder.limits
@@ -153,7 +173,7 @@ def unbounded_queue() -> Iterator[None]:
         finally:
             self.builder.limits = limits
 
-    with mock.patch.object(Materializer, "_start", start):
+    with mock.patch.object(Materializer, "start", start):
         yield
 
 
@@ -176,8 +196,8 @@ def stale_plan() -> Iterator[None]:
     """Plans are remembered by table, whatever its version."""
     real = Builder.plan
 
-    async def plan(self: Builder, scan: Any) -> Any:
-        return await real(self, attrs.evolve(scan, plan_key=(scan.table.uuid, scan.predicates)))
+    async def plan(self: Builder, scan: Any, principal: str) -> Any:
+        return await real(self, attrs.evolve(scan, plan_key=(scan.table.uuid, scan.predicates)), principal)
 
     with mock.patch.object(Builder, "plan", plan):
         yield
