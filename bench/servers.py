@@ -36,6 +36,7 @@ port = {port}
 cache_dir = "{base}/cache"
 artifact_dir = "{base}/artifacts"
 max_response_bytes = 17179869184
+rate_limit_enabled = false
 
 [tool.strata.warehouses]
 bench = "{warehouse}"

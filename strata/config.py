@@ -242,6 +242,10 @@ class Settings:
 
     interactive_slots: int = setting(32, "Small scans of one tenant at a time.", least=1, live=True)
     bulk_slots: int = setting(8, "Large scans of one tenant at a time.", least=1, live=True)
+    interactive_slots_per_principal: int = setting(
+        0, "Of those, most that one principal has at a time; 0 for no such bound.", least=0, live=True
+    )
+    bulk_slots_per_principal: int = setting(0, "The same for large scans.", least=0, live=True)
     interactive_max_bytes: int = setting(10485760, "Largest small scan.", unit="bytes", least=0, live=True)
     interactive_max_columns: int = setting(10, "Most columns of a small scan.", least=0, live=True)
     interactive_queue_timeout_seconds: float = setting(
@@ -249,6 +253,49 @@ class Settings:
     )
     bulk_queue_timeout_seconds: float = setting(
         30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001, live=True
+    )
+
+    rate_limit_enabled: bool = setting(
+        True, "Whether the limits below are kept; each allows two seconds' worth at once.", live=True
+    )
+    rate_limit_global_rps: float = setting(
+        1000.0, "Requests a second of one tenant; 0 for no limit, here and below.", least=0, live=True
+    )
+    rate_limit_client_rps: float = setting(100.0, "Requests a second of one principal.", least=0, live=True)
+    rate_limit_scan_rps: float = setting(
+        50.0, "Requests a second of one principal to materialize.", least=0, live=True
+    )
+    rate_limit_bytes_per_second: int = setting(
+        0, "Bytes of answers a second of one tenant; streams are paced.", unit="bytes", least=0, live=True
+    )
+    rate_limit_client_bytes_per_second: int = setting(
+        0, "The same of one principal.", unit="bytes", least=0, live=True
+    )
+    rate_limit_bytes_per_day: int = setting(
+        0,
+        "Bytes of answers a day of one tenant. What is used comes back evenly over a day, and at a restart.",
+        unit="bytes",
+        least=0,
+        live=True,
+    )
+    rate_limit_client_bytes_per_day: int = setting(
+        0, "The same of one principal.", unit="bytes", least=0, live=True
+    )
+
+    memory_budget_bytes: int = setting(
+        0,
+        "Bytes all builds together may hold in flight; 0 for a quarter of the memory of the machine or its "
+        "control group.",
+        unit="bytes",
+        least=0,
+        live=True,
+    )
+    disk_reserve_bytes: int = setting(
+        268435456,
+        "Bytes left free where results are written; with less, nothing is built. 0 to fill the disk.",
+        unit="bytes",
+        least=0,
+        live=True,
     )
 
     artifact_dir: str | None = setting(

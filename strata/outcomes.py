@@ -32,13 +32,17 @@ class Limit:
 
     Attributes:
         name: The setting.
-        quota: Its value.
+        quota: How much of it there is.
         reset: Seconds after which there may be room again.
+        value: The setting's value, where that is not the quota: so much a second, or a day.
+        window: Seconds in which a quota that is used up comes back; None where that is no matter of time.
     """
 
     name: str
     quota: int
     reset: int
+    value: float | None = None
+    window: int | None = None
 
 
 @attrs.frozen

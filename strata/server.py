@@ -22,11 +22,12 @@ from strata.config import ConfigError, Problem, Settings
 from strata.http import routes
 from strata.http.app import create_app
 from strata.http.asgi import App
-from strata.http.connection import Patience
+from strata.http.connection import Connection, Patience
 from strata.http.crowd import Crowd
 from strata.http.descriptors import connections_within
 from strata.http.door import FrontDoor
 from strata.http.failures import FailureLimit
+from strata.http.holding import SHARE, Holding
 from strata.http.listening import Bind, Tls
 from strata.http.serve import serve
 from strata.reloading import Reloaded, apply, difference
@@ -34,7 +35,9 @@ from strata.rules import RulesFile, RulesPlace, place_of
 from strata.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
+from strata.tenants.budget import SHARE_OF_MACHINE, MemoryBudget, machine_bytes
 from strata.tenants.gate import Gate
+from strata.tenants.room import Room
 from strata.tls import tls_context
 from strata.work import WorkPool
 
@@ -79,6 +82,10 @@ class Service:
         if self.app.failures is not None:
             self.app.failures.rate = settings.auth_failures_per_second
             self.app.failures.burst = settings.auth_failure_burst
+        resources = self.registry.resources
+        resources.memory.resize(memory_of(settings))
+        if resources.room is not None:
+            resources.room.reserve = settings.disk_reserve_bytes
         self.gate.take(rules)
         self.gate.hide = settings.hide_forbidden_as_not_found
         self.registry.update_limits()
@@ -95,6 +102,8 @@ def limits_of(settings: Settings) -> TenantLimits:
     return TenantLimits(
         interactive_slots=settings.interactive_slots,
         bulk_slots=settings.bulk_slots,
+        interactive_slots_per_principal=settings.interactive_slots_per_principal,
+        bulk_slots_per_principal=settings.bulk_slots_per_principal,
         interactive_max_bytes=settings.interactive_max_bytes,
         interactive_max_columns=settings.interactive_max_columns,
         interactive_queue_timeout=settings.interactive_queue_timeout_seconds,
@@ -109,8 +118,21 @@ def limits_of(settings: Settings) -> TenantLimits:
         batch_rows=settings.batch_size,
         stream_ttl=settings.stream_state_ttl_seconds,
         cache_bytes=settings.max_cache_size_bytes,
+        rate_limited=settings.rate_limit_enabled,
+        requests_per_second=settings.rate_limit_global_rps,
+        principal_requests_per_second=settings.rate_limit_client_rps,
+        principal_scans_per_second=settings.rate_limit_scan_rps,
+        bytes_per_second=settings.rate_limit_bytes_per_second,
+        principal_bytes_per_second=settings.rate_limit_client_bytes_per_second,
+        bytes_per_day=settings.rate_limit_bytes_per_day,
+        principal_bytes_per_day=settings.rate_limit_client_bytes_per_day,
         whole_row_groups=settings.cache_granularity == "row_group",
     )
+
+
+def memory_of(settings: Settings) -> int:
+    """Return the bytes all builds together may hold in flight."""
+    return settings.memory_budget_bytes or machine_bytes() // SHARE_OF_MACHINE
 
 
 def contract_of(settings: Settings) -> IdentityContract:
@@ -176,6 +198,8 @@ async def open_service(
             new_id=partial(secrets.token_urlsafe, 18),
             waits=trio.CapacityLimiter(WAITING_CALLS),
             transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
+            memory=MemoryBudget(memory_of(settings)),
+            room=Room(settings.artifact_root, settings.disk_reserve_bytes),
             rules=rules,
         )
         registry = Registry(
@@ -198,6 +222,8 @@ async def open_service(
             body_seconds=settings.request_body_seconds,
             plain_routes=routes.PLAIN,
             turns=resources.turns,
+            rates=registry.rates,
+            holding=Holding(settings.max_connections // SHARE),
         )
         service = Service(door, registry, gate, settings, rules)
         async with trio.open_nursery() as nursery:
@@ -229,6 +255,9 @@ async def run_server(
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
         nursery.start_soon(_watch_hangups, service, tls, reload)
+        fitting = connections_within(settings.max_connections)
+        crowd: Crowd[Connection] = Crowd(fitting, settings.max_connections_per_peer)
+        service.app.holding.most = fitting // SHARE
         serving = partial(
             serve,
             service.app,
@@ -236,7 +265,7 @@ async def run_server(
             stop=stopping.wait,
             grace=settings.shutdown_grace_seconds,
             patience=patience_of(settings),
-            crowd=Crowd(connections_within(settings.max_connections), settings.max_connections_per_peer),
+            crowd=crowd,
             tls=tls,
         )
         async with trio.open_nursery() as inner:

@@ -67,7 +67,7 @@ UNKNOWN = [
     ("", {"STRATA_MULTITENANT_ENABLED": "true"}, "STRATA_MULTITENANT_ENABLED: unknown variable; did you mean STRATA_MULTI_TENANT_ENABLED?"),
     ("", {"Strata_Port": "1"}, "Strata_Port: variables are upper-case; did you mean STRATA_PORT?"),
     ("", {"STRATA_CATALOGS": "x"}, "STRATA_CATALOGS: it cannot be a variable; write [tool.strata.catalogs]."),
-    ("[tool.strata]\nrate_limit_global_rps = 5", {}, "rate_limit_global_rps: unknown setting."),
+    ("[tool.strata]\nbuild_runner_max_concurrent = 5", {}, "build_runner_max_concurrent: unknown setting."),
 ]  # fmt: skip
 
 

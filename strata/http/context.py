@@ -12,6 +12,7 @@ from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Refused
 from strata.tenants import Registry
 from strata.tenants.messages import Opened, Question
+from strata.tenants.pacing import Meter
 from strata.tenants.streams import ByteStream
 
 SCOPE_KEY = "strata"
@@ -32,6 +33,7 @@ class Context:
         status: Status of the answer.
         sent: Bytes of body sent.
         ended: The answer's last byte is on its way.
+        meter: Counts and paces them; None where that is nobody's limit.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
     """
 
@@ -42,6 +44,7 @@ class Context:
     status: int = 0
     sent: int = 0
     ended: bool = False
+    meter: Meter | None = None
     opened: list[ByteStream] = attrs.field(factory=list)
 
     async def ask(self, question: Question, answer: type[T]) -> T:

@@ -194,6 +194,13 @@ _PROBLEM = {
                 "required": ["loc", "msg"],
             },
         },
+        "limit": {
+            "description": "Which of the caller's limits was reached, and its value.",
+            "type": "object",
+            "properties": {"name": _TEXT, "value": {"type": "number"}},
+            "required": ["name", "value"],
+            "additionalProperties": False,
+        },
     },
     "required": ["type", "title", "status", "detail", "request_id"],
     "additionalProperties": False,

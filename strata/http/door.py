@@ -16,18 +16,21 @@ from typing import Any
 import structlog
 import trio
 
-from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, identify
+from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, Principal, identify
 from strata.http import plain
 from strata.http.asgi import App, Receive, Scope, Send
 from strata.http.connection import KNOWN_KEY
 from strata.http.context import SCOPE_KEY, Context
 from strata.http.failures import FailureLimit
+from strata.http.holding import Holding
 from strata.http.peers import peer_key
 from strata.http.plain import PlainRoute
 from strata.http.problems import Problem, ProblemError
 from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
-from strata.outcomes import Limit
+from strata.outcomes import Limit, Refused
 from strata.tenants import Registry
+from strata.tenants.pacing import Meter
+from strata.tenants.rates import RateBook
 from strata.work import LoopTurns
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
@@ -35,6 +38,9 @@ OPEN_PATHS = frozenset({"/health", "/health/ready"})
 
 DRAIN_BYTES = 64 * 1024 * 1024
 """How much of a refused body is read and thrown away before its connection is given up."""
+
+MATERIALIZE = "/v1/materialize"
+"""What costs a scan, besides a request."""
 
 BODY_SECONDS = 60.0
 """How long a body may take to arrive."""
@@ -60,6 +66,8 @@ class FrontDoor:
         plain_routes: Routes that are answered here, too.
         turns: Told of every request, for large results to make way.
         body_seconds: How long a body may take to arrive.
+        rates: What tenants and principals have taken of their rates; None for no limit.
+        holding: How many refusals may be held up.
 
     Attributes:
         contract: How identities are read. This, and the limits of bodies and failures, may be replaced while
@@ -79,6 +87,8 @@ class FrontDoor:
         plain_routes: Sequence[PlainRoute] = (),
         turns: LoopTurns | None = None,
         body_seconds: float = BODY_SECONDS,
+        rates: RateBook | None = None,
+        holding: Holding | None = None,
     ) -> None:
         self._app = app
         self.contract = contract
@@ -90,6 +100,8 @@ class FrontDoor:
         self._registry = registry
         self.max_request_bytes = max_request_bytes
         self._request_id = request_id
+        self._rates = rates
+        self.holding = holding or Holding(0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -137,6 +149,10 @@ class FrontDoor:
             found.principal = identity
             self._turns.note_request()
             _let_in(scope)
+            refused = self._over_rate(found, identity, scope)
+            if refused is not None:
+                await self._refuse_slowly(receive, reply, identity, refused)
+                return
         for route in self._uploads:
             match = route.match(scope["method"], scope["path"])
             if match is not None:
@@ -163,6 +179,28 @@ class FrontDoor:
                 return
         scope[SCOPE_KEY] = found
         await self._app(scope, _Replay(body, receive, found), reply.send)
+
+    def _over_rate(self, found: Context, who: Principal, scope: Scope) -> Refused | None:
+        """Count a request, unless it is one too many; nothing is waited for, and no actor asked."""
+        if self._rates is None:
+            return None
+        now = trio.current_time()
+        rates = self._rates.of(who.tenant, now)
+        builds = scope["method"] == "POST" and scope["path"] == MATERIALIZE
+        refused = rates.admit(who.id, scan=builds, now=now)
+        if refused is None:
+            found.meter = Meter(rates, who.id)
+        return refused
+
+    async def _refuse_slowly(self, receive: Receive, reply: _Reply, who: Principal, refused: Refused) -> None:
+        """Refuse; whoever asks on and on without regard is answered later and later."""
+        assert self._rates is not None
+        whole, now = await self._drain(receive), trio.current_time()
+        seconds = self._rates.of(who.tenant, now).hold_up(who.id, now)
+        with self.holding.place(who.tenant) as held:
+            if held:
+                await trio.sleep(seconds)
+        await reply.problem(Problem.of(refused), close=not whole)
 
     def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
         """What to answer somebody who is nobody we know: 429 when that happens too often."""
@@ -231,10 +269,13 @@ class _Reply:
         elif message["type"] == "http.response.body":
             if found.broken is not None and not message.get("more_body", False):
                 return  # without this last message the server cuts the connection
-            found.ended = not message.get("more_body", False)
             if self._head:
                 message = {**message, "body": b""}
-            found.sent += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            if size and found.meter is not None:
+                await found.meter.pace(size)
+            found.ended = not message.get("more_body", False)
+            found.sent += size
         # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
         # cache has none either: without this one, a client that left would hold the whole loop.
         await trio.lowlevel.checkpoint()

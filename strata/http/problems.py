@@ -80,6 +80,9 @@ class Problem:
             content["error"] = self.error
         if self.errors:
             content["errors"] = list(self.errors)
+        if self.limit is not None:
+            value = self.limit.value if self.limit.value is not None else self.limit.quota
+            content["limit"] = {"name": self.limit.name, "value": value}
         return msgspec.json.encode(content)
 
     def header_pairs(self) -> list[tuple[str, str]]:
@@ -88,7 +91,8 @@ class Problem:
         if self.retry_after is not None:
             pairs.append(("Retry-After", str(self.retry_after)))
         if self.limit is not None:
-            pairs.append(("RateLimit-Policy", f'"{self.limit.name}";q={self.limit.quota}'))
+            window = "" if self.limit.window is None else f";w={self.limit.window}"
+            pairs.append(("RateLimit-Policy", f'"{self.limit.name}";q={self.limit.quota}{window}'))
             pairs.append(("RateLimit", f'"{self.limit.name}";r=0;t={self.limit.reset}'))
         return pairs
 

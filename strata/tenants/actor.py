@@ -115,8 +115,12 @@ class TenantActor:
         opened = partial(CacheShard.open, root, budget_bytes=self.limits.cache_bytes)
         self._shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
         slots = {
-            Tier.INTERACTIVE: Slots("interactive_slots", self.limits.interactive_slots),
-            Tier.BULK: Slots("bulk_slots", self.limits.bulk_slots),
+            Tier.INTERACTIVE: Slots(
+                "interactive_slots",
+                self.limits.interactive_slots,
+                self.limits.interactive_slots_per_principal,
+            ),
+            Tier.BULK: Slots("bulk_slots", self.limits.bulk_slots, self.limits.bulk_slots_per_principal),
         }
         async with trio.open_nursery() as nursery:
             self.builder = Builder(

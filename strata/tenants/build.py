@@ -26,7 +26,9 @@ class Build:
         readers: Streams open on it.
         record: Its row in the metadata store, once admitted.
         tail: Its growing blob, once admitted.
-        lease: The slot it holds; given back at the end, or when its last reader leaves.
+        principals: Who asks for it; any one's turn will do.
+        lease: The slot it holds or waits for; given back at the end, or when its last reader leaves.
+        memory: What it has reserved of the process's memory, or waits for; given back at its very end.
         rows_done: Rows read so far, before filters.
         rows_planned: Rows the plan says there are to read.
         exact_rows: Rows of the result, when the plan knows.
@@ -41,7 +43,9 @@ class Build:
     readers: int = 0
     record: BuildRecord | None = None
     tail: Tail | None = None
+    principals: list[str] = attrs.field(factory=list)
     lease: Lease | None = None
+    memory: Lease | None = None
     rows_done: int = 0
     rows_planned: int = 0
     exact_rows: int | None = None
@@ -57,6 +61,13 @@ class Build:
         if self.done.is_set() or not self.rows_planned:
             return 1.0 if self.done.is_set() else 0.0
         return min(1.0, self.rows_done / self.rows_planned)
+
+    def ask(self, principal: str) -> None:
+        """Note somebody who asks for it; whoever it waits for a slot with, another's turn may come first."""
+        if principal not in self.principals:
+            self.principals.append(principal)
+            if self.lease is not None:
+                self.lease.join(principal)
 
     def admit(self, record: BuildRecord) -> None:
         """Let those who wait have its ids, and its bytes as they come."""

@@ -16,6 +16,7 @@ from strata.artifacts import ArtifactRecord, BlobFacts, BlobWriter, BuildRecord
 from strata.cache import CacheShard, Pack, PackWriter
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import ResolvedScan, ScanPlan, plan_files
+from strata.tenants.budget import LEAST_BYTES
 from strata.tenants.build import Build
 from strata.tenants.groups import unwrapped_refusals
 from strata.tenants.limits import TenantLimits
@@ -23,9 +24,10 @@ from strata.tenants.memory import Remembered
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.provenance import Provenance
 from strata.tenants.resources import SMALL_COST, Resources
-from strata.tenants.scanning import ScanBuild, too_large
-from strata.tenants.slots import Lease, Slots
-from strata.tenants.streams import Tail
+from strata.tenants.room import FULL
+from strata.tenants.scanning import HOT_GROUP_BYTES, IN_FLIGHT_BYTES, ScanBuild, too_large
+from strata.tenants.slots import Slots
+from strata.tenants.streams import HOT_BYTES, Tail
 from strata.work import Tier
 
 T = TypeVar("T")
@@ -35,6 +37,12 @@ HASH_BYTES = 8 * 1024 * 1024
 
 CLEANUP_SECONDS = 10
 """How long a cancelled build may take to leave no trace."""
+
+COPIES = 2
+"""Times a row group's bytes may be in memory: as it is kept in the cache, and as it is sent."""
+
+MOST_IN_MEMORY = COPIES * IN_FLIGHT_BYTES + HOT_BYTES + HOT_GROUP_BYTES
+"""Bytes one build may hold: row groups in flight, and the newest that are kept for its readers."""
 
 PLANS = 128
 """Plans an actor remembers."""
@@ -87,8 +95,9 @@ class Builder:
     def update(self, limits: TenantLimits) -> None:
         """Take new limits; what runs keeps what it has."""
         self.limits = limits
-        self.slots[Tier.INTERACTIVE].resize(limits.interactive_slots)
-        self.slots[Tier.BULK].resize(limits.bulk_slots)
+        interactive, bulk = self.slots[Tier.INTERACTIVE], self.slots[Tier.BULK]
+        interactive.resize(limits.interactive_slots, limits.interactive_slots_per_principal)
+        bulk.resize(limits.bulk_slots, limits.bulk_slots_per_principal)
 
     async def run(self, build: Build, order: Order) -> Callable[[], Awaitable[None]] | None:
         """Carry ``build`` out and settle its outcome, whatever happens.
@@ -121,6 +130,8 @@ class Builder:
             kind = outcome.code or outcome.reason.value if isinstance(outcome, Refused) else "ready"
             self.metrics.builds[kind] += 1
             attempt.close()
+            if build.memory is not None:
+                build.memory.release()
         return attempt.kept
 
     async def _clean_up(self, attempt: _Attempt, refused: Refused) -> None:
@@ -178,20 +189,38 @@ class _Attempt:
         if plan.min_bytes > limits.max_response_bytes:
             raise RefusalError(too_large(limits.max_response_bytes))
         tier = limits.tier(plan.estimated_bytes, len(plan.scan.arrow_schema))
-        build.lease = await self._slot(tier)
+        if await builder.resources.nearly_full():
+            raise RefusalError(FULL)
+        await self._slot(tier)
+        await self._memory(tier, plan)
         build.rows_planned, build.exact_rows = plan.max_rows, plan.exact_rows
         with trio.move_on_after(limits.scan_timeout):
             return await self._write(plan, tier, limits)
         detail = f"The scan did not end within {limits.scan_timeout:g} seconds (scan_timeout_seconds)."
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="scan_timeout"))
 
-    async def _slot(self, tier: Tier) -> Lease:
+    async def _slot(self, tier: Tier) -> None:
+        """Wait for a slot. The build has its place in the queue, so whatever ends it gives that back."""
+        build, slots = self.build, self.builder.slots[tier]
+        first, *others = build.principals
+        build.lease = slots.queue(first)
+        for principal in others:
+            build.lease.join(principal)
+        found = await build.lease.wait(self._patience(tier))
+        if isinstance(found, Refused):
+            raise RefusalError(found)
+
+    async def _memory(self, tier: Tier, plan: ScanPlan) -> None:
+        """Reserve what the build holds in flight, as long as it would wait for a slot."""
+        size = max(LEAST_BYTES, min(COPIES * plan.estimated_bytes, MOST_IN_MEMORY))
+        self.build.memory = self.builder.resources.memory.queue(self.builder.tenant, size)
+        found = await self.build.memory.wait(self._patience(tier))
+        if isinstance(found, Refused):
+            raise RefusalError(found)
+
+    def _patience(self, tier: Tier) -> float:
         limits = self.builder.limits
-        waits = {Tier.INTERACTIVE: limits.interactive_queue_timeout, Tier.BULK: limits.bulk_queue_timeout}
-        lease = await self.builder.slots[tier].acquire(waits[tier])
-        if isinstance(lease, Refused):
-            raise RefusalError(lease)
-        return lease
+        return limits.interactive_queue_timeout if tier is Tier.INTERACTIVE else limits.bulk_queue_timeout
 
     async def _write(self, plan: ScanPlan, tier: Tier, limits: TenantLimits) -> ArtifactRecord:
         builder, resources = self.builder, self.builder.resources

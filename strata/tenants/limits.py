@@ -14,6 +14,8 @@ class TenantLimits:
     Attributes:
         interactive_slots: Interactive builds at a time.
         bulk_slots: Bulk builds at a time.
+        interactive_slots_per_principal: Interactive builds of one principal at a time; 0 for no such bound.
+        bulk_slots_per_principal: Its bulk builds; 0 for no such bound.
         interactive_max_bytes: Largest estimated Arrow bytes of an interactive scan.
         interactive_max_columns: Most columns of an interactive scan.
         interactive_queue_timeout: Seconds an interactive build may wait for its slot.
@@ -28,11 +30,21 @@ class TenantLimits:
         batch_rows: Most rows of a record batch.
         stream_ttl: Seconds after which a stream that was never opened is forgotten.
         cache_bytes: Bytes of cached segments on disk.
+        rate_limited: Whether the rates below are kept at all.
+        requests_per_second: Requests of all principals; 0 for no limit, here and below.
+        principal_requests_per_second: Requests of one principal.
+        principal_scans_per_second: Its requests to materialize.
+        bytes_per_second: Bytes sent to all principals; streams are paced.
+        principal_bytes_per_second: Bytes sent to one principal.
+        bytes_per_day: Bytes sent to all principals.
+        principal_bytes_per_day: Bytes sent to one principal.
         whole_row_groups: Cache all columns of a row group, whatever the scan asks for.
     """
 
     interactive_slots: int = 32
     bulk_slots: int = 8
+    interactive_slots_per_principal: int = 0
+    bulk_slots_per_principal: int = 0
     interactive_max_bytes: int = 10 * 1024 * 1024
     interactive_max_columns: int = 10
     interactive_queue_timeout: float = 10.0
@@ -47,6 +59,14 @@ class TenantLimits:
     batch_rows: int = 65536
     stream_ttl: float = 300.0
     cache_bytes: int = 10 * 1024**3
+    rate_limited: bool = True
+    requests_per_second: float = 1000.0
+    principal_requests_per_second: float = 100.0
+    principal_scans_per_second: float = 50.0
+    bytes_per_second: int = 0
+    principal_bytes_per_second: int = 0
+    bytes_per_day: int = 0
+    principal_bytes_per_day: int = 0
     whole_row_groups: bool = False
 
     def tier(self, estimated_bytes: int, columns: int) -> Tier:

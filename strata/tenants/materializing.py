@@ -28,6 +28,7 @@ from strata.tenants.build import Build
 from strata.tenants.building import Builder, Order
 from strata.tenants.gate import TABLE_NOT_FOUND, artifact_resource, table_resource
 from strata.tenants.memory import Remembered
+from strata.tenants.promises import Drain, Promises
 from strata.tenants.provenance import Provenance, scan_provenance
 from strata.tenants.resources import Resources
 
@@ -44,6 +45,9 @@ log = structlog.get_logger(__name__)
 
 READY_REMEMBERED = 4096
 """Finished artifacts an actor remembers, so that a hit asks no database."""
+
+PLACES_LEFT = 4
+"""A principal may have so many times as many builds as it leaves places for others: four fifths, if alone."""
 
 STREAMS_REMEMBERED = 10_000
 """Streams an actor keeps open for their first reader."""
@@ -70,6 +74,8 @@ class Materializer:
         ready: Finished artifacts by provenance key.
         losses: How many finished artifacts turned out to be lost. What the database answered is not
             remembered if there was a loss meanwhile: it may be what was lost.
+        ended: How fast builds end.
+        promises: When those who were refused one come back.
     """
 
     tenant: str
@@ -84,6 +90,8 @@ class Materializer:
     )
     ready: Remembered[str, ArtifactRecord] = attrs.field(factory=partial(Remembered, READY_REMEMBERED))
     losses: int = 0
+    ended: Drain = attrs.field(factory=Drain)
+    promises: Promises = attrs.field(factory=Promises)
 
     @property
     def idle(self) -> bool:
@@ -116,6 +124,7 @@ class Materializer:
             if isinstance(started, Refused):
                 return started
             build = started
+        build.ask(question.principal.id)
         self.builder.metrics.misses += 1
         return await self._join(build, question)
 
@@ -279,15 +288,26 @@ class Materializer:
 
     def start(self, order: Order) -> Build | Refused:
         """Begin a build. No checkpoint lies between the look for a running one and this."""
-        most = self.builder.limits.max_builds
-        if len(self.running) >= most:
-            detail = f"This tenant has {most} builds running (max_concurrent_scans)."
-            return Refused(
-                Reason.BUSY, detail, "max_concurrent_scans", 1, limit=Limit("max_concurrent_scans", most, 1)
-            )
+        refused = self._no_place(order.principal)
+        if refused is not None:
+            return refused
         build = self.running[order.provenance.key] = Build(order.provenance.key, order.provenance.inputs)
+        build.ask(order.principal)
         self.nursery.start_soon(self._run, build, order)
         return build
+
+    def _no_place(self, principal: str) -> Refused | None:
+        """Refuse a build beyond ``max_concurrent_scans``, or one that leaves too little to others."""
+        most, running = self.builder.limits.max_builds, len(self.running)
+        own = sum(build.principals[0] == principal for build in self.running.values())
+        if running < most and (not own or own < PLACES_LEFT * (most - running)):
+            return None
+        now, name = trio.current_time(), "max_concurrent_scans"
+        interval = self.ended.interval(now) or 1.0
+        seconds = self.promises.seconds(now, interval * max(1, running - most + 1), interval)
+        whose = f"This tenant has {running}" if running >= most else f"You have {own}"
+        detail = f"{whose} scans under way, of {most} ({name}); ask again when some have ended."
+        return Refused(Reason.BUSY, detail, name, seconds, limit=Limit(name, most, seconds))
 
     async def _run(self, build: Build, order: Order) -> None:
         keep_segments = None
@@ -295,6 +315,7 @@ class Materializer:
             keep_segments = await self.builder.run(build, order)
         finally:
             del self.running[build.key]
+            self.ended.note(trio.current_time(), build.principals[0])
             if build.record is not None:
                 self.by_id.pop(build.record.build_id, None)
             if isinstance(build.outcome, ArtifactRecord):

@@ -23,6 +23,7 @@ from strata.tenants.actor import Envelope, TenantActor
 from strata.tenants.limits import TenantLimits
 from strata.tenants.messages import Question, UpdateLimits
 from strata.tenants.metrics import TenantMetrics
+from strata.tenants.rates import RateBook
 from strata.tenants.resources import Resources
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -89,6 +90,7 @@ class Registry:
         cache_bytes: Bytes of cache, shared equally (``max_cache_size_bytes``).
         leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
         draining: Whether questions are refused.
+        rates: What tenants have taken of their rates, whether they are live or not.
     """
 
     resources: Resources
@@ -101,8 +103,13 @@ class Registry:
     cache_bytes: int
     leaving: bool = False
     draining: bool = False
+    rates: RateBook = attrs.field(init=False)
     _tenants: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
     _nursery: trio.Nursery | None = None
+
+    @rates.default
+    def _nothing_taken(self) -> RateBook:
+        return RateBook(self.limits)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Host the actors until cancelled or drained."""
@@ -197,6 +204,7 @@ class Registry:
 
     def update_limits(self) -> None:
         """Give every live tenant the limits of this moment, without a restart, also downwards."""
+        self.rates.update()
         for found in self._tenants.values():
             self._give_limits(found)
 

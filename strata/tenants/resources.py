@@ -16,7 +16,9 @@ from strata.auth import Principal
 from strata.outcomes import Refused
 from strata.rules import RulesFile
 from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, may_see
+from strata.tenants.budget import MemoryBudget
 from strata.tenants.gate import Gate, artifact_resource, table_resource
+from strata.tenants.room import Room
 from strata.work import LoopTurns, Tier, WorkPool
 
 T = TypeVar("T")
@@ -54,6 +56,8 @@ class Resources:
             local files, which are the pool's work.
         disk: How many builds may wait in threads for the disk at a time.
         turns: Whose large result leaves next.
+        memory: What builds of all tenants may hold in flight; without any bound by default.
+        room: Room for results; None where nobody looks.
         rules: Reads the rules' own file; None where there is no server around.
     """
 
@@ -68,6 +72,19 @@ class Resources:
     transfers: trio.CapacityLimiter | None = None
     disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(WAITING_FOR_DISK))
     turns: LoopTurns = attrs.field(factory=LoopTurns)
+    memory: MemoryBudget = attrs.field(factory=partial(MemoryBudget, 2**62))
+    room: Room | None = None
+
+    async def nearly_full(self) -> bool:
+        """Whether results have no room, as of a second ago."""
+        room = self.room
+        if room is None:
+            return False
+        now = trio.current_time()
+        if not room.known(now):
+            await self.ask(room.look, now)
+        return room.full
+
     rules: RulesFile | None = None
     _looks: dict[str, trio.CapacityLimiter] = attrs.field(init=False, factory=dict, repr=False)
 

@@ -1,27 +1,54 @@
-"""The slots of one tier: a limiter with a queue timeout, whose leases come back exactly once."""
+"""The slots of one tier: principals take turns, a wait has its end, and a slot comes back exactly once."""
 
 from __future__ import annotations
-
-import math
 
 import attrs
 import trio
 
 from strata.outcomes import Limit, Reason, Refused
+from strata.tenants.promises import Promises
+from strata.tenants.turns import Ticket, Turns
 
 
 @attrs.define(eq=False)
 class Lease:
-    """One slot in use. Releasing it twice is harmless; losing it is not, so owners release in ``finally``."""
+    """A place in the queue, and then a slot. Releasing it twice is harmless; losing it is not.
 
-    _limiter: trio.CapacityLimiter
-    _released: bool = False
+    Attributes:
+        ticket: The place, or the slot.
+        turn: Set when it is a slot.
+    """
+
+    _slots: Slots
+    ticket: Ticket = attrs.field(factory=Ticket)
+    turn: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def held(self) -> bool:
+        """Whether it is a slot."""
+        return self.ticket.holder is not None
+
+    def join(self, principal: str) -> None:
+        """Somebody else waits for the same: from now on, the turn of either will do."""
+        if self.ticket.waiting:
+            self._slots.enter(self, principal)
+
+    async def wait(self, timeout: float) -> Lease | Refused:  # noqa: ASYNC109  # the refusal is a value
+        """Wait at most ``timeout`` seconds for its turn; whoever does not get it holds nothing afterwards."""
+        try:
+            with trio.move_on_after(timeout):
+                await self.turn.wait()
+        except BaseException:
+            self.release()
+            raise
+        if self.held:
+            return self
+        self.release()
+        return self._slots.refusal(self.ticket.keys, timeout)
 
     def release(self) -> None:
-        """Give the slot back."""
-        if not self._released:
-            self._released = True
-            self._limiter.release_on_behalf_of(self)
+        """Give the slot back, or the place in the queue."""
+        self._slots.leave(self)
 
 
 class Slots:
@@ -30,11 +57,14 @@ class Slots:
     Args:
         name: What the caller is told was exhausted, such as ``interactive_slots``.
         total: How many.
+        per_principal: How many one principal may have; 0 for all of them.
     """
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int, per_principal: int = 0) -> None:
         self.name = name
-        self._limiter = trio.CapacityLimiter(total)
+        self._turns = Turns(total, most=per_principal)
+        self._promises = Promises()
+        self._leases: dict[Ticket, Lease] = {}
 
     def __repr__(self) -> str:
         return f"<Slots {self.name} {self.used}/{self.total}, {self.waiting} waiting>"
@@ -42,33 +72,60 @@ class Slots:
     @property
     def total(self) -> int:
         """Slots there are."""
-        return int(self._limiter.total_tokens)
+        return self._turns.total
 
     @property
     def used(self) -> int:
         """Slots in use; may exceed the total for a while after it was lowered."""
-        return int(self._limiter.borrowed_tokens)
+        return self._turns.used
 
     @property
     def waiting(self) -> int:
         """Builds that wait for a slot."""
-        return self._limiter.statistics().tasks_waiting
+        return self._turns.waiting
 
-    def resize(self, total: int) -> None:
+    def used_by(self, principal: str) -> int:
+        """Return how many slots a principal has."""
+        return self._turns.held(principal)
+
+    def resize(self, total: int, per_principal: int = 0) -> None:
         """Change how many there are; leases in use are kept, and drain when there are too many."""
-        self._limiter.total_tokens = total
+        self._wake(self._turns.resize(total, per_principal))
 
-    async def acquire(self, timeout: float) -> Lease | Refused:  # noqa: ASYNC109  # the refusal is a value
-        """Wait at most ``timeout`` seconds for a slot."""
-        lease = Lease(self._limiter)
-        with trio.move_on_after(timeout):
-            await self._limiter.acquire_on_behalf_of(lease)
-            return lease
-        wait = max(1, math.ceil(timeout))
-        return Refused(
-            Reason.BUSY,
-            f"None of this tenant's {self.total} {self.name} became free within {timeout:g} seconds.",
-            code=self.name,
-            retry_after=wait,
-            limit=Limit(self.name, self.total, wait),
-        )
+    def queue(self, principal: str, size: int = 1) -> Lease:
+        """Return a place in the queue, to be waited with and released in any case."""
+        lease = Lease(self, Ticket(size))
+        self.enter(lease, principal)
+        return lease
+
+    async def acquire(self, principal: str, timeout: float) -> Lease | Refused:  # noqa: ASYNC109  # a value
+        """Queue, and wait at most ``timeout`` seconds."""
+        return await self.queue(principal).wait(timeout)
+
+    def enter(self, lease: Lease, principal: str) -> None:
+        """Queue a lease on behalf of a principal, or of one more."""
+        self._leases[lease.ticket] = lease
+        self._wake(self._turns.enter(lease.ticket, principal))
+
+    def leave(self, lease: Lease) -> None:
+        """Take a lease back."""
+        self._leases.pop(lease.ticket, None)
+        self._wake(self._turns.leave(lease.ticket, trio.current_time()))
+
+    def refusal(self, principals: list[str], waited: float) -> Refused:
+        """Return what to tell those who waited in vain, with the wait that the queue's drain suggests."""
+        now, principal = trio.current_time(), principals[0]
+        need, interval = self._turns.wait_of(principal, now) or (waited, waited)
+        seconds = self._promises.seconds(now, need, interval)
+        if all(self._turns.capped(each) for each in principals):
+            name, most = f"{self.name}_per_principal", self._turns.most
+            whose = f"Your {most} slots ({name}) were"
+        else:
+            name, most = self.name, self.total
+            whose = f"This tenant's {most} slots ({name}) were"
+        detail = f"{whose} in use for {waited:g} seconds; ask again when scans have ended."
+        return Refused(Reason.BUSY, detail, name, seconds, limit=Limit(name, most, seconds))
+
+    def _wake(self, tickets: list[Ticket]) -> None:
+        for ticket in tickets:
+            self._leases[ticket].turn.set()

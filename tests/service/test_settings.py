@@ -67,6 +67,13 @@ ELSEWHERE["artifact_copies_bytes"] = "tests/service/test_on_s3.py"
 for _name in ("connect", "request"):
     ELSEWHERE[f"s3_{_name}_timeout_seconds"] = "tests/artifacts/test_object_settings.py"
 
+for _name in ("enabled", "global_rps", "client_rps", "scan_rps"):
+    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
+for _name in ("bytes_per_second", "client_bytes_per_second", "bytes_per_day", "client_bytes_per_day"):
+    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
+for _name in ("memory_budget_bytes", "disk_reserve_bytes"):
+    ELSEWHERE[_name] = "tests/service/test_machine_limits.py"
+
 HERE = (
     "principal_header", "scopes_header", "tenant_header", "proxy_token_previous", "personal_mode_user_header",
     "max_request_bytes", "cache_dir", "artifact_dir", "metadata_db", "max_cache_size_bytes", "batch_size",
@@ -74,7 +81,9 @@ HERE = (
     "scan_timeout_seconds", "max_tasks_per_scan", "stream_state_ttl_seconds", "interactive_max_bytes",
     "interactive_max_columns", "bulk_slots", "bulk_queue_timeout_seconds", "unix_socket", "max_connections",
     "max_connections_per_peer", "keep_alive_seconds", "request_head_seconds", "request_body_seconds",
-    "client_stall_seconds", "auth_failures_per_second", "auth_failure_burst", "bulk_latency_tolerance",
+    "client_stall_seconds", "auth_failures_per_second", "auth_failure_burst", "interactive_slots_per_principal",
+    "bulk_slots_per_principal",
+    "bulk_latency_tolerance",
 )  # fmt: skip
 
 
@@ -318,6 +327,26 @@ async def test_bytes_and_columns_decide_the_tier(
             answer.status_code,
             answer.json().get("error"),
         )
+        gate.set()
+
+
+@pytest.mark.parametrize("change", [{"bulk_slots_per_principal": 1, "interactive_max_bytes": 10}, {}])
+async def test_a_principal_has_so_many_slots(
+    settings: Settings, warehouse: Warehouse, monkeypatch, change
+) -> None:
+    """interactive_slots_per_principal and bulk_slots_per_principal; another principal has slots of its own."""
+    warehouse.create(numbers(1000))
+    gate = slow(monkeypatch, scanning, "read_slice")
+    change = change or {"interactive_slots_per_principal": 1}
+    waits = {"interactive_queue_timeout_seconds": 0.05, "bulk_queue_timeout_seconds": 0.05}
+    async with running(attrs.evolve(settings, **change, **waits)) as server, server.client() as client:
+        found = []
+        for who, column in (("ana", "id"), ("ana", "name"), ("bob", "value")):
+            body = scan(warehouse.uri(), mode="artifact", params={"columns": [column]})
+            found.append(await client.post("/v1/materialize", json=body, headers=identity(who)))
+        (name,) = (key for key in change if key.endswith("principal"))
+        assert [200, 429, 200] == [answer.status_code for answer in found]
+        assert name == found[1].json()["error"]
         gate.set()
 
 

@@ -10,7 +10,7 @@ from strata.tenants.slots import Lease, Slots
 
 
 async def take(slots: Slots, timeout: float = 10.0) -> Lease:
-    lease = await slots.acquire(timeout)
+    lease = await slots.acquire("ana", timeout)
     assert isinstance(lease, Lease)
     return lease
 
@@ -20,7 +20,7 @@ async def test_a_queue_timeout_refuses_and_names_the_limit(autojump_clock: MockC
     slots = Slots("bulk_slots", 1)
     held = await take(slots)
 
-    refused = await slots.acquire(0.2)
+    refused = await slots.acquire("ana", 0.2)
 
     assert isinstance(refused, Refused)
     assert (Reason.BUSY, 1, Limit("bulk_slots", 1, 1)) == (refused.reason, refused.retry_after, refused.limit)
@@ -46,7 +46,7 @@ async def test_a_slot_does_not_leak_when_a_waiter_is_cancelled(autojump_clock: M
 
     async def one(give_up_after: float) -> None:
         with trio.move_on_after(give_up_after):
-            lease = await slots.acquire(5)
+            lease = await slots.acquire(f"p{give_up_after}", 5)
             if isinstance(lease, Lease):
                 try:
                     await trio.sleep(0.03)
@@ -66,10 +66,10 @@ async def test_lowering_below_use_drains_and_never_over_admits(autojump_clock: M
     held = [await take(slots) for _ in range(3)]
     slots.resize(1)
 
-    assert isinstance(await slots.acquire(1), Refused)
+    assert isinstance(await slots.acquire("ana", 1), Refused)
     held.pop().release()
     held.pop().release()
-    assert isinstance(await slots.acquire(1), Refused)
+    assert isinstance(await slots.acquire("ana", 1), Refused)
     held.pop().release()
     last = await take(slots)
     assert (1, 1) == (slots.used, slots.total)
@@ -87,12 +87,12 @@ def test_use_never_exceeds_the_total(steps: list[str], total: int) -> None:
             if step == "free" and held:
                 held.pop().release()
             elif step == "take":
-                lease = await slots.acquire(0.001)
+                lease = await slots.acquire("ana", 0.001)
                 held += [lease] if isinstance(lease, Lease) else []
             elif step == "cancel":
                 with trio.CancelScope() as scope:
                     scope.cancel()
-                    lease = await slots.acquire(1)
+                    lease = await slots.acquire("ana", 1)
                     held += [lease] if isinstance(lease, Lease) else []
             assert len(held) == slots.used <= total
 
@@ -116,3 +116,33 @@ async def test_waiters_are_served_in_turn() -> None:
         held.release()
 
     assert [0, 1, 2, 3, 4] == served
+
+
+async def test_a_principal_at_its_cap_is_told_so_and_others_go_on(autojump_clock: MockClock) -> None:
+    """The cap is reached exactly; just below it there is a slot."""
+    slots = Slots("bulk_slots", 4, 2)
+    held = [await take(slots), await take(slots)]
+
+    refused = await slots.acquire("ana", 1)
+    assert isinstance(refused, Refused)
+    assert ("bulk_slots_per_principal", 2) == (refused.code, refused.limit.quota)
+    other = await slots.acquire("bob", 1)
+    assert isinstance(other, Lease)
+    held.pop().release()
+    again = await take(slots)
+    assert (2, 3) == (slots.used_by("ana"), slots.used)
+    for lease in (*held, other, again):
+        lease.release()
+
+
+async def test_a_cap_can_be_lifted_while_others_wait(autojump_clock: MockClock) -> None:
+    """A change of the settings reaches those who wait."""
+    slots = Slots("bulk_slots", 4, 1)
+    held = await take(slots)
+    lease = slots.queue("ana")
+    assert not lease.held
+
+    slots.resize(4, 0)
+    assert lease is await lease.wait(1)
+    lease.release()
+    held.release()

@@ -18,7 +18,7 @@ from strata.tenants.build import Build
 from strata.tenants.building import Builder
 from strata.tenants.materializing import Materializer
 from strata.tenants.registry import Registry, Tenant
-from strata.tenants.slots import Lease, Slots
+from strata.tenants.slots import Lease
 from strata.work import WorkPool, fair
 from strata.work.turns import Turns
 
@@ -97,13 +97,12 @@ def double_actor() -> Iterator[None]:
 def swallowed_cancel() -> Iterator[None]:
     """Whoever is cancelled while it waits for a slot goes on as if it had one."""
 
-    async def acquire(self: Slots, timeout: float) -> Any:  # as the real one
-        lease = Lease(self._limiter)
+    async def wait(self: Lease, timeout: float) -> Any:  # as the real one
         with trio.move_on_after(timeout), suppress(trio.Cancelled):
-            await self._limiter.acquire_on_behalf_of(lease)
-        return lease
+            await self.turn.wait()
+        return self
 
-    with mock.patch.object(Slots, "acquire", acquire):
+    with mock.patch.object(Lease, "wait", wait):
         yield
 
 
@@ -164,7 +163,7 @@ def bulk_as_it_comes() -> Iterator[None]:
 @bug
 def unbounded_queue() -> Iterator[None]:
     """Any number of builds is begun."""
-    real = Materializer._start
+    real = Materializer.start
 
     def start(self: Materializer, order: Any) -> Any:
         limits = self.builder.limits
@@ -174,7 +173,7 @@ def unbounded_queue() -> Iterator[None]:
         finally:
             self.builder.limits = limits
 
-    with mock.patch.object(Materializer, "_start", start):
+    with mock.patch.object(Materializer, "start", start):
         yield
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pyarrow as pa
+import trio
 
 from simulator.lake import SHARED, TENANTS, marker
 from simulator.queues import BULK, FLOOR, INTERACTIVE, WatchedQueue
@@ -119,6 +120,16 @@ def bounds_are_kept(life: Life) -> Iterator[str]:
 
 
 @always
+def no_build_runs_without_its_slot(life: Life) -> Iterator[str]:
+    """Nothing is read or written for a build that waits for its slot."""
+    for found in life.service.registry.tenants():
+        if found.actor is None or found.actor.materializer is None:
+            continue
+        for build in found.actor.materializer.running.values():
+            if build.tail is not None and build.lease is not None and build.lease.ticket.waiting:
+                yield f"a build of {found.id} runs while it waits for its slot"
+
+
 def interactive_quanta_keep_their_bound(life: Life) -> Iterator[str]:
     """An interactive quantum of a tenant within its share waits for at most one quantum of each other tenant with interactive work, and one bulk turn in four."""  # one line of the page
     yield from _broken(life, INTERACTIVE)
@@ -142,13 +153,19 @@ def _broken(life: Life, what: str) -> Iterator[str]:
 
 @at_rest
 def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
-    """No slot, question, build, quantum, thread, descriptor or temporary file outlives whose it was."""
+    """No slot, reservation, question, build, quantum, thread, file or debt of a bucket outlives whose it was."""
     yield from _left_in_tenants(life)
     resources = life.service.registry.resources
     if resources.pool.running or resources.pool.waiting:
         yield f"{resources.pool.running} quanta run, {resources.pool.waiting} wait"
     if resources.waits.borrowed_tokens:
         yield f"{resources.waits.borrowed_tokens} waits are held"
+    if resources.memory.used or resources.memory.waiting:
+        yield f"{resources.memory.used} bytes are reserved, {resources.memory.waiting} wait"
+    if life.service.app.holding.held:
+        yield f"{life.service.app.holding.held} refusals are held up"
+    if not all(rates.at_rest(trio.current_time()) for rates in life.service.registry.rates):
+        yield "buckets are not full again"
     # The cache of a tenant that was not asked for since a crash is swept when it is.
     swept = ["artifacts", *(f"cache/{tenant_prefix(tenant)}" for tenant in sorted(life.ran))]
     leftovers = [path.name for where in swept for path in (life.root / where).rglob("*.part")]

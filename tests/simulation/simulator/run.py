@@ -396,7 +396,8 @@ def _settings(root: Path, max_tenants: int) -> Settings:
         acl_config=policy, interactive_slots=2, bulk_slots=1, interactive_max_columns=2, max_concurrent_scans=4,
         max_tenants=max_tenants, mailbox_size=8, work_slots=2, fetch_parallelism=2, batch_size=16,
         max_cache_size_bytes=100_000, auth_failures_per_second=0.5, auth_failure_burst=3,
-        shutdown_grace_seconds=GRACE_SECONDS,
+        shutdown_grace_seconds=GRACE_SECONDS, disk_reserve_bytes=0, memory_budget_bytes=300_000,
+        interactive_slots_per_principal=1,
     )  # fmt: skip
 
 
