@@ -1,14 +1,17 @@
 """The cache: row groups of immutable data files, decoded once, on disk, a shard for each tenant."""
 
+from strata.cache.budget import CacheBudget, Cuts
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
 from strata.cache.packs import Columns, PackWriter, extend
 from strata.cache.shard import CacheShard, CacheStats, Damaged
 
 __all__ = [
+    "CacheBudget",
     "CacheIndex",
     "CacheShard",
     "CacheStats",
     "Columns",
+    "Cuts",
     "Damaged",
     "Pack",
     "PackWriter",
