@@ -174,6 +174,12 @@ class Settings:
     )
     require_tenant_header: bool = setting(False, "Refuse requests without a tenant.", live=True)
     max_tenants: int = setting(1000, "Most live tenants; idle ones make room for others.", least=1)
+    tenant_idle_seconds: float = setting(
+        900.0,
+        "How long a tenant may be idle before the server lets go of it; its results and cache stay on disk.",
+        unit="seconds",
+        least=0.001,
+    )
     mailbox_size: int = setting(256, "Questions that may wait for one tenant; more are refused.", least=1)
     max_tenant_crashes: int = setting(
         5, "Crashes within the window after which a tenant stays down.", least=0
@@ -189,7 +195,13 @@ class Settings:
 
     cache_dir: str = setting("~/.strata/cache", "Directory of the tenants' cache shards.")
     max_cache_size_bytes: int = setting(
-        10737418240, "Bytes of cached segments, shared equally by the live tenants.", unit="bytes", least=0
+        10737418240,
+        "Bytes of cached segments, shared by the tenants as they need them.",
+        unit="bytes",
+        least=0,
+    )
+    cache_guaranteed_bytes: int = setting(
+        67108864, "Bytes of them that no other tenant takes from one that is active.", unit="bytes", least=0
     )
     cache_granularity: str = setting(
         "row_group_projection",
@@ -259,6 +271,18 @@ class Settings:
     s3_anonymous: bool = setting(False, "Send unsigned requests.")
     s3_connect_timeout_seconds: float = setting(10.0, "Longest connect.", unit="seconds", least=0.001)
     s3_request_timeout_seconds: float = setting(30.0, "Longest request.", unit="seconds", least=0.001)
+
+    metrics_port: int | None = setting(
+        None,
+        "Port where whoever reaches it reads the metrics, and nothing else; none: only the main port has "
+        "them. 0 picks a free one.",
+        least=0,
+        most=65535,
+    )
+    metrics_host: str = setting("127.0.0.1", "Address of that port.")
+    metrics_max_tenants: int = setting(
+        1000, "Tenants with metrics of their own; those of all others are summed.", least=0
+    )
 
     log_level: str = setting(
         "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR"), live=True

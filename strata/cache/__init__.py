@@ -2,10 +2,11 @@
 
 from strata.cache.budget import CacheBudget, Cuts
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
-from strata.cache.packs import Columns, PackWriter, extend
-from strata.cache.shard import CacheShard, CacheStats, Damaged
+from strata.cache.packs import Columns, PackWriter, extend, measure, trim
+from strata.cache.shard import Allowance, CacheShard, CacheStats, Damaged
 
 __all__ = [
+    "Allowance",
     "CacheBudget",
     "CacheIndex",
     "CacheShard",
@@ -19,4 +20,6 @@ __all__ = [
     "Segment",
     "SegmentKey",
     "extend",
+    "measure",
+    "trim",
 ]

@@ -78,9 +78,7 @@ class CacheBudget:
         self.total = total
         self.guarantee = min(guarantee, total)
         self._live: set[str] = set()
-        self._granted: OrderedDict[str, int] = (
-            OrderedDict()
-        )  # those that may have any, oldest first
+        self._granted: OrderedDict[str, int] = OrderedDict()  # those that may have any, oldest first
         self._largest = _Sizes()  # of those, by how much is granted, negated
         self._gone: dict[str, int] = {}
         self._oldest = _Sizes()  # of those, by when they were last used
@@ -176,6 +174,15 @@ class CacheBudget:
             self._oldest.put(key, moment)
         self._take_gone(0, cuts)
         return cuts
+
+    def shrunk(self, key: str, nbytes: int) -> None:
+        """A tenant that is not live has only ``nbytes`` left: packs go whole."""
+        if nbytes < self._gone.get(key, 0):
+            self._held += nbytes - self._gone[key]
+            self._gone[key] = nbytes
+            if not nbytes:
+                del self._gone[key]
+                self._oldest.drop(key)
 
     def _short(self, more: int) -> int:
         """Bytes to be freed before ``more`` can be granted."""

@@ -121,9 +121,9 @@ class CacheIndex:
         yield from self._proven.values()
 
     def most_of_one_pack(self, budget: int) -> int:
-        """Bytes of the largest pack that is taken when the budget is ``budget``.
+        """Bytes of the largest pack to be made when ``budget`` is what there can be.
 
-        At most a part of it, and never more than is not proven.
+        At most a part of it, and never more than is not proven: one large scan must not flush all else.
         """
         return max(0, min(int(budget * LARGEST_PART), budget - self._proven_bytes))
 
@@ -154,10 +154,9 @@ class CacheIndex:
     def add(self, pack: Pack) -> list[Path]:
         """Take a pack in as the most recently used; return the files that go for it.
 
-        A pack larger than :meth:`most_of_one_pack` is not taken: one large scan must not flush everything
-        else. The files to go are then its own.
+        A pack that is larger than what is not proven is not taken: its files are then those to go.
         """
-        if pack.size > self.most_of_one_pack(self.budget) or not pack.segments:
+        if pack.size > self.budget - self._proven_bytes or not pack.segments:
             return [pack.path]
         if pack.proven:
             self._prove(pack.path, pack)

@@ -182,22 +182,23 @@ def trim(root: Path, budget: int) -> int:
 
 def _by_use(root: Path) -> list[tuple[int, int, Path]]:
     """Return (last use, bytes, data file) of each pack; leftovers count as unused for longest."""
-    sizes: dict[str, int] = {}
-    moments: dict[str, int] = {}
+    sizes: dict[Path, int] = {}
+    moments: dict[Path, int] = {}
     try:
         with os.scandir(root) as entries:
             for entry in entries:
-                stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122  # no Path for each file
-                if suffix not in (DATA, SIDECAR):
+                path = root / entry.name
+                if path.suffix not in (DATA, SIDECAR, TEMPORARY):
                     continue
+                pack = path.with_suffix(DATA) if path.suffix == SIDECAR else path
                 with suppress(FileNotFoundError):  # removed meanwhile
                     facts = entry.stat()
-                    sizes[stem] = sizes.get(stem, 0) + facts.st_size
-                    if suffix == SIDECAR:
-                        moments[stem] = facts.st_mtime_ns
+                    sizes[pack] = sizes.get(pack, 0) + facts.st_size
+                    if path.suffix == SIDECAR:
+                        moments[pack] = facts.st_mtime_ns
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted((moments.get(stem, 0), size, root / f"{stem}{DATA}") for stem, size in sizes.items())
+    return sorted((moments.get(path, 0), size, path) for path, size in sizes.items())
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -305,6 +306,7 @@ class PackWriter:
     """A pack being written; one thread at a time."""
 
     def __init__(self, root: Path, columns: Columns) -> None:
+        root.mkdir(parents=True, exist_ok=True)
         self._columns = columns
         self._final = root / f"{secrets.token_hex(12)}{DATA}"
         self._path = self._final.with_name(self._final.name + TEMPORARY)
@@ -323,6 +325,13 @@ class PackWriter:
         write_parts(self._fd, encoded.parts)
         extend(self._segments, PackedSegment(key, self.size, encoded.nbytes, crc32, encoded.rows))
         self.size += encoded.nbytes
+
+    def cut(self, key: SegmentKey) -> bool:
+        """Take back what there is of ``key``, which will not become whole; whether anything is left."""
+        if self._segments and self._segments[-1].key == key:
+            self.size = self._segments.pop().offset
+            os.ftruncate(self._fd, self.size)
+        return bool(self._segments)
 
     def commit(self) -> Pack:
         """Sync the bytes, give the file its name, write the sidecar."""

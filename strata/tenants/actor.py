@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ import structlog
 import trio
 
 from strata.artifacts import tenant_prefix
-from strata.cache import CacheShard
+from strata.cache import Allowance, CacheShard, CacheStats
 from strata.outcomes import RefusalError, Refused
 from strata.tenants import messages as m
 from strata.tenants.building import Builder
@@ -80,7 +81,9 @@ class TenantActor:
         limits: What it may use.
         metrics: Its counters; they outlive a restart.
         mailbox: Where its questions come from.
+        allowance: What its cache may have of what all caches share; None for all that its limits say.
         busy: Questions being answered.
+        left_bytes: Bytes of cache on disk when it ended; None before.
     """
 
     tenant: str
@@ -88,7 +91,9 @@ class TenantActor:
     limits: TenantLimits
     metrics: TenantMetrics
     mailbox: trio.MemoryReceiveChannel[Envelope]
+    allowance: Allowance | None = None
     busy: int = 0
+    left_bytes: int | None = None
     builder: Builder | None = None
     materializer: Materializer | None = None
     reader: Reader | None = None
@@ -105,12 +110,27 @@ class TenantActor:
         assert self._shard is not None
         return self._shard
 
+    @property
+    def cache(self) -> CacheStats | None:
+        """Counters of the tenant's cache while it is open."""
+        return None if self._shard is None else self._shard.stats()
+
     async def run(self) -> None:
         """Open what the tenant has on disk, then answer until the mailbox closes and all work is done."""
         prefix = tenant_prefix(self.tenant)
         root = self.resources.cache_dir / prefix
-        opened = partial(CacheShard.open, root, budget_bytes=self.limits.cache_bytes)
+        most = self.limits.cache_bytes
+        opened = partial(CacheShard.open, root, budget_bytes=most, allowance=self.allowance)
         self._shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
+        await self._remove(self._shard.settle())
+        try:
+            await self._live(prefix, self._shard)
+        finally:
+            self.metrics.cache_closed(self._shard.stats())
+            self.left_bytes = self._shard.stats().bytes
+            self._shard = None
+
+    async def _live(self, prefix: str, shard: CacheShard) -> None:
         slots = {
             Tier.INTERACTIVE: Slots("interactive_slots", self.limits.interactive_slots),
             Tier.BULK: Slots("bulk_slots", self.limits.bulk_slots),
@@ -120,7 +140,7 @@ class TenantActor:
                 tenant=self.tenant,
                 prefix=prefix,
                 resources=self.resources,
-                shard=self._shard,
+                shard=shard,
                 slots=slots,
                 limits=self.limits,
                 metrics=self.metrics,
@@ -148,7 +168,7 @@ class TenantActor:
                     log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400
                     raise
                 outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
-                self.metrics.questions[type(question).__name__, outcome] += 1
+                self.metrics.answered(type(question).__name__, outcome)
                 envelope.reply(answer)
         finally:
             self.busy -= 1
@@ -171,6 +191,7 @@ class TenantActor:
             m.ClearCache: self._clear_cache,
             m.DescribeCache: self._describe_cache,
             m.UpdateLimits: self._update_limits,
+            m.FitCache: self._fit_cache,
         }
         return await handlers[type(question)](question)
 
@@ -178,10 +199,7 @@ class TenantActor:
         refused = self.resources.gate.check_admin(question.principal, "admin/cache")
         if refused is not None:
             return refused
-        files = self.shard.clear()
-        await self.resources.pool.run(
-            self.tenant, Tier.INTERACTIVE, partial(self.shard.remove_files, files), abandon=False
-        )
+        await self._remove(self.shard.clear())
         return m.Cleared()
 
     async def _describe_cache(self, _question: m.DescribeCache) -> object:
@@ -191,8 +209,13 @@ class TenantActor:
         assert self.builder is not None
         self.limits = question.limits
         self.builder.update(question.limits)
-        files = self.shard.set_budget(question.limits.cache_bytes)
-        await self.resources.pool.run(
-            self.tenant, Tier.INTERACTIVE, partial(self.shard.remove_files, files), abandon=False
-        )
+        await self._remove(self.shard.set_budget(question.limits.cache_bytes))
         return self.limits
+
+    async def _fit_cache(self, _question: m.FitCache) -> None:
+        await self._remove(self.shard.fit())
+
+    async def _remove(self, files: list[Path]) -> None:
+        if files:
+            remove = partial(self.shard.remove_files, files)
+            await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)

@@ -114,7 +114,7 @@ class Builder:
                     await self._clean_up(attempt, outcome)
             build.finish(outcome)
             kind = outcome.code or outcome.reason.value if isinstance(outcome, Refused) else "ready"
-            self.metrics.builds[kind] += 1
+            self.metrics.built(kind)
             attempt.close()
         return attempt.kept
 
@@ -182,7 +182,9 @@ class _Attempt:
     async def _slot(self, tier: Tier) -> Lease:
         limits = self.builder.limits
         waits = {Tier.INTERACTIVE: limits.interactive_queue_timeout, Tier.BULK: limits.bulk_queue_timeout}
+        began = trio.current_time()
         lease = await self.builder.slots[tier].acquire(waits[tier])
+        self.builder.metrics.waited(tier.value, trio.current_time() - began)
         if isinstance(lease, Refused):
             raise RefusalError(lease)
         return lease
@@ -293,7 +295,7 @@ class _Attempt:
         flow = self.builder.tenant
         if scan.pack is not None:
             return await run(flow, tier, scan.pack.commit, abandon=False)
-        if not scan.segments:
+        if not scan.segments or facts.size > shard.most_of_one_scan:
             return None
         segments = []
         for segment in scan.segments:  # not earlier: checksums are no part of what the reader waits for

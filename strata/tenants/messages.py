@@ -228,6 +228,11 @@ class UpdateLimits:
     limits: TenantLimits
 
 
+@attrs.frozen
+class FitCache:
+    """Shrink the cache to what it may have by now. Answer: None."""
+
+
 Question = (
     Materialize
     | OpenStream
@@ -242,4 +247,5 @@ Question = (
     | ClearCache
     | DescribeCache
     | UpdateLimits
+    | FitCache
 )

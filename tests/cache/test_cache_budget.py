@@ -160,6 +160,12 @@ class Budget(RuleBasedStateMachine):
     def found(self, key, nbytes, moment) -> None:
         self.budget.found(key, nbytes, moment)
 
+    @rule(key=TENANTS, nbytes=BYTES)
+    def shrunk(self, key, nbytes) -> None:
+        before = dict(self.budget.gone()).get(key, 0)
+        self.budget.shrunk(key, nbytes)
+        assert min(before, nbytes) == dict(self.budget.gone()).get(key, 0)
+
     @precondition(lambda self: self.here)
     @rule(data=st.data())
     def touch(self, data) -> None:
