@@ -26,7 +26,7 @@ EXTRAS = ",".join(sorted(PYPROJECT["project"]["optional-dependencies"]))
 FAST_PYTHONS = ["3.11", "3.13"]
 
 # Programs that are no Python packages, by the Debian package that has them. Tests drive the real ones.
-PROGRAMS = {"nginx": "nginx"}
+PROGRAMS = {"nginx": "nginx", "promtool": "prometheus"}
 
 CHECK_INSTALLED = """
 import strata, sysconfig

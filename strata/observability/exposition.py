@@ -6,7 +6,7 @@ nobody else is served. This one takes a tenth, and whoever feeds it may pause an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -77,10 +77,13 @@ class Exposition:
         lines.append(f"{name}_sum{{{labels}}} {found.sum}\n")
         lines.append(f"{name}_count{{{labels}}} {count}\n")
 
-    def parts(self) -> list[bytes]:
-        """Return the page, a family a part; those without samples have their description only."""
-        found = ["".join(lines).encode() for lines in self._lines.values()]
-        return [*found, b"# EOF\n"] if self._openmetrics else found
+    def parts(self) -> Iterator[bytes]:
+        """Yield the page, a family a part; those without samples have their description only."""
+        for lines in self._lines.values():
+            yield "".join(lines).encode()
+            lines.clear()
+        if self._openmetrics:
+            yield b"# EOF\n"
 
     @property
     def content_type(self) -> str:

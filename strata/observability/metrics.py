@@ -89,9 +89,9 @@ class Page:
         yield
         self._tenant(OTHER, others, None, rest)
 
-    def parts(self) -> list[bytes]:
-        """Return what was written."""
-        return self._out.parts()
+    def parts(self) -> Iterator[bytes]:
+        """Yield what was written; between two parts others may run."""
+        yield from self._out.parts()
 
     def _tenant(self, name: str, had: TenantMetrics, cache: TenantMetrics | None, now: _Moment) -> None:
         out, me = self._out, labelled(tenant=name)
@@ -152,7 +152,11 @@ async def expose(registry: Registry, accept: str) -> tuple[bytes, str]:
     page = Page(registry, accept)
     for _ in page.write():
         await trio.lowlevel.checkpoint()
-    return b"".join(page.parts()), page.content_type
+    parts = []
+    for part in page.parts():
+        parts.append(part)
+        await trio.lowlevel.checkpoint()
+    return b"".join(parts), page.content_type
 
 
 def expose_at_once(registry: Registry, accept: str) -> tuple[bytes, str]:
