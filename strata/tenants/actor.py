@@ -118,39 +118,50 @@ class TenantActor:
     async def run(self) -> None:
         """Open what the tenant has on disk, then answer until the mailbox closes and all work is done."""
         prefix = tenant_prefix(self.tenant)
-        root = self.resources.cache_dir / prefix
-        most = self.limits.cache_bytes
-        opened = partial(CacheShard.open, root, budget_bytes=most, allowance=self.allowance)
-        self._shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
-        await self._remove(self._shard.settle())
+        self._shard = await self._open(prefix)
         try:
-            await self._live(prefix, self._shard)
+            async with trio.open_nursery() as nursery:
+                self._move_in(prefix, self._shard, nursery)
+                async with self.mailbox:
+                    async for envelope in self.mailbox:
+                        self.busy += 1
+                        nursery.start_soon(self._serve, envelope)
+                        del envelope  # or an idle tenant would keep its last question and the answer
         finally:
             self.metrics.cache_closed(self._shard.stats())
             self.left_bytes = self._shard.stats().bytes
             self._shard = None
 
-    async def _live(self, prefix: str, shard: CacheShard) -> None:
+    async def _open(self, prefix: str) -> CacheShard:
+        opened = partial(
+            CacheShard.open,
+            self.resources.cache_dir / prefix,
+            budget_bytes=self.limits.cache_bytes,
+            allowance=self.allowance,
+        )
+        shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
+        files = shard.settle()
+        if files:
+            remove = partial(shard.remove_files, files)
+            await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)
+        return shard
+
+    def _move_in(self, prefix: str, shard: CacheShard, nursery: trio.Nursery) -> None:
         slots = {
             Tier.INTERACTIVE: Slots("interactive_slots", self.limits.interactive_slots),
             Tier.BULK: Slots("bulk_slots", self.limits.bulk_slots),
         }
-        async with trio.open_nursery() as nursery:
-            self.builder = Builder(
-                tenant=self.tenant,
-                prefix=prefix,
-                resources=self.resources,
-                shard=shard,
-                slots=slots,
-                limits=self.limits,
-                metrics=self.metrics,
-            )
-            self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
-            self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
-            async with self.mailbox:
-                async for envelope in self.mailbox:
-                    self.busy += 1
-                    nursery.start_soon(self._serve, envelope)
+        self.builder = Builder(
+            tenant=self.tenant,
+            prefix=prefix,
+            resources=self.resources,
+            shard=shard,
+            slots=slots,
+            limits=self.limits,
+            metrics=self.metrics,
+        )
+        self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
+        self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
 
     async def _serve(self, envelope: Envelope) -> None:
         question = envelope.question

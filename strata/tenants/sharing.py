@@ -37,7 +37,7 @@ class TenantAllowance:
     """One tenant's view of the budget; see :class:`~strata.cache.Allowance`."""
 
     key: str
-    sharing: CacheSharing
+    sharing: CacheSharing = attrs.field(repr=False)
 
     def share(self) -> int:
         """Return the bytes the tenant can count on."""
@@ -74,7 +74,7 @@ class CacheSharing:
     budget: CacheBudget
     pool: WorkPool
     now: Callable[[], int] = time.time_ns
-    told: Callable[[str], None] = lambda _key: None
+    told: Callable[[str], None] = attrs.field(default=lambda _key: None, repr=False)
     walked: bool = False
     _surplus: dict[str, int] = attrs.field(factory=dict)
     _wake: trio.Event = attrs.field(factory=trio.Event)
