@@ -17,7 +17,10 @@ from typing import Any
 import attrs
 
 from strata.acl import Policy
+from strata.config_problems import ConfigError, Problem
 from strata.tls import tls_context
+
+__all__ = ["BUCKETS", "ConfigError", "Problem", "Settings", "validate_mode_coherence"]
 
 MIN_TOKEN_CHARACTERS = 16
 
@@ -54,30 +57,6 @@ def setting(
     if factory is not None:
         return attrs.field(factory=factory, metadata=metadata, repr=not secret)
     return attrs.field(default=default, metadata=metadata, repr=not secret)
-
-
-@attrs.frozen
-class Problem:
-    """Something wrong with a configuration.
-
-    Attributes:
-        setting: The setting at fault.
-        message: What is wrong and the way out, in one or two sentences; never a secret's value.
-    """
-
-    setting: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.setting}: {self.message}"
-
-
-class ConfigError(ValueError):
-    """A configuration that must not start; carries all of its problems."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
 
 
 @attrs.frozen(kw_only=True)

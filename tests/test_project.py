@@ -28,6 +28,7 @@ LAYERS = (
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},
     {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},
+    {"config_problems"},
     {"outcomes", "acl", "allocator", "durable", "tls"},
 )
 

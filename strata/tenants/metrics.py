@@ -11,7 +11,7 @@ from typing import TypeVar
 import attrs
 
 from strata.cache import CacheStats
-from strata.observability.histogram import Histogram
+from strata.tenants.histogram import Histogram
 
 K = TypeVar("K")
 

@@ -21,7 +21,6 @@ import trio
 
 from strata.artifacts import tenant_prefix
 from strata.cache import Allowance
-from strata.observability.vitals import Vitals
 from strata.outcomes import Reason, Refused
 from strata.tenants.actor import Envelope, TenantActor
 from strata.tenants.limits import TenantLimits
@@ -29,6 +28,7 @@ from strata.tenants.messages import FitCache, Question, UpdateLimits
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.resources import Resources
 from strata.tenants.sharing import CacheSharing
+from strata.tenants.vitals import Vitals
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0

@@ -15,10 +15,10 @@ from service_kit import Running, Warehouse, fetch, free_port, identity, numbers,
 from strata.config import Settings
 from strata.observability import metrics as module
 from strata.observability.families import FAMILIES, reference
-from strata.observability.histogram import BUCKETS, Histogram
 from strata.observability.metrics import Page, expose, expose_at_once
 from strata.server import run_server
 from strata.tenants import Registry, TenantLimits
+from strata.tenants.histogram import BUCKETS, Histogram
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.registry import Tenant
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import attrs
 import trio
 
-from strata.observability.histogram import Histogram
+from strata.tenants.histogram import Histogram
 
 LAG_EVERY_SECONDS = 0.25
 
