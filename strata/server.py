@@ -248,7 +248,7 @@ async def _serve_metrics(
 ) -> None:
     await serve(
         metrics_app(service.registry),
-        [Bind(settings.metrics_host, port)],
+        [Bind(settings.metrics_host, port, names="metrics_host, metrics_port")],
         stop=trio.sleep_forever,
         grace=0,
         patience=patience_of(settings),

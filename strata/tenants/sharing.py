@@ -7,6 +7,7 @@ ended, the caches may exceed the budget by as much as was not yet seen.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,6 +26,9 @@ FLOW = "_housekeeping"
 
 DIRECTORIES = 16
 """Shards that are looked at in one quantum of the walk."""
+
+_SHARD = re.compile(r"[0-9a-f]{32}")
+"""What :func:`strata.artifacts.tenant_prefix` makes of a tenant; anything else is not ours to remove."""
 
 Found = list[tuple[str, int, int]]
 """Shards: directory, bytes, last use."""
@@ -136,7 +140,9 @@ class CacheSharing:
 def _shards(root: Path) -> Iterator[tuple[str, int, int]]:
     with suppress(FileNotFoundError), os.scandir(root) as entries:
         for entry in entries:
-            yield entry.name, *measure(Path(entry.path))
+            if _SHARD.fullmatch(entry.name):
+                with suppress(OSError):  # one that cannot be read is one that cannot be shrunk
+                    yield entry.name, *measure(Path(entry.path))
 
 
 def _look(shards: Iterator[tuple[str, int, int]]) -> Found:

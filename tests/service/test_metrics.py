@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from service_kit import Running, Warehouse, fetch, free_port, identity, numbers, running, scan
 
 from strata.config import Settings
+from strata.http.listening import CannotListenError
 from strata.observability import metrics as module
 from strata.observability.families import FAMILIES, reference
 from strata.observability.metrics import Page, expose, expose_at_once
@@ -304,3 +305,13 @@ async def test_the_metrics_port_is_closed_unless_it_is_asked_for(settings: Setti
         await ready.wait()
         nursery.cancel_scope.cancel()
     assert 1 == len(announced)
+
+
+async def test_a_metrics_port_that_is_taken_is_named(settings: Settings) -> None:
+    """By its own settings, and the server does not start without it."""
+    port = free_port()
+    changed = attrs.evolve(settings, port=port, metrics_port=port)
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(CannotListenError, match="metrics_host, metrics_port"), flatten_subgroups=True
+    ):
+        await run_server(changed, announce=lambda _urls: None)
