@@ -104,11 +104,13 @@ def tests_fast(session: nox.Session) -> None:
 
 @nox.session
 def nightly(session: nox.Session) -> None:
-    """Run what takes minutes: every property on 2,000 examples, and the tests marked so."""
+    """Run what takes minutes: properties on 2,000 examples, of the access rules on 100,000."""
     need_programs(session)
     install(session, "test")
-    env = isolated(session) | {"HYPOTHESIS_PROFILE": "nightly"}
-    session.run("pytest", "-m", "nightly or hypothesis", *session.posargs, env=env)
+    env = isolated(session)
+    marked = ("pytest", "-m", "nightly or hypothesis", *session.posargs)
+    session.run(*marked, "--ignore=tests/acl", env=env | {"HYPOTHESIS_PROFILE": "nightly"})
+    session.run(*marked, "tests/acl", env=env | {"HYPOTHESIS_PROFILE": "thorough"})
 
 
 @nox.session
@@ -118,6 +120,14 @@ def bench(session: nox.Session) -> None:
     isolated(session)
     # Its own modules are found beside the script; the servers it starts run under PYTHONSAFEPATH.
     session.run("python", "bench/run.py", *session.posargs)
+
+
+@nox.session
+def bench_acl(session: nox.Session) -> None:
+    """Measure one decision of the access rules beside Cedar and casbin; `-- --help` lists the options."""
+    install(session, "bench-acl")
+    isolated(session)
+    session.run("python", "bench/acl.py", *session.posargs)
 
 
 @nox.session

@@ -18,7 +18,7 @@ from strata.tenants import Registry, TenantLimits
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.registry import Tenant
 from strata.tenants.slots import Slots
-from strata.work import Tier
+from strata.work import Tier, WorkPool
 
 ROUNDS = 20
 
@@ -42,7 +42,7 @@ def busy_tenant(name: str) -> Tenant:
 async def measure(count: int) -> dict[str, float]:
     """Return milliseconds of a scrape, and the longest of one slice."""
     registry = Registry(
-        resources=SimpleNamespace(pool=SimpleNamespace(running=1, waiting=1)),
+        resources=SimpleNamespace(pool=WorkPool(1)),
         limits=lambda _tenant: TenantLimits(), max_tenants=count, mailbox_size=1, max_crashes=1,
         crash_window=60, probe=lambda: True,
     )  # fmt: skip

@@ -12,8 +12,6 @@ import click
 
 from strata.acl import (
     ACTIONS,
-    Considered,
-    Explanation,
     Outcome,
     Policy,
     PolicyError,
@@ -81,7 +79,7 @@ def explain_command(
         click.echo(f"allowed: {_NO_RULES}")
         return
     found = explain(policy, Request(principal, tenant, frozenset(scopes), resource, action))
-    click.echo(json.dumps(explanation_json(found), indent=2) if as_json else "\n".join(found.lines()))
+    click.echo(json.dumps(found.document(), indent=2) if as_json else "\n".join(found.lines()))
     sys.exit(0 if found.decision.allowed else NO_EXIT)
 
 
@@ -188,7 +186,7 @@ def test_command(*, file: Path, as_json: bool, **options: Any) -> None:
         items = [
             _request_json(one.expectation.request)
             | {"expected": one.expectation.allowed, "met": one.met}
-            | explanation_json(one.explanation)
+            | one.explanation.document()
             for one in outcomes
         ]
         click.echo(json.dumps({"failed": len(failed), "expectations": items}, indent=2))
@@ -244,38 +242,6 @@ def _fail(problems: Any) -> NoReturn:
     for problem in problems:
         click.echo(f"  {problem}", err=True)
     sys.exit(1)
-
-
-def explanation_json(found: Explanation) -> dict[str, Any]:
-    """Return an explanation as the JSON that commands and endpoints give."""
-    change = found.otherwise
-    return {
-        "allowed": found.decision.allowed,
-        "reason": found.decision.reason.value,
-        "considered": [_rule_json(one) for one in found.considered],
-        "otherwise": None
-        if change is None
-        else {
-            "allowed": change.allowed,
-            "remove": [f"{one.effect} {one.number}" for one in change.remove],
-            "add": [
-                {"effect": effect, "principal": rule.principal, "resource": rule.resource}
-                | {"tenant": rule.tenant, "action": rule.action}
-                for effect, rule in change.add
-            ],
-        },
-    }
-
-
-def _rule_json(one: Considered) -> dict[str, Any]:
-    return {
-        "effect": one.effect,
-        "number": one.number,
-        "principal": one.rule.principal,
-        "resource": one.rule.resource,
-        "matches": one.matches,
-        "misses": list(one.misses),
-    }
 
 
 def _request_json(request: Request) -> dict[str, Any]:

@@ -61,7 +61,11 @@ def checked_settings(options: Mapping[str, Any]) -> Settings:
     return loaded.settings
 
 
-def _complain(error: ConfigError) -> None:
+def _complain(error: ConfigError, *, as_json: bool = False) -> None:
+    if as_json:
+        problems = [{"setting": item.setting, "message": item.message} for item in error.problems]
+        click.echo(json.dumps({"ok": False, "problems": problems}, indent=2))
+        return
     many = len(error.problems)
     click.echo(f"{many} problem{'s' * (many != 1)} in the configuration:", err=True)
     for problem in error.problems:
@@ -79,11 +83,7 @@ def check(*, as_json: bool, **options: Any) -> None:
     try:
         loaded = load(options)
     except ConfigError as error:
-        if as_json:
-            problems = [{"setting": item.setting, "message": item.message} for item in error.problems]
-            click.echo(json.dumps({"ok": False, "problems": problems}, indent=2))
-        else:
-            _complain(error)
+        _complain(error, as_json=as_json)
         sys.exit(1)
     found = outlook(loaded.settings)
     if as_json:
@@ -103,7 +103,7 @@ def config(*, as_json: bool, **options: Any) -> None:
     try:
         found = effective(load(options))
     except ConfigError as error:
-        _complain(error)
+        _complain(error, as_json=as_json)
         sys.exit(1)
     if as_json:
         click.echo(json.dumps(found, indent=2))

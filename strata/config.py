@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from strata.acl import Policy
+from strata.config_metadata import faults_of
 from strata.config_problems import ConfigError, Problem
+from strata.config_setting import setting
 from strata.tls import tls_context
 
 __all__ = ["BUCKETS", "ConfigError", "Problem", "Settings", "validate_mode_coherence"]
@@ -28,35 +29,6 @@ UNIX_PATH_BYTES = 107
 """Longest path of a Unix socket (unix(7): 108 bytes with the final zero)."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
-
-
-def setting(
-    default: Any,
-    help: str,  # noqa: A002  # the word of click and argparse
-    *,
-    unit: str = "",
-    least: float | None = None,
-    most: float | None = None,
-    choices: tuple[str, ...] = (),
-    secret: bool = False,
-    toml_only: bool = False,
-    live: bool = False,
-) -> Any:
-    """Return an attrs field that knows how to describe and check itself; ``live`` ones change on SIGHUP."""
-    metadata = {
-        "help": help,
-        "unit": unit,
-        "least": least,
-        "most": most,
-        "choices": choices,
-        "secret": secret,
-        "toml_only": toml_only,
-        "live": live,
-    }
-    factory = default if isinstance(default, type) else None
-    if factory is not None:
-        return attrs.field(factory=factory, metadata=metadata, repr=not secret)
-    return attrs.field(default=default, metadata=metadata, repr=not secret)
 
 
 @attrs.frozen(kw_only=True)
@@ -146,6 +118,18 @@ class Settings:
     acl_config: Policy | None = setting(
         None, "Access rules; see the ACL reference.", toml_only=True, live=True
     )
+    acl_file: str | None = setting(
+        None,
+        "TOML file with the access rules instead, read again when it changes; see the ACL reference.",
+        live=True,
+    )
+    acl_file_watch_seconds: float = setting(
+        2.0,
+        "How often it is looked at; a change is taken when two looks have seen the same. 0: never.",
+        unit="seconds",
+        least=0,
+        live=True,
+    )
 
     multi_tenant_enabled: bool = setting(False, "Keep tenants apart.")
     tenant_header: str = setting(
@@ -195,6 +179,12 @@ class Settings:
     fetch_parallelism: int = setting(4, "Row groups of one scan in flight.", least=1, live=True)
     max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
     work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
+    bulk_latency_tolerance: float = setting(
+        4.0,
+        "How many times longer than usual small scans may take to get a thread before large ones have fewer "
+        "of them, one at least; 1 is strict, 1000 is never.",
+        least=1,
+    )
     fetch_timeout_seconds: float = setting(
         60.0, "Longest wait for a part of a row group.", unit="seconds", least=0.001, live=True
     )
@@ -295,7 +285,7 @@ def validate_mode_coherence(
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
         return (*found, *unusable)
-    found += _metadata_problems(settings)
+    found += _metadata_problems(settings, writable)
     return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
 
 
@@ -339,7 +329,8 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("require_tenant_header", "it needs multi_tenant_enabled = true.")
     if settings.acl_config is not None and settings.auth_mode == "none":
         yield Problem(
-            "acl_config", "rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
+            "acl_file" if settings.acl_file is not None else "acl_config",
+            "rules need to know who asks; set auth_mode = trusted_proxy, or remove them.",
         )
 
 
@@ -421,6 +412,7 @@ _PATHS = (
     "artifact_dir",
     "cache_dir",
     "metadata_db",
+    "acl_file",
     "unix_socket",
     "tls_certificate",
     "tls_key",
@@ -441,9 +433,12 @@ def _path_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem(name, f"{text!r} is no usable path.")
 
 
-def _metadata_problems(settings: Settings) -> Iterator[Problem]:
-    if settings.metadata_db and Path(settings.metadata_db).expanduser().is_dir():
-        yield Problem("metadata_db", f"{settings.metadata_db} is a directory; name a file.")
+def _metadata_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
+    others = {"cache_dir": settings.cache_dir}
+    others |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
+    if settings.metadata_db:
+        for fault in faults_of(settings.metadata_db, others, writable):
+            yield Problem("metadata_db", fault)
 
 
 def directories(settings: Settings) -> Mapping[str, Path]:

@@ -9,7 +9,8 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,6 +18,7 @@ import attrs
 
 from strata.acl import Policy, PolicyError, parse_policy
 from strata.config import ConfigError, Problem, Settings, validate_mode_coherence
+from strata.rules import place_of, read_rules
 
 PREFIX = "STRATA_"
 FILE_SUFFIX = "_file"
@@ -191,8 +193,16 @@ class _Collector:
         self.values[key], self.sources[key] = converted, source
 
     def finish(self) -> Loaded:
-        if self._acl is not None:
-            self._parse_acl(self._acl)
+        file = self.values.get("acl_file")
+        if self._acl is not None and file is not None:
+            self._wrong("acl_file", "give the rules once, in this file or as [tool.strata.acl_config].")
+        elif self._acl is not None:
+            self._take_rules("acl_config", partial(parse_policy, self._acl))
+        elif file is not None:
+            path = place_of(file, (), 0).path
+            assert path is not None
+            self._take_rules("acl_file", partial(read_rules, path))
+            self.sources["acl_config"] = Source(path.name, self.sources["acl_file"].layer)
         settings = Settings(**self.values)
         problems = (*self.problems, *validate_mode_coherence(settings))
         if problems:
@@ -200,18 +210,18 @@ class _Collector:
         sources = {name: self.sources.get(name, Source("default", "default")) for name in _FIELDS}
         return Loaded(settings, sources, tuple(self.warnings))
 
-    def _parse_acl(self, table: Mapping[str, object]) -> None:
+    def _take_rules(self, setting: str, read: Callable[[list[str]], tuple[Policy, tuple[str, ...]]]) -> None:
         aliases = [*self.values.get("warehouses", {}), *self.values.get("catalogs", {})]
         try:
-            policy, warnings = parse_policy(table, catalogs=aliases)
+            policy, warnings = read(aliases)
         except PolicyError as error:
             for problem in error.problems:
-                self._wrong("acl_config", problem)
+                self._wrong(setting, problem)
             # What is coherent with rules is checked even while the rules themselves are wrong.
             self.values["acl_config"] = Policy()
             return
         self.values["acl_config"] = policy
-        self.warnings += [f"acl_config: {warning}" for warning in warnings]
+        self.warnings += [f"{setting}: {warning}" for warning in warnings]
 
     def _wrong(self, setting: str, message: str) -> None:
         self.problems.append(Problem(setting, message))

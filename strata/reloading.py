@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import attrs
 import structlog
 
+from strata.acl import CompiledPolicy
 from strata.config import ConfigError, Settings, validate_mode_coherence
 from strata.observability.logs import configure
 
@@ -29,11 +30,13 @@ class Reloaded:
         changed: Settings that have their new values from now on.
         waiting: Settings that have changed and keep their old values until a restart.
         settings: What is in effect then.
+        rules: Its access rules, compiled.
     """
 
     changed: tuple[str, ...]
     waiting: tuple[str, ...]
     settings: Settings
+    rules: CompiledPolicy | None
 
 
 def difference(old: Settings, new: Settings) -> Reloaded:
@@ -49,12 +52,13 @@ def difference(old: Settings, new: Settings) -> Reloaded:
     problems = validate_mode_coherence(settings)
     if problems:
         raise ConfigError(problems)
-    return Reloaded(changed, tuple(name for name in differing if name not in LIVE), settings)
+    rules = None if settings.acl_config is None else CompiledPolicy(settings.acl_config)
+    return Reloaded(changed, tuple(name for name in differing if name not in LIVE), settings, rules)
 
 
 def apply(service: Service, found: Reloaded) -> None:
     """Give a running service what it can take of a new configuration; no checkpoint in between."""
-    service.take(found.settings)
+    service.take(found.settings, found.rules)
     if LOGS & set(found.changed):
         configure(found.settings.log_level, cast("Literal['json', 'text']", found.settings.log_format))
     log.info("configuration read again", changed=found.changed, needs_restart=found.waiting)

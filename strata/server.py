@@ -16,6 +16,7 @@ import attrs
 import structlog
 import trio
 
+from strata.acl import CompiledPolicy
 from strata.auth import IdentityContract, request_id
 from strata.cache import CacheBudget
 from strata.config import ConfigError, Problem, Settings
@@ -32,6 +33,7 @@ from strata.http.serve import serve
 from strata.http.tally import Tally
 from strata.http.watching import metrics_app
 from strata.reloading import Reloaded, apply, difference
+from strata.rules import RulesFile, RulesPlace, place_of
 from strata.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
@@ -43,7 +45,7 @@ from strata.work import WorkPool
 log = structlog.get_logger(__name__)
 
 WAITING_CALLS = 40
-"""Calls to databases and catalogs that may block in threads at a time."""
+"""Calls to databases that may block in threads at a time."""
 
 METRICS_CONNECTIONS = 32
 """Connections to the metrics' own port at a time."""
@@ -61,15 +63,22 @@ class Service:
         registry: The tenants.
         gate: The access rules.
         settings: What is in effect.
+        rules: Reads the rules' own file.
     """
 
     app: FrontDoor
     registry: Registry
     gate: Gate
     settings: Settings
+    rules: RulesFile
 
-    def take(self, settings: Settings) -> None:
-        """Put settings into effect, as far as a running server can (:data:`strata.reloading.LIVE`)."""
+    def take(self, settings: Settings, rules: CompiledPolicy | None) -> None:
+        """Put settings into effect, as far as a running server can (:data:`strata.reloading.LIVE`).
+
+        Args:
+            settings: Checked settings.
+            rules: Their access rules, ready to be asked; None if there are none.
+        """
         self.settings = settings
         self.app.contract = contract_of(settings)
         self.app.max_request_bytes = settings.max_request_bytes
@@ -77,8 +86,15 @@ class Service:
         if self.app.failures is not None:
             self.app.failures.rate = settings.auth_failures_per_second
             self.app.failures.burst = settings.auth_failure_burst
-        self.gate.policy, self.gate.hide = settings.acl_config, settings.hide_forbidden_as_not_found
+        self.gate.take(rules)
+        self.gate.hide = settings.hide_forbidden_as_not_found
         self.registry.update_limits()
+        self.rules.moved.set()
+
+    def take_rules(self, compiled: CompiledPolicy) -> None:
+        """Put the rules of their own file into effect."""
+        self.settings = attrs.evolve(self.settings, acl_config=compiled.policy)
+        self.gate.take(compiled)
 
 
 def limits_of(settings: Settings) -> TenantLimits:
@@ -119,6 +135,12 @@ def contract_of(settings: Settings) -> IdentityContract:
     )
 
 
+def rules_place_of(settings: Settings) -> RulesPlace:
+    """Return where the access rules are from."""
+    catalogs = (*settings.warehouses, *settings.catalogs)
+    return place_of(settings.acl_file, catalogs, settings.acl_file_watch_seconds)
+
+
 @asynccontextmanager
 async def open_service(
     settings: Settings,
@@ -141,6 +163,11 @@ async def open_service(
     slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
     with closing(await trio.to_thread.run_sync(stores, settings)) as opened:
         gate = Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found)
+        rules = RulesFile(
+            place=lambda: rules_place_of(service.settings),
+            present=lambda: gate.policy,
+            take=lambda compiled: service.take_rules(compiled),  # noqa: PLW0108  # there is no service yet
+        )
         resources = Resources(
             catalogs=catalogs
             or Catalogs(
@@ -150,12 +177,13 @@ async def open_service(
             ),
             metadata=opened.metadata,
             blobs=opened.blobs,
-            pool=pool or WorkPool(slots),
+            pool=pool or WorkPool(slots, tolerance=settings.bulk_latency_tolerance),
             gate=gate,
             cache_dir=_path(settings.cache_dir),
             new_id=partial(secrets.token_urlsafe, 18),
             waits=trio.CapacityLimiter(WAITING_CALLS),
             transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
+            rules=rules,
         )
         registry = Registry(
             resources=resources,
@@ -184,9 +212,10 @@ async def open_service(
             plain_routes=routes.PLAIN,
             turns=resources.turns,
         )
-        service = Service(door, registry, gate, settings)
+        service = Service(door, registry, gate, settings, rules)
         async with trio.open_nursery() as nursery:
             await nursery.start(registry.run)
+            nursery.start_soon(rules.watch)
             yield service
             nursery.cancel_scope.cancel()
 

@@ -222,6 +222,12 @@ REFUSED: list[tuple[str, Pairs, int, str]] = [
 ]
 
 
+def test_the_identity_matrix_has_sixty_combinations_or_more() -> None:
+    """As the issue asks; names are unique so that a failure names its row."""
+    names = [row[0] for row in (*ACCEPTED, *REFUSED)]
+    assert len(names) == len(set(names)) >= 60
+
+
 @pytest.mark.parametrize(("headers", "caller"), [pytest.param(h, c, id=name) for name, h, c in ACCEPTED])
 def test_identity_matrix_accepts(headers: Pairs, caller: Principal) -> None:
     """What the contract allows makes exactly the caller it states."""

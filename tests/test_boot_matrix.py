@@ -110,6 +110,11 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("the cache inside the artifacts", SERVICE | {"cache_dir": "{tmp}/artifacts/c"}, ["cache_dir: it lies inside artifact_dir; give each its own directory."]),
     ("the artifacts inside a warehouse", SERVICE | {"warehouses": {"wh": "{tmp}"}},
      ["artifact_dir: it lies inside warehouses.wh; give each its own directory.", "cache_dir: it lies inside warehouses.wh; give each its own directory."]),
+    ("metadata inside the cache", SERVICE | {"metadata_db": "{tmp}/cache/m.db"}, ["metadata_db: it lies inside cache_dir; give it a place of its own."]),
+    ("metadata in a warehouse", SERVICE | {"metadata_db": "{tmp}/wh/catalog.db", "warehouses": {"wh": "{tmp}/wh"}}, ["metadata_db: it lies inside warehouses.wh; give it a place of its own."]),
+    ("metadata beside the results", SERVICE | {"metadata_db": "{tmp}/artifacts/m.db"}, []),
+    ("metadata below a file", SERVICE | {"metadata_db": "{tmp}/file/m.db"}, ["metadata_db: {tmp}/file is not a directory."]),
+    ("metadata where nobody may write", SERVICE | {"metadata_db": "{tmp}/locked/m.db"}, ["metadata_db: {tmp}/locked is not writable by this process."]),
     ("two aliases of one warehouse", SERVICE | {"warehouses": {"a": "{tmp}/wh", "b": "{tmp}/wh"}}, []),
 ]  # fmt: skip
 

@@ -285,6 +285,38 @@ def test_strata_config_shows_values_and_sources(tmp_path: Path, monkeypatch: pyt
     assert "STRATA_BULK_SLOTS" in CliRunner().invoke(main, ["config"], env={"STRATA_BULK_SLOTS": "3"}).output
 
 
+def test_strata_config_of_what_does_not_load_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the form it was asked for; exit 1."""
+    monkeypatch.chdir(tmp_path)
+    broken = {"STRATA_X": "1"}
+    found = CliRunner().invoke(main, ["config", "--json"], env=broken)
+    assert (1, False) == (found.exit_code, json.loads(found.stdout)["ok"])
+    assert ["STRATA_X"] == [item["setting"] for item in json.loads(found.stdout)["problems"]]
+    assert json.loads(found.stdout) == json.loads(
+        CliRunner().invoke(main, ["check", "--json"], env=broken).stdout
+    )
+    text = CliRunner().invoke(main, ["config"], env=broken)
+    assert (1, True) == (text.exit_code, "1 problem in the configuration" in text.output)
+
+
+def test_no_command_prints_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """check and config, as text and as JSON, whether it would start or not."""
+    monkeypatch.chdir(tmp_path)
+    secret = "S3CRET-of-twenty-characters"
+    (tmp_path / "pyproject.toml").write_text(
+        f"[tool.strata.catalogs.lake]\nuri = 'postgresql://me:{secret}@db/x'\ntoken = '{secret}'\n"
+    )
+    given = dict.fromkeys(("STRATA_PROXY_TOKEN", "STRATA_PROXY_TOKEN_PREVIOUS", "STRATA_S3_SECRET_KEY", "STRATA_S3_ACCESS_KEY"), secret)  # fmt: skip
+    for environ in (SERVICE | given, given | {"STRATA_DEPLOYMENT_MODE": "service", "STRATA_PORT": "x"}):
+        for command in (["check"], ["check", "--json"], ["config"], ["config", "--json"]):
+            result = CliRunner().invoke(main, command, env=environ)
+            assert ("STRATA_PORT" in environ) == bool(result.exit_code), result.output
+            assert result.output
+            assert "S3CRET" not in result.output
+
+
 def test_the_settings_reference_is_the_settings() -> None:
     """Regenerate with `python -m strata.config_reference > docs/reference/settings.md`."""
     page = ROOT / "docs" / "reference" / "settings.md"

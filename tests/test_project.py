@@ -27,9 +27,9 @@ LAYERS = (
     {"stores"},
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},
-    {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},
-    {"config_problems"},
-    {"outcomes", "acl", "allocator", "durable", "tls"},
+    {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client", "rules"},
+    {"config_problems", "config_setting"},
+    {"outcomes", "acl", "allocator", "config_metadata", "durable", "tls"},
 )
 
 
@@ -122,6 +122,25 @@ def test_nothing_below_tenants_knows_tenants() -> None:
         for path in (PACKAGE / folder).rglob("*.py"):
             for imported in imports_of(path):
                 assert not imported.startswith(("strata.tenants", "strata.auth", "strata.acl")), name(path)
+
+
+def test_catalogs_are_asked_in_threads_of_their_own() -> None:
+    """`Resources.look`: through `ask` a catalog that is silent would keep the metadata store's threads."""
+    shared = re.compile(r"\bask\(\s*[^()]*\bcatalogs\b")
+    assert [] == [name(path) for path in MODULES if shared.search(path.read_text())]
+    assert shared.search("await self.resources.ask(load, catalogs.load, ref)")
+
+
+def test_nothing_is_timed_by_the_wall_clock() -> None:
+    """A limiter did, and every step of the clock let a burst through or nobody; stamps are all that may."""
+    stamps = {
+        "strata/stores.py": {"time.time"},  # created_at and the like
+        "strata/cache/packs.py": {"time.time_ns"},  # names in order of age, across restarts
+        "strata/client/wire.py": {"dt.datetime.now"},  # HTTP dates of Retry-After are the wall clock's
+    }
+    clocks = re.compile(r"\b(?:time\.time(?:_ns)?|(?:dt\.)?(?:datetime|date)\.(?:utcnow|now|today))\b")
+    found = {name(path): set(clocks.findall(path.read_text())) for path in MODULES}
+    assert stamps == {path: uses for path, uses in found.items() if uses}
 
 
 def test_no_package_registry_and_no_machine_is_named() -> None:

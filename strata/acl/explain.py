@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -76,12 +77,44 @@ class Explanation:
 
     def lines(self) -> Iterator[str]:
         """Yield the explanation as sentences."""
-        yield f"{'allowed' if self.decision.allowed else 'denied'}: {self.decision.reason.value}"
+        verdict = "denied" if not self.decision.allowed else "allowed"
+        part = ", but only some columns or rows" if self.decision.grants is not None else ""
+        yield f"{verdict}: {self.decision.reason.value}{part}"
         for one in self.considered:
             verdict = "matches" if one.matches else f"does not match: {', '.join(one.misses)}"
             yield f"  {one.effect} rule {one.number} ({one.rule.principal} on {one.rule.resource}) {verdict}"
         if self.otherwise is not None:
             yield from _advice(self.otherwise)
+
+    def document(self, most: int | None = None) -> dict[str, Any]:
+        """Return the explanation as JSON's objects, lists and texts.
+
+        Args:
+            most: Of so many rules at most it says why they did or did not match: those that match, then those
+                that match nearly; ``None``: of all. ``rules`` is how many there are.
+        """
+        considered = self.considered
+        if most is not None and len(considered) > most:
+            considered = tuple(sorted(considered, key=lambda one: len(one.misses))[:most])
+        change = self.otherwise
+        return {
+            "allowed": self.decision.allowed,
+            "reason": self.decision.reason.value,
+            "partial": self.decision.grants is not None,
+            "rules": len(self.considered),
+            "considered": [_document(one) for one in considered],
+            "otherwise": None
+            if change is None
+            else {
+                "allowed": change.allowed,
+                "remove": [f"{one.effect} {one.number}" for one in change.remove],
+                "add": [
+                    {"effect": effect, "principal": rule.principal, "resource": rule.resource}
+                    | {"tenant": rule.tenant, "action": rule.action}
+                    for effect, rule in change.add
+                ],
+            },
+        }
 
 
 def explain(policy: Policy, request: Request) -> Explanation:
@@ -134,6 +167,17 @@ def _misses(rule: Rule, request: Request) -> Iterator[str]:
 
 def _lists(policy: Policy) -> tuple[tuple[Effect, tuple[Rule, ...]], ...]:
     return ("deny", policy.deny), ("allow", policy.allow)
+
+
+def _document(one: Considered) -> dict[str, Any]:
+    return {
+        "effect": one.effect,
+        "number": one.number,
+        "principal": one.rule.principal,
+        "resource": one.rule.resource,
+        "matches": one.matches,
+        "misses": list(one.misses),
+    }
 
 
 def _advice(change: Counterfactual) -> Iterator[str]:

@@ -146,12 +146,14 @@ class _Reader:
             return "end", ""
         found = _TOKEN.match(self._text, self._at)
         if found is None or found.lastgroup is None:
-            return "unknown", rest.strip()[:1]
+            return "unknown", ""
         self._at = found.end()
         return found.lastgroup, found[found.lastgroup]
 
     def _refuse(self, wanted: str) -> NoReturn:
-        got = "the end" if self.ended else repr(self._word[:40])
+        # No value is repeated: one of a rule is often one of the table's.
+        kinds = {"end": "the end", "string": "a text", "number": "a number", "name": "a word"}
+        got = kinds.get(self._kind) or (repr(self._word) if self._word else "what stands there")
         raise ValueError(
-            f"`rows` is not understood: {wanted} was expected, not {got}, in {self._text[:200]!r}"
+            f"`rows` is not understood: {wanted} was expected, not {got}, at character {self._at}"
         )

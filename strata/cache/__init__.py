@@ -3,7 +3,8 @@
 from strata.cache.budget import CacheBudget, Cuts
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
 from strata.cache.packs import Columns, PackWriter, extend, measure, trim
-from strata.cache.shard import Allowance, CacheShard, CacheStats, Damaged
+from strata.cache.shard import Allowance, CacheShard, CacheStats
+from strata.cache.sliced import Damaged, SegmentReader
 
 __all__ = [
     "Allowance",
@@ -19,6 +20,7 @@ __all__ = [
     "PackedSegment",
     "Segment",
     "SegmentKey",
+    "SegmentReader",
     "extend",
     "measure",
     "trim",

@@ -240,53 +240,36 @@ def read(path: Path, packed: PackedSegment) -> bytes | None:
     return data
 
 
-def summed(blob: Path, segment: PackedSegment) -> PackedSegment:
-    """Return a segment of a finished file with the checksum of its bytes.
+def checksum(blob: Path, offset: int, length: int, crc32: int = 0) -> int:
+    """Return the CRC-32 of bytes of a file, carried on from ``crc32``.
 
     Raises:
         OSError: If they are not all there.
     """
-    checksum, left = 0, segment.length
+    left = length
     with blob.open("rb", buffering=0) as file:
-        file.seek(segment.offset)
+        file.seek(offset)
         while left:
             block = file.read(min(_COPY_BLOCK, left))
             if not block:
                 raise OSError("the blob is shorter than its segments")
-            checksum = zlib.crc32(block, checksum)
+            crc32 = zlib.crc32(block, crc32)
             left -= len(block)
-    return attrs.evolve(segment, crc32=checksum)
+    return crc32
 
 
-def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
-    """Make a finished blob a pack: a second name for its file, or a copy where that cannot be."""
+def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack | None:
+    """Make a finished blob a pack: a second name for its file; None where that cannot be.
+
+    It is copied then (:meth:`PackWriter.copy`): on another file system, or one without links.
+    """
     root.mkdir(parents=True, exist_ok=True)
     path = root / f"{secrets.token_hex(12)}{DATA}"
     try:
         os.link(blob, path)
-    except OSError:  # another file system, or one without links
-        return _copy(path, blob, columns, segments)
+    except OSError:
+        return None
     return write_sidecar(path, path.stat().st_size, columns, segments)
-
-
-def _copy(path: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
-    copied: list[PackedSegment] = []
-    offset = 0
-    with blob.open("rb") as source, path.open("xb") as target:
-        for segment in segments:
-            source.seek(segment.offset)
-            left = segment.length
-            while left:
-                block = source.read(min(_COPY_BLOCK, left))
-                if not block:
-                    raise OSError("the blob is shorter than its segments")
-                target.write(block)
-                left -= len(block)
-            copied.append(attrs.evolve(segment, offset=offset))
-            offset += segment.length
-        target.flush()
-        os.fsync(target.fileno())
-    return write_sidecar(path, offset, columns, copied)
 
 
 def extend(segments: list[PackedSegment], part: PackedSegment) -> None:
@@ -332,6 +315,19 @@ class PackWriter:
             self.size = self._segments.pop().offset
             os.ftruncate(self._fd, self.size)
         return bool(self._segments)
+
+    def copy(self, blob: Path, segment: PackedSegment, done: int, length: int) -> None:
+        """Add ``length`` bytes of a finished blob's segment, of which ``done`` are added already.
+
+        Raises:
+            OSError: If they are not all there, or cannot be written.
+        """
+        with blob.open("rb", buffering=0) as file:
+            file.seek(segment.offset + done)
+            data = file.read(length)
+        if len(data) != length:
+            raise OSError("the blob is shorter than its segments")
+        self.append(segment.key, Encoded((data,), length, 0 if done else segment.rows), segment.crc32)
 
     def commit(self) -> Pack:
         """Sync the bytes, give the file its name, write the sidecar."""

@@ -16,16 +16,12 @@ import pyarrow as pa
 from strata.cache import packs
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
 from strata.cache.packs import Columns, PackWriter
+from strata.cache.sliced import Damaged, projected
 from strata.tables import FieldKey
 from strata.tables.ipc import decode
 
 TOUCH_EVERY = 16
 """Packs used after which recency is written down; a crash forgets at most so many."""
-
-
-@attrs.frozen
-class Damaged:
-    """The segment's bytes are not those that were written, or are gone: a miss."""
 
 
 @attrs.frozen
@@ -126,6 +122,10 @@ class CacheShard:
         self._used[found.path] = None
         return found
 
+    def holds(self, key: SegmentKey, fields: Collection[FieldKey]) -> bool:
+        """*Loop.* Whether :meth:`lookup` would find something; counts as no look-up."""
+        return self._index.find(key, fields) is not None
+
     def read(
         self, segment: Segment, fields: Sequence[FieldKey], schema: pa.Schema
     ) -> list[pa.RecordBatch] | Damaged:
@@ -135,7 +135,7 @@ class CacheShard:
             return Damaged()
         positions = [segment.fields.index(field) for field in fields]
         try:
-            return [_projected(batch, positions, schema) for batch in decode(segment.schema, data)]
+            return [projected(batch, positions, schema) for batch in decode(segment.schema, data)]
         except (pa.ArrowException, OSError, EOFError):
             return Damaged()
 
@@ -155,12 +155,12 @@ class CacheShard:
         """*Worker.* Begin a pack of segments with these columns."""
         return PackWriter(self._root, columns)
 
-    def summed(self, blob: Path, segment: PackedSegment) -> PackedSegment:
-        """*Worker.* Give a segment of a finished blob its checksum."""
-        return packs.summed(blob, segment)
+    def checksum(self, blob: Path, offset: int, length: int, crc32: int) -> int:
+        """*Worker.* Carry a checksum on over the next bytes of a finished blob."""
+        return packs.checksum(blob, offset, length, crc32)
 
-    def adopt(self, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
-        """*Worker.* Make a finished blob a pack, without copying it where the file system allows."""
+    def adopt(self, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack | None:
+        """*Worker.* Make a finished blob a pack, without copying it; None where the file system forbids."""
         return packs.adopt(self._root, blob, columns, segments)
 
     def install(self, pack: Pack, generation: int) -> list[Path]:
@@ -204,9 +204,3 @@ class CacheShard:
         return CacheStats(
             self._hits, self._misses, len(index), index.bytes, self._most, index.evictions, self._damaged
         )
-
-
-def _projected(batch: pa.RecordBatch, positions: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
-    if not positions:
-        return batch.select([])
-    return pa.RecordBatch.from_arrays([batch.column(at) for at in positions], schema=schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -45,6 +45,7 @@ SCAN_PARAMS: dict[str, Any] = {
         "as_of": {"type": ["string", "null"], "description": "A moment, with its offset from UTC."},
     },
 }
+COLUMNS: dict[str, Any] = {"items": {"type": "string", "minLength": 1}, "uniqueItems": True}
 ONE_INPUT: dict[str, Any] = {"minItems": 1, "maxItems": 1}
 NAME: dict[str, Any] = {"minLength": 1, "maxLength": 512}
 
@@ -188,6 +189,154 @@ class CacheStatsAnswer(msgspec.Struct):
     max_size_bytes: int
     evictions: int
     damaged: int
+
+
+class NodeAnswer(msgspec.Struct):
+    """A result or a table; ``type``: ``artifact``, ``table``, or ``redacted``: not for the caller."""
+
+    uri: str
+    artifact_id: str | None
+    version: int | None
+    type: str
+    transform_ref: str | None
+    created_at: str | None
+
+
+class EdgeAnswer(msgspec.Struct):
+    """From an input to what was made of it."""
+
+    from_uri: str
+    to_uri: str
+    input_version: str | None
+
+
+class LineageAnswer(msgspec.Struct):
+    """What a result was made of; ``truncated``: there is more than an answer holds."""
+
+    artifact_uri: str
+    artifact_id: str
+    version: int
+    nodes: list[NodeAnswer]
+    edges: list[EdgeAnswer]
+    depth: int
+    direct_inputs: list[str]
+    truncated: bool
+
+
+class DependentsAnswer(msgspec.Struct):
+    """What was made of a result, as far as it is for the caller."""
+
+    artifact_uri: str
+    artifact_id: str
+    version: int
+    dependents: list[NodeAnswer]
+    total_count: int
+
+
+class NameStatusAnswer(msgspec.Struct):
+    """What a name points at, and whether its inputs have moved on since."""
+
+    name: str
+    artifact_uri: str
+    artifact_id: str
+    version: int
+    state: str
+    updated_at: str
+    input_versions: dict[str, str]
+    is_stale: bool
+    stale_reason: str | None
+    changed_inputs: list[ChangedInputAnswer]
+
+
+class WarmTableBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A table to read into the cache, and which columns of it; null: all the caller may read."""
+
+    table: str
+    columns: Annotated[list[str], Meta(extra_json_schema=COLUMNS)] | None = None
+
+
+class WarmBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST /v1/cache/warm``."""
+
+    tables: Annotated[list[WarmTableBody], Meta(min_length=1, max_length=100)]
+
+
+class WarmedTableAnswer(msgspec.Struct):
+    """Row groups of a table: all there are, those that were cached before, and those that are now."""
+
+    table: str
+    row_groups: int
+    cached_before: int
+    cached: int
+
+
+class WarmAnswer(msgspec.Struct):
+    """What is in the cache now."""
+
+    row_groups: int
+    cached_before: int
+    cached: int
+    tables: list[WarmedTableAnswer]
+
+
+class AccessBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of ``POST /v1/admin/acl/explain``: the caller and the request to be explained."""
+
+    principal: Annotated[str, Meta(max_length=256)]
+    resource: Annotated[str, Meta(max_length=4096)]
+    tenant: Annotated[str, Meta(max_length=64)] = "_default"
+    scopes: Annotated[list[str], Meta(max_length=256)] = []
+    action: Literal["read", "write", "delete", "run", "admin"] = "read"
+
+
+class ConsideredAnswer(msgspec.Struct):
+    """A rule, and the parts of it that do not apply; none: it matches."""
+
+    effect: str
+    number: int
+    principal: str
+    resource: str
+    matches: bool
+    misses: list[str]
+
+
+class AddedRuleAnswer(msgspec.Struct):
+    """A rule that would have to come."""
+
+    effect: str
+    principal: str
+    resource: str
+    tenant: str | None
+    action: str | None
+
+
+class OtherwiseAnswer(msgspec.Struct):
+    """The least change that would decide otherwise; ``remove`` has entries such as ``deny 3``."""
+
+    allowed: bool
+    remove: list[str]
+    add: list[AddedRuleAnswer]
+
+
+class AccessAnswer(msgspec.Struct):
+    """A decision and its grounds; ``partial``: only some columns or rows; ``rules``: how many there are."""
+
+    allowed: bool
+    reason: str
+    partial: bool
+    rules: int
+    considered: list[ConsideredAnswer]
+    otherwise: OtherwiseAnswer | None
+
+
+class RulesAnswer(msgspec.Struct):
+    """The rules that hold now; ``changed``: they are others than before."""
+
+    changed: bool
+    deny: int
+    allow: int
+    default: str
+    warnings: list[str]
 
 
 _AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")

@@ -89,3 +89,15 @@ def require_scope(scope: str) -> None:
     """
     if not principal().has_scope(scope):
         raise ProblemError(Problem(403, f"This needs the scope {scope}.", error="missing_scope"))
+
+
+def require_admin(what: str) -> None:
+    """Refuse a caller who may not administer ``what``: for lack of the scope, or by the access rules.
+
+    Raises:
+        ProblemError: 403, naming the scope or the rules.
+    """
+    require_scope(f"admin:{what}")
+    refused = context().registry.resources.gate.check_admin(principal(), f"admin/{what}")
+    if refused is not None:
+        raise ProblemError(Problem.of(refused))

@@ -66,6 +66,15 @@ BUDGET_HELD = _family(
 RESTARTS = _family("strata_actor_restarts", "counter", "Crashes of a tenant's actor.", "tenant")
 TENANTS = _family("strata_tenants", "gauge", "Live tenants.", "state")
 QUANTA = _family("strata_work_quanta", "gauge", "Pieces of work in the work pool.", "state")
+QUEUED = _family("strata_work_queued_bytes", "gauge", "Expected bytes of work that waits.", "tenant")
+DEFICIT = _family(
+    "strata_work_largest_deficit_bytes", "gauge", "By how much one waiting tenant is behind another at most."
+)
+JAIN = _family(
+    "strata_work_fairness_ratio", "gauge", "Jain's index of the work done for each tenant in the last minute."
+)
+OLDEST_WAIT = _family("strata_work_oldest_wait_seconds", "gauge", "How long the oldest work has waited.")
+BULK_LIMIT = _family("strata_work_bulk_slots", "gauge", "Slots that large scans may have now.")
 LOOP_LAG = _family(
     "strata_loop_lag_seconds", "histogram", "How much later than due a task runs, four samples a second."
 )

@@ -18,6 +18,7 @@ from strata.observability.exposition import Exposition, labelled, negotiate
 from strata.tenants import Registry
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.registry import Tenant
+from strata.work.fairness import jain_index
 
 OTHER = "other"
 """The tenant of everything that has no series of its own. One of that very name is in it, too."""
@@ -136,6 +137,16 @@ class Page:
         pool = registry.resources.pool
         out.add(f.QUANTA, labelled(state="running"), pool.running)
         out.add(f.QUANTA, labelled(state="waiting"), pool.waiting)
+        out.add(f.DEFICIT, "", pool.largest_deficit)
+        out.add(f.JAIN, "", jain_index(pool.served_bytes().values()))
+        out.add(f.OLDEST_WAIT, "", pool.oldest_wait)
+        out.add(f.BULK_LIMIT, "", pool.bulk_limit)
+        queued, named = {OTHER: 0}, {found.id for found in tenants if found.named}
+        for flow, nbytes in pool.queued_bytes().items():
+            name = flow if flow in named else OTHER
+            queued[name] = queued.get(name, 0) + nbytes
+        for name, nbytes in queued.items():
+            out.add(f.QUEUED, labelled(tenant=name), nbytes)
         if registry.sharing is not None:
             out.add(f.BUDGET, "", registry.sharing.budget.total)
             out.add(f.BUDGET_HELD, "", registry.sharing.budget.held)

@@ -8,7 +8,7 @@ The steps, each a function that returns its answer or a :class:`strata.outcomes.
 Everything is synchronous and thread-safe; what blocks says so. Nothing here knows tenants, caches or HTTP.
 """
 
-from strata.tables.catalogs import Catalogs, LoadedTable
+from strata.tables.catalogs import Catalogs, LoadedTable, catalog_unavailable
 from strata.tables.expand import RowGroupTask, expand_file
 from strata.tables.finish import finish
 from strata.tables.params import Filter, ScanSpec, parse_scan_params
@@ -33,6 +33,7 @@ __all__ = [
     "ScanSpec",
     "TableRef",
     "Visible",
+    "catalog_unavailable",
     "expand_file",
     "finish",
     "may_see",

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 import structlog
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.io import FileIO, load_file_io
@@ -23,6 +23,7 @@ from strata.tables.confined import ConfinedFileIO
 from strata.tables.faults import reading, refusable
 from strata.tables.lru import WeightedLru
 from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
+from strata.tables.remote_catalogs import open_catalog
 from strata.tables.sql_catalog import current_location
 from strata.tables.sqlite_catalog import CatalogFileError, SqliteCatalog
 
@@ -175,7 +176,7 @@ class Catalogs:
         try:
             location = reader.metadata_location(ref)
         except CatalogFileError as cause:
-            raise RefusalError(_unavailable(ref)) from cause
+            raise RefusalError(catalog_unavailable(ref)) from cause
         return self._at(ref, location)
 
     def _at(self, ref: TableRef, location: str | None) -> LoadedTable:
@@ -220,7 +221,7 @@ class Catalogs:
             # Catalog clients fail with their transport's exceptions (requests, SQLAlchemy, boto …), whose
             # messages hold addresses and credentials: neither the answer nor the log repeats them.
             _log.warning("catalog_unavailable", catalog=ref.catalog, error=type(cause).__name__)
-            raise RefusalError(_unavailable(ref)) from cause
+            raise RefusalError(catalog_unavailable(ref)) from cause
         return self._at(ref, location)
 
     def _loaded(self, ref: TableRef, metadata: TableMetadata, location: str, io: FileIO) -> LoadedTable:
@@ -233,12 +234,13 @@ class Catalogs:
             return known
         # A SQL catalog must not create its tables because someone asked for one.
         properties: dict[str, Any] = {"init_catalog_tables": "false", **self._properties[alias]}
-        catalog = load_catalog(alias, **properties)
+        catalog = open_catalog(alias, properties)
         with self._lock:
             return self._remote.setdefault(alias, catalog)
 
 
-def _unavailable(ref: TableRef) -> Refused:
+def catalog_unavailable(ref: TableRef) -> Refused:
+    """Return the refusal of a table whose catalog cannot be asked now."""
     # A warehouse named by its directory has no alias to show but the path the caller itself wrote.
     name = "The warehouse" if ref.catalog.startswith(_DIRECTORY_ALIAS) else f"The catalog {ref.catalog}"
     return Refused(

@@ -20,13 +20,16 @@ from strata.artifacts import tenant_prefix
 from strata.cache import Allowance, CacheShard, CacheStats
 from strata.outcomes import RefusalError, Refused
 from strata.tenants import messages as m
+from strata.tenants.administering import explain_access, reload_rules
 from strata.tenants.building import Builder
 from strata.tenants.limits import TenantLimits
+from strata.tenants.lineage import Historian
 from strata.tenants.materializing import Materializer
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.reading import Reader
 from strata.tenants.resources import Resources
 from strata.tenants.slots import Slots
+from strata.tenants.warming import Warmer
 from strata.work import Tier
 
 log = structlog.get_logger(__name__)
@@ -188,6 +191,7 @@ class TenantActor:
         materializer, reader = self.materializer, self.reader
         assert materializer is not None
         assert reader is not None
+        historian = Historian(self.tenant, self.resources, reader)
         handlers: dict[type, Callable[[Any], Awaitable[object]]] = {
             m.Materialize: materializer.materialize,
             m.Explain: materializer.explain,
@@ -201,6 +205,12 @@ class TenantActor:
             m.ListNames: reader.list_names,
             m.ClearCache: self._clear_cache,
             m.DescribeCache: self._describe_cache,
+            m.GetLineage: historian.lineage,
+            m.GetDependents: historian.dependents,
+            m.GetNameStatus: historian.status,
+            m.WarmCache: Warmer(materializer).warm,
+            m.ExplainAccess: partial(explain_access, self.resources),
+            m.ReloadRules: partial(reload_rules, self.resources),
             m.UpdateLimits: self._update_limits,
             m.FitCache: self._fit_cache,
         }
@@ -213,8 +223,9 @@ class TenantActor:
         await self._remove(self.shard.clear())
         return m.Cleared()
 
-    async def _describe_cache(self, _question: m.DescribeCache) -> object:
-        return self.shard.stats()
+    async def _describe_cache(self, question: m.DescribeCache) -> object:
+        refused = self.resources.gate.check_admin(question.principal, "admin/cache")
+        return self.shard.stats() if refused is None else refused
 
     async def _update_limits(self, question: m.UpdateLimits) -> TenantLimits:
         assert self.builder is not None

@@ -15,7 +15,8 @@ from strata.tenants.streams import Tail
 class Build:
     """One build, from the first request for it to its end.
 
-    Requests wait for ``admitted``; readers follow ``tail``; ``done`` is set when the outcome is final.
+    Requests wait for ``admitted``; readers follow ``tail``; ``done`` is set when the outcome is final, and
+    ``settled`` when the cache has what it will have of it.
 
     Attributes:
         key: The provenance hash it is single-flight for.
@@ -48,6 +49,7 @@ class Build:
     outcome: ArtifactRecord | Refused | None = None
     admitted: trio.Event = attrs.field(factory=trio.Event)
     done: trio.Event = attrs.field(factory=trio.Event)
+    settled: trio.Event = attrs.field(factory=trio.Event)
 
     @property
     def progress(self) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import TypeVar
 
 import attrs
 import structlog
@@ -21,11 +22,13 @@ from strata.tenants.limits import TenantLimits
 from strata.tenants.memory import Remembered
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.provenance import Provenance
-from strata.tenants.resources import Resources
+from strata.tenants.resources import SMALL_COST, Resources
 from strata.tenants.scanning import ScanBuild, too_large
 from strata.tenants.slots import Lease, Slots
 from strata.tenants.streams import Tail
 from strata.work import Tier
+
+T = TypeVar("T")
 
 HASH_BYTES = 8 * 1024 * 1024
 """Bytes hashed in one quantum: about 5 ms."""
@@ -58,12 +61,14 @@ class Order:
         provenance: Its identity.
         executor: The transform reference.
         name: The name to point at the result.
+        principal: Who asked for it first: whose turns in the work pool it takes.
     """
 
     scan: ResolvedScan
     provenance: Provenance
     executor: str
     name: str | None
+    principal: str
 
 
 @attrs.define(eq=False)
@@ -124,8 +129,8 @@ class Builder:
         except Exception as error:  # the store may be what failed; the next start sweeps up
             log.exception("clean-up of a build failed", tenant=self.tenant, error=type(error).__name__)
 
-    async def plan(self, scan: ResolvedScan) -> ScanPlan:
-        """Return the scan's plan, remembered or made.
+    async def plan(self, scan: ResolvedScan, principal: str = "") -> ScanPlan:
+        """Return the scan's plan, remembered or made, in turns of ``principal``.
 
         Raises:
             RefusalError: If it cannot be made, or not within ``plan_timeout_seconds``.
@@ -135,15 +140,16 @@ class Builder:
             return known.for_scan(scan)
         plan = None
         with trio.move_on_after(self.limits.plan_timeout):
-            plan = await self._plan(scan)
+            plan = await self._plan(scan, principal)
         if plan is None:
             detail = f"Planning took longer than {self.limits.plan_timeout:g} seconds (plan_timeout_seconds)."
             raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="plan_timeout"))
         self.plans.put(scan.plan_key, plan)
         return plan
 
-    async def _plan(self, scan: ResolvedScan) -> ScanPlan:
-        plan = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, partial(plan_files, scan))
+    async def _plan(self, scan: ResolvedScan, principal: str) -> ScanPlan:
+        make = partial(plan_files, scan)
+        plan = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, make, principal=principal)
         if isinstance(plan, Refused):
             raise RefusalError(plan)
         return plan
@@ -164,7 +170,7 @@ class _Attempt:
     async def run(self) -> ArtifactRecord:
         builder, build = self.builder, self.build
         limits = builder.limits
-        plan = await builder.plan(self.order.scan)
+        plan = await builder.plan(self.order.scan, self.order.principal)
         if len(plan.files) > limits.max_tasks:
             found, most = len(plan.files), limits.max_tasks
             detail = f"The scan reads {found} data files, more than {most} (max_tasks_per_scan)."
@@ -197,6 +203,7 @@ class _Attempt:
             shard=builder.shard,
             pool=resources.pool,
             flow=builder.tenant,
+            principal=self.order.principal,
             tier=tier,
             limits=limits,
             disk=resources.disk,
@@ -222,7 +229,7 @@ class _Attempt:
             writer = resources.blobs.begin(builder.prefix)
             return writer, os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)
 
-        writer, descriptor = await resources.pool.run(builder.tenant, tier, open_blob, abandon=False)
+        writer, descriptor = await self._run(tier, open_blob)
         self.writer = writer
         self.build.tail = Tail(descriptor)
         build_id = resources.new_id()
@@ -243,14 +250,14 @@ class _Attempt:
         return writer
 
     async def _commit(self, scan: ScanBuild, tier: Tier) -> tuple[ArtifactRecord, BlobFacts]:
-        builder, writer, record = self.builder, self.writer, self.record
+        builder, order, writer, record = self.builder, self.order, self.writer, self.record
         assert writer is not None
         assert record is not None
-        pool, resources = builder.resources.pool, builder.resources
+        resources, principal = builder.resources, order.principal
         hash_more = partial(writer.hash_more, HASH_BYTES)
-        while await pool.run(builder.tenant, tier, hash_more, cost=HASH_BYTES, abandon=False):
+        while await self._run(tier, hash_more, cost=HASH_BYTES):
             pass
-        facts = await resources.transfer(builder.tenant, tier, writer.commit)
+        facts = await resources.transfer(builder.tenant, tier, writer.commit, principal=principal)
         artifact = await resources.ask(
             resources.metadata.finish_build,
             builder.tenant,
@@ -268,41 +275,55 @@ class _Attempt:
 
     async def _keep_segments(self, scan: ScanBuild, facts: BlobFacts, tier: Tier) -> None:
         """Put what was decoded into the cache; a cache that cannot keep it is no reason to fail."""
-        shard, run = self.builder.shard, self.builder.resources.pool.run
-        flow = self.builder.tenant
+        shard = self.builder.shard
         try:
             pack = await self._pack(scan, facts, tier)
         except BaseException as error:
             if scan.pack is not None:
                 with trio.move_on_after(CLEANUP_SECONDS, shield=True):
-                    await run(flow, tier, scan.pack.abort, abandon=False)
+                    await self._run(tier, scan.pack.abort)
             if not isinstance(error, OSError):
                 raise
-            log.warning("cache could not keep segments", tenant=flow, error=type(error).__name__)
+            name = type(error).__name__
+            log.warning("cache could not keep segments", tenant=self.builder.tenant, error=name)
             return
         if pack is None:
             return
         files = shard.install(pack, scan.generation)
         if files:
-            await run(flow, tier, partial(shard.remove_files, files), abandon=False)
+            await self._run(tier, partial(shard.remove_files, files))
         used = shard.take_used()
         if used:
-            await run(flow, tier, partial(shard.note_used, used), abandon=False)
+            await self._run(tier, partial(shard.note_used, used))
 
     async def _pack(self, scan: ScanBuild, facts: BlobFacts, tier: Tier) -> Pack | None:
         """Make a pack of what was decoded: a file of its own, or the blob; None if nothing is to be kept."""
-        shard, run = self.builder.shard, self.builder.resources.pool.run
-        flow = self.builder.tenant
+        shard = self.builder.shard
         if scan.pack is not None:
-            return await run(flow, tier, scan.pack.commit, abandon=False)
+            return await self._run(tier, scan.pack.commit)
         if not scan.segments or facts.size > shard.most_of_one_scan:
             return None
         segments = []
         for segment in scan.segments:  # not earlier: checksums are no part of what the reader waits for
-            summed = partial(shard.summed, facts.path, segment)
-            segments.append(await run(flow, tier, summed, cost=segment.length, abandon=False))
-        adopt = partial(shard.adopt, facts.path, scan.columns, segments)
-        return await run(flow, tier, adopt, abandon=False)
+            crc32 = 0
+            for done, length in _slices(segment.length):
+                carry_on = partial(shard.checksum, facts.path, segment.offset + done, length, crc32)
+                crc32 = await self._run(tier, carry_on, cost=length)
+            segments.append(attrs.evolve(segment, crc32=crc32))
+        pack = await self._run(tier, partial(shard.adopt, facts.path, scan.columns, segments))
+        if pack is not None:
+            return pack
+        scan.pack = writer = await self._run(tier, partial(shard.begin_pack, scan.columns))
+        for segment in segments:
+            for done, length in _slices(segment.length):
+                await self._run(tier, partial(writer.copy, facts.path, segment, done, length), cost=length)
+        return await self._run(tier, writer.commit)
+
+    async def _run(self, tier: Tier, quantum: Callable[[], T], *, cost: int = SMALL_COST) -> T:
+        """Run a quantum whose files somebody will clean up."""
+        builder, principal = self.builder, self.order.principal
+        pool = builder.resources.pool
+        return await pool.run(builder.tenant, tier, quantum, cost=cost, abandon=False, principal=principal)
 
     async def leave_no_trace(self, refused: Refused) -> None:
         """Remove what a build that failed has written, and note that it did."""
@@ -322,3 +343,9 @@ class _Attempt:
         """Let go of the descriptor; readers have their own."""
         if self.build.tail is not None:
             self.build.tail.close()
+
+
+def _slices(length: int) -> Iterator[tuple[int, int]]:
+    """Yield where each quantum's bytes begin, and how many there are."""
+    for done in range(0, length, HASH_BYTES):
+        yield done, min(HASH_BYTES, length - done)

@@ -40,6 +40,14 @@ def table_resource(ref: TableRef) -> str:
     return acl.resource_name("tables", ref.catalog, ".".join(ref.namespace), ref.table)
 
 
+def artifact_resource(name: str) -> str:
+    """Return what the rules see of an artifact, by its id or by a name; slashes part a name into segments.
+
+    Two slashes in a row are one: a name that is written otherwise must not pass by a rule.
+    """
+    return acl.resource_name("artifacts", *([part for part in name.split("/") if part] or [name]))
+
+
 @attrs.frozen
 class Access:
     """What the rules say of a table and a caller.
@@ -71,6 +79,15 @@ class Gate:
     _ready: acl.CompiledPolicy | None = attrs.field(default=None, init=False)
     _views: dict[str, Visible] = attrs.field(factory=dict, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        """Compile the rules now: a hundred thousand take a second, which no request should have to wait."""
+        if self.policy is not None:
+            self._compiled(self.policy)
+
+    def take(self, compiled: acl.CompiledPolicy | None) -> None:
+        """Decide by these rules from now on; None: everything is permitted."""
+        self._ready, self.policy = compiled, None if compiled is None else compiled.policy
+
     def _compiled(self, policy: acl.Policy) -> acl.CompiledPolicy:
         if self._ready is None or self._ready.policy is not policy:
             self._ready = acl.CompiledPolicy(policy)
@@ -79,6 +96,10 @@ class Gate:
     def permits(self, principal: Principal, resource: str, action: acl.Action) -> bool:
         """Whether ``principal`` may do ``action`` to ``resource``, or to a part of it."""
         return self._decide(principal, resource, action).allowed
+
+    def denies(self, principal: Principal, resource: str, action: acl.Action) -> bool:
+        """Whether a deny rule matches; asked of what has its rights from its inputs."""
+        return self._decide(principal, resource, action).reason is acl.Reason.DENY_RULE
 
     def reading(self, principal: Principal, resource: str) -> Access:
         """Say whether a caller may read a table, and which part of it."""

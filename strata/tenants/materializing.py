@@ -10,6 +10,7 @@ import attrs
 import structlog
 import trio
 
+from strata import acl
 from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReader
 from strata.auth import Principal
 from strata.outcomes import Limit, Reason, Refused
@@ -25,12 +26,19 @@ from strata.tables import (
 from strata.tenants import messages as m
 from strata.tenants.build import Build
 from strata.tenants.building import Builder, Order
-from strata.tenants.gate import TABLE_NOT_FOUND, table_resource
+from strata.tenants.gate import TABLE_NOT_FOUND, artifact_resource, table_resource
 from strata.tenants.memory import Remembered
 from strata.tenants.provenance import Provenance, scan_provenance
 from strata.tenants.resources import Resources
 
 SCAN = "scan@v1"
+
+TRANSFORM_NOT_FOUND = Refused(
+    Reason.FORBIDDEN,
+    "This transform is not registered.",
+    "transform_not_allowed",
+    loc=("body", "transform", "executor"),
+)
 
 log = structlog.get_logger(__name__)
 
@@ -85,27 +93,33 @@ class Materializer:
 
     async def materialize(self, question: m.Materialize) -> m.Materialized | Refused:
         """Find the result, or see to it that it is built."""
-        found = await self._resolve(question.principal, question.what)
+        gate = self.resources.gate
+        if question.name is not None and gate.denies(
+            question.principal, artifact_resource(question.name), "write"
+        ):
+            return gate.forbidden("write")  # of a name that exists and of one that does not
+        found = await self.resolve(question.principal, question.what)
         if isinstance(found, Refused):
             return found
         scan, provenance = found
         await self._settled(provenance)
-        build = await self._running(provenance.key)
+        build = await self.under_way(provenance.key)
         if build is None and not question.refresh:
             hit = await self.find_ready(provenance)
             if hit is not None:
                 return await self._hit(hit, question.name)
-            build = await self._running(provenance.key)  # somebody may have begun it while we asked
+            build = await self.under_way(provenance.key)  # somebody may have begun it while we asked
         if build is None:
-            order = Order(scan, provenance, question.what.executor, question.name)
-            started = self._start(order)
+            principal = question.principal.id
+            order = Order(scan, provenance, question.what.executor, question.name, principal)
+            started = self.start(order)
             if isinstance(started, Refused):
                 return started
             build = started
         self.builder.metrics.misses += 1
         return await self._join(build, question)
 
-    async def _running(self, key: str) -> Build | None:
+    async def under_way(self, key: str) -> Build | None:
         """Return the build of a key, if one runs that is not being given up with its last asker."""
         while (build := self.running.get(key)) is not None and build.scope.cancel_called:
             await build.done.wait()
@@ -113,7 +127,7 @@ class Materializer:
 
     async def explain(self, question: m.Explain) -> m.Explanation | Refused:
         """Say what :meth:`materialize` would do."""
-        found = await self._resolve(question.principal, question.what)
+        found = await self.resolve(question.principal, question.what)
         if isinstance(found, Refused):
             return found
         _, provenance = found
@@ -122,18 +136,26 @@ class Materializer:
         older = ready
         ask, metadata = self.resources.ask, self.resources.metadata
         if question.name is not None:
-            named = await ask(metadata.get_name, self.tenant, question.name)
-            older = None
-            if named is not None:
-                older = await ask(metadata.get_artifact, self.tenant, named.artifact_id, named.version)
-                if older is not None and not await self.resources.may_read(question.principal, older.inputs):
-                    older = None  # to this caller the name does not exist
+            older = await self._named(question.principal, question.name)
         elif ready is None:
             older = await ask(metadata.find_latest_by_query, self.tenant, provenance.query)
         changed = _changes(older, provenance) if older is not None else ()
         return m.Explanation(
             older if older is not None else ready, ready is not None, dict(provenance.inputs), changed
         )
+
+    async def _named(self, principal: Principal, name: str) -> ArtifactRecord | None:
+        """Return what a name points at; None, after the same work, where there is nothing for the caller."""
+        resources, metadata = self.resources, self.resources.metadata
+        named = await resources.ask(metadata.get_name, self.tenant, name)
+        hidden = resources.gate.denies(principal, artifact_resource(name), "read")
+        target = (resources.new_id(), 1) if named is None else (named.artifact_id, named.version)
+        older = await resources.ask(metadata.get_artifact, self.tenant, *target)
+        if older is None:
+            await resources.miss_artifact(principal, target[0])
+            return None
+        may_read = await resources.may_read_artifact(principal, older.artifact_id, older.inputs)
+        return older if may_read and not hidden else None
 
     async def _settled(self, provenance: Provenance) -> None:
         """Wait for a build whose bytes are all there: its commit is a matter of milliseconds."""
@@ -177,6 +199,10 @@ class Materializer:
             lost.append(record)
         return record, lost
 
+    def remembered(self, artifact_id: str, version: int) -> ArtifactRecord | None:
+        """Return an artifact's record if it needs no call of the store."""
+        return self.records.get((artifact_id, version))
+
     async def record(self, artifact_id: str, version: int) -> ArtifactRecord | None:
         """Return an artifact's record; finished ones are remembered, for they never change."""
         known = self.records.get((artifact_id, version))
@@ -212,17 +238,21 @@ class Materializer:
             return None
         return stream
 
-    async def _resolve(
+    async def resolve(
         self, principal: Principal, what: m.Transformation
     ) -> tuple[ResolvedScan, Provenance] | Refused:
+        """Return the scan that is asked for, within the caller's rights, and its identity."""
         spec = _scan_spec(what)
         if isinstance(spec, Refused):
             return spec
+        gate = self.resources.gate
+        if gate.denies(principal, acl.resource_name("transforms", what.executor), "run"):
+            return TRANSFORM_NOT_FOUND
         uri = what.inputs[0]
         ref = self.resources.catalogs.resolve(uri)
         if isinstance(ref, Refused):
             return ref
-        gate, catalogs = self.resources.gate, self.resources.catalogs
+        catalogs = self.resources.catalogs
         access = gate.reading(principal, table_resource(ref))
         if not access.allowed:
             if not gate.hide:
@@ -233,7 +263,7 @@ class Materializer:
         if table is not None:
             scan = resolve_scan(table, spec, access.visible)
         else:
-            scan = await self.resources.ask(_load_and_resolve, catalogs.load, ref, spec, access.visible)
+            scan = await self.resources.look(ref, _load_and_resolve, catalogs.load, ref, spec, access.visible)
         if not access.allowed and not isinstance(scan, Refused):
             return TABLE_NOT_FOUND  # somebody has made it after all
         if isinstance(scan, Refused):
@@ -247,7 +277,7 @@ class Materializer:
             await self.resources.ask(set_name, self.tenant, name, artifact.artifact_id, artifact.version)
         return m.Materialized(artifact.artifact_id, artifact.version, hit=True)
 
-    def _start(self, order: Order) -> Build | Refused:
+    def start(self, order: Order) -> Build | Refused:
         """Begin a build. No checkpoint lies between the look for a running one and this."""
         most = self.builder.limits.max_builds
         if len(self.running) >= most:
@@ -269,8 +299,11 @@ class Materializer:
                 self.by_id.pop(build.record.build_id, None)
             if isinstance(build.outcome, ArtifactRecord):
                 self.ready.put(build.key, build.outcome)
-        if keep_segments is not None:
-            await keep_segments()
+        try:
+            if keep_segments is not None:
+                await keep_segments()
+        finally:
+            build.settled.set()
 
     async def _join(self, build: Build, question: m.Materialize) -> m.Materialized | Refused:
         await build.wait_admitted()
@@ -278,7 +311,8 @@ class Materializer:
         if record is None:
             assert isinstance(build.outcome, Refused)
             return build.outcome
-        self.by_id.setdefault(record.build_id, build)
+        if self.running.get(build.key) is build:  # else it has ended meanwhile, and been forgotten
+            self.by_id.setdefault(record.build_id, build)
         if question.name is not None:
             build.names.add(question.name)
         stream_id = None
@@ -312,10 +346,7 @@ class Materializer:
 
 def _scan_spec(what: m.Transformation) -> ScanSpec | Refused:
     if what.executor != SCAN:
-        detail = "This transform is not registered."
-        return Refused(
-            Reason.FORBIDDEN, detail, "transform_not_allowed", loc=("body", "transform", "executor")
-        )
+        return TRANSFORM_NOT_FOUND
     if len(what.inputs) != 1:
         return Refused(
             Reason.BAD_REQUEST, "A scan has exactly one input.", "bad_inputs", loc=("body", "inputs")

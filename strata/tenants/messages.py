@@ -12,7 +12,8 @@ from typing import Any
 
 import attrs
 
-from strata.artifacts import ArtifactRecord, BuildRecord
+from strata import acl
+from strata.artifacts import ArtifactRecord, BuildRecord, NameRecord
 from strata.auth import Principal
 from strata.tenants.limits import TenantLimits
 from strata.tenants.streams import ByteStream
@@ -222,6 +223,176 @@ class DescribeCache:
 
 
 @attrs.frozen
+class GetLineage:
+    """Follow the inputs of an artifact. Answer: :class:`Lineage`."""
+
+    principal: Principal
+    artifact_id: str
+    version: int
+    max_depth: int
+
+
+@attrs.frozen
+class Node:
+    """Something that results are made of, or a result.
+
+    Attributes:
+        uri: Its URI; ``redacted:<n>`` for what the caller may not see.
+        type: ``artifact``, ``table`` or ``redacted``.
+        artifact_id: Of an artifact; likewise the rest.
+        version: Its version.
+        transform_ref: What made it.
+        created_at: When.
+    """
+
+    uri: str
+    type: str
+    artifact_id: str | None = None
+    version: int | None = None
+    transform_ref: str | None = None
+    created_at: float | None = None
+
+
+@attrs.frozen
+class Edge:
+    """An input of a result.
+
+    Attributes:
+        source: The input's URI.
+        target: The result's.
+        version: The input's version; None if the caller may not see it.
+    """
+
+    source: str
+    target: str
+    version: str | None
+
+
+@attrs.frozen
+class Lineage:
+    """What a result was made of.
+
+    Attributes:
+        root: The result.
+        nodes: It, and everything found on the way.
+        edges: How they hang together.
+        depth: Steps to the farthest of them.
+        direct: Its own inputs.
+        truncated: Whether there is more than an answer holds.
+    """
+
+    root: ArtifactRecord
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    depth: int
+    direct: tuple[str, ...]
+    truncated: bool
+
+
+@attrs.frozen
+class GetDependents:
+    """Find what was made of an artifact. Answer: :class:`Dependents`."""
+
+    principal: Principal
+    artifact_id: str
+    version: int
+
+
+@attrs.frozen
+class Dependents:
+    """What was made of a result, as far as the caller may read it.
+
+    Attributes:
+        root: The result.
+        dependents: What was made of it, the oldest first.
+        total: How many there are.
+    """
+
+    root: ArtifactRecord
+    dependents: tuple[Node, ...]
+    total: int
+
+
+@attrs.frozen
+class GetNameStatus:
+    """Say whether a named result is stale. Answer: :class:`NameStatus`."""
+
+    principal: Principal
+    name: str
+
+
+@attrs.frozen
+class NameStatus:
+    """A named result and the inputs that have moved on since."""
+
+    name: NameRecord
+    artifact: ArtifactRecord
+    changed: tuple[ChangedInput, ...]
+
+
+@attrs.frozen
+class Warm:
+    """A part of a table that should be in the cache.
+
+    Attributes:
+        uri: The table.
+        columns: Of it; None: all that the caller may read.
+    """
+
+    uri: str
+    columns: tuple[str, ...] | None
+
+
+@attrs.frozen
+class WarmCache:
+    """Read parts of tables into the cache; of none if one is refused. Answer: :class:`Warmed`."""
+
+    principal: Principal
+    parts: tuple[Warm, ...]
+
+
+@attrs.frozen
+class Warmed:
+    """What is in the cache now, by part.
+
+    Attributes:
+        segments: Row groups there are to it.
+        found: How many of them were in the cache before.
+        cached: How many are in it now; fewer where its budget is too small.
+    """
+
+    segments: tuple[int, ...]
+    found: tuple[int, ...]
+    cached: tuple[int, ...]
+
+
+@attrs.frozen
+class ExplainAccess:
+    """Say why the rules decide as they do. Answer: :class:`AccessExplained`."""
+
+    principal: Principal
+    request: acl.Request
+
+
+@attrs.frozen
+class AccessExplained:
+    """Why.
+
+    Attributes:
+        explanation: What the rules say; None: there are none, and everything is permitted.
+    """
+
+    explanation: acl.Explanation | None
+
+
+@attrs.frozen
+class ReloadRules:
+    """Read the rules' own file again. Answer: what :meth:`~strata.rules.RulesFile.reload` returns."""
+
+    principal: Principal
+
+
+@attrs.frozen
 class UpdateLimits:
     """Take new limits, at once and without a restart. Answer: the limits."""
 
@@ -246,6 +417,12 @@ Question = (
     | ListNames
     | ClearCache
     | DescribeCache
+    | GetLineage
+    | GetDependents
+    | GetNameStatus
+    | WarmCache
+    | ExplainAccess
+    | ReloadRules
     | UpdateLimits
     | FitCache
 )

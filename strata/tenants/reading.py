@@ -7,11 +7,14 @@ from functools import partial
 
 import attrs
 
+from strata import acl
 from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, NameRecord, Page, Stats
 from strata.auth import Principal
 from strata.outcomes import Reason, Refused
 from strata.tenants import messages as m
 from strata.tenants.build import Build
+from strata.tenants.gate import artifact_resource
+from strata.tenants.listing import count_visible, list_visible
 from strata.tenants.materializing import Materializer
 from strata.tenants.memory import Remembered
 from strata.tenants.resources import Resources
@@ -50,34 +53,41 @@ class Reader:
         if stream is None:
             return STREAM_NOT_FOUND
         build = stream.build
-        if isinstance(build.outcome, Refused):
-            return build.outcome
+        named = acl.resource_name("streams", question.stream_id)
+        if self.resources.gate.denies(question.principal, named, "read"):
+            return STREAM_NOT_FOUND
         if not await self.resources.may_read(question.principal, dict(build.inputs)):
             return STREAM_NOT_FOUND
+        if isinstance(build.outcome, Refused):
+            return build.outcome
         if isinstance(build.outcome, ArtifactRecord):
-            return await self._open(build.outcome)
+            return await self._open(build.outcome, question.principal)
         return self._follow(build)
 
     async def open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
         """Open a finished artifact."""
-        record = await self._readable(question.principal, question.artifact_id, question.version)
+        record = await self.readable(question.principal, question.artifact_id, question.version)
         if record is None or record.state is not ArtifactState.READY:
             return ARTIFACT_NOT_FOUND
-        return await self._open(record)
+        return await self._open(record, question.principal)
 
     async def get_artifact(self, question: m.GetArtifact) -> ArtifactRecord | Refused:
         """Describe an artifact the caller may read."""
-        record = await self._readable(question.principal, question.artifact_id, question.version)
+        record = await self.readable(question.principal, question.artifact_id, question.version)
         return record if record is not None else ARTIFACT_NOT_FOUND
 
     async def get_build(self, question: m.GetBuild) -> m.BuildStatus | Refused:
         """Describe a build of something the caller may read."""
         running = self.materializer.by_id.get(question.build_id)
-        if running is not None and running.tail is not None and running.tail.ended:
+        if running is not None and await self._may_wait(question.principal, running):
             await running.done.wait()  # the commit is under way; its end is what the caller waits for
         metadata = self.resources.metadata
         record = await self.resources.ask(metadata.get_build, self.tenant, question.build_id)
-        if record is None or not await self.resources.may_read(question.principal, record.inputs):
+        if record is None:
+            await self.resources.miss_artifact(question.principal, question.build_id)
+            return BUILD_NOT_FOUND
+        may_read = self.resources.may_read_artifact
+        if not await may_read(question.principal, record.artifact_id, record.inputs):
             return BUILD_NOT_FOUND
         running = self.materializer.by_id.get(question.build_id)
         if running is not None:
@@ -86,34 +96,32 @@ class Reader:
             record, 1.0 if record.completed_at is not None and not record.error_code else None
         )
 
-    async def list_artifacts(self, question: m.ListArtifacts) -> Page | Refused:
-        """List a page of artifacts; those the caller may not read are left out of it."""
-        page = await self.resources.ask(
-            self.resources.metadata.list_artifacts,
-            self.tenant,
-            limit=question.limit,
-            offset=question.offset,
-            state=question.state,
-            name_prefix=question.name_prefix,
-            since=question.since,
-            sort=question.sort,
-            order=question.order,
-        )
-        if isinstance(page, Refused):
-            return page
-        seen = [r for r in page.artifacts if await self.resources.may_read(question.principal, r.inputs)]
-        return attrs.evolve(page, artifacts=tuple(seen))
+    async def _may_wait(self, principal: Principal, build: Build) -> bool:
+        """Whether a build is about to end that the caller may know of."""
+        ended = build.tail is not None and build.tail.ended
+        return ended and await self.resources.may_read(principal, dict(build.inputs))
 
-    async def stats(self, _question: m.ArtifactStats) -> Stats:
-        """Count the tenant's artifacts."""
-        return await self.resources.ask(self.resources.metadata.stats, self.tenant)
+    async def list_artifacts(self, question: m.ListArtifacts) -> Page | Refused:
+        """List a page of the artifacts the caller may read; what there is besides is not even counted."""
+        return await list_visible(self.resources, self.tenant, question)
+
+    async def stats(self, question: m.ArtifactStats) -> Stats:
+        """Count the tenant's artifacts that the caller may read."""
+        return await count_visible(self.resources, self.tenant, question.principal)
 
     async def get_name(self, question: m.GetName) -> NameRecord | Refused:
         """Resolve a name of something the caller may read."""
-        name = await self.resources.ask(self.resources.metadata.get_name, self.tenant, question.name)
-        if name is None or await self._readable(question.principal, name.artifact_id, name.version) is None:
-            return NAME_NOT_FOUND
-        return name
+        found = await self.named(question.principal, question.name)
+        return NAME_NOT_FOUND if found is None else found[0]
+
+    async def named(self, principal: Principal, name: str) -> tuple[NameRecord, ArtifactRecord] | None:
+        """Return a name and what it points at, or None if that is not for the caller."""
+        found = await self.resources.ask(self.resources.metadata.get_name, self.tenant, name)
+        denied = self.resources.gate.denies(principal, artifact_resource(name), "read")
+        # Whatever the name points at, or would: a no for any reason is the same work.
+        target = (self.resources.new_id(), 1) if found is None else (found.artifact_id, found.version)
+        record = await self.readable(principal, *target, hidden=denied)
+        return None if found is None or record is None else (found, record)
 
     async def list_names(self, question: m.ListNames) -> tuple[NameRecord, ...]:
         """List the names of what the caller may read."""
@@ -122,15 +130,35 @@ class Reader:
             [
                 n
                 for n in names
-                if await self._readable(question.principal, n.artifact_id, n.version) is not None
+                if not self.resources.gate.denies(question.principal, artifact_resource(n.name), "read")
+                and await self.readable(question.principal, n.artifact_id, n.version) is not None
             ]
         )
 
-    async def _readable(self, principal: Principal, artifact_id: str, version: int) -> ArtifactRecord | None:
-        record = await self.materializer.record(artifact_id, version)
-        if record is None or not await self.resources.may_read(principal, record.inputs):
+    async def readable(
+        self, principal: Principal, artifact_id: str, version: int, *, hidden: bool = False
+    ) -> ArtifactRecord | None:
+        """Return an artifact's record, or None if there is none for the caller.
+
+        None takes one call of the store and the same questions to the rules, whether there is nothing or
+        nothing for this caller, so that the time tells neither.
+
+        Args:
+            principal: The caller.
+            artifact_id: Which.
+            version: Likewise.
+            hidden: It is not for the caller, whatever the rules say of it.
+        """
+        remembered = self.materializer.remembered(artifact_id, version)
+        record = remembered or await self.materializer.record(artifact_id, version)
+        if record is None:
+            await self.resources.miss_artifact(principal, artifact_id)
             return None
-        return record
+        if await self.resources.may_read_artifact(principal, artifact_id, record.inputs) and not hidden:
+            return record
+        if remembered is not None:
+            await self.resources.ask(self.resources.metadata.get_artifact, self.tenant, artifact_id, version)
+        return None
 
     def _follow(self, build: Build) -> m.Opened:
         tail, record = build.tail, build.record
@@ -146,7 +174,7 @@ class Reader:
         )
         return m.Opened(stream, record.artifact_id, record.version, build.exact_rows)
 
-    async def _open(self, record: ArtifactRecord) -> m.Opened | Refused:
+    async def _open(self, record: ArtifactRecord, principal: Principal) -> m.Opened | Refused:
         sha256 = record.content_sha256
         size = record.byte_size
         assert sha256 is not None
@@ -165,7 +193,9 @@ class Reader:
                 reader.fd, stop=reader.size, head=head, tenant=self.tenant, turns=self.resources.turns
             )
 
-        stream = await self.resources.transfer(self.tenant, Tier.INTERACTIVE, open_blob, cost=SMALL_BYTES)
+        stream = await self.resources.transfer(
+            self.tenant, Tier.INTERACTIVE, open_blob, cost=SMALL_BYTES, principal=principal.id
+        )
         if isinstance(stream, Refused):
             if stream.code == BLOB_GONE.code:
                 await self.materializer.lose(record)

@@ -10,17 +10,31 @@ from typing import TypeVar
 import attrs
 import trio
 
+from strata import acl
 from strata.artifacts import BlobStore, MetadataStore
 from strata.auth import Principal
 from strata.outcomes import Refused
-from strata.tables import Catalogs, LoadedTable, may_see
-from strata.tenants.gate import Gate, table_resource
+from strata.rules import RulesFile
+from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, may_see
+from strata.tenants.gate import Gate, artifact_resource, table_resource
 from strata.work import LoopTurns, Tier, WorkPool
 
 T = TypeVar("T")
 
 WAITING_FOR_DISK = 64
 """Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
+
+
+SMALL_COST = 65536
+"""What a quantum costs that handles no bytes worth counting."""
+
+NOWHERE = acl.resource_name("tables", "-", "-", "-")
+"""The table of a result that does not exist."""
+LOOKS = 8
+"""Calls that may wait for one catalog at a time: who waits for it leaves the threads of others alone."""
+
+LOOK_SECONDS = 30.0
+"""Longest wait for one of them."""
 
 
 @attrs.frozen(eq=False)
@@ -35,11 +49,12 @@ class Resources:
         gate: The access rules.
         cache_dir: Directory above the tenants' cache shards.
         new_id: Makes unguessable ids.
-        waits: How many calls to databases and catalogs may block in threads at a time.
+        waits: How many calls to databases may block in threads at a time.
         transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
             local files, which are the pool's work.
         disk: How many builds may wait in threads for the disk at a time.
         turns: Whose large result leaves next.
+        rules: Reads the rules' own file; None where there is no server around.
     """
 
     catalogs: Catalogs
@@ -53,6 +68,21 @@ class Resources:
     transfers: trio.CapacityLimiter | None = None
     disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(WAITING_FOR_DISK))
     turns: LoopTurns = attrs.field(factory=LoopTurns)
+    rules: RulesFile | None = None
+    _looks: dict[str, trio.CapacityLimiter] = attrs.field(init=False, factory=dict, repr=False)
+
+    async def may_read_artifact(
+        self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
+    ) -> bool:
+        """Whether the rules of this moment let ``principal`` read an artifact: its inputs, and no denial."""
+        denied = self.gate.denies(principal, artifact_resource(artifact_id), "read")
+        return await self.may_read(principal, inputs) and not denied  # both asked: the same work for any no
+
+    async def miss_artifact(self, principal: Principal, artifact_id: str) -> None:
+        """Do the work of :meth:`may_read_artifact` for an artifact that does not exist."""
+        await self.may_read_artifact(principal, artifact_id, {})
+        if self.gate.policy is not None:
+            self.gate.reading(principal, NOWHERE)
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
         """Whether the rules of this moment let ``principal`` read what was made of these inputs.
@@ -75,22 +105,44 @@ class Resources:
                 continue
             table: LoadedTable | Refused | None = self.catalogs.peek(ref)
             if table is None:
-                table = await self.ask(self.catalogs.load, ref)
+                table = await self.look(ref, self.catalogs.load, ref)
             if isinstance(table, Refused) or not may_see(
                 version, visible, table.metadata.schema(), ref.resource
             ):
                 return False
         return True
 
+    async def look(
+        self, ref: TableRef, function: Callable[..., T | Refused], /, *args: object
+    ) -> T | Refused:
+        """Call something that asks the catalog of ``ref``, in one of the few threads there are for it.
+
+        A catalog that does not answer so holds up neither the metadata store nor other catalogs, whoever asks
+        it. Returns a refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
+        """
+        limiter = self._looks.get(ref.catalog)
+        if limiter is None:
+            limiter = self._looks[ref.catalog] = trio.CapacityLimiter(LOOKS)
+        with trio.move_on_after(LOOK_SECONDS):  # ends the wait for a thread, never a call that has begun
+            return await trio.to_thread.run_sync(partial(function, *args), limiter=limiter)
+        return catalog_unavailable(ref)
+
     async def ask(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
-        """Call something that waits for a database or a catalog, in a thread.
+        """Call something that waits for a database, in a thread.
 
         The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
         """
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
 
     async def transfer(
-        self, tenant: str, tier: Tier, function: Callable[[], T], /, *, cost: int | None = None
+        self,
+        tenant: str,
+        tier: Tier,
+        function: Callable[[], T],
+        /,
+        *,
+        cost: int = SMALL_COST,
+        principal: str = "",
     ) -> T:
         """Open or commit a blob: in the work pool, or where waiting for a network holds up nobody's work.
 
@@ -101,9 +153,8 @@ class Resources:
             tier: Interactive or bulk.
             function: The blocking call.
             cost: Expected bytes.
+            principal: Who in the tenant wants it.
         """
         if self.transfers is not None:
             return await trio.to_thread.run_sync(function, limiter=self.transfers)
-        if cost is None:
-            return await self.pool.run(tenant, tier, function, abandon=False)
-        return await self.pool.run(tenant, tier, function, cost=cost, abandon=False)
+        return await self.pool.run(tenant, tier, function, cost=cost, abandon=False, principal=principal)

@@ -20,7 +20,17 @@ import structlog
 import trio
 
 from strata.artifacts import BlobWriter
-from strata.cache import CacheShard, Columns, Damaged, PackedSegment, PackWriter, Segment, SegmentKey, extend
+from strata.cache import (
+    CacheShard,
+    Columns,
+    Damaged,
+    PackedSegment,
+    PackWriter,
+    Segment,
+    SegmentKey,
+    SegmentReader,
+    extend,
+)
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import (
     FileTask,
@@ -35,7 +45,9 @@ from strata.tables import (
 from strata.tables.ipc import EOS, Encoded, encode, schema_message
 from strata.tenants.build import Build
 from strata.tenants.groups import unwrapped_refusals
+from strata.tenants.lanes import Lane, Piece
 from strata.tenants.limits import TenantLimits
+from strata.tenants.resources import SMALL_COST
 from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
@@ -58,56 +70,10 @@ SLICE_BYTES = 4 * 1024 * 1024
 FIRST_SLICE_BYTES = 1024 * 1024
 """Estimated bytes of the slices of the first row group, which the reader of the result waits for."""
 
-_SLICES_AT_ONCE = 2
-"""Slices of one row group in memory: one being read or waiting for its turn, one being written."""
+CACHED_BYTES = 8 * 1024 * 1024
+"""Largest cached row group that is read in one quantum, and most bytes of one that are checked in one."""
 
-
-@attrs.frozen
-class _Piece:
-    """A slice of a row group, read.
-
-    Attributes:
-        out: Messages for the blob.
-        scanned: Rows it took to get them, deleted ones included.
-        segment: Messages for the cache, unless the cache already had them.
-        crc32: Checksum of the segment up to here, unless it is part of the blob: then it gets one when that
-            is finished.
-    """
-
-    out: Encoded
-    scanned: int
-    segment: Encoded | None
-    crc32: int = 0
-
-
-class _Lane:
-    """A row group's place in the order of the output, where its slices arrive one after the other.
-
-    Attributes:
-        task: The row group.
-        slice_bytes: Estimated bytes of a slice.
-        weight: Estimated bytes it may have in memory.
-    """
-
-    def __init__(self, task: RowGroupTask, slice_bytes: int) -> None:
-        self.task = task
-        self.slice_bytes = slice_bytes
-        self.weight = min(task.nbytes, _SLICES_AT_ONCE * slice_bytes)
-        pieces: tuple[trio.MemorySendChannel[_Piece], trio.MemoryReceiveChannel[_Piece]]
-        pieces = trio.open_memory_channel(0)
-        self.send, self.receive = pieces
-
-    async def offer(self, piece: _Piece) -> None:
-        """Send a slice when there is room; where nobody takes it, the build has failed by itself."""
-        with suppress(trio.BrokenResourceError):
-            await self.send.send(piece)
-
-    @property
-    def slice_rows(self) -> int:
-        """Rows of a slice; a row group that is hardly larger is one."""
-        if 2 * self.task.nbytes <= 3 * self.slice_bytes:
-            return self.task.num_rows
-        return max(1, self.task.num_rows * self.slice_bytes // self.task.nbytes)
+CACHE_CHANGED = "Cached rows changed while they were read."
 
 
 @attrs.define(eq=False)
@@ -120,6 +86,7 @@ class ScanBuild:
         shard: The tenant's cache.
         pool: Where blocking work runs.
         flow: Whose turn it costs: the tenant.
+        principal: And who in the tenant.
         tier: In which class.
         limits: Whose limits hold.
         disk: How many may wait for the disk at a time.
@@ -136,6 +103,7 @@ class ScanBuild:
     shard: CacheShard
     pool: WorkPool
     flow: str
+    principal: str
     tier: Tier
     limits: TenantLimits
     disk: trio.CapacityLimiter
@@ -163,7 +131,7 @@ class ScanBuild:
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
         """
-        order: tuple[trio.MemorySendChannel[_Lane], trio.MemoryReceiveChannel[_Lane]]
+        order: tuple[trio.MemorySendChannel[Lane], trio.MemoryReceiveChannel[Lane]]
         order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
         with unwrapped_refusals():
             async with trio.open_nursery() as nursery:
@@ -178,15 +146,15 @@ class ScanBuild:
         self._check_rows()
         await self._append(_bare(EOS), last=True)
 
-    async def _produce(self, order: trio.MemorySendChannel[_Lane], nursery: trio.Nursery) -> None:
+    async def _produce(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
         with suppress(trio.BrokenResourceError):  # nobody takes lanes any more: the build has failed
             await self._produce_lanes(order, nursery)
 
-    async def _produce_lanes(self, order: trio.MemorySendChannel[_Lane], nursery: trio.Nursery) -> None:
+    async def _produce_lanes(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
         async with order:
             for file in self.plan.files:
                 for task in await self._expand(file):
-                    lane = _Lane(task, SLICE_BYTES if self._begun.is_set() else FIRST_SLICE_BYTES)
+                    lane = Lane(task, SLICE_BYTES if self._begun.is_set() else FIRST_SLICE_BYTES)
                     await self._wait_room(lane.weight)
                     self._in_flight += lane.weight
                     nursery.start_soon(self._fetch, lane)
@@ -196,7 +164,7 @@ class ScanBuild:
                     await self._begun.wait()
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
-        tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=65536)
+        tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=SMALL_COST)
         if isinstance(tasks, Refused):
             raise RefusalError(tasks)
         return tasks
@@ -205,27 +173,53 @@ class ScanBuild:
         while self._in_flight and self._in_flight + nbytes > IN_FLIGHT_BYTES:
             await self._room.wait()
 
-    async def _fetch(self, lane: _Lane) -> None:
+    async def _fetch(self, lane: Lane) -> None:
         """Send the row group's slices down its lane, out of the cache or of its file."""
         task, fields = lane.task, self.plan.segment_fields
         async with lane.send:
             cached = self.shard.lookup(SegmentKey(task.file.file_key, task.index), fields)
             if cached is not None:
-                have = partial(self._from_cache, task, cached)
-                piece = await self._within_fetch_timeout(have, cost=task.nbytes)
-                if piece is not None:
-                    await lane.offer(piece)
+                if await self._fetch_cached(lane, cached):
                     return
                 damaged = partial(self.shard.remove_files, self.shard.forget(cached))
-                await self.pool.run(self.flow, self.tier, damaged, abandon=False)
+                await self._run(damaged, abandon=False)
             await self._fetch_slices(lane)
 
-    async def _fetch_slices(self, lane: _Lane) -> None:
+    async def _fetch_cached(self, lane: Lane, cached: Segment) -> bool:
+        """Send a row group out of the cache; False, and nothing sent, if it is damaged there."""
+        task, size = lane.task, cached.packed.length
+        if size <= CACHED_BYTES:
+            have = partial(self._from_cache, task, cached)
+            piece = await self._within_fetch_timeout(have, cost=size)
+            if piece is not None:
+                await lane.offer(piece)
+            return piece is not None
+        reader = SegmentReader(cached)
+        try:
+            # Not abandoned when cancelled: the file must be at rest when it is closed.
+            while not reader.checked:
+                check, cost = partial(reader.check, CACHED_BYTES), min(size, CACHED_BYTES)
+                if await self._within_fetch_timeout(check, cost=cost, abandon=False) is not None:
+                    return False
+            first = True
+            while not reader.done:
+                have = partial(self._cached_slice, task, cached, reader, first=first)
+                piece = await self._within_fetch_timeout(have, cost=SLICE_BYTES, abandon=False)
+                if piece is None:
+                    raise RefusalError(Refused(Reason.DATA_UNREADABLE, CACHE_CHANGED, code="cache_damaged"))
+                await lane.offer(piece)
+                first = False
+        finally:
+            reader.close()
+        return True
+
+    async def _fetch_slices(self, lane: Lane) -> None:
         group = RowGroup(self.plan, lane.task, batch_rows=self.limits.batch_rows, slice_rows=lane.slice_rows)
         cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
         try:
             while not group.done:
-                found = await self._within_fetch_timeout(partial(self._read, group, crc32), cost=cost)
+                read = partial(self._read, group, crc32)
+                found = await self._within_fetch_timeout(read, cost=cost, charge=_took)
                 if isinstance(found, Refused):
                     raise RefusalError(found)
                 crc32 = found.crc32
@@ -234,7 +228,7 @@ class ScanBuild:
         finally:
             group.close()
 
-    def _read(self, group: RowGroup, crc32: int) -> _Piece | Refused:
+    def _read(self, group: RowGroup, crc32: int) -> Piece | Refused:
         """One quantum: the next slice of a row group. Runs in a worker thread."""
         plan, before = self.plan, group.passed
         batches = read_slice(group)
@@ -242,24 +236,42 @@ class ScanBuild:
             return batches
         segment, scanned = encode(batches), group.passed - before
         if plan.passthrough:
-            return _Piece(segment, scanned, segment)
+            return Piece(segment, scanned, segment)
         out = _encode_some(finish(plan, group.task, batches))
-        return _Piece(out, scanned, segment, _crc32(segment, crc32))
+        return Piece(out, scanned, segment, _crc32(segment, crc32))
 
-    def _from_cache(self, task: RowGroupTask, cached: Segment) -> _Piece | None:
+    def _from_cache(self, task: RowGroupTask, cached: Segment) -> Piece | None:
         """One quantum: a row group out of the cache; None if it is damaged. Runs in a worker thread."""
         plan = self.plan
         if plan.passthrough and cached.fields == plan.segment_fields:
             raw = self.shard.read_raw(cached)
             if isinstance(raw, Damaged):
                 return None
-            return _Piece(Encoded((raw,), len(raw), cached.rows), task.num_rows, None)
+            return Piece(Encoded((raw,), len(raw), cached.rows), task.num_rows, None)
         batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
         if isinstance(batches, Damaged):
             return None
-        return _Piece(_encode_some(finish(plan, task, batches)), task.num_rows, None)
+        return Piece(_encode_some(finish(plan, task, batches)), task.num_rows, None)
 
-    async def _take(self, lane: _Lane) -> None:
+    def _cached_slice(
+        self, task: RowGroupTask, cached: Segment, reader: SegmentReader, *, first: bool
+    ) -> Piece | None:
+        """One quantum: a slice of a checked segment; None if it is damaged now. Runs in a worker thread."""
+        plan = self.plan
+        if plan.passthrough and cached.fields == plan.segment_fields:
+            raw = reader.read_raw(SLICE_BYTES)
+            if isinstance(raw, Damaged):
+                return None
+            out = Encoded((raw,), len(raw), cached.rows if first else 0)
+        else:
+            fields = plan.segment_fields
+            batches = reader.read(SLICE_BYTES, fields, segment_schema(plan, fields))
+            if isinstance(batches, Damaged):
+                return None
+            out = _encode_some(finish(plan, task, batches))
+        return Piece(out, task.num_rows if reader.done else 0, None)
+
+    async def _take(self, lane: Lane) -> None:
         """Write what comes down the lane."""
         async with lane.receive:
             async for piece in lane.receive:
@@ -278,7 +290,7 @@ class ScanBuild:
     async def _append(
         self,
         out: Encoded,
-        piece: _Piece | None = None,
+        piece: Piece | None = None,
         task: RowGroupTask | None = None,
         *,
         announce: bool = True,
@@ -307,9 +319,7 @@ class ScanBuild:
         if writer.behind(out.nbytes):  # a disk is waited for without a turn of the pool
             await trio.to_thread.run_sync(writer.catch_up, limiter=self.disk)
         # Not abandoned when cancelled: whoever cleans up must find the files at rest.
-        offset = await self.pool.run(
-            self.flow, self.tier, write, cost=max(65536, out.nbytes), abandon=False, urgent=True
-        )
+        offset = await self._run(write, cost=out.nbytes, abandon=False, urgent=True)
         self.rows += out.rows
         self.size = offset + out.nbytes
         if out.nbytes <= HOT_GROUP_BYTES:
@@ -355,18 +365,52 @@ class ScanBuild:
             detail = f"The files hold {self.rows} rows where the table's metadata says {planned}."
             raise RefusalError(Refused(Reason.DATA_UNREADABLE, detail, code="row_count_mismatch"))
 
-    async def _within_fetch_timeout(self, quantum: Callable[[], T], *, cost: int) -> T:
+    async def _within_fetch_timeout(
+        self,
+        quantum: Callable[[], T],
+        *,
+        cost: int,
+        abandon: bool = True,
+        charge: Callable[[T], int | None] | None = None,
+    ) -> T:
         with trio.move_on_after(self.limits.fetch_timeout):
-            return await self.pool.run(self.flow, self.tier, quantum, cost=cost)
+            return await self._run(quantum, cost=cost, abandon=abandon, charge=charge)
         seconds = f"{self.limits.fetch_timeout:g} seconds"
         detail = f"Rows of a file were not read within {seconds} (fetch_timeout_seconds)."
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="fetch_timeout"))
+
+    async def _run(
+        self,
+        quantum: Callable[[], T],
+        *,
+        cost: int = SMALL_COST,
+        abandon: bool = True,
+        urgent: bool = False,
+        charge: Callable[[T], int | None] | None = None,
+    ) -> T:
+        return await self.pool.run(
+            self.flow,
+            self.tier,
+            quantum,
+            cost=cost,
+            abandon=abandon,
+            urgent=urgent,
+            principal=self.principal,
+            charge=charge,
+        )
 
 
 def too_large(limit: int) -> Refused:
     """The refusal of a result over ``max_response_bytes``, measured on Arrow bytes."""
     detail = f"The result is larger than {limit} bytes of Arrow data (max_response_bytes)."
     return Refused(Reason.TOO_LARGE, detail, code="response_too_large")
+
+
+def _took(found: Piece | Refused) -> int | None:
+    """Return the Arrow bytes of a slice that was read, before filters if they are known."""
+    if isinstance(found, Refused):
+        return None
+    return max(found.out.nbytes, 0 if found.segment is None else found.segment.nbytes)
 
 
 def _bare(message: bytes) -> Encoded:

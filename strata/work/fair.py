@@ -1,23 +1,56 @@
-"""Who goes next: deficit round robin over tenants, by bytes, in two tiers.
+"""Who goes next: interactive work before bulk with a floor for bulk, tenants by bytes, principals within.
 
-A pure data structure without clock or I/O, after Shreedhar and Varghese, "Efficient Fair Queuing using
-Deficit Round Robin" (1995). A tenant with a thousand queued row groups delays another by at most one
-turn of the round, since each turn of a tenant is worth :data:`QUANTUM_BYTES` and no more.
+A pure data structure without clock or I/O. Each tier is a round of tenants, each tenant a round of its
+principals (:class:`~strata.work.turns.Turns`), each principal a queue. What it promises, in starts of quanta
+(the *bound*; proved over arbitrary arrivals in ``tests/work/test_fair_bound.py``, watched in the simulator):
+
+- An interactive quantum at the head of a tenant that is within its share starts after at most
+  :func:`most_before` others, where *T* tenants have interactive work queued: one of each other tenant, and
+  the bulk turns of the floor. The sizes of quanta, the weights and the lengths of queues do not enter.
+- While both tiers wait, at most one turn in :data:`BULK_FLOOR` is a bulk one; bulk gets it unless it has had
+  that share of the bytes already, and at the latest every :data:`BULK_PATIENCE` turns. A floor in turns alone
+  would hand the machine to large bulk quanta when interactive ones are small; one in bytes alone would let
+  a crowd of small bulk quanta go first.
+- Tenants that always have work queued are served bytes in the ratio of their weights, to within a round's
+  credit and one quantum.
+
+A tenant is within its share while it has credit left in the present round: a quantum's worth of bytes
+(:data:`~strata.work.turns.QUANTUM_BYTES`) times its weight. Nothing takes longer when more is queued: a step
+costs the logarithm of the number of tenants, a removal nothing at all.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from collections.abc import Iterator
 
 import attrs
 
 from strata.work.tier import Tier
+from strata.work.turns import QUANTUM_BYTES, Turns
 
-QUANTUM_BYTES = 8 * 1024 * 1024
-"""What one turn of a tenant is worth; about one row group of 60,000 rows by ten columns."""
+LEAST_COST = 64 * 1024
+"""What any quantum costs: handing it to a thread and back takes as long as reading so many bytes."""
+
+MOST_COST = 8 * QUANTUM_BYTES
+"""What an estimate may cost: an odd one can't stall a tenant. What is known afterwards may be more."""
 
 BULK_FLOOR = 4
-"""While both tiers wait, every fourth turn is a bulk one."""
+"""While both tiers wait, bulk has a quarter of the bytes, in at most every fourth turn."""
+
+BULK_PATIENCE = 128
+"""While both tiers wait, at least every so-manieth turn is a bulk one, however large its last quantum was."""
+
+
+def most_before(tenants: int) -> int:
+    """Return how many quanta start at most before an interactive one of a tenant within its share.
+
+    With *N* slots and quanta that last at most *d*, it starts within ``ceil((most_before + 1) / N) * d``.
+
+    Args:
+        tenants: Tenants with interactive work queued, its own included.
+    """
+    return tenants + (tenants - 1) // (BULK_FLOOR - 1)
 
 
 @attrs.define(eq=False)
@@ -27,62 +60,152 @@ class Ticket:
     Attributes:
         flow: Whose it is: the tenant.
         tier: Which class of work.
-        cost: Expected bytes; capped at eight quanta, so that one odd estimate can't stall a flow.
-        urgent: Goes before the flow's own other work, such as writing what has been read. It gains nothing
-            over other flows.
+        cost: Expected bytes; see :data:`LEAST_COST` and :data:`MOST_COST`.
+        urgent: Goes before its principal's other work, such as writing what has been read. It gains nothing
+            over others.
+        principal: Who in the tenant wants it.
+        weight: The tenant's share relative to others'; the last one given holds.
+        charged: Bytes it was charged when its turn came; what it really took, once that is settled.
+        contended: The other tier was waiting, too, when its turn came.
     """
 
     flow: str
     tier: Tier
     cost: int
     urgent: bool = False
+    principal: str = ""
+    weight: float = 1.0
+    charged: int = attrs.field(init=False, default=0)
+    contended: bool = attrs.field(init=False, default=False)
 
 
 @attrs.define(eq=False)
-class _Flow:
-    tickets: deque[Ticket] = attrs.field(factory=deque)
-    deficit: int = 0
+class Queued:
+    """What a tenant has queued in one tier.
+
+    Attributes:
+        quanta: How many.
+        nbytes: Their expected bytes.
+    """
+
+    quanta: int = 0
+    nbytes: int = 0
+
+
+@attrs.define(eq=False)
+class _Line:
+    """One principal's tickets, in order; ordered dictionaries, for they lose any element in no time."""
+
+    urgent: OrderedDict[Ticket, None] = attrs.field(factory=OrderedDict)
+    others: OrderedDict[Ticket, None] = attrs.field(factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self.urgent) + len(self.others)
+
+    def of(self, ticket: Ticket) -> OrderedDict[Ticket, None]:
+        return self.urgent if ticket.urgent else self.others
+
+    def pop(self) -> Ticket:
+        return (self.urgent or self.others).popitem(last=False)[0]
+
+
+@attrs.define(eq=False)
+class _Tenant:
+    """One tenant's principals, kept while something of theirs is queued or runs."""
+
+    turns: Turns[str] = attrs.field(factory=Turns)
+    lines: dict[str, _Line] = attrs.field(factory=dict)
+    queued: Queued = attrs.field(factory=Queued)
+    running: int = 0
 
 
 class _Round:
-    """One tier's flows in the order of their turns."""
+    """One tier's tenants."""
 
     def __init__(self) -> None:
-        self.flows: OrderedDict[str, _Flow] = OrderedDict()
+        self.turns: Turns[str] = Turns()
+        self.tenants: dict[str, _Tenant] = {}
+
+    def __len__(self) -> int:
+        return len(self.turns)
 
     def push(self, ticket: Ticket) -> None:
-        flow = self.flows.get(ticket.flow)
-        if flow is None:
-            # A new flow begins with one turn's credit and joins at the end of the round.
-            flow = self.flows[ticket.flow] = _Flow(deficit=QUANTUM_BYTES)
-        if ticket.urgent:
-            flow.tickets.appendleft(ticket)
-        else:
-            flow.tickets.append(ticket)
+        if not self.tenants:
+            self.turns.reset()  # nobody waits or runs: nobody owes anybody
+        self.turns.join(ticket.flow, ticket.weight)
+        tenant = self.tenants.setdefault(ticket.flow, _Tenant())
+        tenant.turns.join(ticket.principal)
+        line = tenant.lines.setdefault(ticket.principal, _Line())
+        line.of(ticket)[ticket] = None
+        tenant.queued.quanta += 1
+        tenant.queued.nbytes += ticket.cost
 
     def pop(self) -> Ticket:
-        while True:
-            name, flow = next(iter(self.flows.items()))
-            cost = min(flow.tickets[0].cost, 8 * QUANTUM_BYTES)
-            if cost > flow.deficit:
-                flow.deficit += QUANTUM_BYTES
-                self.flows.move_to_end(name)
-                continue
-            flow.deficit -= cost
-            ticket = flow.tickets.popleft()
-            if not flow.tickets:
-                # Credit is for those who wait; an empty flow takes none along.
-                del self.flows[name]
-            return ticket
+        flow = self.turns.next()
+        tenant = self.tenants[flow]
+        principal = tenant.turns.next()
+        ticket = tenant.lines[principal].pop()
+        ticket.charged = min(max(ticket.cost, LEAST_COST), MOST_COST)
+        self.turns.take(flow, ticket.charged)
+        tenant.turns.take(principal, ticket.charged)
+        tenant.running += 1
+        self._taken(ticket, tenant)
+        return ticket
 
     def remove(self, ticket: Ticket) -> bool:
-        flow = self.flows.get(ticket.flow)
-        if flow is None or ticket not in flow.tickets:
+        tenant = self.tenants.get(ticket.flow)
+        line = None if tenant is None else tenant.lines.get(ticket.principal)
+        if tenant is None or line is None or ticket not in line.of(ticket):
             return False
-        flow.tickets.remove(ticket)
-        if not flow.tickets:
-            del self.flows[ticket.flow]
+        del line.of(ticket)[ticket]
+        self._taken(ticket, tenant)
         return True
+
+    def charge(self, ticket: Ticket, correction: int) -> None:
+        tenant = self.tenants[ticket.flow]
+        if correction:
+            self.turns.charge(ticket.flow, correction)
+            tenant.turns.charge(ticket.principal, correction)
+        tenant.running -= 1
+        self._let_go(ticket.flow, tenant)
+
+    def _taken(self, ticket: Ticket, tenant: _Tenant) -> None:
+        """Note that a ticket is no longer in its line."""
+        tenant.queued.quanta -= 1
+        tenant.queued.nbytes -= ticket.cost
+        if not tenant.lines[ticket.principal]:
+            del tenant.lines[ticket.principal]
+            tenant.turns.leave(ticket.principal)
+        if not tenant.lines:
+            self.turns.leave(ticket.flow)
+            self._let_go(ticket.flow, tenant)
+
+    def _let_go(self, flow: str, tenant: _Tenant) -> None:
+        if not tenant.lines and not tenant.running:
+            del self.tenants[flow]
+
+
+@attrs.define(eq=False)
+class _Floor:
+    """When a bulk turn is due although interactive work waits.
+
+    Attributes:
+        turns: Interactive turns since the last bulk one, while bulk waited.
+        ahead: Bytes of interactive work that pay for what bulk had; what it is behind is not saved up.
+    """
+
+    turns: int = 0
+    ahead: int = 0
+
+    @property
+    def due(self) -> bool:
+        return self.turns >= BULK_FLOOR - 1 and (not self.ahead or self.turns >= BULK_PATIENCE - 1)
+
+    def took(self, tier: Tier) -> None:
+        self.turns = 0 if tier is Tier.BULK else self.turns + 1
+
+    def charge(self, tier: Tier, cost: int) -> None:
+        self.ahead = max(0, self.ahead + (cost * (BULK_FLOOR - 1) if tier is Tier.BULK else -cost))
 
 
 class FairQueue:
@@ -90,23 +213,42 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._rounds = {tier: _Round() for tier in Tier}
-        self._since_bulk = 0
+        self._floor = _Floor()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
     def push(self, ticket: Ticket) -> None:
-        """Queue ``ticket`` behind its own flow's earlier ones, or before them if it is urgent."""
+        """Queue ``ticket`` behind its own principal's earlier ones, or before those that are not urgent.
+
+        Raises:
+            ValueError: If its weight is not above zero.
+        """
         self._rounds[ticket.tier].push(ticket)
         self._size += 1
 
-    def pop(self) -> Ticket | None:
-        """Take the ticket whose turn it is, or None when nothing waits."""
-        if not self._size:
+    def pop(self, *, bulk: bool = True) -> Ticket | None:
+        """Take the ticket whose turn it is, or None when nothing waits that may go.
+
+        Whoever takes a ticket tells :meth:`settle` when the work is done.
+
+        Args:
+            bulk: Bulk work may go.
+        """
+        interactive = bool(self._rounds[Tier.INTERACTIVE])
+        bulk = bulk and bool(self._rounds[Tier.BULK])
+        if not interactive and not bulk:
             return None
+        contended = interactive and bulk
+        tier = Tier.BULK if bulk and (not interactive or self._floor.due) else Tier.INTERACTIVE
+        ticket = self._rounds[tier].pop()
         self._size -= 1
-        return self._rounds[self._next_tier()].pop()
+        if contended:
+            self._floor.took(tier)
+            self._floor.charge(tier, ticket.charged)
+            ticket.contended = True
+        return ticket
 
     def remove(self, ticket: Ticket) -> bool:
         """Take back a ticket that no longer wants its turn; False if it was not queued."""
@@ -114,13 +256,35 @@ class FairQueue:
         self._size -= removed
         return removed
 
-    def _next_tier(self) -> Tier:
-        interactive = bool(self._rounds[Tier.INTERACTIVE].flows)
-        bulk = bool(self._rounds[Tier.BULK].flows)
-        if interactive and bulk:
-            self._since_bulk += 1
-            if self._since_bulk < BULK_FLOOR:
-                return Tier.INTERACTIVE
-            self._since_bulk = 0
-            return Tier.BULK
-        return Tier.INTERACTIVE if interactive else Tier.BULK
+    def settle(self, ticket: Ticket, cost: int | None = None) -> None:
+        """Note that the work of a ticket is done, once for each that was taken.
+
+        Args:
+            ticket: The ticket.
+            cost: Bytes it really took, when they are known; 0 for a ticket whose work was not done after all.
+        """
+        correction = 0
+        if cost is not None:
+            correction = (max(cost, LEAST_COST) if cost else 0) - ticket.charged
+        ticket.charged += correction
+        if ticket.contended:
+            self._floor.charge(ticket.tier, correction)
+        self._rounds[ticket.tier].charge(ticket, correction)
+
+    def within_share(self, flow: str, tier: Tier) -> bool:
+        """Whether a tenant has credit left in the present round of ``tier``: the bound holds for it."""
+        return self._rounds[tier].turns.within_share(flow)
+
+    def tenants(self, tier: Tier) -> int:
+        """Return how many tenants have work of ``tier`` queued."""
+        return len(self._rounds[tier])
+
+    def queued(self, tier: Tier) -> Iterator[tuple[str, Queued]]:
+        """Yield each tenant that has work of ``tier`` queued, and how much."""
+        for flow, tenant in self._rounds[tier].tenants.items():
+            if tenant.queued.quanta:
+                yield flow, tenant.queued
+
+    def largest_deficit(self, tier: Tier) -> int:
+        """Return by how many bytes the tenant served least is behind the one served most, both waiting."""
+        return self._rounds[tier].turns.spread

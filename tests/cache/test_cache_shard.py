@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 import zlib
 from pathlib import Path
 
@@ -228,19 +229,26 @@ def test_a_blob_is_adopted_as_a_pack_and_each_outlives_the_other(shard: CacheSha
 
 
 def test_a_blob_of_another_file_system_is_copied(shard: CacheShard, tmp_path: Path, monkeypatch) -> None:
-    """Only its segments."""
+    """Only its segments, in slices."""
 
     def refuse(*_args: object) -> None:
         raise OSError(errno.EXDEV, "another device")
 
     monkeypatch.setattr(packs_module.os, "link", refuse)
     path, segments = blob(tmp_path)
-    pack = shard.adopt(path, COLUMNS, segments)
+    assert shard.adopt(path, COLUMNS, segments) is None
+    writer = shard.begin_pack(COLUMNS)
+    for segment in segments:
+        for done in range(0, segment.length, 100):
+            writer.copy(path, segment, done, min(100, segment.length - done))
+    pack = writer.commit()
     shard.remove_files(shard.install(pack, shard.generation))
 
     assert pack.path.stat().st_size == sum(segment.length for segment in segments)
     assert [rows(1000)] == read(shard, 1)
     assert [rows(1000)] == read(reopened(tmp_path), 1)
+    with pytest.raises(OSError, match="shorter than its segments"):
+        shard.begin_pack(COLUMNS).copy(path, segments[-1], 0, 10**6)
 
 
 def test_leftovers_are_swept_and_foreign_files_are_not(shard: CacheShard, tmp_path: Path) -> None:
@@ -319,6 +327,32 @@ def test_two_shards_never_see_each_other(tmp_path: Path) -> None:
     assert None is find(two, 0)
     shutil.copytree(tmp_path / "one", tmp_path / "three")
     assert find(CacheShard.open(tmp_path / "three", budget_bytes=BUDGET), 0) is not None
+
+
+def test_a_pack_and_its_sidecar_have_their_names_only_when_their_bytes_are_on_disk(
+    shard: CacheShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache file was renamed into place without its bytes; after a power cut it was found, and empty."""
+    synced: dict[int, int] = {}
+    order: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def noting_sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+        order.append("directory" if stat.S_ISDIR(status.st_mode) else "sync")
+        sync(descriptor)
+
+    def noting_rename(self: Path, target: Path) -> Path:
+        status = self.stat()
+        assert status.st_size == synced.get(status.st_ino), f"{self.name} has bytes that are not on disk"
+        order.append(f"rename {target.suffix}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noting_sync)
+    monkeypatch.setattr(Path, "rename", noting_rename)
+    store(shard, 0)
+    assert ["sync", "rename .pack", "sync", "rename .index", "directory"] == order
 
 
 def test_a_crash_at_any_file_operation_leaves_whole_packs_only(tmp_path: Path, monkeypatch) -> None:  # noqa: C901  # one enumeration

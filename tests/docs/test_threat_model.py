@@ -1,4 +1,4 @@
-"""The threat model names tests that exist, and says what is open."""
+"""The threat model and the list of what went wrong elsewhere name tests that exist, and say what is open."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "explanation" / "threat-model.md").read_text()
+PAGES = {
+    name: (ROOT / "docs" / "explanation" / name).read_text()
+    for name in ("threat-model.md", "what-went-wrong.md")
+}
+PAGE = PAGES["threat-model.md"]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
@@ -25,9 +31,17 @@ def missing(page: str) -> list[str]:
     ]
 
 
-def test_every_test_that_is_named_exists() -> None:
+@pytest.mark.parametrize("listing", PAGES)
+def test_every_test_that_is_named_exists(listing: str) -> None:
     """None was renamed, moved or only meant to be written."""
-    assert [] == missing(PAGE)
+    assert [] == missing(PAGES[listing])
+
+
+def test_everything_that_went_wrong_is_held_by_a_test() -> None:
+    """Every row names one."""
+    rows = re.findall(r"^\| (?!what went wrong|-).+", PAGES["what-went-wrong.md"], re.MULTILINE)
+    assert len(rows) > 40
+    assert [] == [row for row in rows if not NAMED.search(row)]
 
 
 def test_a_test_that_does_not_exist_is_noticed() -> None:

@@ -22,6 +22,7 @@ from strata.tenants import Registry, TenantLimits
 from strata.tenants.histogram import BUCKETS, Histogram
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.registry import Tenant
+from strata.work import WorkPool
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,8 @@ async def test_what_happened_in_a_tenant_is_counted(
         mine("strata_slots", tier="interactive"),
     )
     assert 1 == value(samples, "strata_tenants", state="running")
+    assert 1 == value(samples, "strata_work_fairness_ratio"), "one tenant has had all there was"
+    assert 0 == value(samples, "strata_work_largest_deficit_bytes")
 
 
 async def test_no_series_carries_what_a_request_said(server: Running, warehouse: Warehouse) -> None:
@@ -172,7 +175,7 @@ async def test_promtool_finds_nothing_to_complain_about(server: Running, warehou
 def many(count: int) -> Registry:
     """A registry with that many tenants in which everything has happened; none of them runs."""
     found = Registry(
-        resources=attrs.make_class("Lent", ["pool"])(attrs.make_class("Pool", ["running", "waiting"])(0, 0)),
+        resources=attrs.make_class("Lent", ["pool"])(WorkPool(1)),
         limits=lambda _tenant: TenantLimits(), max_tenants=count, mailbox_size=3, max_crashes=2,
         crash_window=60, probe=lambda: True,
     )  # fmt: skip
@@ -216,7 +219,7 @@ async def test_a_scrape_is_written_a_few_tenants_at_a_time(monkeypatch: pytest.M
     assert turns >= 1000 / module.SLICE - 1
 
 
-def test_a_tenant_that_goes_during_a_scrape_is_counted_once() -> None:
+async def test_a_tenant_that_goes_during_a_scrape_is_counted_once() -> None:
     """Wherever the page is at that moment."""
     for at in range(4):
         registry = many(40)

@@ -111,6 +111,8 @@ async def test_every_route_has_the_id_in_its_answer_and_on_its_lines(scene: Scen
                 if ["writes"] == operation["tags"]
                 else 404
                 if "{" in path
+                else 409  # there is no file of rules to be read again
+                if "/v1/admin/acl/reload" == path
                 else 200
             )
             await scene.call(method.upper(), empty(path), expected)

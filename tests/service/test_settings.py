@@ -15,6 +15,7 @@ from strata.config import Settings
 from strata.http.connection import Patience
 from strata.server import contract_of, limits_of, patience_of, run_server
 from strata.tenants import building, scanning
+from strata.work import Tier
 
 ELSEWHERE = {
     "deployment_mode": "tests/test_boot_matrix.py, tests/service/test_contract.py (direct writes)",
@@ -25,6 +26,8 @@ ELSEWHERE = {
     "proxy_token": "tests/test_auth.py",
     "hide_forbidden_as_not_found": "tests/service/test_isolation.py",
     "acl_config": "tests/service/test_isolation.py",
+    "acl_file": "tests/service/test_acl_http.py, tests/test_rules.py",
+    "acl_file_watch_seconds": "tests/service/test_acl_http.py, tests/test_rules.py",
     "multi_tenant_enabled": "tests/test_auth.py",
     "require_tenant_header": "tests/test_auth.py",
     "max_tenants": "tests/tenants/test_registry.py",
@@ -76,7 +79,7 @@ HERE = (
     "scan_timeout_seconds", "max_tasks_per_scan", "stream_state_ttl_seconds", "interactive_max_bytes",
     "interactive_max_columns", "bulk_slots", "bulk_queue_timeout_seconds", "unix_socket", "max_connections",
     "max_connections_per_peer", "keep_alive_seconds", "request_head_seconds", "request_body_seconds",
-    "client_stall_seconds", "auth_failures_per_second", "auth_failure_burst",
+    "client_stall_seconds", "auth_failures_per_second", "auth_failure_burst", "bulk_latency_tolerance",
 )  # fmt: skip
 
 
@@ -216,6 +219,23 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
         assert 4000 == (await fetch(client, scan(warehouse.uri()))).num_rows
         assert min(slots, workers) == server.service.registry.resources.pool.slots
     assert 1 <= peak[0] <= most + 1
+
+
+@pytest.mark.parametrize(("tolerance", "limit"), [(1.0, 1), (4.0, 1), (1000.0, 4)])
+async def test_bulk_latency_tolerance_is_when_large_scans_make_room(
+    settings: Settings, tolerance: float, limit: int
+) -> None:
+    """At twenty times the usual latency they do, unless told otherwise; tests/work/test_pool_time.py has the pool."""
+    changed = attrs.evolve(settings, work_slots=4, bulk_latency_tolerance=tolerance)
+    async with running(changed) as server:
+        pool = server.service.registry.resources.pool
+        adaptive = pool._bulk
+        assert adaptive is not None
+        for latency in [0.005] * 600 + [0.1] * 30:
+            adaptive.sample(latency, 4)
+        await pool.run("a", Tier.INTERACTIVE, bool)  # somebody interactive is there
+
+        assert limit == pool.bulk_limit
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, module, name: str) -> threading.Event:

@@ -175,6 +175,33 @@ def test_a_hangup_takes_over_what_it_can_and_names_what_needs_a_restart(
         assert NEW_TOKEN not in server.log.read_text()
 
 
+def test_a_hangup_reads_the_file_of_access_rules_again(
+    tmp_path: Path, settings: Settings, warehouse: Warehouse
+) -> None:
+    """With everything else that is read again then; a broken one refuses all of it."""
+    warehouse.create(numbers(5))
+    rules = tmp_path / "rules.toml"
+    allow = '[[allow]]\nprincipal = "*"\nresource = "tables/wh/db/*"\n'
+    rules.write_text(allow)
+    more = {"STRATA_ACL_FILE": str(rules), "STRATA_ACL_FILE_WATCH_SECONDS": "0"}
+    with process(tmp_path, **environment(settings), **more) as server:
+
+        def ask() -> int:
+            url = f"{server.url}/v1/materialize"
+            return httpx.post(url, json=scan(warehouse.uri()), headers=identity()).status_code
+
+        assert 200 == ask()
+        rules.write_text(f"{allow}tenant = 7\n")
+        server.popen.send_signal(signal.SIGHUP)
+        refused = wait_for(server, "configuration refused: the old one stays")
+        assert ["acl_file: allow rule 1: `tenant` must be a string, not a number"] == refused["problems"]
+        assert 200 == ask()
+        rules.write_text(f'{allow}[[deny]]\nprincipal = "ana"\nresource = "tables/**"\n')
+        server.popen.send_signal(signal.SIGHUP)
+        assert ["acl_config"] == wait_for(server, "configuration read again")["changed"]
+        assert 404 == ask()
+
+
 def test_a_hangup_changes_the_limits_of_live_tenants(
     tmp_path: Path, settings: Settings, warehouse: Warehouse
 ) -> None:

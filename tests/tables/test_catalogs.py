@@ -226,11 +226,11 @@ def test_a_catalog_that_knows_no_such_table_says_not_found(monkeypatch):
 
     given = {}
 
-    def load_catalog(alias, **properties):
+    def open_catalog(alias, properties):
         given[alias] = properties
         return Empty()
 
-    monkeypatch.setattr("strata.tables.catalogs.load_catalog", load_catalog)
+    monkeypatch.setattr("strata.tables.catalogs.open_catalog", open_catalog)
     ours = catalogs(None, {"prod": {"type": "sql", "uri": "postgresql://db.example/x"}})
     assert catalogs().resolve("nope:db.t") == ours.load(ours.resolve("prod:db.t"))
     assert "false" == given["prod"]["init_catalog_tables"]
@@ -266,7 +266,7 @@ def test_a_catalog_that_folds_case_answers_to_the_tables_own_name_only(monkeypat
                 name=lambda: folded, metadata=SimpleNamespace(table_uuid="u"), metadata_location="m", io=None
             )
 
-    monkeypatch.setattr("strata.tables.catalogs.load_catalog", lambda _alias, **_properties: Folding())
+    monkeypatch.setattr("strata.tables.catalogs.open_catalog", lambda _alias, _properties: Folding())
     ours = catalogs(None, {"prod": {"type": "glue"}})
     assert "u" == ours.load(ours.resolve("prod:db.events")).uuid
     for uri in ("prod:DB.events", "prod:db.Events"):

@@ -6,7 +6,19 @@ from quart import Quart
 
 from strata.http.converters import VersionConverter
 from strata.http.plain import PlainRoute
-from strata.http.routes import artifacts, builds, cache, health, materialize, metrics, names, streams, writes
+from strata.http.routes import (
+    access,
+    artifacts,
+    builds,
+    cache,
+    health,
+    lineage,
+    materialize,
+    metrics,
+    names,
+    streams,
+    writes,
+)
 
 _ID = "([A-Za-z0-9_-]{1,128})"
 
@@ -33,8 +45,10 @@ def register(app: Quart, *, personal: bool) -> None:
         streams.blueprint,
         builds.blueprint,
         artifacts.blueprint,
+        lineage.blueprint,
         names.blueprint,
         cache.blueprint,
+        access.blueprint,
         metrics.blueprint,
     ):
         app.register_blueprint(blueprint)

@@ -1,18 +1,25 @@
 """The caller's own cache shard."""
 
 from quart import Blueprint, Response
-from quart_schema import document_response, tag
+from quart_schema import document_request, document_response, tag
 
 from strata.cache import CacheStats
 from strata.http.answers import json
-from strata.http.bodies import CacheStatsAnswer, StatusAnswer
-from strata.http.context import ask, principal, require_scope
-from strata.http.description import refuses
-from strata.tenants.messages import ClearCache, Cleared, DescribeCache
+from strata.http.bodies import (
+    CacheStatsAnswer,
+    StatusAnswer,
+    WarmAnswer,
+    WarmBody,
+    WarmedTableAnswer,
+    parse_body,
+)
+from strata.http.context import ask, principal, require_admin
+from strata.http.description import BUILD, refuses
+from strata.tenants.messages import ClearCache, Cleared, DescribeCache, Warm, WarmCache, Warmed
 
 blueprint = Blueprint("cache", __name__)
 
-SCOPE = "admin:cache"
+WHAT = "cache"
 
 
 @blueprint.post("/v1/cache/clear")
@@ -21,7 +28,7 @@ SCOPE = "admin:cache"
 @refuses(403)
 async def clear() -> Response:
     """Drop the tenant's cached segments; needs ``admin:cache``."""
-    require_scope(SCOPE)
+    require_admin(WHAT)
     await ask(ClearCache(principal()), Cleared)
     return json(StatusAnswer("cleared"))
 
@@ -32,7 +39,7 @@ async def clear() -> Response:
 @refuses(403)
 async def stats() -> Response:
     """Counters of the tenant's cache; needs ``admin:cache``."""
-    require_scope(SCOPE)
+    require_admin(WHAT)
     found = await ask(DescribeCache(principal()), CacheStats)
     asked = found.hits + found.misses
     return json(
@@ -47,3 +54,19 @@ async def stats() -> Response:
             damaged=found.damaged,
         )
     )
+
+
+@blueprint.post("/v1/cache/warm")
+@tag(["operations"])
+@document_request(WarmBody)
+@document_response(WarmAnswer)
+@refuses(403, 404, 422, *BUILD)
+async def warm() -> Response:
+    """Read tables into the tenant's cache, by building what a scan of them would; needs ``admin:cache``."""
+    require_admin(WHAT)
+    body = await parse_body(WarmBody)
+    parts = tuple(Warm(one.table, None if one.columns is None else tuple(one.columns)) for one in body.tables)
+    found = await ask(WarmCache(principal(), parts), Warmed)
+    counts = zip(parts, found.segments, found.found, found.cached, strict=True)
+    tables = [WarmedTableAnswer(part.uri, *numbers) for part, *numbers in counts]
+    return json(WarmAnswer(sum(found.segments), sum(found.found), sum(found.cached), tables))

@@ -3,7 +3,7 @@
 from quart import Blueprint, Response, request
 from quart_schema import tag
 
-from strata.http.context import context, require_scope
+from strata.http.context import context, require_admin
 from strata.http.description import answers, refuses
 from strata.observability.metrics import expose
 
@@ -17,6 +17,6 @@ blueprint = Blueprint("metrics", __name__)
 @refuses(403)
 async def metrics() -> Response:
     """Prometheus text, or OpenMetrics when asked for; needs ``admin:metrics``."""
-    require_scope("admin:metrics")
+    require_admin("metrics")
     text, content_type = await expose(context().registry, request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)

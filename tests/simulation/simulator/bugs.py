@@ -19,7 +19,8 @@ from strata.tenants.building import Builder
 from strata.tenants.materializing import Materializer
 from strata.tenants.registry import Registry, Tenant
 from strata.tenants.slots import Lease, Slots
-from strata.work import WorkPool
+from strata.work import WorkPool, fair
+from strata.work.turns import Turns
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
@@ -134,10 +135,29 @@ def shared_rate_bucket() -> Iterator[None]:
 def lost_wake_up() -> Iterator[None]:
     """A slot of the work pool that comes free wakes nobody who waits for one."""
 
-    def release(self: WorkPool) -> None:
+    def release(self: WorkPool, turn: Any) -> None:
         self.running -= 1
+        self._queue.settle(turn)
 
     with mock.patch.object(WorkPool, "_release", release):
+        yield
+
+
+@bug
+def first_come_first_served() -> Iterator[None]:
+    """Whoever was first in the round keeps its turn for as long as it has anything queued."""
+
+    def following(self: Turns[Any]) -> Any:
+        return next(key for key, account in self._accounts.items() if account.waiting)
+
+    with mock.patch.object(Turns, "next", following), mock.patch.object(Turns, "take"):
+        yield
+
+
+@bug
+def bulk_as_it_comes() -> Iterator[None]:
+    """Bulk work need not wait for its turns."""
+    with mock.patch.object(fair._Floor, "due", property(lambda _: True)):
         yield
 
 
@@ -177,8 +197,8 @@ def stale_plan() -> Iterator[None]:
     """Plans are remembered by table, whatever its version."""
     real = Builder.plan
 
-    async def plan(self: Builder, scan: Any) -> Any:
-        return await real(self, attrs.evolve(scan, plan_key=(scan.table.uuid, scan.predicates)))
+    async def plan(self: Builder, scan: Any, principal: str) -> Any:
+        return await real(self, attrs.evolve(scan, plan_key=(scan.table.uuid, scan.predicates)), principal)
 
     with mock.patch.object(Builder, "plan", plan):
         yield

@@ -12,6 +12,7 @@ import attrs
 import pyarrow as pa
 
 from simulator.lake import SHARED, TENANTS, marker
+from simulator.queues import BULK, FLOOR, INTERACTIVE, WatchedQueue
 from strata.artifacts import ArtifactState, tenant_prefix
 from strata.observability.metrics import expose_at_once
 
@@ -115,6 +116,28 @@ def bounds_are_kept(life: Life) -> Iterator[str]:
     pool = registry.resources.pool
     if pool.running > pool.slots:
         yield f"{pool.running} quanta run in {pool.slots} slots"
+
+
+@always
+def interactive_quanta_keep_their_bound(life: Life) -> Iterator[str]:
+    """An interactive quantum of a tenant within its share waits for at most one quantum of each other tenant with interactive work, and one bulk turn in four."""  # one line of the page
+    yield from _broken(life, INTERACTIVE)
+
+
+@always
+def bulk_keeps_its_floor(life: Life) -> Iterator[str]:
+    """Bulk work that may run has at least one turn in 128 while interactive work waits, and at most one in four."""
+    yield from _broken(life, BULK)
+    yield from _broken(life, FLOOR)
+
+
+def _broken(life: Life, what: str) -> Iterator[str]:
+    """Yield what the pool's queue saw since last time."""
+    queue = life.service.registry.resources.pool._queue
+    assert isinstance(queue, WatchedQueue)
+    found = [broken for broken in queue.broken if broken.startswith(what)]
+    queue.broken = [broken for broken in queue.broken if broken not in found]
+    yield from found
 
 
 @at_rest

@@ -37,6 +37,7 @@ from simulator.invariants import (
     ready_means_ready,
 )
 from simulator.lake import SHARED, TENANTS, Lake, lake
+from simulator.queues import WatchedQueue
 from simulator.twins import CatalogTwin, Threads, copied, metadata_twin
 from simulator.wire import TOKEN, Caller
 from strata import acl
@@ -48,6 +49,7 @@ from strata.server import Service, open_service
 from strata.tables import Catalogs
 from strata.tenants import scanning
 from strata.tenants.actor import TenantActor
+from strata.work import pool
 
 REST_SECONDS = 900.0
 """Virtual time after which everything that was begun has ended."""
@@ -66,7 +68,7 @@ class Plan:
 
     Attributes:
         lives: How often the service starts; all but the last end in a crash.
-        errors: How often the metadata store does not answer.
+        errors: How often the metadata store does not answer, and the catalog cannot be read.
         slow: The longest time of a thread, in seconds.
         lying: Whether the disk loses syncs it acknowledged.
         short_reads: How often a read is short.
@@ -225,7 +227,9 @@ class _Run:
         self.book = Book()
         self.names: dict[str, int] = {}
         self.lake = lake()
-        self.catalog = CatalogTwin(self.lake, dict.fromkeys(self.lake.tables, 0))
+        self.catalog = CatalogTwin(
+            self.lake, dict.fromkeys(self.lake.tables, 0), random.Random(f"{seed} catalog"), self.plan.errors
+        )
         self.metadata = metadata_twin(draw, self.plan.errors)
         self.root = base / "0"
         for name in ("artifacts", "cache"):
@@ -244,7 +248,8 @@ class _Run:
         slices = mock.patch.multiple(
             scanning, SLICE_BYTES=self.plan.slice_bytes, FIRST_SLICE_BYTES=self.plan.slice_bytes // 2
         )
-        with disk.watched(), threads.instead(), _watched_actors(life), slices:
+        queue = mock.patch.object(pool, "FairQueue", WatchedQueue)
+        with disk.watched(), threads.instead(), _watched_actors(life), slices, queue:
             instruments = []
             ending = _Ending(self, life, disk, threads, self.draw.randint(200, 20_000)) if crash else None
             if ending is not None:

@@ -17,8 +17,12 @@ from simulator.lake import Lake, Version
 from strata.artifacts import STORE_DOWN, MemoryMetadataStore
 from strata.outcomes import RefusalError
 from strata.tables.refs import TableRef
+from strata.tables.sqlite_catalog import CatalogFileError
 
 FIRST_SECOND = 1_700_000_000
+
+BUSY = 0.2
+"""How often the catalog file is locked by a writer when it is peeked at."""
 
 
 @attrs.define(eq=False)
@@ -28,20 +32,28 @@ class CatalogTwin:
     Attributes:
         lake: The tables.
         now: The index of each table's current version.
-        log: Every version that was current, with the virtual time from which on.
+        draw: Decides when it cannot be read, and when it would have to be waited for.
+        errors: How often it cannot be read.
     """
 
     lake: Lake
     now: dict[str, int]
+    draw: random.Random
+    errors: float
 
     def metadata_location(self, ref: TableRef) -> str | None:
         """See :class:`strata.tables.sqlite_catalog.SqliteCatalog`."""
+        if self.draw.random() < self.errors:
+            raise CatalogFileError("the simulated catalog cannot be read")
         version = self.current(ref.namespace[0]) if ref.table == "t" else None
         return None if version is None else version.location
 
     def peek(self, ref: TableRef) -> str | None:
-        """Likewise; the twin never waits."""
-        return self.metadata_location(ref)
+        """Likewise; now and then that would take waiting."""
+        try:
+            return None if self.draw.random() < BUSY else self.metadata_location(ref)
+        except CatalogFileError:
+            return None
 
     def close(self) -> None:
         """Likewise."""

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,10 @@ from strata.cache import CacheShard, Columns, Damaged, SegmentKey
 from strata.outcomes import Refused
 from strata.tables import (
     Catalogs,
+    Filter,
+    Grant,
     RowGroup,
+    Visible,
     expand_file,
     finish,
     parse_scan_params,
@@ -73,12 +77,9 @@ class Pipeline:
     def reopen(self) -> None:
         self.shard = CacheShard.open(self.cache, budget_bytes=2**30)
 
-    def scan(self, params: dict[str, Any]) -> pa.Table:
-        scan = ok(
-            resolve_scan(
-                ok(self.catalogs.load(ok(self.catalogs.resolve("wh:db.t")))), ok(parse_scan_params(params))
-            )
-        )
+    def scan(self, params: dict[str, Any], visible: Visible | None = None) -> pa.Table:
+        table = ok(self.catalogs.load(ok(self.catalogs.resolve("wh:db.t"))))
+        scan = ok(resolve_scan(table, ok(parse_scan_params(params)), visible))
         plan = ok(plan_files(scan))
         fields = plan.segment_fields
         columns = Columns(fields, segment_schema(plan, fields))
@@ -207,6 +208,88 @@ def test_every_scan_equals_pyicebergs_own(data: st.DataObject) -> None:
         for params, condition in drawn:
             same(mine.scan(params), oracle(random, params, condition))
         assert 0 == mine.shard.stats().misses
+
+
+CONDITIONS = {
+    "all": ((), lambda _id: True),
+    "few": ((Filter("id", "<", 8),), lambda i: i < 8),
+    "many": ((Filter("id", ">=", 3),), lambda i: i >= 3),
+    "some": ((Filter("id", "in", (1, 2, 5, 11)), Filter("id", "!=", 2)), lambda i: i in (1, 5, 11)),
+}
+"""Conditions of rules, with their plain meaning."""
+
+
+@attrs.frozen
+class Rights:
+    """What somebody may see, as (columns, condition) blocks; all columns: None."""
+
+    blocks: tuple[tuple[frozenset[str] | None, str], ...]
+
+    @property
+    def visible(self) -> Visible:
+        return Visible(tuple(Grant(columns, CONDITIONS[condition][0]) for columns, condition in self.blocks))
+
+    def may(self, column: str, row_id: int) -> bool:
+        return any(
+            (columns is None or column in columns) and CONDITIONS[condition][1](row_id)
+            for columns, condition in self.blocks
+        )
+
+    def ever(self, column: str) -> bool:
+        return any(columns is None or column in columns for columns, _ in self.blocks)
+
+
+@st.composite
+def rights(draw: Any, names: list[str]) -> Rights:
+    columns = st.none() | st.lists(st.sampled_from(names), min_size=1, unique=True).map(frozenset)
+    return Rights(
+        tuple(draw(st.lists(st.tuples(columns, st.sampled_from(sorted(CONDITIONS))), min_size=1, max_size=3)))
+    )
+
+
+def granted(
+    everything: pa.Table, mine: Rights, columns: list[str] | None, most: int | None
+) -> pa.Table | None:
+    """The plain answer: rows of which every cell that is used is granted; None: a column is none of theirs."""
+    shown = [name for name in everything.column_names if mine.ever(name)] if columns is None else columns
+    used = [*shown, *(["id"] if most is not None else [])]
+    if not all(map(mine.ever, used)):
+        return None
+    ids = everything["id"].to_pylist()
+    keep = [all(mine.may(name, i) for name in used) and (most is None or i < most) for i in ids]
+    return everything.select(shown).filter(pa.array(keep, pa.bool_()))
+
+
+@pytest.mark.slow
+@given(st.data())
+def test_two_principals_with_one_cache_each_see_exactly_what_is_granted_to_them(data: st.DataObject) -> None:
+    """Random columns and rows, turn by turn: cold, out of what the other one left in the cache, after an append."""
+    with tempfile.TemporaryDirectory() as directory:
+        warehouse = Path(directory, "wh")
+        warehouse.mkdir()
+        random = draw_table(data.draw, warehouse)
+        mine = Pipeline(warehouse, Path(directory, "cache"))
+        names = ["id", *sorted(random.kinds)]
+        people = [data.draw(rights(names)) for _ in range(2)]
+        for _ in range(2):
+            everything = random.table.scan().to_arrow_batch_reader().read_all()
+            order = data.draw(st.lists(st.sampled_from(people), min_size=4, max_size=6))
+            for who in order:
+                columns = data.draw(st.none() | st.lists(st.sampled_from(names), min_size=1, unique=True))
+                most = data.draw(st.none() | st.integers(0, 15))
+                params: dict[str, Any] = {"columns": columns}
+                if most is not None:
+                    params["filters"] = [{"column": "id", "op": "<", "value": most}]
+                expected = granted(everything, who, columns, most)
+                if expected is None:
+                    table = ok(mine.catalogs.load(ok(mine.catalogs.resolve("wh:db.t"))))
+                    refused = resolve_scan(table, ok(parse_scan_params(params)), who.visible)
+                    assert isinstance(refused, Refused)
+                    continue
+                found = mine.scan(params, who.visible)
+                assert expected.column_names == found.column_names
+                assert counted(expected) == counted(found)
+            random.append(data.draw)
 
 
 @pytest.mark.slow

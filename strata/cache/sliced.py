@@ -1,0 +1,111 @@
+"""A large cached segment, read in slices: read at once, it would hold a core and its memory for long."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+
+import attrs
+import pyarrow as pa
+
+from strata.cache.index import Segment
+from strata.tables import FieldKey
+
+
+@attrs.frozen
+class Damaged:
+    """The segment's bytes are not those that were written, or are gone: a miss."""
+
+
+def projected(batch: pa.RecordBatch, positions: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
+    """Return the columns at ``positions``, named and typed by ``schema``."""
+    if not positions:
+        return batch.select([])
+    return pa.RecordBatch.from_arrays([batch.column(at) for at in positions], schema=schema)
+
+
+class SegmentReader:
+    """A segment's bytes, all checked before the first of them is given out.
+
+    Methods block and are called by one thread at a time. The file stays open from the first to the last, so
+    that an eviction in between takes nothing away.
+
+    Args:
+        segment: What to read.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._end = segment.packed.offset + segment.packed.length
+        self._at = segment.packed.offset
+        self._crc32 = 0
+        self._file: pa.OSFile | None = None
+        self.checked = False
+
+    @property
+    def done(self) -> bool:
+        """Everything was given out."""
+        return self.checked and self._at >= self._end
+
+    def check(self, limit: int) -> Damaged | None:
+        """Check at most ``limit`` more bytes; :attr:`checked` says when that was all."""
+        if self._read(limit) is None:
+            return Damaged()
+        if self._at >= self._end:
+            if not self._whole():
+                return Damaged()
+            self._at, self._crc32, self.checked = self._segment.packed.offset, 0, True
+        return None
+
+    def read_raw(self, limit: int) -> bytes | Damaged:
+        """Return at most ``limit`` more bytes of the encoded messages, checked once more."""
+        data = self._read(limit)
+        if data is None or (self._at >= self._end and not self._whole()):
+            return Damaged()
+        return data
+
+    def read(
+        self, limit: int, fields: Sequence[FieldKey], schema: pa.Schema
+    ) -> list[pa.RecordBatch] | Damaged:
+        """Return more rows with the columns ``fields``: a batch at least, and about ``limit`` bytes."""
+        positions = [self._segment.fields.index(field) for field in fields]
+        batches, stop = [], min(self._at + limit, self._end)
+        try:
+            file = self._opened()
+            file.seek(self._at)
+            while self._at < stop:
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), self._segment.schema)
+                batches.append(projected(batch, positions, schema))
+                self._at = file.tell()
+        except (pa.ArrowException, OSError, EOFError):
+            return Damaged()
+        return batches
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+    def _opened(self) -> pa.OSFile:
+        if self._file is None:
+            self._file = pa.OSFile(str(self._segment.path), "rb")
+        return self._file
+
+    def _read(self, limit: int) -> bytes | None:
+        wanted = min(limit, self._end - self._at)
+        try:
+            file = self._opened()
+            file.seek(self._at)
+            data: bytes = file.read(wanted)
+        except OSError:
+            return None
+        if len(data) != wanted:
+            return None
+        self._crc32 = zlib.crc32(data, self._crc32)
+        self._at += wanted
+        return data
+
+    def _whole(self) -> bool:
+        return self._crc32 == self._segment.packed.crc32

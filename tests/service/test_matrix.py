@@ -1,0 +1,126 @@
+"""Every route, asked by everybody: the statuses are written down, the routes are those there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import attrs
+import pytest
+from route_matrix import BODIES, CALLERS, ROUTES, RULES, UNSEEN, has_entry, path_of, routes_of
+from service_kit import Running, Warehouse, numbers, running, scan
+
+from strata.acl import print_policy
+from strata.config import Settings
+from strata.http.app import create_app
+
+
+def test_every_route_has_an_entry() -> None:
+    """One without says who may use it, in tests/support/route_matrix.py."""
+    assert set(ROUTES) == routes_of(create_app(personal=False))
+    assert routes_of(create_app(personal=True)) <= set(ROUTES)
+
+
+def test_a_route_without_an_entry_is_noticed() -> None:
+    """Whatever its method."""
+    app = create_app(personal=False)
+    app.add_url_rule("/v1/new/<thing>", "new", lambda: None, methods=["PATCH"])
+    assert {"PATCH /v1/new/<thing>"} == routes_of(app) - set(ROUTES)
+
+
+@attrs.frozen
+class Made:
+    """What ana of team-a made.
+
+    Attributes:
+        known: Parts of paths that name it.
+        secrets: What may be in no answer to others.
+    """
+
+    known: dict[str, str]
+    secrets: tuple[str, ...]
+
+
+@pytest.fixture
+async def guarded(settings: Settings, warehouse: Warehouse, tmp_path) -> AsyncIterator[Running]:
+    """A server with the matrix's rules, in a file of their own."""
+    warehouse.create(numbers(10))
+    rules = tmp_path / "rules.toml"
+    rules.write_text(print_policy(RULES))
+    changed = attrs.evolve(
+        settings,
+        acl_config=RULES,
+        acl_file=str(rules),
+        acl_file_watch_seconds=0,
+        auth_failure_burst=10_000,
+    )
+    async with running(changed) as server:
+        yield server
+
+
+async def made_by_ana(server: Running) -> Made:
+    async with server.client(**CALLERS["own"]) as ana:
+        body = scan("wh:db.events", mode="artifact", name="ana/daily")
+        built = (await ana.post("/v1/materialize", json=body)).json()
+        while "ready" != (await ana.get(f"/v1/builds/{built['build_id']}")).json()["state"]:
+            pass
+        stream = (
+            await ana.post("/v1/materialize", json=scan("wh:db.events", params={"columns": ["id"]}))
+        ).json()
+        artifact_id, _, version = built["artifact_uri"].removeprefix("strata://artifact/").partition("@v=")
+        record = (await ana.get(f"/v1/artifacts/{artifact_id}/v/{version}")).json()
+    known = {
+        "artifact_id": artifact_id,
+        "version": version,
+        "build_id": built["build_id"],
+        "stream_id": stream["stream_id"],
+        "name": "ana/daily",
+        "key": "a",
+        "alias": "latest",
+        "tenant_id": "team-a",
+    }
+    ids = (known[part] for part in ("artifact_id", "build_id", "stream_id", "name"))
+    # Not the hash of the bytes: bob's own result of the same table has the same.
+    return Made(known, (*ids, record["provenance_hash"]))
+
+
+async def test_every_route_answers_every_caller_as_written(guarded: Running) -> None:
+    """And tells those who may see nothing of it nothing of it, in a body or a header."""
+    made = await made_by_ana(guarded)
+    assert all(has_entry(upload, made.known) for upload in guarded.service.app._uploads)
+    wrong, told = {}, []
+    for caller, headers in CALLERS.items():
+        async with guarded.client(**headers) as client:
+            for route, expected in ROUTES.items():
+                method, path = route.partition(" ")[0], path_of(route, made.known)
+                answer = await client.request(method, path, json=BODIES.get(route))
+                if answer.status_code != expected[caller]:
+                    wrong[route, caller] = (expected[caller], answer.status_code, answer.text[:200])
+                if method == "GET":
+                    head = await client.head(path)
+                    if (head.status_code, head.content) != (expected[caller], b""):
+                        wrong[f"HEAD {path}", caller] = (expected[caller], head.status_code, "")
+                if caller in UNSEEN:
+                    text = f"{answer.text} {answer.headers}"
+                    told += [(route, caller, word) for word in made.secrets if word in text]
+    assert {} == wrong
+    assert [] == told
+
+
+async def test_what_is_not_for_a_caller_is_answered_as_what_there_is_not(guarded: Running) -> None:
+    """The same bytes and headers for another tenant's, a denied, and a missing one, on every route that names one."""
+    made = await made_by_ana(guarded)
+    missing = dict.fromkeys(made.known, "nothing") | {"version": "1"}
+    different = []
+    for caller in UNSEEN:
+        async with guarded.client(**CALLERS[caller], **{"X-Request-ID": "same"}) as client:
+            for route, expected in ROUTES.items():
+                if 404 != expected[caller] or "<" not in route:
+                    continue
+                found = []
+                for known in (made.known, missing):
+                    answer = await client.get(path_of(route, known))
+                    headers = {name: value for name, value in answer.headers.items() if name != "date"}
+                    found.append((answer.status_code, headers, answer.content))
+                if found[0] != found[1]:
+                    different.append((route, caller, found))
+    assert [] == different

@@ -1,0 +1,168 @@
+"""What the rules deny takes the work of what does not exist: operations are counted, no clock is read."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from service_kit import Running, Warehouse, fetch, identity, numbers, running, scan
+
+from strata.acl import Policy, Rule
+from strata.config import Settings
+from strata.tenants import Resources
+from strata.tenants.gate import Gate
+from strata.work import WorkPool
+
+ROUNDS = 12
+
+
+def answers_a_question(task: trio.lowlevel.Task) -> bool:
+    """Whether somebody waits for it; builds go on after their askers have left."""
+    return task.name.endswith("TenantActor._serve")
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of the tasks that answer questions: each is a checkpoint that was passed."""
+
+    def __init__(self, work: Counter[str]) -> None:
+        self.work = work
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if answers_a_question(task):
+            self.work["steps"] += 1
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """Count every call of a store or catalog by its name, quanta, transfers, questions to the rules, and steps."""
+    work: Counter[str] = Counter()
+
+    def count(kind: type, method: str, label: str) -> None:
+        real = getattr(kind, method)
+
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            named = getattr(getattr(args[0], "func", args[0]), "__name__", "") if method == "ask" else ""
+            if answers_a_question(trio.lowlevel.current_task()):
+                work[label + named] += 1
+            return real(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, method, wrapped)
+
+    count(Resources, "ask", "thread: ")
+    count(Resources, "transfer", "transfer")
+    count(WorkPool, "run", "quantum")
+    count(Gate, "_decide", "decision")
+    steps = Steps(work)
+    trio.lowlevel.add_instrument(steps)
+    try:
+        yield work
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+        monkeypatch.undo()
+
+
+NOT_THERE = "0" * 32
+TABLES = (Rule("*", "tables/wh/db/open"),)
+POLICIES = {
+    "by a rule on the table": Policy((Rule("eve", "tables/*/db/events"),), (Rule("*", "tables/**"),)),
+    "by default": Policy((), (Rule("ana", "tables/**"), *TABLES)),
+    "by a rule on artifacts": Policy((Rule("eve", "artifacts/**"),), (Rule("*", "tables/**"),)),
+    "by columns": Policy(
+        (), (Rule("ana", "tables/**"), *TABLES, Rule("eve", "tables/wh/db/events", columns=("id",)))
+    ),
+}
+
+
+@attrs.frozen
+class Asked:
+    """A request, once for what there is and the caller may not have, once for what there is not."""
+
+    method: str
+    denied: str
+    missing: str
+    denied_body: Any = None
+    missing_body: Any = None
+
+
+async def cases(server: Running, *, tables: bool) -> dict[str, Asked]:
+    """Let ana make a result, its build and its name; return how each is asked for."""
+    async with server.client(**identity("ana", "team-a")) as ana:
+        made = (
+            await ana.post("/v1/materialize", json=scan("wh:db.events", mode="artifact", name="plan"))
+        ).json()
+        while "ready" != (await ana.get(f"/v1/builds/{made['build_id']}")).json()["state"]:
+            pass
+        for table in ("wh:db.events", "wh:db.open"):  # what is loaded once is loaded for everybody
+            await fetch(ana, scan(table))
+    artifact_id = made["artifact_uri"].removeprefix("strata://artifact/").partition("@")[0]
+    found = {
+        "build": Asked("GET", f"/v1/builds/{made['build_id']}", f"/v1/builds/{NOT_THERE}"),
+        "name": Asked("GET", "/v1/names/plan", "/v1/names/none"),
+        "status": Asked("GET", "/v1/artifacts/names/plan/status", "/v1/artifacts/names/none/status"),
+    }
+    for tail in ("", "/data", "/lineage", "/dependents"):
+        path = "/v1/artifacts/{}/v/1" + tail
+        found[f"artifact{tail}"] = Asked("GET", path.format(artifact_id), path.format(NOT_THERE))
+    for path in ("/v1/materialize", "/v1/artifacts/explain-materialize"):
+        if tables:
+            found[path] = Asked("POST", path, path, scan("wh:db.events"), scan("wh:db.nothing"))
+    named = [scan("wh:db.open", name=name) for name in ("plan", "none")]
+    found["explain of a name"] = Asked(
+        "POST", "/v1/artifacts/explain-materialize", "/v1/artifacts/explain-materialize", *named
+    )
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("why", POLICIES)
+async def test_denied_and_missing_take_the_same_work_and_give_the_same_answer(
+    settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Asked in random order, each kind many times: one distribution of operations, not two; one answer, not two."""
+    warehouse.create(numbers(10))
+    warehouse.create(numbers(10), "db.open")
+    draw = random.Random(why)
+    async with running(attrs.evolve(settings, acl_config=POLICIES[why])) as server:
+        asked = await cases(server, tables=why in ("by a rule on the table", "by default"))
+        work: dict[str, dict[bool, Counter[str]]] = defaultdict(lambda: {True: Counter(), False: Counter()})
+        answers: dict[str, dict[bool, set[str]]] = defaultdict(lambda: {True: set(), False: set()})
+        order = [(case, denied) for case in asked for denied in (True, False)] * ROUNDS
+        draw.shuffle(order)
+        async with server.client(**identity("eve", "team-a"), **{"X-Request-ID": "same"}) as eve:
+            for case, denied in order:
+                one = asked[case]
+                path = one.denied if denied else one.missing
+                body = one.denied_body if denied else one.missing_body
+                with counted(monkeypatch) as operations:
+                    answer = await eve.request(one.method, path, json=body)
+                headers = sorted((name, value) for name, value in answer.headers.items() if name != "date")
+                answers[case][denied].add(repr((answer.status_code, headers, answer.content)))
+                work[case][denied][repr(sorted(operations.items()))] += 1
+    for case in asked:
+        assert answers[case][True] == answers[case][False], case
+        assert 1 == len(answers[case][True]), case
+        assert work[case][True] == work[case][False], case
+
+
+async def test_a_store_call_more_or_less_would_be_noticed(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counting counts: a result that is there and one that is not differ."""
+    warehouse.create(numbers(10))
+    async with server.client() as ana:
+        await fetch(ana, scan(warehouse.uri()))
+        url = (await ana.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        await ana.get(url.removesuffix("/data"))
+        with counted(monkeypatch) as there:
+            await ana.get(url.removesuffix("/data"))
+        with counted(monkeypatch) as missing:
+            await ana.get(f"/v1/artifacts/{NOT_THERE}/v/1")
+    assert there != missing
+    assert 1 == missing["thread: get_artifact"]
+    assert missing["steps"] >= 2

@@ -1,0 +1,126 @@
+"""Who gets what status from which route: written down by hand, and asked of every route there is.
+
+A new route needs one line in :data:`ROUTES`, with the kind of its access; a new part of a path or a body that
+is needed, one in :data:`BODIES` or :func:`path_of`. Who a caller is: :data:`CALLERS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from quart import Quart
+from service_kit import identity
+
+from strata.acl import Policy, Rule
+from strata.http.uploads import UploadRoute
+
+CALLERS: dict[str, dict[str, str]] = {
+    "own": identity("ana", "team-a"),
+    "other tenant": identity("bob", "team-b"),
+    "denied": identity("eve", "team-a", "admin:* artifacts:write"),
+    "no scope": identity("ana", "team-a", "notebook:* admin admin:nothing"),
+    "admin": identity("root", "team-a", "admin:*"),
+    "wrong principal": identity("zoe", "team-a"),
+    "nobody": {"X-Strata-Principal": "ana", "X-Tenant-ID": "team-a", "X-Strata-Scopes": "admin:*"},
+    "wrong token": identity("root", "team-a", "admin:*") | {"X-Strata-Proxy-Token": "x" * 20},
+}
+"""Ana of team-a made everything there is; eve of the same team is denied every table and all administration."""
+
+RULES = Policy(
+    deny=(Rule("eve", "tables/**"), Rule("eve", "admin/**")),
+    allow=(Rule("*", "tables/wh/db/*"), Rule("*", "admin/**")),
+)
+
+
+def access(*, nobody: int = 401, **statuses: int) -> dict[str, int]:
+    """Return what each caller is answered; ``nobody`` is also who has a wrong token."""
+    named = {name.replace("_", " "): status for name, status in statuses.items()}
+    return named | {"nobody": nobody, "wrong token": nobody}
+
+
+OPEN = access(own=200, other_tenant=200, denied=200, no_scope=200, admin=200, wrong_principal=200, nobody=200)
+"""Needs no identity."""
+ANYONE = access(own=200, other_tenant=200, denied=200, no_scope=200, admin=200, wrong_principal=200)
+"""Needs an identity, and tells each only what is theirs."""
+TABLE = access(own=200, other_tenant=200, denied=404, no_scope=200, admin=200, wrong_principal=200)
+"""Reads a table that the rules open to all but eve."""
+RESULT = access(own=200, other_tenant=404, denied=404, no_scope=200, admin=200, wrong_principal=200)
+"""Reads something that was made of it for team-a."""
+STREAM = access(own=200, other_tenant=404, denied=404, no_scope=200, admin=200, wrong_principal=404)
+"""Reads what ana asked for: only ana, and administrators."""
+ADMIN = access(own=403, other_tenant=403, denied=403, no_scope=403, admin=200, wrong_principal=403)
+"""Needs a scope ``admin:…`` and a rule that allows it."""
+NO_WRITES = access(own=403, other_tenant=403, denied=403, no_scope=403, admin=403, wrong_principal=403)
+"""Direct writes, in service mode."""
+
+ROUTES: dict[str, dict[str, int]] = {
+    "GET /health": OPEN,
+    "GET /health/ready": OPEN,
+    "GET /openapi.json": ANYONE,
+    "GET /docs": ANYONE,
+    "POST /v1/materialize": TABLE,
+    "POST /v1/artifacts/explain-materialize": TABLE,
+    "GET /v1/streams/<stream_id>": STREAM,
+    "GET /v1/builds/<build_id>": RESULT,
+    "GET /v1/artifacts/builds/<build_id>": RESULT,
+    "GET /v1/artifacts": ANYONE,
+    "GET /v1/artifacts/stats": ANYONE,
+    "GET /v1/artifacts/usage": ANYONE,
+    "GET /v1/artifacts/<artifact_id>/v/<version:version>": RESULT,
+    "GET /v1/artifacts/<artifact_id>/v/<version:version>/data": RESULT,
+    "GET /v1/artifacts/<artifact_id>/v/<version:version>/lineage": RESULT,
+    "GET /v1/artifacts/<artifact_id>/v/<version:version>/dependents": RESULT,
+    "GET /v1/artifacts/names/<path:name>/status": RESULT,
+    "GET /v1/names": ANYONE,
+    "GET /v1/names/<path:name>": RESULT,
+    "POST /v1/cache/clear": ADMIN,
+    "GET /v1/cache/stats": ADMIN,
+    "POST /v1/cache/warm": ADMIN,
+    "GET /metrics": ADMIN,
+    "GET /metrics/prometheus": ADMIN,
+    "POST /v1/admin/acl/explain": ADMIN,
+    "POST /v1/admin/acl/reload": ADMIN,
+    "PUT /v1/artifacts": NO_WRITES,
+    "DELETE /v1/artifacts/<artifact_id>/v/<version:version>": NO_WRITES,
+    "PUT /v1/artifacts/<artifact_id>/v/<version:version>/tags": NO_WRITES,
+    "DELETE /v1/artifacts/<artifact_id>/v/<version:version>/tags/<key>": NO_WRITES,
+    "POST /v1/names": NO_WRITES,
+    "DELETE /v1/names/<path:name>": NO_WRITES,
+    "PUT /v1/names/<path:name>/aliases/<alias>": NO_WRITES,
+    "DELETE /v1/names/<path:name>/aliases/<alias>": NO_WRITES,
+}
+
+SCAN = {"inputs": ["wh:db.events"], "transform": {"executor": "scan@v1", "params": {}}}
+
+BODIES: dict[str, Any] = {
+    "POST /v1/materialize": SCAN,
+    "POST /v1/artifacts/explain-materialize": SCAN,
+    "POST /v1/cache/warm": {"tables": [{"table": "wh:db.events"}]},
+    "POST /v1/admin/acl/explain": {"principal": "eve", "resource": "tables/wh/db/events"},
+}
+
+UNSEEN = ("other tenant", "denied")
+"""Callers to whom nothing that ana made may be told, in any answer of any status."""
+
+
+def routes_of(app: Quart) -> set[str]:
+    """Return every route of an application, as in :data:`ROUTES`."""
+    implied = {"HEAD", "OPTIONS"}  # Quart's own: HEAD is asked wherever GET is
+    return {
+        f"{method} {rule.rule}"
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - implied
+    }
+
+
+def has_entry(upload: UploadRoute, known: Mapping[str, str]) -> bool:
+    """Whether a route of the door, which is in no application's table, has an entry."""
+    return any(upload.match(route.partition(" ")[0], path_of(route, known)) for route in ROUTES)
+
+
+def path_of(route: str, known: Mapping[str, str]) -> str:
+    """Return the path of a route with what there is in the place of its parts."""
+    path = route.partition(" ")[2]
+    return re.sub(r"<(?:[^:<>]*:)?([^<>]+)>", lambda part: known[part[1]], path)
