@@ -18,6 +18,7 @@ from strata.observability.exposition import Exposition, labelled, negotiate
 from strata.tenants import Registry
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.registry import Tenant
+from strata.tenants.sharing import FLOW
 from strata.work.fairness import jain_index
 
 OTHER = "other"
@@ -138,7 +139,8 @@ class Page:
         out.add(f.QUANTA, labelled(state="running"), pool.running)
         out.add(f.QUANTA, labelled(state="waiting"), pool.waiting)
         out.add(f.DEFICIT, "", pool.largest_deficit)
-        out.add(f.JAIN, "", jain_index(pool.served_bytes().values()))
+        served = [nbytes for flow, nbytes in pool.served_bytes().items() if flow != FLOW]
+        out.add(f.JAIN, "", jain_index(served))
         out.add(f.OLDEST_WAIT, "", pool.oldest_wait)
         out.add(f.BULK_LIMIT, "", pool.bulk_limit)
         queued, named = {OTHER: 0}, {found.id for found in tenants if found.named}
