@@ -26,7 +26,7 @@ EXTRAS = ",".join(sorted(PYPROJECT["project"]["optional-dependencies"]))
 FAST_PYTHONS = ["3.11", "3.13"]
 
 # Programs that are no Python packages, by the Debian package that has them. Tests drive the real ones.
-PROGRAMS = {"nginx": "nginx"}
+PROGRAMS = {"nginx": "nginx", "promtool": "prometheus"}
 
 CHECK_INSTALLED = """
 import strata, sysconfig
@@ -135,5 +135,8 @@ def docs(session: nox.Session) -> None:
     """Check the documentation: references are current, links resolve, and every code block is run."""
     need_programs(session)
     install(session, "test")
-    generated = "tests/test_config.py::test_the_settings_reference_is_the_settings"
-    session.run("pytest", "tests/docs", generated, *session.posargs, env=isolated(session))
+    generated = [
+        "tests/test_config.py::test_the_settings_reference_is_the_settings",
+        "tests/service/test_metrics.py::test_the_metrics_reference_is_the_metrics",
+    ]
+    session.run("pytest", "tests/docs", *generated, *session.posargs, env=isolated(session))

@@ -12,13 +12,16 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from strata.acl import Policy
 from strata.config_metadata import faults_of
+from strata.config_problems import ConfigError, Problem
+from strata.config_setting import setting
 from strata.tls import tls_context
+
+__all__ = ["BUCKETS", "ConfigError", "Problem", "Settings", "validate_mode_coherence"]
 
 MIN_TOKEN_CHARACTERS = 16
 
@@ -26,59 +29,6 @@ UNIX_PATH_BYTES = 107
 """Longest path of a Unix socket (unix(7): 108 bytes with the final zero)."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
-
-
-def setting(
-    default: Any,
-    help: str,  # noqa: A002  # the word of click and argparse
-    *,
-    unit: str = "",
-    least: float | None = None,
-    most: float | None = None,
-    choices: tuple[str, ...] = (),
-    secret: bool = False,
-    toml_only: bool = False,
-    live: bool = False,
-) -> Any:
-    """Return an attrs field that knows how to describe and check itself; ``live`` ones change on SIGHUP."""
-    metadata = {
-        "help": help,
-        "unit": unit,
-        "least": least,
-        "most": most,
-        "choices": choices,
-        "secret": secret,
-        "toml_only": toml_only,
-        "live": live,
-    }
-    factory = default if isinstance(default, type) else None
-    if factory is not None:
-        return attrs.field(factory=factory, metadata=metadata, repr=not secret)
-    return attrs.field(default=default, metadata=metadata, repr=not secret)
-
-
-@attrs.frozen
-class Problem:
-    """Something wrong with a configuration.
-
-    Attributes:
-        setting: The setting at fault.
-        message: What is wrong and the way out, in one or two sentences; never a secret's value.
-    """
-
-    setting: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.setting}: {self.message}"
-
-
-class ConfigError(ValueError):
-    """A configuration that must not start; carries all of its problems."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = problems
 
 
 @attrs.frozen(kw_only=True)
@@ -187,6 +137,12 @@ class Settings:
     )
     require_tenant_header: bool = setting(False, "Refuse requests without a tenant.", live=True)
     max_tenants: int = setting(1000, "Most live tenants; idle ones make room for others.", least=1)
+    tenant_idle_seconds: float = setting(
+        900.0,
+        "How long a tenant may be idle before the server lets go of it; its results and cache stay on disk.",
+        unit="seconds",
+        least=0.001,
+    )
     mailbox_size: int = setting(256, "Questions that may wait for one tenant; more are refused.", least=1)
     max_tenant_crashes: int = setting(
         5, "Crashes within the window after which a tenant stays down.", least=0
@@ -202,7 +158,13 @@ class Settings:
 
     cache_dir: str = setting("~/.strata/cache", "Directory of the tenants' cache shards.")
     max_cache_size_bytes: int = setting(
-        10737418240, "Bytes of cached segments, shared equally by the live tenants.", unit="bytes", least=0
+        10737418240,
+        "Bytes of cached segments, shared by the tenants as they need them.",
+        unit="bytes",
+        least=0,
+    )
+    cache_guaranteed_bytes: int = setting(
+        67108864, "Bytes of them that no other tenant takes from one that is active.", unit="bytes", least=0
     )
     cache_granularity: str = setting(
         "row_group_projection",
@@ -325,6 +287,18 @@ class Settings:
     s3_anonymous: bool = setting(False, "Send unsigned requests.")
     s3_connect_timeout_seconds: float = setting(10.0, "Longest connect.", unit="seconds", least=0.001)
     s3_request_timeout_seconds: float = setting(30.0, "Longest request.", unit="seconds", least=0.001)
+
+    metrics_port: int | None = setting(
+        None,
+        "Port where whoever reaches it reads the metrics, and nothing else; none: only the main port has "
+        "them. 0 picks a free one.",
+        least=0,
+        most=65535,
+    )
+    metrics_host: str = setting("127.0.0.1", "Address of that port.")
+    metrics_max_tenants: int = setting(
+        1000, "Tenants with metrics of their own; those of all others are summed.", least=0
+    )
 
     log_level: str = setting(
         "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR"), live=True

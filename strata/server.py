@@ -18,6 +18,7 @@ import trio
 
 from strata.acl import CompiledPolicy
 from strata.auth import IdentityContract, request_id
+from strata.cache import CacheBudget
 from strata.config import ConfigError, Problem, Settings
 from strata.http import routes
 from strata.http.app import create_app
@@ -30,6 +31,8 @@ from strata.http.failures import FailureLimit
 from strata.http.holding import SHARE, Holding
 from strata.http.listening import Bind, Tls
 from strata.http.serve import serve
+from strata.http.tally import Tally
+from strata.http.watching import metrics_app
 from strata.reloading import Reloaded, apply, difference
 from strata.rules import RulesFile, RulesPlace, place_of
 from strata.stores import Stores, open_stores
@@ -38,6 +41,7 @@ from strata.tenants import Registry, Resources, TenantLimits
 from strata.tenants.budget import SHARE_OF_MACHINE, MemoryBudget, machine_bytes
 from strata.tenants.gate import Gate
 from strata.tenants.room import Room
+from strata.tenants.sharing import CacheSharing
 from strata.tls import tls_context
 from strata.work import WorkPool
 
@@ -45,6 +49,9 @@ log = structlog.get_logger(__name__)
 
 WAITING_CALLS = 40
 """Calls to databases that may block in threads at a time."""
+
+METRICS_CONNECTIONS = 32
+"""Connections to the metrics' own port at a time."""
 
 TRANSFERS = 64
 """Calls to a remote blob store that may block in threads at a time."""
@@ -210,7 +217,13 @@ async def open_service(
             max_crashes=settings.max_tenant_crashes,
             crash_window=settings.tenant_crash_window_seconds,
             probe=opened.metadata.probe,
-            cache_bytes=settings.max_cache_size_bytes,
+            sharing=CacheSharing(
+                resources.cache_dir,
+                CacheBudget(settings.max_cache_size_bytes, settings.cache_guaranteed_bytes),
+                resources.pool,
+            ),
+            idle_seconds=settings.tenant_idle_seconds,
+            most_named=settings.metrics_max_tenants,
         )
         door = FrontDoor(
             app or cast("App", create_app(personal=personal)),
@@ -258,6 +271,10 @@ async def run_server(
         fitting = connections_within(settings.max_connections)
         crowd: Crowd[Connection] = Crowd(fitting, settings.max_connections_per_peer)
         service.app.holding.most = fitting // SHARE
+        nursery.start_soon(service.registry.vitals.watch)
+        tally = Tally()
+        service.registry.vitals.cut = tally.counts
+        service.registry.vitals.connections = lambda: {"idle": crowd.idle, "busy": len(crowd) - crowd.idle}
         serving = partial(
             serve,
             service.app,
@@ -267,10 +284,32 @@ async def run_server(
             patience=patience_of(settings),
             crowd=crowd,
             tls=tls,
+            tally=tally,
         )
         async with trio.open_nursery() as inner:
-            announce(await inner.start(serving))
+            urls: list[str] = await inner.start(serving)
+            if settings.metrics_port is not None:
+                # In the outer nursery: how a shutdown goes can be watched to its end.
+                urls += await nursery.start(partial(_serve_metrics, service, settings, settings.metrics_port))
+            announce(urls)
         nursery.cancel_scope.cancel()
+
+
+async def _serve_metrics(
+    service: Service,
+    settings: Settings,
+    port: int,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await serve(
+        metrics_app(service.registry),
+        [Bind(settings.metrics_host, port, names="metrics_host, metrics_port")],
+        stop=trio.sleep_forever,
+        grace=0,
+        patience=patience_of(settings),
+        crowd=Crowd(METRICS_CONNECTIONS),
+        task_status=task_status,
+    )
 
 
 def bind_of(settings: Settings) -> Bind:

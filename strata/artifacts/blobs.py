@@ -2,7 +2,8 @@
 
 A blob is written under a temporary name, synced, and renamed to its SHA-256; then the directory is synced. A
 process killed at any instruction leaves the old state or the new one; :meth:`LocalBlobStore.sweep` removes
-the temporaries. Every call names the tenant's prefix: nothing is shared between two of them.
+the temporaries, which are all in one directory, so that a start need not visit every tenant's. Every call
+names the tenant's prefix: nothing is shared between two of them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from strata.outcomes import Reason, Refused
 
 SUFFIX = ".arrow"
 TEMPORARY = ".part"
+
+GROWING = "growing"
+"""Directory of what is being written; no tenant's prefix, which are all digits of hexadecimal numbers."""
+
+DIRECTORIES_REMEMBERED = 4096
 
 log = structlog.get_logger(__name__)
 BLOB_GONE = Refused(Reason.DATA_UNREADABLE, "The stored result cannot be read.", code="blob_missing")
@@ -135,9 +141,10 @@ class LocalBlobStore:
 
     def begin(self, prefix: str) -> LocalBlobWriter:
         """Begin a blob."""
-        directory = self._root / prefix
+        directory, growing = self._root / prefix, self._root / GROWING
         self._directories.ensure(directory)
-        return LocalBlobWriter(directory, self._directories)
+        self._directories.ensure(growing)
+        return LocalBlobWriter(directory, growing / f"{secrets.token_hex(8)}{TEMPORARY}", self._directories)
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
         """Open a blob; one of another size than it must have is as good as missing."""
@@ -160,7 +167,7 @@ class LocalBlobStore:
     def sweep(self) -> int:
         """Remove what killed processes were writing; returns how many files. Call before the first blob."""
         swept = 0
-        for leftover in self._root.glob(f"*/*{TEMPORARY}"):
+        for leftover in self._root.glob(f"{GROWING}/*{TEMPORARY}"):
             leftover.unlink(missing_ok=True)
             swept += 1
         return swept
@@ -169,8 +176,7 @@ class LocalBlobStore:
 class LocalBlobWriter(GrowingFile):
     """See :class:`BlobWriter`."""
 
-    def __init__(self, directory: Path, directories: _Directories) -> None:
-        path = directory / f"{secrets.token_hex(8)}{TEMPORARY}"
+    def __init__(self, directory: Path, path: Path, directories: _Directories) -> None:
         super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path)
         self._directory = directory
         self._directories = directories
@@ -194,7 +200,7 @@ class LocalBlobWriter(GrowingFile):
 
 
 class _Directories:
-    """Makes directories whose names survive a power cut; remembers which it has seen to.
+    """Makes directories whose names survive a power cut; remembers some of which it has seen to.
 
     A name is durable once the directory that holds it is synced. Whoever finds a directory that another
     thread made syncs its parent all the same: the other may not have come to it yet.
@@ -214,6 +220,8 @@ class _Directories:
             self.ensure(directory.parent)
         directory.mkdir(exist_ok=True)
         sync_directory(directory.parent)
+        if len(self._durable) >= DIRECTORIES_REMEMBERED:
+            self._durable = set()  # there are 257 to a tenant
         self._durable.add(directory)
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from strata.artifacts.blobs import SUFFIX, BlobFacts, BlobReader, LocalBlobStore, LocalBlobWriter
 from strata.outcomes import Refused
 
 COPIES_BYTES = 10 * 1024**3
+
+LOOKS = 16
+"""Files from earlier that are looked at with each that is used."""
 
 
 class LocalCopies:
@@ -20,6 +26,9 @@ class LocalCopies:
     When a copy was last read is its file's access time, set by us, so that it survives a restart wherever the
     file system is mounted ``noatime``. A copy that is removed while it is read is read to its end: whoever
     reads it holds a descriptor.
+
+    What is there from earlier is not looked at when the server starts but a little with every file that is
+    used, and to its end as soon as there may be too much.
 
     Args:
         root: Directory of copies; what is there from earlier is taken over.
@@ -33,17 +42,15 @@ class LocalCopies:
         self._guard = threading.Lock()
         self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._bytes = 0
-        found = []
-        for path in root.glob(f"*/*/*{SUFFIX}"):
-            facts = path.stat()
-            found.append((facts.st_atime_ns, (path.parts[-3], path.stem), facts.st_size))
-        for _, key, size in sorted(found):
-            self._note(key, size)
+        self._earlier: dict[tuple[str, str], tuple[int, int]] = {}
+        self._unseen: Iterator[Path] | None = root.glob(f"*/*/*{SUFFIX}")
 
     @property
     def bytes(self) -> int:
         """Bytes of all copies."""
-        return self._bytes
+        with self._guard:
+            self._look(sys.maxsize)
+            return self._bytes
 
     def begin(self, prefix: str) -> LocalBlobWriter:
         """Begin a file; once committed, :meth:`keep` makes it a copy."""
@@ -53,6 +60,9 @@ class LocalCopies:
         """Count a committed file among the copies, and remove those that it leaves no room for."""
         with self._guard:
             self._note((prefix, facts.sha256), facts.size)
+            self._look(LOOKS)
+            if self._bytes > self._budget:
+                self._look(sys.maxsize)
             surplus = []
             while self._bytes > self._budget and len(self._sizes) > 1:
                 key, size = self._sizes.popitem(last=False)
@@ -67,6 +77,7 @@ class LocalCopies:
         if isinstance(found, BlobReader):
             with self._guard:
                 self._note((prefix, sha256), size)
+                self._look(LOOKS)
             with suppress(OSError):  # a read-only file system: the order is then that of this process only
                 os.utime(found.fd)
         return found
@@ -74,7 +85,7 @@ class LocalCopies:
     def delete(self, prefix: str, sha256: str) -> None:
         """Remove a copy, if it is there."""
         with self._guard:
-            self._bytes -= self._sizes.pop((prefix, sha256), 0)
+            self._bytes -= self._forget((prefix, sha256))
             self._local.delete(prefix, sha256)
 
     def sweep(self) -> int:
@@ -82,5 +93,29 @@ class LocalCopies:
         return self._local.sweep()
 
     def _note(self, key: tuple[str, str], size: int) -> None:
-        self._bytes += size - self._sizes.pop(key, 0)
+        self._bytes += size - self._forget(key)
         self._sizes[key] = size
+
+    def _forget(self, key: tuple[str, str]) -> int:
+        _, earlier = self._earlier.pop(key, (0, 0))
+        return self._sizes.pop(key, earlier)
+
+    def _look(self, most: int) -> None:
+        """Look at so many files from earlier; when all were seen, they are older than all of this run."""
+        if self._unseen is None:
+            return
+        for path in islice(self._unseen, most):
+            most -= 1
+            key = (path.parts[-3], path.stem)
+            if key in self._sizes:
+                continue
+            with suppress(FileNotFoundError):
+                facts = path.stat()
+                self._earlier[key] = (facts.st_atime_ns, facts.st_size)
+                self._bytes += facts.st_size
+        if most:
+            self._unseen = None
+            for key in sorted(self._earlier, key=lambda key: self._earlier[key], reverse=True):
+                self._sizes[key] = self._earlier[key][1]
+                self._sizes.move_to_end(key, last=False)
+            self._earlier = {}

@@ -1,15 +1,19 @@
 """The cache: row groups of immutable data files, decoded once, on disk, a shard for each tenant."""
 
+from strata.cache.budget import CacheBudget, Cuts
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey
-from strata.cache.packs import Columns, PackWriter, extend
-from strata.cache.shard import CacheShard, CacheStats
+from strata.cache.packs import Columns, PackWriter, extend, measure, trim
+from strata.cache.shard import Allowance, CacheShard, CacheStats
 from strata.cache.sliced import Damaged, SegmentReader
 
 __all__ = [
+    "Allowance",
+    "CacheBudget",
     "CacheIndex",
     "CacheShard",
     "CacheStats",
     "Columns",
+    "Cuts",
     "Damaged",
     "Pack",
     "PackWriter",
@@ -18,4 +22,6 @@ __all__ = [
     "SegmentKey",
     "SegmentReader",
     "extend",
+    "measure",
+    "trim",
 ]

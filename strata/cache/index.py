@@ -2,6 +2,10 @@
 
 Pure state without I/O, owned by one thread (the actor's loop). Packs are the unit of eviction: a pack is one
 file, and its segments come and go with it.
+
+Eviction is a segmented LRU (Karedla, Love and Wherry, "Caching Strategies to Improve Disk System
+Performance", 1994): a new pack is on trial, and only one that was used again is proven. The trial goes first,
+so data that is read once, however much, pushes out nothing that is read over and over.
 """
 
 from __future__ import annotations
@@ -53,6 +57,7 @@ class Pack:
         fields: Identity of the columns, in order.
         schema: Their Arrow schema when they were written; only types matter, for columns get renamed.
         segments: What is in it.
+        proven: It was used again after it was made.
     """
 
     path: Path
@@ -60,6 +65,7 @@ class Pack:
     fields: tuple[FieldKey, ...]
     schema: pa.Schema
     segments: tuple[PackedSegment, ...]
+    proven: bool = False
 
 
 @attrs.frozen
@@ -81,6 +87,13 @@ def _segment(pack: Pack, packed: PackedSegment) -> Segment:
     return Segment(pack.path, packed, pack.fields, pack.schema)
 
 
+PROVEN_PART = 0.75
+"""Most of the budget that proven packs take; the rest is for packs on trial."""
+
+LARGEST_PART = 0.5
+"""Largest pack that is taken, as a part of the budget: what one scan can have at most."""
+
+
 class CacheIndex:
     """Segments by key, packs by recency.
 
@@ -92,7 +105,9 @@ class CacheIndex:
         self.budget = budget
         self.bytes = 0
         self.evictions = 0
-        self._packs: OrderedDict[Path, Pack] = OrderedDict()
+        self._trial: OrderedDict[Path, Pack] = OrderedDict()
+        self._proven: OrderedDict[Path, Pack] = OrderedDict()
+        self._proven_bytes = 0
         self._live: dict[Path, int] = {}
         self._segments: dict[SegmentKey, list[Segment]] = {}
 
@@ -101,8 +116,16 @@ class CacheIndex:
         return sum(self._live.values())
 
     def packs(self) -> Iterator[Pack]:
-        """Packs, the one unused for longest first."""
-        yield from self._packs.values()
+        """Packs in the order in which they go: those on trial, then the proven; longest unused first."""
+        yield from self._trial.values()
+        yield from self._proven.values()
+
+    def most_of_one_pack(self, budget: int) -> int:
+        """Bytes of the largest pack to be made when ``budget`` is what there can be.
+
+        At most a part of it, and never more than is not proven: one large scan must not flush all else.
+        """
+        return max(0, min(int(budget * LARGEST_PART), budget - self._proven_bytes))
 
     def find(self, key: SegmentKey, fields: Collection[FieldKey]) -> Segment | None:
         """Return the narrowest segment of ``key`` that has all ``fields``, and mark its pack as used."""
@@ -111,18 +134,34 @@ class CacheIndex:
         if not covering:
             return None
         best = min(covering, key=lambda segment: segment.packed.length)
-        self._packs.move_to_end(best.path)
+        self._use(best.path)
         return best
+
+    def _use(self, path: Path) -> None:
+        if path in self._proven:
+            self._proven.move_to_end(path)
+            return
+        self._prove(path, self._trial.pop(path))
+
+    def _prove(self, path: Path, pack: Pack) -> None:
+        self._proven[path] = pack
+        self._proven_bytes += pack.size
+        while self._proven_bytes > self.budget * PROVEN_PART and self._proven:
+            old, demoted = self._proven.popitem(last=False)
+            self._proven_bytes -= demoted.size
+            self._trial[old] = demoted
 
     def add(self, pack: Pack) -> list[Path]:
         """Take a pack in as the most recently used; return the files that go for it.
 
-        A pack larger than half the budget is not taken: one large scan must not flush everything else. The
-        files to go are then its own.
+        A pack that is larger than what is not proven is not taken: its files are then those to go.
         """
-        if pack.size * 2 > self.budget or not pack.segments:
+        if pack.size > self.budget - self._proven_bytes or not pack.segments:
             return [pack.path]
-        self._packs[pack.path] = pack
+        if pack.proven:
+            self._prove(pack.path, pack)
+        else:
+            self._trial[pack.path] = pack
         self._live[pack.path] = 0
         self.bytes += pack.size
         gone: list[Path] = []
@@ -133,12 +172,11 @@ class CacheIndex:
         return gone + self.shrink()
 
     def shrink(self) -> list[Path]:
-        """Drop packs, the one unused for longest first, until the budget holds; return their files."""
+        """Drop packs, in the order of :meth:`packs`, until the budget holds; return their files."""
         gone = []
-        while self.bytes > self.budget and self._packs:
-            path = next(iter(self._packs))
-            self.evictions += self._live[path]
-            gone += self.drop(path)
+        while self.bytes > self.budget and (pack := next(self.packs(), None)) is not None:
+            self.evictions += self._live[pack.path]
+            gone += self.drop(pack.path)
         return gone
 
     def forget(self, segment: Segment) -> list[Path]:
@@ -153,9 +191,12 @@ class CacheIndex:
 
     def drop(self, path: Path) -> list[Path]:
         """Drop a pack with all its segments; returns its file."""
-        pack = self._packs.pop(path, None)
+        pack = self._trial.pop(path, None)
         if pack is None:
-            return []
+            pack = self._proven.pop(path, None)
+            if pack is None:
+                return []
+            self._proven_bytes -= pack.size
         del self._live[path]
         self.bytes -= pack.size
         for packed in pack.segments:
@@ -169,7 +210,7 @@ class CacheIndex:
 
     def clear(self) -> list[Path]:
         """Drop everything."""
-        return [gone for path in list(self._packs) for gone in self.drop(path)]
+        return [gone for pack in list(self.packs()) for gone in self.drop(pack.path)]
 
     def _supersede(self, key: SegmentKey, fields: tuple[FieldKey, ...]) -> list[Path]:
         """Drop older segments of the same row group whose columns the new one has."""

@@ -1,7 +1,8 @@
 """Packs on disk: a file of segments and a sidecar that says what is in it. Everything here blocks.
 
 The sidecar is written last, after the bytes are on disk, and renamed into place: an entry without its bytes
-cannot exist, and a file without sidecar is a leftover. Its modification time is the pack's last use.
+cannot exist, and a file without sidecar is a leftover. Its modification time is the pack's last use, in
+nanoseconds; an odd one says that the pack was used again after it was made.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _stamp(temporary)
+        _stamp(temporary, again=False)
         temporary.rename(final)
         sync_directory(path.parent)
     except OSError:
@@ -102,14 +103,19 @@ def load(root: Path) -> tuple[list[Pack], list[Path]]:
     packs: list[tuple[int, Pack]] = []
     kept: set[Path] = set()
     ours: list[Path] = []
-    for path in root.iterdir():
+    try:
+        there = list(root.iterdir())
+    except FileNotFoundError:
+        return [], []  # a tenant that has cached nothing yet
+    for path in there:
         if path.suffix not in (DATA, SIDECAR, TEMPORARY):
             continue  # a foreign file is not ours to remove
         ours.append(path)
         if path.suffix == SIDECAR:
             pack = _load_one(path)
             if pack is not None:
-                packs.append((path.stat().st_mtime_ns, pack))
+                moment = path.stat().st_mtime_ns
+                packs.append((moment, attrs.evolve(pack, proven=bool(moment & 1))))
                 kept |= {path, pack.path}
     packs.sort(key=lambda item: item[0])
     return [pack for _, pack in packs], [path for path in ours if path not in kept]
@@ -149,6 +155,52 @@ def _coherent(found: _Sidecar, names: Sequence[str]) -> bool:
     )
 
 
+def measure(root: Path) -> tuple[int, int]:
+    """Return the bytes of the packs below ``root`` and when the last of them was used; reads no file."""
+    found = _by_use(root)
+    return sum(size for _, size, _ in found), max((moment for moment, _, _ in found), default=0)
+
+
+def trim(root: Path, budget: int) -> int:
+    """Remove packs below ``root``, the one unused for longest first, until the budget holds.
+
+    Returns the bytes that are left. A directory that has nothing left goes, too. Nobody may have the shard
+    open.
+    """
+    found = _by_use(root)
+    left = sum(size for _, size, _ in found)
+    for _, size, path in found:
+        if left <= budget:
+            break
+        remove([path])
+        left -= size
+    if not left:
+        with suppress(OSError):  # not there, or with a foreign file in it
+            root.rmdir()
+    return left
+
+
+def _by_use(root: Path) -> list[tuple[int, int, Path]]:
+    """Return (last use, bytes, data file) of each pack; leftovers count as unused for longest."""
+    sizes: dict[Path, int] = {}
+    moments: dict[Path, int] = {}
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                path = root / entry.name
+                if path.suffix not in (DATA, SIDECAR, TEMPORARY):
+                    continue
+                pack = path.with_suffix(DATA) if path.suffix == SIDECAR else path
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    facts = entry.stat()
+                    sizes[pack] = sizes.get(pack, 0) + facts.st_size
+                    if path.suffix == SIDECAR:
+                        moments[pack] = facts.st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted((moments.get(path, 0), size, path) for path, size in sizes.items())
+
+
 def remove(paths: Iterable[Path]) -> None:
     """Remove packs (a data file with its sidecar, the sidecar first) and leftovers."""
     for path in paths:
@@ -161,14 +213,14 @@ def touch(paths: Iterable[Path]) -> None:
     """Note packs as used now, in the order given."""
     for path in paths:
         with suppress(FileNotFoundError):  # evicted in the meantime
-            _stamp(sidecar_of(path))
+            _stamp(sidecar_of(path), again=True)
 
 
-def _stamp(path: Path) -> None:
+def _stamp(path: Path, *, again: bool) -> None:
     """Set the time of last use: of two uses the later has the later time, however coarse the clock."""
     with _stamp_lock:
-        _last_stamp[0] = moment = max(time.time_ns(), _last_stamp[0] + 1)
-    os.utime(path, ns=(moment, moment))
+        _last_stamp[0] = moment = max(time.time_ns() & ~1, _last_stamp[0] + 2)
+    os.utime(path, ns=(moment | again, moment | again))
 
 
 def read(path: Path, packed: PackedSegment) -> bytes | None:
@@ -211,6 +263,7 @@ def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSeg
 
     It is copied then (:meth:`PackWriter.copy`): on another file system, or one without links.
     """
+    root.mkdir(parents=True, exist_ok=True)
     path = root / f"{secrets.token_hex(12)}{DATA}"
     try:
         os.link(blob, path)
@@ -236,6 +289,7 @@ class PackWriter:
     """A pack being written; one thread at a time."""
 
     def __init__(self, root: Path, columns: Columns) -> None:
+        root.mkdir(parents=True, exist_ok=True)
         self._columns = columns
         self._final = root / f"{secrets.token_hex(12)}{DATA}"
         self._path = self._final.with_name(self._final.name + TEMPORARY)
@@ -254,6 +308,13 @@ class PackWriter:
         write_parts(self._fd, encoded.parts)
         extend(self._segments, PackedSegment(key, self.size, encoded.nbytes, crc32, encoded.rows))
         self.size += encoded.nbytes
+
+    def cut(self, key: SegmentKey) -> bool:
+        """Take back what there is of ``key``, which will not become whole; whether anything is left."""
+        if self._segments and self._segments[-1].key == key:
+            self.size = self._segments.pop().offset
+            os.ftruncate(self._fd, self.size)
+        return bool(self._segments)
 
     def copy(self, blob: Path, segment: PackedSegment, done: int, length: int) -> None:
         """Add ``length`` bytes of a finished blob's segment, of which ``done`` are added already.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 import pyarrow as pa
@@ -36,6 +37,22 @@ class CacheStats:
     damaged: int
 
 
+class Allowance(Protocol):
+    """What a shard may have of the bytes that all shards share; belongs to the loop."""
+
+    def share(self) -> int:
+        """Return the bytes it can count on, if it needs them."""
+
+    def granted(self) -> int:
+        """Return the bytes it may have now."""
+
+    def claim(self, wanted: int) -> int:
+        """Ask for ``wanted`` bytes; return how many it may have."""
+
+    def release(self, to: int) -> None:
+        """Tell that it has only ``to`` bytes."""
+
+
 class CacheShard:
     """Segments of one tenant, kept within a budget of bytes on disk.
 
@@ -43,8 +60,10 @@ class CacheShard:
         generation: How often it was cleared. A pack begun in an earlier one is not installed any more.
     """
 
-    def __init__(self, root: Path, budget_bytes: int) -> None:
+    def __init__(self, root: Path, budget_bytes: int, allowance: Allowance | None = None) -> None:
         self._root = root
+        self._most = budget_bytes
+        self._allowance = allowance
         self._index = CacheIndex(budget_bytes)
         self._hits = 0
         self._misses = 0
@@ -53,15 +72,44 @@ class CacheShard:
         self.generation = 0
 
     @classmethod
-    def open(cls, root: Path, *, budget_bytes: int) -> CacheShard:
-        """*Worker.* Open the shard in ``root``, made if need be; remove leftovers and what is over budget."""
-        root.mkdir(parents=True, exist_ok=True)
-        shard = cls(root, budget_bytes)
+    def open(cls, root: Path, *, budget_bytes: int, allowance: Allowance | None = None) -> CacheShard:
+        """*Worker.* Open the shard in ``root``; remove leftovers and what is over budget.
+
+        Args:
+            root: Its directory; made when there is something to be put into it.
+            budget_bytes: Most bytes it may have.
+            allowance: What it may have of what is shared; then :meth:`settle` is to be called next.
+        """
+        shard = cls(root, budget_bytes, allowance)
         found, leftovers = packs.load(root)
         packs.remove(leftovers)
         for pack in found:
             packs.remove(shard._index.add(pack))
         return shard
+
+    def settle(self) -> list[Path]:
+        """*Loop.* Claim what was found on disk; returns files to remove."""
+        if self._allowance is not None:
+            self._allowance.claim(self._index.bytes)
+        return self.fit()
+
+    def fit(self) -> list[Path]:
+        """*Loop.* Shrink to what it may have by now; returns files to remove."""
+        granted = self._most if self._allowance is None else self._allowance.granted()
+        self._index.budget = min(self._most, granted)
+        return self._released(self._index.shrink())
+
+    @property
+    def most_of_one_scan(self) -> int:
+        """*Loop.* Bytes that one scan may leave here."""
+        share = self._most if self._allowance is None else self._allowance.share()
+        return self._index.most_of_one_pack(min(self._most, share))
+
+    def _released(self, files: list[Path]) -> list[Path]:
+        if self._allowance is not None:
+            self._allowance.release(self._index.bytes)
+            self._index.budget = min(self._most, self._allowance.granted())
+        return files
 
     def lookup(self, key: SegmentKey, fields: Collection[FieldKey]) -> Segment | None:
         """*Loop.* Return a segment of ``key`` that has all ``fields``, perhaps more."""
@@ -101,7 +149,7 @@ class CacheShard:
         self._damaged += 1
         self._hits -= 1
         self._misses += 1
-        return self._index.drop(segment.path)
+        return self._released(self._index.drop(segment.path))
 
     def begin_pack(self, columns: Columns) -> PackWriter:
         """*Worker.* Begin a pack of segments with these columns."""
@@ -117,20 +165,23 @@ class CacheShard:
 
     def install(self, pack: Pack, generation: int) -> list[Path]:
         """*Loop.* Make a pack findable that was begun in ``generation``; returns files to remove."""
-        if generation != self.generation:
+        if generation != self.generation or pack.size > self.most_of_one_scan:
             return [pack.path]
-        return self._index.add(pack)
+        if self._allowance is not None:
+            granted = self._allowance.claim(min(self._most, self._index.bytes + pack.size))
+            self._index.budget = min(self._most, granted)
+        return self._released(self._index.add(pack))
 
     def set_budget(self, budget_bytes: int) -> list[Path]:
-        """*Loop.* Change the budget; returns files to remove."""
-        self._index.budget = budget_bytes
-        return self._index.shrink()
+        """*Loop.* Change the most it may have; returns files to remove."""
+        self._most = budget_bytes
+        return self.fit()
 
     def clear(self) -> list[Path]:
         """*Loop.* Drop everything; returns files to remove."""
         self._used.clear()
         self.generation += 1
-        return self._index.clear()
+        return self._released(self._index.clear())
 
     def remove_files(self, paths: Iterable[Path]) -> None:
         """*Worker.* Remove what the index let go of."""
@@ -151,5 +202,5 @@ class CacheShard:
         """*Loop.* Return the counters."""
         index = self._index
         return CacheStats(
-            self._hits, self._misses, len(index), index.bytes, index.budget, index.evictions, self._damaged
+            self._hits, self._misses, len(index), index.bytes, self._most, index.evictions, self._damaged
         )

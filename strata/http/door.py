@@ -128,6 +128,10 @@ class FrontDoor:
         finally:
             for stream in found.opened:
                 stream.close()
+            if found.principal is not None:
+                streamed = trio.current_time() - began if found.opened else None
+                counted = self._registry.metrics_of(found.principal.tenant)
+                counted.requested(found.status or 499, found.sent, streamed)
             log.info(
                 "request",
                 tenant=found.principal.tenant if found.principal else None,

@@ -26,18 +26,20 @@ class Bind:
         host: Address or name.
         port: Port; 0 picks one.
         path: Of a Unix socket; then the other two mean nothing.
+        names: The settings they come from.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     path: Path | None = None
+    names: str = "host, port"
 
 
 class CannotListenError(Exception):
     """A place cannot be listened at; the message names the settings."""
 
     def __init__(self, bind: Bind, why: object) -> None:
-        where, names = f"{bind.host}:{bind.port}", "host, port"
+        where, names = f"{bind.host}:{bind.port}", bind.names
         if bind.path is not None:
             where, names = str(bind.path), "unix_socket"
         super().__init__(f"cannot listen on {where} ({names}): {why}")

@@ -41,6 +41,7 @@ async def serve(
     patience: Patience | None = None,
     crowd: Crowd[Connection] | None = None,
     tls: Tls | None = None,
+    tally: Tally | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` until ``stop`` returns, then let requests end within ``grace`` seconds.
@@ -53,12 +54,14 @@ async def serve(
         patience: How long to wait for clients.
         crowd: How many connections there may be.
         tls: Speak TLS on every listener.
+        tally: Counts connections that are cut.
         task_status: Told the URLs that are bound.
 
     Raises:
         CannotListenError: If an address cannot be bound.
     """
-    server = _Server(app, patience or Patience(), crowd if crowd is not None else Crowd(MAX_CONNECTIONS), tls)
+    members = crowd if crowd is not None else Crowd[Connection](MAX_CONNECTIONS)
+    server = _Server(app, patience or Patience(), members, tls, tally or Tally())
     listeners = await listen(binds)
     try:
         stopping = trio.Event()
@@ -82,10 +85,12 @@ async def serve(
 class _Server:
     """The connections of one server, and what they share."""
 
-    def __init__(self, app: App, patience: Patience, crowd: Crowd[Connection], tls: Tls | None) -> None:
+    def __init__(
+        self, app: App, patience: Patience, crowd: Crowd[Connection], tls: Tls | None, tally: Tally
+    ) -> None:
         self._crowd = crowd
         self._tls = tls
-        self._tally = Tally()
+        self._tally = tally
         self._context = WorkerContext(None)
         self._house = House(app, hypercorn_config(), self._context, patience, self._tally, self._changed)
         self._open: set[Connection] = set()

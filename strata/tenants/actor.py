@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ import structlog
 import trio
 
 from strata.artifacts import tenant_prefix
-from strata.cache import CacheShard
+from strata.cache import Allowance, CacheShard, CacheStats
 from strata.outcomes import RefusalError, Refused
 from strata.tenants import messages as m
 from strata.tenants.administering import explain_access, reload_rules
@@ -83,7 +84,9 @@ class TenantActor:
         limits: What it may use.
         metrics: Its counters; they outlive a restart.
         mailbox: Where its questions come from.
+        allowance: What its cache may have of what all caches share; None for all that its limits say.
         busy: Questions being answered.
+        left_bytes: Bytes of cache on disk when it ended; None before.
     """
 
     tenant: str
@@ -91,7 +94,9 @@ class TenantActor:
     limits: TenantLimits
     metrics: TenantMetrics
     mailbox: trio.MemoryReceiveChannel[Envelope]
+    allowance: Allowance | None = None
     busy: int = 0
+    left_bytes: int | None = None
     builder: Builder | None = None
     materializer: Materializer | None = None
     reader: Reader | None = None
@@ -108,12 +113,43 @@ class TenantActor:
         assert self._shard is not None
         return self._shard
 
+    @property
+    def cache(self) -> CacheStats | None:
+        """Counters of the tenant's cache while it is open."""
+        return None if self._shard is None else self._shard.stats()
+
     async def run(self) -> None:
         """Open what the tenant has on disk, then answer until the mailbox closes and all work is done."""
         prefix = tenant_prefix(self.tenant)
-        root = self.resources.cache_dir / prefix
-        opened = partial(CacheShard.open, root, budget_bytes=self.limits.cache_bytes)
-        self._shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
+        self._shard = await self._open(prefix)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._move_in(prefix, self._shard, nursery)
+                async with self.mailbox:
+                    async for envelope in self.mailbox:
+                        self.busy += 1
+                        nursery.start_soon(self._serve, envelope)
+                        del envelope  # or an idle tenant would keep its last question and the answer
+        finally:
+            self.metrics.cache_closed(self._shard.stats())
+            self.left_bytes = self._shard.stats().bytes
+            self._shard = None
+
+    async def _open(self, prefix: str) -> CacheShard:
+        opened = partial(
+            CacheShard.open,
+            self.resources.cache_dir / prefix,
+            budget_bytes=self.limits.cache_bytes,
+            allowance=self.allowance,
+        )
+        shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
+        files = shard.settle()
+        if files:
+            remove = partial(shard.remove_files, files)
+            await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)
+        return shard
+
+    def _move_in(self, prefix: str, shard: CacheShard, nursery: trio.Nursery) -> None:
         slots = {
             Tier.INTERACTIVE: Slots(
                 "interactive_slots",
@@ -122,22 +158,17 @@ class TenantActor:
             ),
             Tier.BULK: Slots("bulk_slots", self.limits.bulk_slots, self.limits.bulk_slots_per_principal),
         }
-        async with trio.open_nursery() as nursery:
-            self.builder = Builder(
-                tenant=self.tenant,
-                prefix=prefix,
-                resources=self.resources,
-                shard=self._shard,
-                slots=slots,
-                limits=self.limits,
-                metrics=self.metrics,
-            )
-            self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
-            self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
-            async with self.mailbox:
-                async for envelope in self.mailbox:
-                    self.busy += 1
-                    nursery.start_soon(self._serve, envelope)
+        self.builder = Builder(
+            tenant=self.tenant,
+            prefix=prefix,
+            resources=self.resources,
+            shard=shard,
+            slots=slots,
+            limits=self.limits,
+            metrics=self.metrics,
+        )
+        self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
+        self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
 
     async def _serve(self, envelope: Envelope) -> None:
         question = envelope.question
@@ -155,7 +186,7 @@ class TenantActor:
                     log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400
                     raise
                 outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
-                self.metrics.questions[type(question).__name__, outcome] += 1
+                self.metrics.answered(type(question).__name__, outcome)
                 envelope.reply(answer)
         finally:
             self.busy -= 1
@@ -185,6 +216,7 @@ class TenantActor:
             m.ExplainAccess: partial(explain_access, self.resources),
             m.ReloadRules: partial(reload_rules, self.resources),
             m.UpdateLimits: self._update_limits,
+            m.FitCache: self._fit_cache,
         }
         return await handlers[type(question)](question)
 
@@ -192,10 +224,7 @@ class TenantActor:
         refused = self.resources.gate.check_admin(question.principal, "admin/cache")
         if refused is not None:
             return refused
-        files = self.shard.clear()
-        await self.resources.pool.run(
-            self.tenant, Tier.INTERACTIVE, partial(self.shard.remove_files, files), abandon=False
-        )
+        await self._remove(self.shard.clear())
         return m.Cleared()
 
     async def _describe_cache(self, question: m.DescribeCache) -> object:
@@ -206,8 +235,13 @@ class TenantActor:
         assert self.builder is not None
         self.limits = question.limits
         self.builder.update(question.limits)
-        files = self.shard.set_budget(question.limits.cache_bytes)
-        await self.resources.pool.run(
-            self.tenant, Tier.INTERACTIVE, partial(self.shard.remove_files, files), abandon=False
-        )
+        await self._remove(self.shard.set_budget(question.limits.cache_bytes))
         return self.limits
+
+    async def _fit_cache(self, _question: m.FitCache) -> None:
+        await self._remove(self.shard.fit())
+
+    async def _remove(self, files: list[Path]) -> None:
+        if files:
+            remove = partial(self.shard.remove_files, files)
+            await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)

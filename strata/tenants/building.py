@@ -128,7 +128,7 @@ class Builder:
                     await self._clean_up(attempt, outcome)
             build.finish(outcome)
             kind = outcome.code or outcome.reason.value if isinstance(outcome, Refused) else "ready"
-            self.metrics.builds[kind] += 1
+            self.metrics.built(kind)
             attempt.close()
             if build.memory is not None:
                 build.memory.release()
@@ -206,7 +206,9 @@ class _Attempt:
         build.lease = slots.queue(first)
         for principal in others:
             build.lease.join(principal)
+        began = trio.current_time()
         found = await build.lease.wait(self._patience(tier))
+        self.builder.metrics.waited(tier.value, trio.current_time() - began)
         if isinstance(found, Refused):
             raise RefusalError(found)
 
@@ -328,7 +330,7 @@ class _Attempt:
         shard = self.builder.shard
         if scan.pack is not None:
             return await self._run(tier, scan.pack.commit)
-        if not scan.segments:
+        if not scan.segments or facts.size > shard.most_of_one_scan:
             return None
         segments = []
         for segment in scan.segments:  # not earlier: checksums are no part of what the reader waits for

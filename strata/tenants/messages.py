@@ -399,6 +399,11 @@ class UpdateLimits:
     limits: TenantLimits
 
 
+@attrs.frozen
+class FitCache:
+    """Shrink the cache to what it may have by now. Answer: None."""
+
+
 Question = (
     Materialize
     | OpenStream
@@ -419,4 +424,5 @@ Question = (
     | ExplainAccess
     | ReloadRules
     | UpdateLimits
+    | FitCache
 )

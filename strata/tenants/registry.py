@@ -9,26 +9,34 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import attrs
 import structlog
 import trio
 
+from strata.artifacts import tenant_prefix
+from strata.cache import Allowance
 from strata.outcomes import Reason, Refused
 from strata.tenants.actor import Envelope, TenantActor
 from strata.tenants.limits import TenantLimits
-from strata.tenants.messages import Question, UpdateLimits
+from strata.tenants.messages import FitCache, Question, UpdateLimits
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.rates import RateBook
 from strata.tenants.resources import Resources
+from strata.tenants.sharing import CacheSharing
+from strata.tenants.vitals import Vitals
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 DOWN_RETRY_SECONDS = 60
+
+LOOKS = 64
+"""Quiet tenants that are looked at in one go, for one that can leave."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,16 +65,26 @@ class Readiness(enum.Enum):
 
 @attrs.define(eq=False)
 class Tenant:
-    """A live tenant, as its supervisor sees it."""
+    """A live tenant, as its supervisor sees it.
+
+    Attributes:
+        id: Its id.
+        metrics: Its counters.
+        named: Whether its metrics are its own series, or are summed with others'.
+        quiet_since: When its last question was answered (Trio's clock).
+    """
 
     id: str
     metrics: TenantMetrics
+    named: bool = True
     state: State = State.RUNNING
     retry_after: int = 1
+    quiet_since: float = 0.0
+    allowance: Allowance | None = None
     actor: TenantActor | None = None
     inbox: trio.MemorySendChannel[Envelope] | None = None
-    open: set[Envelope] = attrs.field(factory=set)
-    crashes: deque[float] = attrs.field(factory=deque)
+    open: dict[Envelope, None] = attrs.field(factory=dict)
+    crashes: list[float] = attrs.field(factory=list)
     gone: trio.Event = attrs.field(factory=trio.Event)
 
     def fail_all(self, refused: Refused) -> None:
@@ -87,10 +105,14 @@ class Registry:
         max_crashes: Crashes within the window after which an actor stays down (``max_tenant_crashes``).
         crash_window: The window, in seconds (``tenant_crash_window_seconds``).
         probe: Asks the metadata store whether it lives; blocking.
-        cache_bytes: Bytes of cache, shared equally (``max_cache_size_bytes``).
+        sharing: The caches' budget; None: every tenant has what its limits say.
+        idle_seconds: How long a tenant may be idle before it goes by itself (``tenant_idle_seconds``).
+        most_named: Tenants whose metrics have a name of their own (``metrics_max_tenants``).
         leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
         draining: Whether questions are refused.
         rates: What tenants have taken of their rates, whether they are live or not.
+        others: What happened in tenants that are no longer live.
+        vitals: How the process is.
     """
 
     resources: Resources
@@ -100,11 +122,20 @@ class Registry:
     max_crashes: int
     crash_window: float
     probe: Callable[[], bool]
-    cache_bytes: int
+    sharing: CacheSharing | None = None
+    idle_seconds: float = math.inf
+    most_named: int = 1000
     leaving: bool = False
     draining: bool = False
     rates: RateBook = attrs.field(init=False)
+    others: TenantMetrics = attrs.field(factory=TenantMetrics)
+    vitals: Vitals = attrs.field(factory=Vitals)
     _tenants: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
+    _quiet: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
+    _ending: dict[str, Tenant] = attrs.field(factory=dict)
+    _directories: dict[str, Tenant] = attrs.field(factory=dict)
+    _named: int = 0
+    _grown_quiet: trio.Event = attrs.field(factory=trio.Event)
     _nursery: trio.Nursery | None = None
 
     @rates.default
@@ -115,12 +146,20 @@ class Registry:
         """Host the actors until cancelled or drained."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            if self.sharing is not None:
+                self.sharing.told = self._cache_was_cut
+                nursery.start_soon(self.sharing.run)
             task_status.started()
-            await trio.sleep_forever()
+            await self._dismiss_idle()
 
     def tenants(self) -> Iterator[Tenant]:
-        """The live tenants."""
+        """The live tenants, the one unused for longest first."""
         yield from self._tenants.values()
+
+    def metrics_of(self, tenant: str) -> TenantMetrics:
+        """Where to count what happens on behalf of ``tenant``, live or not."""
+        found = self._tenants.get(tenant)
+        return self.others if found is None else found.metrics
 
     async def readiness(self) -> Readiness:
         """Whether requests should be sent here."""
@@ -137,9 +176,16 @@ class Registry:
             return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
         found = await self._live(tenant)
         if isinstance(found, Refused):
-            return found
-        if found.state is not State.RUNNING:
-            return _not_running(found)
+            answer: Any = found
+        else:
+            answer = (
+                _not_running(found) if found.state is not State.RUNNING else await self._put(found, question)
+            )
+        if isinstance(answer, Refused):
+            self.metrics_of(tenant).refused(answer.code or answer.reason.value)
+        return answer
+
+    async def _put(self, found: Tenant, question: Question) -> Any:
         envelope = Envelope(question)
         assert found.inbox is not None
         try:
@@ -151,14 +197,16 @@ class Registry:
                 code="mailbox_full",
                 retry_after=1,
             )
-        found.open.add(envelope)
+        found.open[envelope] = None
+        self._quiet.pop(found.id, None)
         try:
             await envelope.answered.wait()
         except trio.Cancelled:
             envelope.abandon()
             raise
         finally:
-            found.open.discard(envelope)
+            found.open.pop(envelope, None)
+            self._note_quiet(found)
         return envelope.answer
 
     async def _live(self, tenant: str) -> Tenant | Refused:
@@ -166,6 +214,8 @@ class Registry:
             found = self._tenants.get(tenant)
             if found is not None and found.state is not State.LEAVING:
                 self._tenants.move_to_end(tenant)
+                if self.sharing is not None:
+                    self.sharing.budget.touch(tenant_prefix(tenant))
                 return found
             if found is None and len(self._tenants) < self.max_tenants:
                 return self._start(tenant)
@@ -177,30 +227,61 @@ class Registry:
             await leaving.gone.wait()
 
     def _start(self, tenant: str) -> Tenant:
-        found = self._tenants[tenant] = Tenant(tenant, TenantMetrics())
+        named = self._named < self.most_named
+        self._named += named
+        found = self._tenants[tenant] = Tenant(tenant, TenantMetrics(), named)
+        self._note_quiet(found)
         self._hire(found)
         assert self._nursery is not None
         self._nursery.start_soon(self._supervise, found)
-        self._share_cache()
         return found
 
+    def _note_quiet(self, found: Tenant) -> None:
+        """Stand at the end of those who can go, unless something is asked or it is going already."""
+        if found.open or self._tenants.get(found.id) is not found or found.state is State.LEAVING:
+            return
+        found.quiet_since = trio.current_time()
+        self._quiet[found.id] = found
+        self._quiet.move_to_end(found.id)
+        self._grown_quiet.set()
+
     def _evict(self) -> Tenant | None:
-        """Let the least recently used idle tenant go, unless one leaves already; None when all are busy."""
-        for found in self._tenants.values():
-            if found.state is State.LEAVING:
-                return found
-        for found in self._tenants.values():
-            if (
-                found.state is State.RUNNING
-                and not found.open
-                and found.actor is not None
-                and found.actor.idle
-            ):
-                found.state = State.LEAVING
-                assert found.inbox is not None
-                found.inbox.close()
+        """Let the least recently used idle tenant go, unless one leaves already; None when all are busy.
+
+        Looks at a few only: those that turn out to be building stand at the end from then on.
+        """
+        if self._ending:
+            return next(iter(self._ending.values()))
+        for _ in range(min(LOOKS, len(self._quiet))):
+            found = next(iter(self._quiet.values()))
+            if self._dismissed(found):
                 return found
         return None
+
+    def _dismissed(self, found: Tenant) -> bool:
+        """Let a quiet tenant go if it is idle; whether it was."""
+        idle = found.state is State.RUNNING and found.actor is not None and found.actor.idle
+        if not idle:
+            self._note_quiet(found)
+            return False
+        del self._quiet[found.id]
+        found.state = State.LEAVING
+        self._ending[found.id] = found
+        assert found.inbox is not None
+        found.inbox.close()
+        return True
+
+    async def _dismiss_idle(self) -> None:
+        """Let tenants go that were idle for long enough, a few at a time."""
+        while True:
+            while not self._quiet:
+                self._grown_quiet = trio.Event()
+                await self._grown_quiet.wait()
+            await trio.sleep_until(next(iter(self._quiet.values())).quiet_since + self.idle_seconds)
+            for found in list(islice(self._quiet.values(), LOOKS)):
+                if found.quiet_since + self.idle_seconds > trio.current_time():
+                    break
+                self._dismissed(found)
 
     def update_limits(self) -> None:
         """Give every live tenant the limits of this moment, without a restart, also downwards."""
@@ -208,56 +289,81 @@ class Registry:
         for found in self._tenants.values():
             self._give_limits(found)
 
-    def _share_cache(self) -> None:
-        """Give every live tenant an equal part of ``max_cache_size_bytes``."""
-        part = self._cache_part()
-        for found in self._tenants.values():
-            if found.actor is not None and found.actor.limits.cache_bytes != part:
-                self._give_limits(found)
-
     def _give_limits(self, found: Tenant) -> None:
+        self._tell(found, self._limits_now(found))
+
+    def _tell(self, found: Tenant, question: Question) -> None:
+        """Send what nobody waits for an answer to; a full mailbox gets it when there is room."""
         if found.inbox is None:
             return
         assert self._nursery is not None
-        envelope = Envelope(self._limits_now(found))
+        envelope = Envelope(question)
         try:
             found.inbox.send_nowait(envelope)
         except trio.WouldBlock:
-            self._nursery.start_soon(self._give_limits_later, found, found.inbox, envelope)
+            self._nursery.start_soon(self._tell_later, found, found.inbox, envelope)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # whoever is hired next gets the limits of that moment
+            return  # whoever is hired next begins with what is true then
 
-    async def _give_limits_later(
+    async def _tell_later(
         self, found: Tenant, inbox: trio.MemorySendChannel[Envelope], envelope: Envelope
     ) -> None:
         """Wait for room in a full mailbox; what was given meanwhile may have overtaken it."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await inbox.send(envelope)
-            if envelope.question != self._limits_now(found):
+            if isinstance(envelope.question, UpdateLimits) and envelope.question != self._limits_now(found):
                 self._give_limits(found)
 
     def _limits_now(self, found: Tenant) -> UpdateLimits:
-        return UpdateLimits(attrs.evolve(self.limits(found.id), cache_bytes=self._cache_part()))
+        return UpdateLimits(self.limits(found.id))
 
-    def _cache_part(self) -> int:
-        return self.cache_bytes // max(1, len(self._tenants))
+    def _cache_was_cut(self, key: str) -> None:
+        """Have a tenant shrink its cache; what it may have it looks up when it comes to it."""
+        found = self._directories.get(key)
+        if found is not None:
+            self._tell(found, FitCache())
 
     def _hire(self, found: Tenant) -> None:
         found.inbox, mailbox = trio.open_memory_channel[Envelope](self.mailbox_size)
         limits = self._limits_now(found).limits
-        found.actor = TenantActor(found.id, self.resources, limits, found.metrics, mailbox)
+        found.actor = TenantActor(
+            found.id, self.resources, limits, found.metrics, mailbox, allowance=found.allowance
+        )
 
     async def _supervise(self, found: Tenant) -> None:
         # The task inherits the id of the request that happened to be the tenant's first.
         structlog.contextvars.unbind_contextvars("request_id")
         try:
+            await self._admit(found)
             while await self._run_once(found):
                 self._hire(found)
                 found.state = State.RUNNING
         finally:
-            if found.state is not State.DOWN:
-                del self._tenants[found.id]
-            found.gone.set()
+            self._part(found)
+
+    async def _admit(self, found: Tenant) -> None:
+        """Give the tenant its part in the caches' budget."""
+        if self.sharing is None:
+            return
+        key = tenant_prefix(found.id)
+        self._directories[key] = found
+        found.allowance = await self.sharing.enter(key)
+        assert found.actor is not None
+        found.actor.allowance = found.allowance
+
+    def _part(self, found: Tenant) -> None:
+        """Forget a tenant that has ended, but not what happened in it; one that is down stays."""
+        if self.sharing is not None and found.actor is not None:
+            key = tenant_prefix(found.id)
+            self._directories.pop(key, None)
+            self.sharing.leave(key, found.actor.left_bytes)
+        self._quiet.pop(found.id, None)
+        self._ending.pop(found.id, None)
+        if found.state is not State.DOWN:
+            del self._tenants[found.id]
+            self._named -= found.named
+            self.others.add(found.metrics)
+        found.gone.set()
 
     async def _run_once(self, found: Tenant) -> bool:
         """Run the actor until it ends; whether it should be started again."""
@@ -281,8 +387,7 @@ class Registry:
         now = trio.current_time()
         found.metrics.restarts += 1
         found.crashes.append(now)
-        while found.crashes[0] <= now - self.crash_window:
-            found.crashes.popleft()
+        found.crashes = [moment for moment in found.crashes if moment > now - self.crash_window]
         count = len(found.crashes)
         failed = [envelope.request_id for envelope in found.open]
         if count > self.max_crashes:

@@ -52,6 +52,9 @@ from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
 
+SIDECAR_PART = 16
+"""The part of what a scan may leave in the cache that is left for the pack's sidecar: one 16th."""
+
 HOT_GROUP_BYTES = 8 * 1024 * 1024
 """Largest row group that is handed to readers out of memory."""
 
@@ -296,7 +299,7 @@ class ScanBuild:
         if self.size + out.nbytes > self.limits.max_response_bytes:
             raise RefusalError(too_large(self.limits.max_response_bytes))
 
-        writer, tail = self.writer, self.build.tail
+        writer, tail, most = self.writer, self.build.tail, self.shard.most_of_one_scan
         assert writer is not None
         assert tail is not None
 
@@ -310,7 +313,7 @@ class ScanBuild:
                 and piece.segment is not None
                 and not self.plan.passthrough
             ):
-                self._keep(SegmentKey(task.file.file_key, task.index), piece.segment, piece.crc32)
+                self._keep(SegmentKey(task.file.file_key, task.index), piece.segment, piece.crc32, most)
             return offset
 
         if writer.behind(out.nbytes):  # a disk is waited for without a turn of the pool
@@ -333,11 +336,17 @@ class ScanBuild:
         fields = self.plan.segment_fields
         return Columns(fields, segment_schema(self.plan, fields))
 
-    def _keep(self, key: SegmentKey, segment: Encoded, crc32: int) -> None:
-        """Add a segment to the pack; a cache that cannot keep it is no reason to fail."""
+    def _keep(self, key: SegmentKey, segment: Encoded, crc32: int, most: int) -> None:
+        """Add a segment to the pack, up to ``most`` bytes; one that cannot be kept is no reason to fail."""
         if self._uncached:
             return
         try:
+            if (0 if self.pack is None else self.pack.size) + segment.nbytes > most - most // SIDECAR_PART:
+                self._uncached = True
+                if self.pack is not None and not self.pack.cut(key):
+                    self.pack.abort()
+                    self.pack = None
+                return
             if self.pack is None:
                 self.pack = self.shard.begin_pack(self.columns)
             self.pack.append(key, segment, crc32)

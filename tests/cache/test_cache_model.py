@@ -53,7 +53,7 @@ class Shard(RuleBasedStateMachine):
                 crc = zlib.crc32(part, crc)
             writer.append(key, encoded, crc)
         pack = writer.commit()
-        kept = pack.size * 2 <= self.budget
+        kept = pack.size <= self.shard.most_of_one_scan
         self.shard.remove_files(self.shard.install(pack, self.shard.generation))
         if kept:
             assert all(self.shard.lookup(key, fields) is not None for key in keys)

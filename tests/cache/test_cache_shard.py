@@ -436,3 +436,73 @@ def test_a_full_disk_leaves_no_pack_without_its_sidecar(
         == {left for left in tmp_path.rglob("*") if left.suffix in {".pack", ".index", ".part"}} - before
     )
     assert path.exists()
+
+
+def test_what_is_read_once_pushes_out_nothing_that_was_read_again(shard: CacheShard, tmp_path: Path) -> None:
+    """However much it is, and also after a restart."""
+    size = store(shard, 0).size
+    assert find(shard, 0) is not None
+    shard.note_used(shard.take_used(least=1))
+    shard.set_budget(size * 4)
+    for number in range(1, 40):
+        store(shard, number)
+    again = reopened(tmp_path, budget=size * 4)
+    for number in range(40, 80):
+        store(again, number)
+
+    assert find(again, 0) is not None
+    assert [False, True] == [find(again, number) is not None for number in (40, 79)]
+
+
+def test_what_is_no_longer_read_makes_room_for_what_is(shard: CacheShard) -> None:
+    """Proven packs are three quarters of the budget at most; the one unused for longest is on trial again."""
+    size = store(shard, 0).size
+    shard.set_budget(size * 4 + size // 2)
+    for number in range(8):
+        store(shard, number)
+        assert find(shard, number) is not None
+
+    assert [False, False, False, False, True, True, True, True] == [
+        find(shard, number) is not None for number in range(8)
+    ]
+
+
+def test_a_segment_that_is_cut_leaves_those_before_it(shard: CacheShard, tmp_path: Path) -> None:
+    """A scan may leave a part of itself; a row group it leaves is whole."""
+    writer = shard.begin_pack(COLUMNS)
+    for number, parts in ((0, 1), (1, 2)):
+        checksum = 0
+        for part in range(parts):
+            encoded = encode([rows(number * 1000 + part * 100)])
+            for piece in encoded.parts:
+                checksum = zlib.crc32(piece, checksum)
+            writer.append(SegmentKey("f", number), encoded, checksum)
+
+    assert writer.cut(SegmentKey("f", 1))
+    shard.remove_files(shard.install(writer.commit(), shard.generation))
+
+    assert [rows(0)] == read(shard, 0)
+    assert None is find(shard, 1)
+    assert [rows(0)] == read(reopened(tmp_path), 0)
+    other = shard.begin_pack(COLUMNS)
+    assert not other.cut(SegmentKey("f", 1))
+    other.abort()
+
+
+def test_a_shard_nobody_has_open_is_measured_and_trimmed(shard: CacheShard, tmp_path: Path) -> None:
+    """The pack unused for longest first; leftovers before all; the directory goes with the last of them."""
+    first = store(shard, 0)
+    second = store(shard, 1)
+    shard.begin_pack(COLUMNS)
+    root = tmp_path / "shard"
+    nbytes, moment = packs_module.measure(root)
+    assert (first.size + second.size, packs_module.sidecar_of(second.path).stat().st_mtime_ns) == (
+        nbytes,
+        moment,
+    )
+
+    assert second.size == packs_module.trim(root, second.size)
+    assert {second.path, packs_module.sidecar_of(second.path)} == set(root.iterdir())
+    assert 0 == packs_module.trim(root, second.size - 1)
+    assert not root.exists()
+    assert ((0, 0), 0) == (packs_module.measure(root), packs_module.trim(root, 0))

@@ -314,6 +314,6 @@ async def test_health_needs_no_identity_and_metrics_need_a_scope(
         assert 401 == (await nobody.get("/metrics")).status_code
     async with server.client(**identity("root", scopes="admin:metrics")) as admin:
         text = (await admin.get("/metrics/prometheus")).text
-    assert 'strata_slots{tenant="team-a",tier="bulk"} 8.0' in text
+    assert 'strata_slots{tenant="team-a",tier="bulk"} 8' in text
     families = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(families) == len(set(families))

@@ -24,7 +24,9 @@ class Obedient:
     limits: TenantLimits
     metrics: TenantMetrics
     mailbox: trio.MemoryReceiveChannel
+    allowance: object = None
     idle: bool = True
+    left_bytes: int = 0
     running = 0
     most: dict = attrs.field(factory=dict)
     hold = trio.Event()
@@ -66,7 +68,7 @@ async def registry(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -
     monkeypatch.setattr(module, "TenantActor", Obedient)
     found = Registry(
         resources=None, limits=lambda _tenant: TenantLimits(), max_tenants=2, mailbox_size=3, max_crashes=2,
-        crash_window=60, probe=lambda: True, cache_bytes=1200,
+        crash_window=60, probe=lambda: True,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
         await nursery.start(found.run)
@@ -227,12 +229,63 @@ async def test_a_draining_server_refuses_new_questions(autojump_clock: MockClock
     assert ("draining", Readiness.DRAINING) == (refused.code, await registry.readiness())
 
 
-async def test_the_cache_budget_is_shared_by_the_live_tenants(
+async def test_a_tenant_that_was_idle_for_long_enough_goes_by_itself(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """By message, without a restart."""
+    """One that was asked meanwhile, or has work, stays; what happened in it is not forgotten."""
+    registry.idle_seconds = 100
     await registry.ask("a", "x")
-    await registry.ask("b", "x")
+    await registry.ask("b", "busy")
+    next(registry.tenants()).metrics.hits = 5
+    await trio.sleep(99)
+    assert ["a", "b"] == names(registry)
     await registry.ask("a", "x")
+    await trio.sleep(99)
+    assert ["b", "a"] == names(registry)
+    await trio.sleep(2)
 
-    assert [600, 600] == [tenant.actor.limits.cache_bytes for tenant in registry.tenants()]
+    assert ["b"] == names(registry)
+    assert {"a": 0, "b": 1} == alive
+    assert 5 == registry.others.hits
+    assert ("a", "x") == await registry.ask("a", "x")
+
+
+async def test_an_eviction_looks_at_a_few_tenants_only(
+    autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are live; and the next one looks at others."""
+    looked: list[str] = []
+    real = Registry._dismissed
+
+    def counted(self: Registry, found) -> bool:
+        looked.append(found.id)
+        return real(self, found)
+
+    monkeypatch.setattr(Registry, "_dismissed", counted)
+    registry.max_tenants = 300
+    for number in range(299):
+        await registry.ask(f"t{number}", "busy")
+    await registry.ask("idle", "x")
+
+    refused = [await registry.ask("new", "x") for _ in range(4)]
+
+    assert ["too_many_tenants"] * 4 == [answer.code for answer in refused]
+    assert 4 * module.LOOKS == len(looked)
+    assert ("new", "x") == await registry.ask("new", "x")
+    assert looked[-1] == "idle"
+    assert len(set(looked)) == len(looked)
+
+
+async def test_only_so_many_tenants_have_metrics_of_their_own(
+    autojump_clock: MockClock, registry: Registry
+) -> None:
+    """Those who came first keep their names while they live; a name that is free goes to the next who comes."""
+    registry.most_named = 1
+    for tenant in "aba":
+        await registry.ask(tenant, "x")
+    assert {"a": True, "b": False} == {found.id: found.named for found in registry.tenants()}
+
+    await registry.ask("b", "x")
+    await registry.ask("c", "x")
+
+    assert {"b": False, "c": True} == {found.id: found.named for found in registry.tenants()}

@@ -18,5 +18,5 @@ blueprint = Blueprint("metrics", __name__)
 async def metrics() -> Response:
     """Prometheus text, or OpenMetrics when asked for; needs ``admin:metrics``."""
     require_admin("metrics")
-    text, content_type = expose(context().registry, request.headers.get("Accept", ""))
+    text, content_type = await expose(context().registry, request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)

@@ -15,7 +15,7 @@ import trio
 from simulator.lake import SHARED, TENANTS, marker
 from simulator.queues import BULK, FLOOR, INTERACTIVE, WatchedQueue
 from strata.artifacts import ArtifactState, tenant_prefix
-from strata.observability.metrics import expose
+from strata.observability.metrics import expose_at_once
 
 if TYPE_CHECKING:
     from simulator.run import Life
@@ -252,7 +252,7 @@ def tenants_files_are_their_own(life: Life) -> Iterator[str]:
 @at_rest
 def logs_and_metrics_tell_no_values(life: Life) -> Iterator[str]:
     """No row, token or header value is in a log line at any level, nor in the metrics."""
-    metrics, _ = expose(life.service.registry, "text/plain")
+    metrics, _ = expose_at_once(life.service.registry, "text/plain")
     for where, text in (("the log", life.log_text()), ("the metrics", metrics.decode())):
         for what in (*(marker(owner) for owner in (*TENANTS, SHARED)), "a-token-of-the-simulation"):
             if what in text:

@@ -1,0 +1,167 @@
+"""Many tenants: what an idle one costs, and a start that does not visit them."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from service_kit import Warehouse, fetch, identity, numbers, running, scan
+
+from strata.artifacts import tenant_prefix
+from strata.config import Settings
+from strata.server import open_service
+from strata.stores import open_stores
+
+KIBIBYTES_EACH = 16
+
+MEASURE = """
+import gc, sys, trio
+from pathlib import Path
+from strata.auth import Principal
+from strata.config import Settings
+from strata.server import open_service
+from strata.tenants.messages import GetName
+
+def own():
+    gc.collect()
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+async def main(root, count):
+    settings = Settings(
+        deployment_mode="service", auth_mode="trusted_proxy", proxy_token="x" * 20, multi_tenant_enabled=True,
+        artifact_dir=f"{root}/artifacts", cache_dir=f"{root}/cache", max_tenants=count,
+    )
+    async with open_service(settings) as service:
+        marks = []
+        for number in range(count):
+            if number == 100:
+                marks.append((own(), len(list(Path("/proc/self/fd").iterdir()))))
+            tenant = f"tenant-{number}"
+            await service.registry.ask(tenant, GetName(Principal("ana", tenant, frozenset()), "x"))
+        assert count == len(list(service.registry.tenants()))
+        marks.append((own(), len(list(Path("/proc/self/fd").iterdir()))))
+        (before, files), (after, more) = marks
+        print((after - before) // (count - 100), more - files)
+
+trio.run(main, sys.argv[1], int(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_ten_thousand_idle_tenants_cost_sixteen_kibibytes_each(tmp_path: Path) -> None:
+    """Of anonymous memory, live and asked once each, beyond the first hundred; and no descriptor."""
+    found = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path), "10000"],
+        capture_output=True, text=True, check=True, timeout=600,
+    )  # fmt: skip
+    each, files = map(int, found.stdout.split())
+
+    print(f"{each} bytes for each idle tenant")  # noqa: T201  # the figure is worth seeing
+    assert each <= KIBIBYTES_EACH * 1024
+    assert 0 == files
+
+
+def known(settings: Settings, count: int) -> None:
+    """Leave what so many tenants leave: results, cached packs, rows of the database."""
+    root, cache = settings.artifact_root, Path(settings.cache_dir)
+    open_stores(settings).close()
+    for number in range(count):
+        prefix = tenant_prefix(f"t{number}")
+        (root / "blobs" / prefix / "ab").mkdir(parents=True)
+        (root / "blobs" / prefix / "ab" / f"{'ab' * 32}.arrow").write_bytes(b"x" * 10)
+        (cache / prefix).mkdir(parents=True)
+        (cache / prefix / "0.pack").write_bytes(b"x" * 10)
+        (cache / prefix / "0.index").write_bytes(b"x" * 10)
+    row = "(tenant, artifact_id, version, state, provenance_hash, query_hash, transform_spec, input_versions, created_at)"
+    with sqlite3.connect(root / "metadata.db") as database:
+        for number in range(count):
+            database.execute(
+                f"INSERT INTO artifacts {row} VALUES (?, 'a', 1, 'ready', ?, 'q', '{{}}', '[]', 0)",
+                (f"t{number}", f"p{number}"),
+            )
+
+
+@attrs.define
+class Looked:
+    """File system calls, by audit event."""
+
+    calls: int = 0
+    on: bool = False
+
+    def __call__(self, event: str, _args: tuple) -> None:
+        if self.on and event in {"os.scandir", "os.listdir", "open", "os.mkdir", "os.remove", "glob.glob"}:
+            self.calls += 1
+
+
+looked = Looked()
+sys.addaudithook(looked)
+
+
+@pytest.mark.parametrize("backend", ["local", "copies"])
+async def test_a_start_does_the_same_however_many_tenants_there_are(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
+) -> None:
+    """Counted in files opened and directories read until requests are answered; the walk comes after."""
+    if backend == "copies":
+        monkeypatch.setattr("strata.stores._open_blobs", _copies)
+    counts = []
+    for count in (3, 60):
+        place = tmp_path / f"{count}"
+        changed = attrs.evolve(settings, artifact_dir=str(place / "a"), cache_dir=str(place / "c"))
+        await trio.to_thread.run_sync(known, changed, count)
+        looked.calls, looked.on = 0, True
+        try:
+            stores = await trio.to_thread.run_sync(open_stores, changed)
+        finally:
+            looked.on = False
+        counts.append(looked.calls)
+        stores.close()
+        async with open_service(changed) as service:
+            sharing = service.registry.sharing
+            assert not sharing.walked
+            with trio.fail_after(30):
+                while not sharing.walked:  # noqa: ASYNC110  # the walk in the background has no event of its own
+                    await trio.sleep(0.005)
+            assert (20 * count, count) == (sharing.budget.held, len(list(sharing.budget.gone())))
+    assert counts[0] == counts[1]
+
+
+def _copies(_settings: Settings, root: Path) -> object:
+    from strata.artifacts.copies import LocalCopies  # noqa: PLC0415  # only here
+
+    return LocalCopies(root, 10**9)
+
+
+async def test_an_idle_tenant_goes_and_comes_back_with_its_cache(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    """tenant_idle_seconds; what it has on disk is what it finds."""
+    warehouse.create(numbers(1000))
+    changed = attrs.evolve(settings, tenant_idle_seconds=0.05, stream_state_ttl_seconds=0.05)
+    admin = identity("root", scopes="admin:*")
+    async with running(changed) as server, server.client(**admin) as client:
+        registry = server.service.registry
+        await fetch(client, scan(warehouse.uri()))
+        with trio.fail_after(30):
+            while list(registry.tenants()):  # noqa: ASYNC110  # nor has a tenant's leaving
+                await trio.sleep(0.01)
+        [(key, nbytes)] = registry.sharing.budget.gone()
+        assert tenant_prefix("team-a") == key
+        assert 0 < nbytes
+        await fetch(client, scan(warehouse.uri(), params={"columns": ["id"]}))
+        assert (
+            1
+            == registry.metrics_of("team-a").cache_hits + (await client.get("/v1/cache/stats")).json()["hits"]
+        )
+
+
+def test_no_directory_is_made_for_a_tenant_that_caches_nothing(tmp_path: Path) -> None:
+    """100,000 empty ones would be walked with every start."""
+    from strata.cache import CacheShard  # noqa: PLC0415  # only here
+
+    CacheShard.open(tmp_path / "shard", budget_bytes=100)
+    assert [] == list(tmp_path.iterdir())
