@@ -8,6 +8,7 @@ import attrs
 import structlog
 
 from strata.config import ConfigError, Settings, validate_mode_coherence
+from strata.config_tenants import coherence
 from strata.observability.logs import configure
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def difference(old: Settings, new: Settings) -> Reloaded:
     differing = [name for name in names if getattr(old, name) != getattr(new, name)]
     changed = tuple(name for name in differing if name in LIVE)
     settings = attrs.evolve(old, **{name: getattr(new, name) for name in changed})
-    problems = validate_mode_coherence(settings)
+    problems = (*validate_mode_coherence(settings), *coherence(settings))
     if problems:
         raise ConfigError(problems)
     return Reloaded(changed, tuple(name for name in differing if name not in LIVE), settings)

@@ -18,6 +18,7 @@ import trio
 
 from strata.auth import IdentityContract, request_id
 from strata.config import ConfigError, Problem, Settings
+from strata.config_tenants import Overrides, read_overrides
 from strata.http import routes
 from strata.http.app import create_app
 from strata.http.asgi import App
@@ -33,6 +34,7 @@ from strata.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
 from strata.tenants.gate import Gate
+from strata.tenants.tenancy import Tenancy
 from strata.tls import tls_context
 from strata.work import WorkPool
 
@@ -53,12 +55,14 @@ class Service:
         app: The ASGI application: the door.
         registry: The tenants.
         gate: The access rules.
+        tenancy: The tenants' limits.
         settings: What is in effect.
     """
 
     app: FrontDoor
     registry: Registry
     gate: Gate
+    tenancy: Tenancy
     settings: Settings
 
     def take(self, settings: Settings) -> None:
@@ -71,6 +75,7 @@ class Service:
             self.app.failures.rate = settings.auth_failures_per_second
             self.app.failures.burst = settings.auth_failure_burst
         self.gate.policy, self.gate.hide = settings.acl_config, settings.hide_forbidden_as_not_found
+        self.tenancy.take(settings)
         self.registry.update_limits()
 
 
@@ -95,6 +100,18 @@ def limits_of(settings: Settings) -> TenantLimits:
         cache_bytes=settings.max_cache_size_bytes,
         whole_row_groups=settings.cache_granularity == "row_group",
     )
+
+
+def overrides_of(settings: Settings) -> Overrides:
+    """Return what the admin API has changed; blocking.
+
+    Raises:
+        ConfigError: If its file is not what it must be.
+    """
+    found, problems = read_overrides(settings.overrides_path)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return found
 
 
 def contract_of(settings: Settings) -> IdentityContract:
@@ -150,9 +167,11 @@ async def open_service(
             waits=trio.CapacityLimiter(WAITING_CALLS),
             transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
         )
+        tenancy = Tenancy(settings, limits_of, await trio.to_thread.run_sync(overrides_of, settings))
         registry = Registry(
             resources=resources,
-            limits=lambda _tenant: limits_of(service.settings),
+            limits=tenancy.limits,
+            tenancy=tenancy,
             max_tenants=settings.max_tenants,
             mailbox_size=settings.mailbox_size,
             max_crashes=settings.max_tenant_crashes,
@@ -171,7 +190,8 @@ async def open_service(
             plain_routes=routes.PLAIN,
             turns=resources.turns,
         )
-        service = Service(door, registry, gate, settings)
+        tenancy.changed = registry.update_limits
+        service = Service(door, registry, gate, tenancy, settings)
         async with trio.open_nursery() as nursery:
             await nursery.start(registry.run)
             yield service
@@ -200,6 +220,7 @@ async def run_server(
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
         nursery.start_soon(_watch_hangups, service, tls, reload)
+        nursery.start_soon(service.tenancy.watch)
         serving = partial(
             serve,
             service.app,
@@ -273,6 +294,7 @@ async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[],
             if tls is not None and renewed is not None:
                 tls.context = renewed.context
             apply(service, found)
+            await service.tenancy.refresh()
 
 
 def _read_again(old: Settings, reload: Callable[[], Settings]) -> tuple[Reloaded, Tls | None]:

@@ -27,7 +27,20 @@ LAYERS = (
     {"stores"},
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},
-    {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client"},
+    {
+        "tables",
+        "cache",
+        "artifacts",
+        "work",
+        "config",
+        "config_sources",
+        "config_tenants",
+        "config_effective",
+        "config_places",
+        "auth",
+        "client",
+    },
+    {"config_problems", "config_section", "config_setting", "config_values"},
     {"outcomes", "acl", "allocator", "durable", "tls"},
 )
 

@@ -29,6 +29,7 @@ class TenantLimits:
         stream_ttl: Seconds after which a stream that was never opened is forgotten.
         cache_bytes: Bytes of cached segments on disk.
         whole_row_groups: Cache all columns of a row group, whatever the scan asks for.
+        weight: Share of the machine in relation to other tenants', while they compete.
     """
 
     interactive_slots: int = 32
@@ -48,6 +49,7 @@ class TenantLimits:
     stream_ttl: float = 300.0
     cache_bytes: int = 10 * 1024**3
     whole_row_groups: bool = False
+    weight: float = 1.0
 
     def tier(self, estimated_bytes: int, columns: int) -> Tier:
         """Return the tier of a scan: interactive when it is small in both bytes and columns."""

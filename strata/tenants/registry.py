@@ -21,13 +21,25 @@ import trio
 from strata.outcomes import Reason, Refused
 from strata.tenants.actor import Envelope, TenantActor
 from strata.tenants.limits import TenantLimits
-from strata.tenants.messages import Question, UpdateLimits
+from strata.tenants.messages import Explain, Materialize, Question, UpdateLimits
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.resources import Resources
+from strata.tenants.tenancy import DISABLED, Tenancy
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 DOWN_RETRY_SECONDS = 60
+IDLE_LOOK_SECONDS = 0.25
+
+NEW_WORK = (Materialize, Explain)
+"""What a drained tenant is not asked any more."""
+
+DRAINED = Refused(
+    Reason.UNAVAILABLE,
+    "This tenant is drained: an operator has stopped its new work here.",
+    code="tenant_drained",
+    retry_after=30,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +79,17 @@ class Tenant:
     open: set[Envelope] = attrs.field(factory=set)
     crashes: deque[float] = attrs.field(factory=deque)
     gone: trio.Event = attrs.field(factory=trio.Event)
+    since: float = attrs.field(factory=trio.current_time)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    pause: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    again: bool = False
+    leaves: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits for it and it has nothing to do: it can go."""
+        running = self.state is State.RUNNING and self.actor is not None
+        return running and not self.open and self.actor is not None and self.actor.idle
 
     def fail_all(self, refused: Refused) -> None:
         """Answer everybody who still waits."""
@@ -87,8 +110,10 @@ class Registry:
         crash_window: The window, in seconds (``tenant_crash_window_seconds``).
         probe: Asks the metadata store whether it lives; blocking.
         cache_bytes: Bytes of cache, shared equally (``max_cache_size_bytes``).
+        tenancy: Whose word on who is served at all is asked, if there is one.
         leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
         draining: Whether questions are refused.
+        drained: Tenants that take no new work until they are restarted.
     """
 
     resources: Resources
@@ -99,8 +124,10 @@ class Registry:
     crash_window: float
     probe: Callable[[], bool]
     cache_bytes: int
+    tenancy: Tenancy | None = None
     leaving: bool = False
     draining: bool = False
+    drained: set[str] = attrs.field(factory=set)
     _tenants: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
     _nursery: trio.Nursery | None = None
 
@@ -128,11 +155,14 @@ class Registry:
         """
         if self.draining:
             return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
+        turned_away = self.turned_away(tenant, question)
+        if turned_away is not None:
+            return turned_away
         found = await self._live(tenant)
         if isinstance(found, Refused):
             return found
         if found.state is not State.RUNNING:
-            return _not_running(found)
+            return not_running(found)
         envelope = Envelope(question)
         assert found.inbox is not None
         try:
@@ -153,6 +183,23 @@ class Registry:
         finally:
             found.open.discard(envelope)
         return envelope.answer
+
+    def turned_away(self, tenant: str, question: Question | None = None) -> Refused | None:
+        """Return why ``tenant`` is not served whatever its state, or None; no actor is started for that.
+
+        A tenant that is drained and still there answers what is asked about work that is under way.
+        """
+        if self.tenancy is not None and not self.tenancy.enabled(tenant):
+            return DISABLED
+        if tenant not in self.drained:
+            return None
+        if tenant in self._tenants and question is not None and not isinstance(question, NEW_WORK):
+            return None
+        return DRAINED
+
+    def find(self, tenant: str) -> Tenant | None:
+        """Return a live tenant."""
+        return self._tenants.get(tenant)
 
     async def _live(self, tenant: str) -> Tenant | Refused:
         while True:
@@ -183,28 +230,58 @@ class Registry:
             if found.state is State.LEAVING:
                 return found
         for found in self._tenants.values():
-            if (
-                found.state is State.RUNNING
-                and not found.open
-                and found.actor is not None
-                and found.actor.idle
-            ):
-                found.state = State.LEAVING
-                assert found.inbox is not None
-                found.inbox.close()
+            if found.idle:
+                self.let_go(found)
                 return found
         return None
+
+    @staticmethod
+    def let_go(found: Tenant) -> None:
+        """Let an idle tenant go: it ends what is in its mailbox, and is then gone."""
+        found.state = State.LEAVING
+        assert found.inbox is not None
+        found.inbox.close()
+
+    def start(self, tenant: str) -> None:
+        """Start a tenant that is not live, if there is room."""
+        if tenant not in self._tenants and len(self._tenants) < self.max_tenants:
+            self._start(tenant)
+
+    def forget(self, found: Tenant) -> None:
+        """Forget a tenant that is down, whose supervisor has ended."""
+        assert found.state is State.DOWN
+        del self._tenants[found.id]
+
+    def dismiss(self, found: Tenant) -> None:
+        """Let a tenant go when its work is over, unless it is welcome again by then."""
+        if not found.leaves:
+            found.leaves = True
+            assert self._nursery is not None
+            self._nursery.start_soon(self._dismiss, found)
+
+    async def _dismiss(self, found: Tenant) -> None:
+        structlog.contextvars.unbind_contextvars("request_id")
+        while not found.gone.is_set() and self.turned_away(found.id) is not None:
+            if found.idle:
+                self.let_go(found)
+                return
+            await trio.sleep(IDLE_LOOK_SECONDS)
+        found.leaves = False
 
     def update_limits(self) -> None:
         """Give every live tenant the limits of this moment, without a restart, also downwards."""
         for found in self._tenants.values():
             self._give_limits(found)
+            if self.turned_away(found.id) is not None:
+                self.dismiss(found)
 
     def _share_cache(self) -> None:
         """Give every live tenant an equal part of ``max_cache_size_bytes``."""
         part = self._cache_part()
         for found in self._tenants.values():
-            if found.actor is not None and found.actor.limits.cache_bytes != part:
+            if found.actor is not None and found.actor.limits.cache_bytes != min(
+                part, self.limits(found.id).cache_bytes
+            ):
                 self._give_limits(found)
 
     def _give_limits(self, found: Tenant) -> None:
@@ -229,7 +306,8 @@ class Registry:
                 self._give_limits(found)
 
     def _limits_now(self, found: Tenant) -> UpdateLimits:
-        return UpdateLimits(attrs.evolve(self.limits(found.id), cache_bytes=self._cache_part()))
+        limits = self.limits(found.id)
+        return UpdateLimits(attrs.evolve(limits, cache_bytes=min(self._cache_part(), limits.cache_bytes)))
 
     def _cache_part(self) -> int:
         return self.cache_bytes // max(1, len(self._tenants))
@@ -238,6 +316,7 @@ class Registry:
         found.inbox, mailbox = trio.open_memory_channel[Envelope](self.mailbox_size)
         limits = self._limits_now(found).limits
         found.actor = TenantActor(found.id, self.resources, limits, found.metrics, mailbox)
+        found.scope, found.again, found.since = trio.CancelScope(), False, trio.current_time()
 
     async def _supervise(self, found: Tenant) -> None:
         # The task inherits the id of the request that happened to be the tenant's first.
@@ -256,17 +335,19 @@ class Registry:
         assert found.actor is not None
         assert found.inbox is not None
         try:
-            await found.actor.run()
+            with found.scope:
+                await found.actor.run()
         except Exception as error:  # noqa: BLE001  # a supervisor is where any crash ends
             pause = self._crashed(found, error)
             found.inbox.close()
             if pause is None:
                 return False
-            await trio.sleep(pause)
-            return True
+            with trio.move_on_after(pause) as found.pause:
+                await trio.sleep_forever()
+            return found.state is State.RESTARTING
         finally:
-            found.fail_all(_not_running(found))
-        return False
+            found.fail_all(not_running(found))
+        return found.again
 
     def _crashed(self, found: Tenant, error: Exception) -> float | None:
         """Note a crash; the pause before the next start, or None to stay down."""
@@ -291,11 +372,12 @@ class Registry:
             request_ids=failed,
             exc_info=error,
         )
-        found.fail_all(_not_running(found))
+        found.fail_all(not_running(found))
         return pause
 
 
-def _not_running(found: Tenant) -> Refused:
+def not_running(found: Tenant) -> Refused:
+    """Return what whoever asks a tenant is told that is not running."""
     if found.state is State.DOWN:
         detail = "This tenant's service crashed too often and is down; an operator has to look at it."
         return Refused(Reason.UNAVAILABLE, detail, code="tenant_down", retry_after=found.retry_after)

@@ -1,0 +1,29 @@
+"""What is wrong with a configuration, said all at once."""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Problem:
+    """Something wrong with a configuration.
+
+    Attributes:
+        setting: The setting at fault.
+        message: What is wrong and the way out, in one or two sentences; never a secret's value.
+    """
+
+    setting: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.message}"
+
+
+class ConfigError(ValueError):
+    """A configuration that must not start; carries all of its problems."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
