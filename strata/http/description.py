@@ -17,7 +17,7 @@ from quart_schema import APIKeySecurityScheme, OpenAPIProvider
 from werkzeug.routing import BaseConverter, Rule
 
 from strata.auth import TOKEN_HEADER
-from strata.http import bodies, problems
+from strata.http import admin_bodies, bodies, problems
 from strata.http.converters import MAX_VERSION, VersionConverter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,7 +91,8 @@ class Description(OpenAPIProvider):
     def schema(self) -> dict[str, Any]:
         """Return the document."""
         document = super().schema()
-        structs = [kind for kind in vars(bodies).values() if _is_struct(kind)]
+        known = {id(kind): kind for kind in (*vars(bodies).values(), *vars(admin_bodies).values())}
+        structs = [kind for kind in known.values() if _is_struct(kind)]
         # quart-schema refers to structs inside of structs and leaves them out.
         _, inner = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
         document["components"]["schemas"] = inner | {"Problem": _PROBLEM}

@@ -115,6 +115,8 @@ class Builder:
             build.finish(outcome)
             kind = outcome.code or outcome.reason.value if isinstance(outcome, Refused) else "ready"
             self.metrics.builds[kind] += 1
+            if isinstance(outcome, Refused):
+                self.metrics.note_refused(outcome, "build")
             attempt.close()
         return attempt.kept
 

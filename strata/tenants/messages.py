@@ -14,6 +14,7 @@ import attrs
 
 from strata.artifacts import ArtifactRecord, BuildRecord
 from strata.auth import Principal
+from strata.cache import CacheStats
 from strata.tenants.limits import TenantLimits
 from strata.tenants.streams import ByteStream
 
@@ -228,6 +229,50 @@ class UpdateLimits:
     limits: TenantLimits
 
 
+@attrs.frozen
+class Describe:
+    """Say how the tenant does. Answer: :class:`Description`."""
+
+
+@attrs.frozen
+class SlotUse:
+    """The slots of one tier; more may be in use than there are, while lowered ones drain."""
+
+    tier: str
+    total: int
+    used: int
+    waiting: int
+
+
+@attrs.frozen
+class InFlight:
+    """A running build: its id, once it is admitted, and how far it is, from 0.0 to 1.0."""
+
+    build_id: str | None
+    progress: float
+
+
+@attrs.frozen
+class Description:
+    """How a tenant does at this moment.
+
+    Attributes:
+        limits: What it may use.
+        slots: Its slots by tier.
+        in_flight: Its running builds.
+        questions: How many questions are being answered.
+        streams: How many streams wait for their reader.
+        cache: Its cache shard's counters.
+    """
+
+    limits: TenantLimits
+    slots: tuple[SlotUse, ...]
+    in_flight: tuple[InFlight, ...]
+    questions: int
+    streams: int
+    cache: CacheStats
+
+
 Question = (
     Materialize
     | OpenStream
@@ -242,4 +287,5 @@ Question = (
     | ClearCache
     | DescribeCache
     | UpdateLimits
+    | Describe
 )

@@ -88,8 +88,14 @@ class Tenant:
     @property
     def idle(self) -> bool:
         """Nobody waits for it and it has nothing to do: it can go."""
-        running = self.state is State.RUNNING and self.actor is not None
-        return running and not self.open and self.actor is not None and self.actor.idle
+        running = self.state is State.RUNNING and not self.open
+        return running and self.actor is not None and self.actor.idle
+
+    @property
+    def at_rest(self) -> bool:
+        """The same, though streams may still wait for their readers."""
+        running = self.state is State.RUNNING and not self.open
+        return running and self.actor is not None and self.actor.at_rest
 
     def fail_all(self, refused: Refused) -> None:
         """Answer everybody who still waits."""
@@ -197,6 +203,13 @@ class Registry:
             return None
         return DRAINED
 
+    @property
+    def full(self) -> bool:
+        """Whether a tenant that is not live has to wait for another one to go, and none can."""
+        return len(self._tenants) >= self.max_tenants and not any(
+            found.idle or found.state is State.LEAVING for found in self._tenants.values()
+        )
+
     def find(self, tenant: str) -> Tenant | None:
         """Return a live tenant."""
         return self._tenants.get(tenant)
@@ -262,7 +275,9 @@ class Registry:
     async def _dismiss(self, found: Tenant) -> None:
         structlog.contextvars.unbind_contextvars("request_id")
         while not found.gone.is_set() and self.turned_away(found.id) is not None:
-            if found.idle:
+            # Nobody will read the streams of a tenant that is not served.
+            unread = found.id not in self.drained and found.at_rest
+            if unread or found.idle:
                 self.let_go(found)
                 return
             await trio.sleep(IDLE_LOOK_SECONDS)
@@ -353,6 +368,7 @@ class Registry:
         """Note a crash; the pause before the next start, or None to stay down."""
         now = trio.current_time()
         found.metrics.restarts += 1
+        found.metrics.note_error(_cause(error), "crash")
         found.crashes.append(now)
         while found.crashes[0] <= now - self.crash_window:
             found.crashes.popleft()
@@ -374,6 +390,13 @@ class Registry:
         )
         found.fail_all(not_running(found))
         return pause
+
+
+def _cause(error: BaseException) -> str:
+    """Return the kind of error that is in nurseries' groups, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return type(error).__name__
 
 
 def not_running(found: Tenant) -> Refused:

@@ -6,7 +6,22 @@ from quart import Quart
 
 from strata.http.converters import VersionConverter
 from strata.http.plain import PlainRoute
-from strata.http.routes import artifacts, builds, cache, health, materialize, metrics, names, streams, writes
+from strata.http.routes import (
+    admin_limits,
+    admin_server,
+    admin_tenants,
+    artifacts,
+    audit,
+    builds,
+    cache,
+    health,
+    materialize,
+    me,
+    metrics,
+    names,
+    streams,
+    writes,
+)
 
 _ID = "([A-Za-z0-9_-]{1,128})"
 
@@ -36,6 +51,11 @@ def register(app: Quart, *, personal: bool) -> None:
         names.blueprint,
         cache.blueprint,
         metrics.blueprint,
+        me.blueprint,
+        admin_tenants.blueprint,
+        admin_limits.blueprint,
+        admin_server.blueprint,
+        audit.blueprint,
     ):
         app.register_blueprint(blueprint)
     if not personal:

@@ -11,7 +11,7 @@ from strata.http.bodies import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
 from strata.http.context import ask, context, principal
 from strata.http.description import answers, refuses, takes
 from strata.http.plain import Answer, Call
-from strata.http.problems import Problem, ProblemError
+from strata.http.queries import bad, refuse_unknown, whole
 from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
 
 blueprint = Blueprint("artifacts", __name__)
@@ -53,13 +53,11 @@ def _answer(record: ArtifactRecord) -> ArtifactAnswer:
 )
 async def artifacts() -> Response:
     """List the tenant's artifacts, newest first unless asked otherwise."""
-    for key in request.args:
-        if key not in QUERY_KEYS:
-            raise _bad(key, f"Unknown parameter; known are {', '.join(sorted(QUERY_KEYS))}")
+    refuse_unknown(QUERY_KEYS)
     question = ListArtifacts(
         principal(),
-        limit=_whole("limit", 100, 1, MAX_PAGE),
-        offset=_whole("offset", 0, 0, MAX_OFFSET),
+        limit=whole("limit", 100, 1, MAX_PAGE),
+        offset=whole("offset", 0, 0, MAX_OFFSET),
         state=request.args.get("state"),
         name_prefix=request.args.get("name_prefix"),
         since=_moment("since"),
@@ -108,15 +106,6 @@ async def read_data(call: Call) -> Answer:
     return data_answer(await found.ask(OpenArtifact(found.caller, artifact_id, int(version)), Opened))
 
 
-def _whole(key: str, default: int, least: int, most: int) -> int:
-    text = request.args.get(key)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):  # noqa: PLR2004
-        raise _bad(key, f"must be a whole number from {least} to {most}")
-    return int(text)
-
-
 def _moment(key: str) -> float | None:
     text = request.args.get(key)
     if text is None:
@@ -124,12 +113,5 @@ def _moment(key: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise _bad(key, "must be a time in ISO 8601") from None
+        raise bad(key, "must be a time in ISO 8601") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _bad(key: str, message: str) -> ProblemError:
-    named = key[:64]
-    return ProblemError(
-        Problem(400, f"{named}: {message}.", "bad_parameter", [{"loc": ["query", named], "msg": message}])
-    )

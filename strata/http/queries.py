@@ -1,0 +1,45 @@
+"""Parameters of a query: known ones, in bounds, or a 400 that names the one at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from quart import request
+
+from strata.http.problems import Problem, ProblemError
+
+MAX_PLACE = 2**53 - 1
+"""Largest whole number of a parameter that has no bound of its own."""
+
+
+def refuse_unknown(known: Collection[str]) -> None:
+    """Refuse parameters nobody knows: one that is misspelled would silently not apply.
+
+    Raises:
+        ProblemError: 400, naming the first of them.
+    """
+    for key in request.args:
+        if key not in known:
+            raise bad(key, f"Unknown parameter; known are {', '.join(sorted(known))}")
+
+
+def whole(key: str, default: int, least: int, most: int) -> int:
+    """Return a whole number within bounds.
+
+    Raises:
+        ProblemError: 400.
+    """
+    text = request.args.get(key)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):  # noqa: PLR2004
+        raise bad(key, f"must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def bad(key: str, message: str) -> ProblemError:
+    """Return the answer to a parameter that cannot be."""
+    named = key[:64]
+    return ProblemError(
+        Problem(400, f"{named}: {message}.", "bad_parameter", [{"loc": ["query", named], "msg": message}])
+    )
