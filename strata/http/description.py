@@ -25,8 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 OPEN = frozenset({"/health", "/health/ready"})
 """Paths that need no identity."""
 
-DOOR = (400, 401, 408, 413, 429, 500, 503)
-"""What any request with an identity can be answered before its route is asked, or instead of its answer."""
+DOOR = (400, 401, 403, 408, 413, 429, 500, 503)
+"""What any request with an identity can be answered before its route is asked, or instead of its answer; 403
+where its tenant is disabled."""
 
 DOOR_OPEN = (408, 413, 500)
 """The same for the open paths."""

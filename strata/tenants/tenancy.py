@@ -172,7 +172,9 @@ class Tenancy:
             before = self.overrides
             granted, own = dict(before.granted.get(tenant, {})), dict(before.own.get(tenant, {}))
             layer = granted if operator else own
-            wanted = dict.fromkeys({*layer, *(own if operator else ())}) if values is None else values
+            # Going back is about limits: it does not let in whom an operator has turned away.
+            back = dict.fromkeys(({*layer, *own} if operator else {*layer}) - {"enabled"})
+            wanted = back if values is None else values
             problems = check_change(wanted, self.effective(tenant), operator=operator)
             if problems:
                 return Unfit(tuple(problems))

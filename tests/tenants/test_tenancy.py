@@ -115,8 +115,10 @@ async def test_going_back_goes_back_to_what_one_has_changed(
     )
     assert 4 == tenancy.limits("b").bulk_slots
     await tenancy.change("b", {"bulk_slots": 2}, operator=False, note=unnoted)
+    await tenancy.change("b", {"enabled": False}, operator=True, note=unnoted)
     await tenancy.change("b", None, operator=True, note=unnoted)
-    assert 8 == tenancy.limits("b").bulk_slots
+    assert (8, False) == (tenancy.limits("b").bulk_slots, tenancy.enabled("b"))
+    await tenancy.change("b", {"enabled": None}, operator=True, note=unnoted)
     assert set() == tenancy.overrides.tenants()
 
 
