@@ -38,7 +38,7 @@ LIMITS: Mapping[str, attrs.Attribute[Any]] = {
 }
 """What can be said of one tenant, by name."""
 
-NUMBERS = frozenset(name for name in LIMITS if name != "enabled" and not LIMITS[name].metadata["choices"])
+NUMBERS = frozenset(name for name in LIMITS if {int, float} & {_TYPES[name], *typing.get_args(_TYPES[name])})
 """Those that have a more and a less, and so can have a maximum."""
 
 Values = Mapping[str, Any]

@@ -81,7 +81,7 @@ class Tenant:
     gone: trio.Event = attrs.field(factory=trio.Event)
     since: float = attrs.field(factory=trio.current_time)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    pause: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    pause: trio.CancelScope | None = None
     again: bool = False
     leaves: bool = False
 
@@ -254,6 +254,26 @@ class Registry:
         found.state = State.LEAVING
         assert found.inbox is not None
         found.inbox.close()
+
+    @staticmethod
+    def stop(found: Tenant, refused: Refused, *, again: bool = False) -> None:
+        """End a tenant's actor now, or the pause after its crash; whoever waits is refused.
+
+        Args:
+            found: Not one that is down.
+            refused: What they are told.
+            again: Start another one at once, with the crashes forgiven, instead of letting it go.
+        """
+        found.state = State.RESTARTING if again else State.LEAVING
+        found.again, found.retry_after = again, 1
+        if again:
+            found.crashes.clear()
+        assert found.inbox is not None
+        found.inbox.close()
+        found.fail_all(refused)
+        found.scope.cancel()
+        if found.pause is not None:
+            found.pause.cancel()
 
     def start(self, tenant: str) -> None:
         """Start a tenant that is not live, if there is room."""

@@ -14,7 +14,7 @@ from strata.outcomes import Reason, Refused
 from strata.tenants.actor import Envelope
 from strata.tenants.messages import Describe, Description
 from strata.tenants.metrics import ErrorNote
-from strata.tenants.registry import Registry, State, Tenant, not_running
+from strata.tenants.registry import Registry, State, Tenant
 
 DESCRIBE_SECONDS = 1.0
 """How long an actor may take to say how it does; one that is stuck is described without its word."""
@@ -24,6 +24,10 @@ EVICTED = Refused(
     "An administrator has stopped this tenant's work; ask again.",
     code="tenant_evicted",
     retry_after=1,
+)
+
+RESTARTED = attrs.evolve(
+    EVICTED, detail="An administrator has restarted this tenant's service.", code="tenant_restarting"
 )
 
 
@@ -62,7 +66,7 @@ def look(registry: Registry, tenant: str) -> View:
         return View("absent", enabled, drained)
     queued = 0 if found.inbox is None else found.inbox.statistics().current_buffer_used
     seconds = trio.current_time() - found.since
-    metrics, errors = found.metrics, tuple(found.metrics.errors)
+    metrics, errors = found.metrics, found.metrics.errors
     return View(
         found.state.value, enabled, drained, seconds, metrics.restarts, len(found.open), queued, errors
     )
@@ -102,8 +106,7 @@ def evict(registry: Registry, tenant: str) -> bool:
     if found.state is State.DOWN:
         registry.forget(found)
         return True
-    found.state = State.LEAVING
-    _stop(found, EVICTED)
+    registry.stop(found, EVICTED)
     return True
 
 
@@ -120,18 +123,8 @@ def restart(registry: Registry, tenant: str) -> bool:
         if registry.turned_away(tenant) is None:
             registry.start(tenant)
         return found is not None
-    found.crashes.clear()
-    found.state, found.retry_after, found.again = State.RESTARTING, 1, True
-    _stop(found, not_running(found))
+    registry.stop(found, RESTARTED, again=True)
     return True
-
-
-def _stop(found: Tenant, refused: Refused) -> None:
-    assert found.inbox is not None
-    found.inbox.close()
-    found.fail_all(refused)
-    found.scope.cancel()
-    found.pause.cancel()
 
 
 def drain(registry: Registry, tenant: str) -> bool:
