@@ -35,7 +35,7 @@ CHECKS = [
 schema cannot say (positive_data_acceptance); nothing is created or deleted here (use_after_free,
 ensure_resource_availability, object_level_authorization)."""
 
-EXAMPLES = 350
+EXAMPLES = 220
 """Most cases an operation; those without any input have one."""
 
 DETERMINISTIC = (

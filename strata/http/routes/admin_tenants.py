@@ -31,7 +31,7 @@ MAX_PAGE = 1000
 @takes(
     "query",
     limit={"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 100},
-    after={"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"},
+    after={"type": "string", "pattern": "^(_default|[A-Za-z0-9][A-Za-z0-9_-]{0,63})$"},
 )
 @refuses(403)
 async def tenants() -> Response:
@@ -41,10 +41,10 @@ async def tenants() -> Response:
     """
     admin.require_admin(admin.TENANTS, RESOURCE)
     refuse_unknown({"limit", "after"})
-    limit, after = whole("limit", 100, 1, MAX_PAGE), request.args.get("after", "")
-    if after and not is_tenant_id(after):
+    limit, after = whole("limit", 100, 1, MAX_PAGE), request.args.get("after")
+    if after is not None and not is_tenant_id(after):
         raise bad("after", "must be a tenant's id")
-    page = await _page(after, limit + 1) if admin.is_operator() else _own(after)
+    page = await _page(after or "", limit + 1) if admin.is_operator() else _own(after or "")
     shown = page[:limit]
     following = shown[-1] if len(page) > limit else None
     return json(TenantListAnswer([_summary(tenant) for tenant in shown], limit, following))
