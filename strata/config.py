@@ -10,15 +10,16 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
 
 from strata.acl import Policy
-from strata.config_metadata import faults_of
+from strata.config_places import directory_problems, metadata_problems, nesting_problems, path_problems
 from strata.config_problems import ConfigError, Problem
-from strata.config_setting import setting
+from strata.config_section import TenantSection
+from strata.config_setting import limit, setting
 from strata.tls import tls_context
 
 __all__ = ["BUCKETS", "ConfigError", "Problem", "Settings", "validate_mode_coherence"]
@@ -149,6 +150,25 @@ class Settings:
     )
     tenant_crash_window_seconds: float = setting(60.0, "That window.", unit="seconds", least=1)
 
+    tenants: dict[str, TenantSection] = setting(
+        dict,
+        "Limits of single tenants by id, each with the names of the settings marked so; also `weight`, "
+        "`enabled` and, as a table of limits, `maximum`.",
+        toml_only=True,
+        live=True,
+    )
+    tenant_maximum: dict[str, float] = setting(
+        dict,
+        "What no tenant's limits can exceed, by limit; a tenant's own `maximum` may be less.",
+        toml_only=True,
+        live=True,
+    )
+    tenant_overrides_file: str | None = setting(
+        None,
+        "TOML file of limits that the admin API has changed, read again when it changes; by default "
+        "tenant-overrides.toml in the artifact directory.",
+    )
+
     warehouses: dict[str, str] = setting(
         dict, "Directories of Iceberg warehouses by alias; as a variable: `alias=/path,other=/path`."
     )
@@ -159,9 +179,10 @@ class Settings:
     cache_dir: str = setting("~/.strata/cache", "Directory of the tenants' cache shards.")
     max_cache_size_bytes: int = setting(
         10737418240,
-        "Bytes of cached segments, shared by the tenants as they need them.",
+        "Bytes of cached segments, shared by the tenants as they need them; of one: the most it may have.",
         unit="bytes",
         least=0,
+        tenant=True,
     )
     cache_guaranteed_bytes: int = setting(
         67108864, "Bytes of them that no other tenant takes from one that is active.", unit="bytes", least=0
@@ -175,8 +196,8 @@ class Settings:
         None, "SQLite file of the artifacts' metadata; by default in the artifact directory."
     )
 
-    batch_size: int = setting(65536, "Most rows of a record batch.", unit="rows", least=1, live=True)
-    fetch_parallelism: int = setting(4, "Row groups of one scan in flight.", least=1, live=True)
+    batch_size: int = limit(65536, "Most rows of a record batch.", unit="rows", least=1)
+    fetch_parallelism: int = limit(4, "Row groups of one scan in flight.", least=1)
     max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
     work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
     bulk_latency_tolerance: float = setting(
@@ -185,63 +206,70 @@ class Settings:
         "of them, one at least; 1 is strict, 1000 is never.",
         least=1,
     )
-    fetch_timeout_seconds: float = setting(
-        60.0, "Longest wait for a part of a row group.", unit="seconds", least=0.001, live=True
+    fetch_timeout_seconds: float = limit(
+        60.0, "Longest wait for a part of a row group.", unit="seconds", least=0.001
     )
 
-    max_concurrent_scans: int = setting(100, "Builds of one tenant at a time.", least=1, live=True)
-    max_tasks_per_scan: int = setting(1000, "Data files one scan may read.", least=1, live=True)
-    plan_timeout_seconds: float = setting(
-        30.0, "Longest planning of a scan.", unit="seconds", least=0.001, live=True
+    max_concurrent_scans: int = limit(100, "Builds of one tenant at a time.", least=1)
+    max_tasks_per_scan: int = limit(1000, "Data files one scan may read.", least=1)
+    plan_timeout_seconds: float = limit(30.0, "Longest planning of a scan.", unit="seconds", least=0.001)
+    scan_timeout_seconds: float = limit(300.0, "Longest scan.", unit="seconds", least=0.001)
+    max_response_bytes: int = limit(
+        536870912, "Largest result, measured on its Arrow bytes.", unit="bytes", least=1024
     )
-    scan_timeout_seconds: float = setting(300.0, "Longest scan.", unit="seconds", least=0.001, live=True)
-    max_response_bytes: int = setting(
-        536870912, "Largest result, measured on its Arrow bytes.", unit="bytes", least=1024, live=True
-    )
-    stream_state_ttl_seconds: float = setting(
-        300.0, "How long a stream waits for its first reader.", unit="seconds", least=0.001, live=True
+    stream_state_ttl_seconds: float = limit(
+        300.0, "How long a stream waits for its first reader.", unit="seconds", least=0.001
     )
 
-    interactive_slots: int = setting(32, "Small scans of one tenant at a time.", least=1, live=True)
-    bulk_slots: int = setting(8, "Large scans of one tenant at a time.", least=1, live=True)
-    interactive_slots_per_principal: int = setting(
-        0, "Of those, most that one principal has at a time; 0 for no such bound.", least=0, live=True
+    interactive_slots: int = limit(32, "Small scans of one tenant at a time.", least=1)
+    bulk_slots: int = limit(8, "Large scans of one tenant at a time.", least=1)
+    interactive_slots_per_principal: int = limit(
+        0,
+        "Of those, most that one principal has at a time; 0 for no such bound.",
+        least=0,
+        zero_is_free=True,
     )
-    bulk_slots_per_principal: int = setting(0, "The same for large scans.", least=0, live=True)
-    interactive_max_bytes: int = setting(10485760, "Largest small scan.", unit="bytes", least=0, live=True)
-    interactive_max_columns: int = setting(10, "Most columns of a small scan.", least=0, live=True)
-    interactive_queue_timeout_seconds: float = setting(
-        10.0, "How long a small scan may wait for its slot.", unit="seconds", least=0.001, live=True
+    bulk_slots_per_principal: int = limit(0, "The same for large scans.", least=0, zero_is_free=True)
+    interactive_max_bytes: int = limit(10485760, "Largest small scan.", unit="bytes", least=0)
+    interactive_max_columns: int = limit(10, "Most columns of a small scan.", least=0)
+    interactive_queue_timeout_seconds: float = limit(
+        10.0, "How long a small scan may wait for its slot.", unit="seconds", least=0.001
     )
-    bulk_queue_timeout_seconds: float = setting(
-        30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001, live=True
+    bulk_queue_timeout_seconds: float = limit(
+        30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001
     )
 
     rate_limit_enabled: bool = setting(
         True, "Whether the limits below are kept; each allows two seconds' worth at once.", live=True
     )
-    rate_limit_global_rps: float = setting(
-        1000.0, "Requests a second of one tenant; 0 for no limit, here and below.", least=0, live=True
+    rate_limit_global_rps: float = limit(
+        1000.0, "Requests a second of one tenant; 0 for no limit, here and below.", least=0, zero_is_free=True
     )
-    rate_limit_client_rps: float = setting(100.0, "Requests a second of one principal.", least=0, live=True)
-    rate_limit_scan_rps: float = setting(
-        50.0, "Requests a second of one principal to materialize.", least=0, live=True
+    rate_limit_client_rps: float = limit(
+        100.0, "Requests a second of one principal.", least=0, zero_is_free=True
     )
-    rate_limit_bytes_per_second: int = setting(
-        0, "Bytes of answers a second of one tenant; streams are paced.", unit="bytes", least=0, live=True
+    rate_limit_scan_rps: float = limit(
+        50.0, "Requests a second of one principal to materialize.", least=0, zero_is_free=True
     )
-    rate_limit_client_bytes_per_second: int = setting(
-        0, "The same of one principal.", unit="bytes", least=0, live=True
+    rate_limit_bytes_per_second: int = limit(
+        0,
+        "Bytes of answers a second of one tenant; streams are paced.",
+        unit="bytes",
+        least=0,
+        zero_is_free=True,
     )
-    rate_limit_bytes_per_day: int = setting(
+    rate_limit_client_bytes_per_second: int = limit(
+        0, "The same of one principal.", unit="bytes", least=0, zero_is_free=True
+    )
+    rate_limit_bytes_per_day: int = limit(
         0,
         "Bytes of answers a day of one tenant. What is used comes back evenly over a day, and at a restart.",
         unit="bytes",
         least=0,
-        live=True,
+        zero_is_free=True,
     )
-    rate_limit_client_bytes_per_day: int = setting(
-        0, "The same of one principal.", unit="bytes", least=0, live=True
+    rate_limit_client_bytes_per_day: int = limit(
+        0, "The same of one principal.", unit="bytes", least=0, zero_is_free=True
     )
 
     memory_budget_bytes: int = setting(
@@ -308,6 +336,13 @@ class Settings:
     )
 
     @property
+    def overrides_path(self) -> Path:
+        """Where limits are kept that the admin API has changed."""
+        if self.tenant_overrides_file is None:
+            return self.artifact_root / "tenant-overrides.toml"
+        return Path(self.tenant_overrides_file).expanduser()
+
+    @property
     def artifact_root(self) -> Path:
         """Where results are kept: as configured, or personal mode's default."""
         return Path(self.artifact_dir or "~/.strata/artifacts").expanduser()
@@ -326,14 +361,14 @@ def validate_mode_coherence(
         settings: Values that are each valid on their own.
         writable: Whether this process may write into an existing directory.
     """
-    unusable = tuple(_path_problems(settings))
+    unusable = tuple(path_problems(settings))
     listener = () if unusable else (_listener_problems,)  # of places that cannot be nothing more can be said
     checks = (_mode_problems, *listener, _token_problems, _header_problems, _artifact_problems)
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
         return (*found, *unusable)
-    found += _metadata_problems(settings, writable)
-    return (*found, *_directory_problems(settings, writable), *_nesting_problems(settings))
+    found += metadata_problems(settings, writable)
+    return (*found, *directory_problems(settings, writable), *nesting_problems(settings))
 
 
 def _mode_problems(settings: Settings) -> Iterator[Problem]:
@@ -453,77 +488,6 @@ def _artifact_problems(settings: Settings) -> Iterator[Problem]:
     bucket = BUCKETS.get(settings.artifact_blob_backend)
     if bucket is not None and not getattr(settings, bucket):
         yield Problem(bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} needs it; set it.")
-
-
-_PATHS = (
-    "artifact_dir",
-    "cache_dir",
-    "metadata_db",
-    "acl_file",
-    "unix_socket",
-    "tls_certificate",
-    "tls_key",
-    "tls_client_ca",
-)
-
-
-def _path_problems(settings: Settings) -> Iterator[Problem]:
-    """Texts no file system takes for a path, in whatever way it says so."""
-    texts = {name: getattr(settings, name) for name in _PATHS}
-    texts |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
-    for name, text in texts.items():
-        try:
-            os.lstat(Path(text or ".").expanduser())
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue  # a path, though nothing is there, or nothing we may see
-        except (OSError, ValueError, RuntimeError):  # too long or a loop; NUL; the home of nobody
-            yield Problem(name, f"{text!r} is no usable path.")
-
-
-def _metadata_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
-    others = {"cache_dir": settings.cache_dir}
-    others |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
-    if settings.metadata_db:
-        for fault in faults_of(settings.metadata_db, others, writable):
-            yield Problem("metadata_db", fault)
-
-
-def directories(settings: Settings) -> Mapping[str, Path]:
-    """Return the directories the server uses, by setting."""
-    found = {"artifact_dir": settings.artifact_root, "cache_dir": Path(settings.cache_dir).expanduser()}
-    if settings.deployment_mode == "service" and not settings.artifact_dir:
-        del found["artifact_dir"]
-    return found
-
-
-def _directory_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
-    for name, path in directories(settings).items():
-        existing = path
-        while not existing.exists() and existing != existing.parent:
-            existing = existing.parent
-        if not existing.is_dir():
-            yield Problem(
-                name, f"{path} is not a directory." if existing == path else f"{existing} is not a directory."
-            )
-        elif not writable(existing):
-            yield Problem(name, f"{existing} is not writable by this process.")
-    for alias, text in settings.warehouses.items():
-        path = Path(text).expanduser()
-        if path.exists() and not path.is_dir():
-            yield Problem(f"warehouses.{alias}", f"{path} is not a directory.")
-
-
-def _nesting_problems(settings: Settings) -> Iterator[Problem]:
-    places = dict(directories(settings))
-    places |= {f"warehouses.{alias}": Path(text).expanduser() for alias, text in settings.warehouses.items()}
-    resolved = [(name, path.resolve()) for name, path in places.items()]
-    for index, (name, path) in enumerate(resolved):
-        for other, place in resolved[:index]:
-            if path == place and not (name.startswith("warehouses.") and other.startswith("warehouses.")):
-                yield Problem(name, f"{path} is also {other}; give each its own directory.")
-            elif path != place and (path in place.parents or place in path.parents):
-                inner, outer = (name, other) if place in path.parents else (other, name)
-                yield Problem(inner, f"it lies inside {outer}; give each its own directory.")
 
 
 def _is_loopback(host: str) -> bool:

@@ -23,7 +23,8 @@ An unknown key or variable is an error. `strata config` shows each value with it
 This page is generated: `python -m strata.config_reference > docs/reference/settings.md`.
 
 The last column says what a change takes: `SIGHUP` has a running server read its settings again, `restart` is
-one. See [Connections and signals](connections.md).
+one. See [Connections and signals](connections.md). Settings marked *T* can be said of a single tenant, too:
+[Limit a tenant](../how-to/limit-a-tenant.md).
 
 | key | variable | type | default | meaning | takes |
 |---|---|---|---|---|---|
@@ -44,6 +45,8 @@ def _row(field: attrs.Attribute[object], kind: object) -> str:
         meaning += f" One of {', '.join(f'`{choice}`' for choice in facts['choices'])}."
     if facts["secret"]:
         meaning += f" Also as a file: `{PREFIX}{field.name.upper()}{FILE_SUFFIX.upper()}`."
+    if facts["tenant"]:
+        meaning += " *T*"
     takes = "SIGHUP" if facts["live"] else "restart"
     unit = f" ({facts['unit']})" if facts["unit"] else ""
     return (

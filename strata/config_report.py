@@ -32,6 +32,11 @@ def shown(name: str, value: Any) -> Any:
             "deny": [_rule(rule) for rule in value.deny],
             "allow": [_rule(rule) for rule in value.allow],
         }
+    if name == "tenants":
+        return {
+            tenant: dict(section.values) | ({"maximum": dict(section.maximum)} if section.maximum else {})
+            for tenant, section in value.items()
+        }
     if name == "catalogs":
         return {alias: _catalog(properties) for alias, properties in value.items()}
     return value
@@ -72,6 +77,7 @@ def outlook(settings: Settings) -> dict[str, dict[str, Any]]:
             "scan_timeout_seconds": settings.scan_timeout_seconds,
             "max_tenants": settings.max_tenants,
             "max_connections": settings.max_connections,
+            "tenants_with_limits": sorted(settings.tenants),
         }
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import attrs
@@ -18,8 +19,24 @@ def setting(
     secret: bool = False,
     toml_only: bool = False,
     live: bool = False,
+    tenant: bool = False,
+    zero_is_free: bool = False,
 ) -> Any:
-    """Return an attrs field that knows how to describe and check itself; ``live`` ones change on SIGHUP."""
+    """Return an attrs field that knows how to describe and check itself.
+
+    Args:
+        default: Its default, or a type that makes one.
+        help: What it means, in a sentence.
+        unit: Of its value.
+        least: Smallest value.
+        most: Largest value.
+        choices: All values.
+        secret: Never shown, and may be in a file of its own.
+        toml_only: No environment variable can say it.
+        live: Changes on SIGHUP.
+        tenant: A limit on one tenant, which may be another one for each.
+        zero_is_free: Of such a limit, 0 means that there is none.
+    """
     metadata = {
         "help": help,
         "unit": unit,
@@ -29,8 +46,14 @@ def setting(
         "secret": secret,
         "toml_only": toml_only,
         "live": live,
+        "tenant": tenant,
+        "zero_is_free": zero_is_free,
     }
     factory = default if isinstance(default, type) else None
     if factory is not None:
         return attrs.field(factory=factory, metadata=metadata, repr=not secret)
     return attrs.field(default=default, metadata=metadata, repr=not secret)
+
+
+limit = partial(setting, live=True, tenant=True)
+"""A limit on one tenant: a setting for all of them, which ``[tool.strata.tenants.<id>]`` can say of one."""

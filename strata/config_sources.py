@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import attrs
 
 from strata.acl import Policy, PolicyError, parse_policy
 from strata.config import ConfigError, Problem, Settings, validate_mode_coherence
+from strata.config_tenants import coherence, parse_maximum, parse_sections, read_overrides
+from strata.config_values import InvalidError, convert, suggest
 from strata.rules import place_of, read_rules
 
 PREFIX = "STRATA_"
 FILE_SUFFIX = "_file"
 ACL_ALIASES = ("acl_config", "acl")
 
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
 _FIELDS = {field.name: field for field in attrs.fields(Settings)}
 _TYPES = typing.get_type_hints(Settings)
 
@@ -56,10 +55,6 @@ class Loaded:
     settings: Settings
     sources: Mapping[str, Source]
     warnings: tuple[str, ...] = ()
-
-
-class _Invalid(Exception):  # noqa: N818  # never leaves this module
-    """A value that is not of its setting's kind; the message does not repeat it."""
 
 
 def load_settings(
@@ -128,8 +123,10 @@ class _Collector:
                 self._add_acl(key, value, source)
             elif key.endswith(FILE_SUFFIX) and _is_secret(key.removesuffix(FILE_SUFFIX)):
                 self._add_secret_file(key.removesuffix(FILE_SUFFIX), value, source)
+            elif key in ("tenants", "tenant_maximum"):
+                self._add_tenants(key, value, source)
             elif key not in _FIELDS:
-                self._wrong(key, f"unknown setting{_suggest(key, _known_keys())}")
+                self._wrong(key, f"unknown setting{suggest(key, _known_keys())}")
             else:
                 self._add(key, value, source)
 
@@ -139,6 +136,11 @@ class _Collector:
             self.sources["acl_config"] = source
         else:
             self._wrong(key, "must be a table.")
+
+    def _add_tenants(self, key: str, value: object, source: Source) -> None:
+        found, problems = parse_sections(value) if key == "tenants" else parse_maximum(value, key)
+        self.problems += problems
+        self.values[key], self.sources[key] = found, source
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
         for variable, text in sorted(environ.items()):
@@ -152,7 +154,7 @@ class _Collector:
                 self._add_secret_file(key.removesuffix(FILE_SUFFIX), text, source)
             elif key not in _FIELDS:
                 names = [PREFIX + name.upper() for name in _known_keys()]
-                self._wrong(variable, f"unknown variable{_suggest(variable, names)}")
+                self._wrong(variable, f"unknown variable{suggest(variable, names)}")
             elif _FIELDS[key].metadata["toml_only"]:
                 self._wrong(variable, f"it cannot be a variable; write [tool.strata.{key}].")
             else:
@@ -186,8 +188,8 @@ class _Collector:
     def _add(self, key: str, value: object, source: Source, *, from_text: bool = False) -> None:
         name = key if source.layer == "file" else source.name
         try:
-            converted = _convert(key, value, from_text=from_text)
-        except _Invalid as error:
+            converted = convert(_FIELDS[key], _TYPES[key], value, from_text=from_text)
+        except InvalidError as error:
             self._wrong(name, str(error))
             return
         self.values[key], self.sources[key] = converted, source
@@ -204,7 +206,13 @@ class _Collector:
             self._take_rules("acl_file", partial(read_rules, path))
             self.sources["acl_config"] = Source(path.name, self.sources["acl_file"].layer)
         settings = Settings(**self.values)
-        problems = (*self.problems, *validate_mode_coherence(settings))
+        problems = (
+            *self.problems,
+            *validate_mode_coherence(settings),
+            *coherence(settings),
+        )
+        if not {"artifact_dir", "tenant_overrides_file"} & {problem.setting for problem in problems}:
+            problems = (*problems, *read_overrides(settings.overrides_path)[1])
         if problems:
             raise ConfigError(problems)
         sources = {name: self.sources.get(name, Source("default", "default")) for name in _FIELDS}
@@ -233,89 +241,3 @@ def _known_keys() -> list[str]:
 
 def _is_secret(key: str) -> bool:
     return key in _FIELDS and bool(_FIELDS[key].metadata["secret"])
-
-
-def _suggest(name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else "."
-
-
-def _convert(key: str, value: object, *, from_text: bool) -> object:
-    metadata = _FIELDS[key].metadata
-    kind = _TYPES[key]
-    if isinstance(kind, types.UnionType):
-        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
-    shown = "its value" if metadata["secret"] else repr(value)
-    converted = _convert_to(kind, value, shown, from_text=from_text)
-    if metadata["choices"] and converted not in metadata["choices"]:
-        known = metadata["choices"]
-        raise _Invalid(f"{shown} is none of {', '.join(known)}{_suggest(str(converted), known)}")
-    least = metadata["least"]
-    if least is not None and isinstance(converted, int | float) and not converted >= least:
-        raise _Invalid(f"{shown} is too small; the least is {least:g}.")
-    most = metadata["most"]
-    if most is not None and isinstance(converted, int | float) and converted > most:
-        raise _Invalid(f"{shown} is too large; the most is {most:g}.")
-    return converted
-
-
-def _convert_to(kind: Any, value: object, shown: str, *, from_text: bool) -> object:
-    if kind is bool:
-        return _to_bool(value, shown, from_text=from_text)
-    if kind in (int, float):
-        return _to_number(kind, value, shown, from_text=from_text)
-    if kind is str:
-        if isinstance(value, str):
-            return value
-        raise _Invalid(f"{shown} is not text.")
-    if from_text:
-        return _to_pairs(str(value))
-    return _to_table(kind, value)
-
-
-def _to_bool(value: object, shown: str, *, from_text: bool) -> bool:
-    if isinstance(value, bool):
-        return value
-    if from_text and str(value).strip().lower() in _TRUE | _FALSE:
-        return str(value).strip().lower() in _TRUE
-    raise _Invalid(f"{shown} is neither true nor false.")
-
-
-def _to_number(kind: type[int | float], value: object, shown: str, *, from_text: bool) -> float:
-    if from_text and isinstance(value, str):
-        try:
-            number = kind(value.strip().replace("_", "x"))
-        except ValueError:
-            number = None
-    else:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        number = kind(cast("float", value)) if whole or (kind is float and isinstance(value, float)) else None
-    if number is None or number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124  # NaN
-        raise _Invalid(f"{shown} is not a {'whole ' if kind is int else ''}number.")
-    return number
-
-
-def _to_pairs(text: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        alias, equals, value = item.partition("=")
-        if not equals or not alias.strip() or not value.strip():
-            raise _Invalid(f"{item!r} is not of the form alias=value.")
-        if alias.strip() in pairs:
-            raise _Invalid(f"alias {alias.strip()} is given twice.")
-        pairs[alias.strip()] = value.strip()
-    return pairs
-
-
-def _to_table(kind: Any, value: object) -> object:
-    if not isinstance(value, dict):
-        raise _Invalid("it is not a table.")
-    inner = typing.get_args(kind)[1]
-    for alias, item in value.items():
-        if inner is str and not isinstance(item, str):
-            raise _Invalid(f"{alias} is not text.")
-        if inner is not str and not (
-            isinstance(item, dict) and all(isinstance(v, str) for v in item.values())
-        ):
-            raise _Invalid(f"{alias} is not a table of texts.")
-    return value

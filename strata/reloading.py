@@ -9,6 +9,7 @@ import structlog
 
 from strata.acl import CompiledPolicy
 from strata.config import ConfigError, Settings, validate_mode_coherence
+from strata.config_tenants import coherence
 from strata.observability.logs import configure
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def difference(old: Settings, new: Settings) -> Reloaded:
     differing = [name for name in names if getattr(old, name) != getattr(new, name)]
     changed = tuple(name for name in differing if name in LIVE)
     settings = attrs.evolve(old, **{name: getattr(new, name) for name in changed})
-    problems = validate_mode_coherence(settings)
+    problems = (*validate_mode_coherence(settings), *coherence(settings))
     if problems:
         raise ConfigError(problems)
     rules = None if settings.acl_config is None else CompiledPolicy(settings.acl_config)

@@ -20,6 +20,7 @@ from strata.acl import CompiledPolicy
 from strata.auth import IdentityContract, request_id
 from strata.cache import CacheBudget
 from strata.config import ConfigError, Problem, Settings
+from strata.config_tenants import Overrides, read_overrides
 from strata.http import routes
 from strata.http.app import create_app
 from strata.http.asgi import App
@@ -42,6 +43,7 @@ from strata.tenants.budget import SHARE_OF_MACHINE, MemoryBudget, machine_bytes
 from strata.tenants.gate import Gate
 from strata.tenants.room import Room
 from strata.tenants.sharing import CacheSharing
+from strata.tenants.tenancy import Tenancy
 from strata.tls import tls_context
 from strata.work import WorkPool
 
@@ -65,6 +67,7 @@ class Service:
         app: The ASGI application: the door.
         registry: The tenants.
         gate: The access rules.
+        tenancy: The tenants' limits.
         settings: What is in effect.
         rules: Reads the rules' own file.
     """
@@ -72,6 +75,7 @@ class Service:
     app: FrontDoor
     registry: Registry
     gate: Gate
+    tenancy: Tenancy
     settings: Settings
     rules: RulesFile
 
@@ -95,6 +99,7 @@ class Service:
             resources.room.reserve = settings.disk_reserve_bytes
         self.gate.take(rules)
         self.gate.hide = settings.hide_forbidden_as_not_found
+        self.tenancy.take(settings)
         self.registry.update_limits()
         self.rules.moved.set()
 
@@ -140,6 +145,18 @@ def limits_of(settings: Settings) -> TenantLimits:
 def memory_of(settings: Settings) -> int:
     """Return the bytes all builds together may hold in flight."""
     return settings.memory_budget_bytes or machine_bytes() // SHARE_OF_MACHINE
+
+
+def overrides_of(settings: Settings) -> Overrides:
+    """Return what the admin API has changed; blocking.
+
+    Raises:
+        ConfigError: If its file is not what it must be.
+    """
+    found, problems = read_overrides(settings.overrides_path)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return found
 
 
 def contract_of(settings: Settings) -> IdentityContract:
@@ -209,9 +226,11 @@ async def open_service(
             room=Room(settings.artifact_root, settings.disk_reserve_bytes),
             rules=rules,
         )
+        tenancy = Tenancy(settings, limits_of, await trio.to_thread.run_sync(overrides_of, settings))
         registry = Registry(
             resources=resources,
-            limits=lambda _tenant: limits_of(service.settings),
+            limits=tenancy.limits,
+            tenancy=tenancy,
             max_tenants=settings.max_tenants,
             mailbox_size=settings.mailbox_size,
             max_crashes=settings.max_tenant_crashes,
@@ -238,7 +257,9 @@ async def open_service(
             rates=registry.rates,
             holding=Holding(settings.max_connections // SHARE),
         )
-        service = Service(door, registry, gate, settings, rules)
+        tenancy.changed = registry.update_limits
+        resources.pool.weight_of = lambda tenant: tenancy.limits(tenant).weight
+        service = Service(door, registry, gate, tenancy, settings, rules)
         async with trio.open_nursery() as nursery:
             await nursery.start(registry.run)
             nursery.start_soon(rules.watch)
@@ -268,6 +289,7 @@ async def run_server(
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
         nursery.start_soon(_watch_hangups, service, tls, reload)
+        nursery.start_soon(service.tenancy.watch)
         fitting = connections_within(settings.max_connections)
         crowd: Crowd[Connection] = Crowd(fitting, settings.max_connections_per_peer)
         service.app.holding.most = fitting // SHARE
@@ -370,6 +392,7 @@ async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[],
             if tls is not None and renewed is not None:
                 tls.context = renewed.context
             apply(service, found)
+            await service.tenancy.refresh()
 
 
 def _read_again(old: Settings, reload: Callable[[], Settings]) -> tuple[Reloaded, Tls | None]:

@@ -27,8 +27,21 @@ LAYERS = (
     {"stores"},
     {"http", "observability", "config_report", "config_reference"},
     {"tenants"},
-    {"tables", "cache", "artifacts", "work", "config", "config_sources", "auth", "client", "rules"},
-    {"config_problems", "config_setting"},
+    {
+        "tables",
+        "cache",
+        "artifacts",
+        "work",
+        "config",
+        "config_sources",
+        "config_tenants",
+        "config_effective",
+        "config_places",
+        "auth",
+        "client",
+        "rules",
+    },
+    {"config_problems", "config_section", "config_setting", "config_values"},
     {"outcomes", "acl", "allocator", "config_metadata", "durable", "tls"},
 )
 

@@ -14,7 +14,16 @@ from strata.artifacts.memory_metadata import MemoryMetadataStore
 from strata.artifacts.metadata import ORDERS, SORTS, STORE_DOWN, MetadataStore
 from strata.artifacts.migrate import NewerDatabaseError
 from strata.artifacts.provenance import canonical_json, provenance_hash, query_hash, tenant_prefix
-from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
+from strata.artifacts.records import (
+    Act,
+    ArtifactRecord,
+    ArtifactState,
+    AuditRecord,
+    BuildRecord,
+    NameRecord,
+    Page,
+    Stats,
+)
 from strata.artifacts.sql_metadata import SqlMetadataStore
 
 __all__ = [
@@ -23,8 +32,10 @@ __all__ = [
     "ORDERS",
     "SORTS",
     "STORE_DOWN",
+    "Act",
     "ArtifactRecord",
     "ArtifactState",
+    "AuditRecord",
     "BlobFacts",
     "BlobReader",
     "BlobStore",

@@ -13,7 +13,16 @@ import attrs
 
 from strata.artifacts.blobs import BlobFacts
 from strata.artifacts.metadata import INTERRUPTED, LOST, NOT_RUNNING, artifact_id_of, check_listing
-from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
+from strata.artifacts.records import (
+    Act,
+    ArtifactRecord,
+    ArtifactState,
+    AuditRecord,
+    BuildRecord,
+    NameRecord,
+    Page,
+    Stats,
+)
 from strata.outcomes import RefusalError, Refused
 
 _UNFINISHED = (ArtifactState.PENDING, ArtifactState.BUILDING)
@@ -41,6 +50,7 @@ class MemoryMetadataStore:
         self._artifacts: dict[tuple[str, str, int], ArtifactRecord] = {}
         self._builds: dict[tuple[str, str], _Noted] = {}
         self._names: dict[tuple[str, str], NameRecord] = {}
+        self._audit: list[AuditRecord] = []
 
     def probe(self) -> bool:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -227,6 +237,28 @@ class MemoryMetadataStore:
                 "error_message": LOST,
             }
             self._change(tenant, noted, **failed)
+
+    def list_tenants(self, *, after: str, limit: int) -> tuple[str, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        with self._call("list_tenants"):
+            return tuple(sorted({owner for owner, _, _ in self._artifacts if owner > after})[:limit])
+
+    def add_audit(self, act: Act) -> AuditRecord:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        at = self._now()
+        with self._call("add_audit"):
+            self._audit.append(AuditRecord(len(self._audit) + 1, at, act))
+            return self._audit[-1]
+
+    def list_audit(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditRecord, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        with self._call("list_audit"):
+            found = [
+                record
+                for record in reversed(self._audit)
+                if (tenant is None or record.act.tenant == tenant) and (before is None or record.id < before)
+            ]
+            return tuple(found[:limit])
 
     def sweep_interrupted(self) -> int:
         """See :class:`~strata.artifacts.MetadataStore`."""

@@ -15,7 +15,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from strata.artifacts.blobs import BlobFacts
-from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
+from strata.artifacts.records import (
+    Act,
+    ArtifactRecord,
+    ArtifactState,
+    AuditRecord,
+    BuildRecord,
+    NameRecord,
+    Page,
+    Stats,
+)
 from strata.outcomes import Reason, Refused
 
 SORTS = ("created_at", "row_count", "byte_size", "artifact_id")
@@ -149,6 +158,18 @@ class MetadataStore(Protocol):
         """Take a ready version back whose bytes are not to be had; it is never served again.
 
         Does nothing to a version in any other state.
+        """
+
+    def list_tenants(self, *, after: str, limit: int) -> tuple[str, ...]:
+        """Return the next ``limit`` tenants that have had results, in the order of their ids."""
+
+    def add_audit(self, act: Act) -> AuditRecord:
+        """Note what somebody does; nothing ever changes or removes it."""
+
+    def list_audit(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditRecord, ...]:
+        """Return what was done, the latest first: to one tenant, or to all and to the process.
+
+        ``before`` keeps what is in an earlier place.
         """
 
     def sweep_interrupted(self) -> int:

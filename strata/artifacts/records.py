@@ -92,6 +92,38 @@ class NameRecord:
     updated_at: float
 
 
+@attrs.frozen(kw_only=True)
+class Act:
+    """What somebody does by the admin API.
+
+    Attributes:
+        tenant: Of which tenant; None of the process.
+        principal: Who.
+        principal_tenant: In which tenant that was said to be.
+        action: A word, such as ``limits.change``.
+        old: What was before, as JSON.
+        new: What is from then on, as JSON.
+        request_id: By which request.
+    """
+
+    tenant: str | None
+    principal: str
+    principal_tenant: str
+    action: str
+    request_id: str
+    old: str | None = None
+    new: str | None = None
+
+
+@attrs.frozen
+class AuditRecord:
+    """An act that was noted: in which place, from 1, and when."""
+
+    id: int
+    at: float
+    act: Act
+
+
 @attrs.frozen
 class Page:
     """Part of a listing, and how long the whole is."""

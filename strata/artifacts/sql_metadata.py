@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
@@ -25,8 +26,17 @@ from strata.artifacts.metadata import (
     check_listing,
 )
 from strata.artifacts.migrate import opening, upgrade
-from strata.artifacts.records import ArtifactRecord, ArtifactState, BuildRecord, NameRecord, Page, Stats
-from strata.artifacts.tables import artifacts, builds, names
+from strata.artifacts.records import (
+    Act,
+    ArtifactRecord,
+    ArtifactState,
+    AuditRecord,
+    BuildRecord,
+    NameRecord,
+    Page,
+    Stats,
+)
+from strata.artifacts.tables import artifacts, audit, builds, names
 from strata.outcomes import RefusalError, Refused
 
 _READY = ArtifactState.READY.value
@@ -260,6 +270,37 @@ class SqlMetadataStore:
                 failed = {"state": _FAILED, "error_code": code, "error_message": LOST}
                 connection.execute(builds.update().where(same).values(failed))
 
+    def list_tenants(self, *, after: str, limit: int) -> tuple[str, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        found: list[str] = []
+        with self._reading() as connection:
+            while len(found) < limit:  # a look into the index each, however many results a tenant has
+                last = found[-1] if found else after
+                query = sa.select(sa.func.min(artifacts.c.tenant)).where(artifacts.c.tenant > last)
+                following = connection.scalar(query)
+                if following is None:
+                    break
+                found.append(following)
+        return tuple(found)
+
+    def add_audit(self, act: Act) -> AuditRecord:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        at = self._now()
+        with self._writing() as connection:
+            added = connection.execute(audit.insert().values(at=at, **attrs.asdict(act)))
+            assert added.inserted_primary_key is not None
+            return AuditRecord(added.inserted_primary_key[0], at, act)
+
+    def list_audit(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditRecord, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        query = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
+        if tenant is not None:
+            query = query.where(audit.c.tenant == tenant)
+        if before is not None:
+            query = query.where(audit.c.id < min(before, MAX_INTEGER))
+        with self._reading() as connection:
+            return tuple(_audit_record(row) for row in connection.execute(query))
+
     def sweep_interrupted(self) -> int:
         """See :class:`~strata.artifacts.MetadataStore`."""
         code, message = INTERRUPTED
@@ -400,6 +441,11 @@ def _build_record(row: sa.Row[Any]) -> BuildRecord:
     values = dict(row._mapping)  # noqa: SLF001
     del values["tenant"], values["name"]
     return BuildRecord(**values | {"state": ArtifactState(values["state"])})
+
+
+def _audit_record(row: sa.Row[Any]) -> AuditRecord:
+    values = dict(row._mapping)  # noqa: SLF001
+    return AuditRecord(values.pop("id"), values.pop("at"), Act(**values))
 
 
 def _name(row: sa.Row[Any]) -> NameRecord:

@@ -45,6 +45,21 @@ builds = Table(
     Index("builds_by_artifact", "tenant", "artifact_id", "version"),
 )
 
+audit = Table(
+    "audit",
+    schema,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float(53), nullable=False),
+    Column("tenant", String(64)),
+    Column("principal", String(256), nullable=False),
+    Column("principal_tenant", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("old", Text),
+    Column("new", Text),
+    Column("request_id", String(128), nullable=False),
+    Index("audit_by_tenant", "tenant", "id"),
+)
+
 names = Table(
     "names",
     schema,

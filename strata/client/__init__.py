@@ -11,8 +11,10 @@ from strata.client.answers import (
     Build,
     CacheStats,
     ChangedInput,
+    Check,
     Explanation,
     Materialized,
+    Me,
 )
 from strata.client.asynchronous import AsyncBatchStream, AsyncStrataClient
 from strata.client.errors import (
@@ -38,10 +40,12 @@ __all__ = [
     "BuildFailedError",
     "CacheStats",
     "ChangedInput",
+    "Check",
     "ConnectionFailedError",
     "Explanation",
     "Filter",
     "Materialized",
+    "Me",
     "RetryPolicy",
     "StrataClient",
     "StrataError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import attrs
@@ -125,6 +125,43 @@ class CacheStats:
     misses: int = 0
     segments: int = 0
     size_bytes: int = 0
+
+
+@attrs.frozen
+class Check:
+    """Whether something would be answered, and if not, with which status and why."""
+
+    what: str
+    allowed: bool
+    status: int | None = None
+    error: str | None = None
+    detail: str | None = None
+
+
+@attrs.frozen
+class Me:
+    """Who the server takes the caller for.
+
+    Attributes:
+        principal: Who.
+        tenant: In which tenant.
+        scopes: What the proxy states besides.
+        state: Of the tenant: ``running``, ``absent`` …
+        limits: The tenant's limits by name: ``value``, ``source`` …
+        checks: What would be answered, and what would not, and why.
+    """
+
+    principal: str
+    tenant: str
+    scopes: tuple[str, ...] = ()
+    state: str | None = None
+    limits: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def refused(self) -> tuple[Check, ...]:
+        """Return what would be refused."""
+        return tuple(check for check in self.checks if not check.allowed)
 
 
 @attrs.frozen

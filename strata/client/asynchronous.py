@@ -14,7 +14,7 @@ import httpx
 import pyarrow as pa
 
 from strata.client import operations, wire
-from strata.client.answers import Artifact, ArtifactPage, Build, CacheStats, Explanation, Materialized
+from strata.client.answers import Artifact, ArtifactPage, Build, CacheStats, Explanation, Materialized, Me
 from strata.client.operations import Operation, Pause, Reply, Scan, ScanOptions, Send, Surroundings
 from strata.client.results import Arriving, ProgressCallback, ResultDecoder
 from strata.client.retry import RetryPolicy
@@ -239,6 +239,10 @@ class AsyncStrataClient:
     async def artifacts(self, **options: str | int) -> ArtifactPage:
         """List the tenant's artifacts; options are query parameters (``limit``, ``offset`` …)."""
         return await self._run(operations.artifacts(self._here, options))
+
+    async def me(self) -> Me:
+        """Say who the server takes the caller for, what that may use, and what would be refused."""
+        return await self._run(operations.me(self._here))
 
     async def cache_stats(self) -> CacheStats:
         """Count the tenant's cache."""

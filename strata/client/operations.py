@@ -24,6 +24,7 @@ from strata.client.answers import (
     CacheStats,
     Explanation,
     Materialized,
+    Me,
     Name,
     Status,
     artifact_path,
@@ -271,6 +272,11 @@ def artifacts(here: Surroundings, options: Mapping[str, str | int]) -> Operation
 def cache_stats(here: Surroundings) -> Operation[CacheStats]:
     """Count the tenant's cache."""
     return (yield from _ask(here, CacheStats, Send("GET", "/v1/cache/stats")))
+
+
+def me(here: Surroundings) -> Operation[Me]:
+    """Ask who one is."""
+    return (yield from _ask(here, Me, Send("GET", "/v1/me")))
 
 
 def clear_cache(here: Surroundings) -> Operation[None]:

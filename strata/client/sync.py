@@ -14,7 +14,7 @@ import httpx
 import pyarrow as pa
 
 from strata.client import operations, wire
-from strata.client.answers import Artifact, ArtifactPage, Build, CacheStats, Explanation, Materialized
+from strata.client.answers import Artifact, ArtifactPage, Build, CacheStats, Explanation, Materialized, Me
 from strata.client.operations import Operation, Pause, Reply, Scan, ScanOptions, Send, Surroundings
 from strata.client.results import Arriving, ProgressCallback, ResultDecoder
 from strata.client.retry import RetryPolicy
@@ -231,6 +231,10 @@ class StrataClient:
     def artifacts(self, **options: str | int) -> ArtifactPage:
         """List the tenant's artifacts; options are query parameters (``limit``, ``offset`` …)."""
         return self._run(operations.artifacts(self._here, options))
+
+    def me(self) -> Me:
+        """Say who the server takes the caller for, what that may use, and what would be refused."""
+        return self._run(operations.me(self._here))
 
     def cache_stats(self) -> CacheStats:
         """Count the tenant's cache."""

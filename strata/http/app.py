@@ -30,6 +30,7 @@ TAGS: list[Tag | dict[str, str]] = [
     Tag("artifacts", "Finished results"),
     Tag("names", "Names of results"),
     Tag("operations", "For operators"),
+    Tag("administration", "Tenants and their limits"),
     Tag("writes", "Direct writes, which service mode does not have"),
 ]
 

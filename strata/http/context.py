@@ -7,7 +7,7 @@ from typing import TypeVar, cast
 import attrs
 from quart import request
 
-from strata.auth import Principal
+from strata.auth import IdentityContract, Principal
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Refused
 from strata.tenants import Registry
@@ -28,6 +28,7 @@ class Context:
         request_id: Its id, the caller's own where that is fit.
         principal: Who asks; None on the open routes.
         registry: Where the tenants' actors are asked.
+        contract: How its identity was read.
         broken: Why a body that was begun could not be ended; the connection is then cut instead, for an
             Arrow reader must see a torn stream and never a short one.
         status: Status of the answer.
@@ -40,6 +41,7 @@ class Context:
     request_id: str
     registry: Registry
     principal: Principal | None = None
+    contract: IdentityContract | None = None
     broken: Refused | None = None
     status: int = 0
     sent: int = 0

@@ -17,7 +17,7 @@ from quart_schema import APIKeySecurityScheme, OpenAPIProvider
 from werkzeug.routing import BaseConverter, Rule
 
 from strata.auth import TOKEN_HEADER
-from strata.http import bodies, problems
+from strata.http import admin_bodies, bodies, problems
 from strata.http.converters import MAX_VERSION, VersionConverter
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,8 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 OPEN = frozenset({"/health", "/health/ready"})
 """Paths that need no identity."""
 
-DOOR = (400, 401, 408, 413, 429, 500, 503)
-"""What any request with an identity can be answered before its route is asked, or instead of its answer."""
+DOOR = (400, 401, 403, 408, 413, 429, 500, 503)
+"""What any request with an identity can be answered before its route is asked, or instead of its answer; 403
+where its tenant is disabled."""
 
 DOOR_OPEN = (408, 413, 500)
 """The same for the open paths."""
@@ -91,7 +92,8 @@ class Description(OpenAPIProvider):
     def schema(self) -> dict[str, Any]:
         """Return the document."""
         document = super().schema()
-        structs = [kind for kind in vars(bodies).values() if _is_struct(kind)]
+        known = {id(kind): kind for kind in (*vars(bodies).values(), *vars(admin_bodies).values())}
+        structs = [kind for kind in known.values() if _is_struct(kind)]
         # quart-schema refers to structs inside of structs and leaves them out.
         _, inner = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
         document["components"]["schemas"] = inner | {"Problem": _PROBLEM}

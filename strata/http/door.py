@@ -114,7 +114,7 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = Context(self._request_id(scope["headers"]), self._registry)
+        found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
         with structlog.contextvars.bound_contextvars(request_id=found.request_id):
             await self._told(found, scope, receive, send)
 

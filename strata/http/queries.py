@@ -1,19 +1,34 @@
-"""Parameters of a query, checked."""
+"""Parameters of a query: known ones, in bounds, or a 400 that names the one at fault."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 from quart import request
 
 from strata.http.problems import Problem, ProblemError
 
+MAX_PLACE = 2**53 - 1
+"""Largest whole number of a parameter that has no bound of its own."""
 
-def whole(key: str, default: int, least: int, most: int) -> int:
-    """Return a whole number of the query.
+
+def refuse_unknown(known: Collection[str]) -> None:
+    """Refuse parameters nobody knows: one that is misspelled would silently not apply.
 
     Raises:
-        ProblemError: If it is none, or out of bounds.
+        ProblemError: 400, naming the first of them.
+    """
+    for key in request.args:
+        if key not in known:
+            raise bad_parameter(key, f"Unknown parameter; known are {', '.join(sorted(known))}")
+
+
+def whole(key: str, default: int, least: int, most: int) -> int:
+    """Return a whole number within bounds.
+
+    Raises:
+        ProblemError: 400.
     """
     text = request.args.get(key)
     if text is None:
@@ -27,7 +42,7 @@ def moment(key: str) -> float | None:
     """Return a moment of the query in seconds since the epoch; UTC without an offset.
 
     Raises:
-        ProblemError: If it is none.
+        ProblemError: 400.
     """
     text = request.args.get(key)
     if text is None:
@@ -40,7 +55,7 @@ def moment(key: str) -> float | None:
 
 
 def bad_parameter(key: str, message: str) -> ProblemError:
-    """Return the refusal of a parameter."""
+    """Return the answer to a parameter that cannot be."""
     named = key[:64]
     return ProblemError(
         Problem(400, f"{named}: {message}.", "bad_parameter", [{"loc": ["query", named], "msg": message}])

@@ -108,6 +108,11 @@ class TenantActor:
         return not self.busy and (self.materializer is None or self.materializer.idle)
 
     @property
+    def at_rest(self) -> bool:
+        """Nothing is asked or built; a stream may still wait for its reader."""
+        return not self.busy and (self.materializer is None or not self.materializer.running)
+
+    @property
     def shard(self) -> CacheShard:
         """The tenant's cache, once the actor runs."""
         assert self._shard is not None
@@ -186,6 +191,8 @@ class TenantActor:
                     log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400
                     raise
                 outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
+                if isinstance(answer, Refused):
+                    self.metrics.note_refused(answer, type(question).__name__)
                 self.metrics.answered(type(question).__name__, outcome)
                 envelope.reply(answer)
         finally:
@@ -217,6 +224,7 @@ class TenantActor:
             m.ReloadRules: partial(reload_rules, self.resources),
             m.UpdateLimits: self._update_limits,
             m.FitCache: self._fit_cache,
+            m.Describe: self._describe,
         }
         return await handlers[type(question)](question)
 
@@ -230,6 +238,24 @@ class TenantActor:
     async def _describe_cache(self, question: m.DescribeCache) -> object:
         refused = self.resources.gate.check_admin(question.principal, "admin/cache")
         return self.shard.stats() if refused is None else refused
+
+    async def _describe(self, _question: m.Describe) -> m.Description:
+        assert self.builder is not None
+        assert self.materializer is not None
+        return m.Description(
+            limits=self.limits,
+            slots=tuple(
+                m.SlotUse(tier.value, held.total, held.used, held.waiting)
+                for tier, held in self.builder.slots.items()
+            ),
+            in_flight=tuple(
+                m.InFlight(None if build.record is None else build.record.build_id, build.progress)
+                for build in self.materializer.running.values()
+            ),
+            questions=self.busy - 1,  # this one aside
+            streams=len(self.materializer.streams),
+            cache=self.shard.stats(),
+        )
 
     async def _update_limits(self, question: m.UpdateLimits) -> TenantLimits:
         assert self.builder is not None

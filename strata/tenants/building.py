@@ -129,6 +129,8 @@ class Builder:
             build.finish(outcome)
             kind = outcome.code or outcome.reason.value if isinstance(outcome, Refused) else "ready"
             self.metrics.built(kind)
+            if isinstance(outcome, Refused):
+                self.metrics.note_refused(outcome, "build")
             attempt.close()
             if build.memory is not None:
                 build.memory.release()

@@ -39,6 +39,7 @@ class TenantLimits:
         bytes_per_day: Bytes sent to all principals.
         principal_bytes_per_day: Bytes sent to one principal.
         whole_row_groups: Cache all columns of a row group, whatever the scan asks for.
+        weight: Share of the machine in relation to other tenants', while they compete.
     """
 
     interactive_slots: int = 32
@@ -68,6 +69,7 @@ class TenantLimits:
     bytes_per_day: int = 0
     principal_bytes_per_day: int = 0
     whole_row_groups: bool = False
+    weight: float = 1.0
 
     def tier(self, estimated_bytes: int, columns: int) -> Tier:
         """Return the tier of a scan: interactive when it is small in both bytes and columns."""

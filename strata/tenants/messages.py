@@ -15,6 +15,7 @@ import attrs
 from strata import acl
 from strata.artifacts import ArtifactRecord, BuildRecord, NameRecord
 from strata.auth import Principal
+from strata.cache import CacheStats
 from strata.tenants.limits import TenantLimits
 from strata.tenants.streams import ByteStream
 
@@ -404,6 +405,50 @@ class FitCache:
     """Shrink the cache to what it may have by now. Answer: None."""
 
 
+@attrs.frozen
+class Describe:
+    """Say how the tenant does. Answer: :class:`Description`."""
+
+
+@attrs.frozen
+class SlotUse:
+    """The slots of one tier; more may be in use than there are, while lowered ones drain."""
+
+    tier: str
+    total: int
+    used: int
+    waiting: int
+
+
+@attrs.frozen
+class InFlight:
+    """A running build: its id, once it is admitted, and how far it is, from 0.0 to 1.0."""
+
+    build_id: str | None
+    progress: float
+
+
+@attrs.frozen
+class Description:
+    """How a tenant does at this moment.
+
+    Attributes:
+        limits: What it may use.
+        slots: Its slots by tier.
+        in_flight: Its running builds.
+        questions: How many questions are being answered.
+        streams: How many streams wait for their reader.
+        cache: Its cache shard's counters.
+    """
+
+    limits: TenantLimits
+    slots: tuple[SlotUse, ...]
+    in_flight: tuple[InFlight, ...]
+    questions: int
+    streams: int
+    cache: CacheStats
+
+
 Question = (
     Materialize
     | OpenStream
@@ -425,4 +470,5 @@ Question = (
     | ReloadRules
     | UpdateLimits
     | FitCache
+    | Describe
 )

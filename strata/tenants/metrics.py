@@ -9,11 +9,33 @@ from __future__ import annotations
 from typing import TypeVar
 
 import attrs
+import trio
 
 from strata.cache import CacheStats
+from strata.outcomes import Reason, Refused
 from strata.tenants.histogram import Histogram
 
 K = TypeVar("K")
+
+ERRORS_REMEMBERED = 20
+
+_CALLERS_OWN = frozenset({Reason.BAD_REQUEST, Reason.FORBIDDEN, Reason.NOT_FOUND})
+"""What the caller did wrong, and nobody else need look at."""
+
+
+@attrs.frozen
+class ErrorNote:
+    """Something that went wrong.
+
+    Attributes:
+        code: A word, as in the answer; never a value.
+        what: What was asked or done.
+        at: When, on Trio's clock.
+    """
+
+    code: str
+    what: str
+    at: float
 
 
 @attrs.define(eq=False)
@@ -36,6 +58,7 @@ class TenantMetrics:
         cache_misses: The same, not found.
         cache_evictions: Segments evicted from those.
         restarts: Crashes of the actor.
+        errors: The last errors, the oldest first.
     """
 
     questions: dict[tuple[str, str], int] = attrs.field(factory=dict)
@@ -53,6 +76,7 @@ class TenantMetrics:
     cache_misses: int = 0
     cache_evictions: int = 0
     restarts: int = 0
+    errors: tuple[ErrorNote, ...] = ()  # an idle tenant's costs nothing
 
     def answered(self, kind: str, outcome: str) -> None:
         """Count a question."""
@@ -93,6 +117,8 @@ class TenantMetrics:
         """Count all that another counted, too."""
         for field in attrs.fields(TenantMetrics):
             mine, its = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(mine, tuple):
+                continue  # errors are a tenant's own, and go with it
             if isinstance(mine, int):
                 setattr(self, field.name, mine + its)
                 continue
@@ -101,6 +127,15 @@ class TenantMetrics:
                     mine.setdefault(key, Histogram()).add(value)
                 else:
                     mine[key] = mine.get(key, 0) + value
+
+    def note_refused(self, refused: Refused, what: str) -> None:
+        """Remember a refusal, unless it is of the caller's own making."""
+        if refused.reason not in _CALLERS_OWN:
+            self.note_error(refused.code or refused.reason.value, what)
+
+    def note_error(self, code: str, what: str) -> None:
+        """Remember an error."""
+        self.errors = (*self.errors, ErrorNote(code, what, trio.current_time()))[-ERRORS_REMEMBERED:]
 
 
 def _count(counts: dict[K, int], key: K) -> None:

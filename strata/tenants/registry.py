@@ -24,16 +24,28 @@ from strata.cache import Allowance
 from strata.outcomes import Reason, Refused
 from strata.tenants.actor import Envelope, TenantActor
 from strata.tenants.limits import TenantLimits
-from strata.tenants.messages import FitCache, Question, UpdateLimits
+from strata.tenants.messages import Explain, FitCache, Materialize, Question, UpdateLimits
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.rates import RateBook
 from strata.tenants.resources import Resources
 from strata.tenants.sharing import CacheSharing
+from strata.tenants.tenancy import DISABLED, Tenancy
 from strata.tenants.vitals import Vitals
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 DOWN_RETRY_SECONDS = 60
+IDLE_LOOK_SECONDS = 0.25
+
+NEW_WORK = (Materialize, Explain)
+"""What a drained tenant is not asked any more."""
+
+DRAINED = Refused(
+    Reason.UNAVAILABLE,
+    "This tenant is drained: an operator has stopped its new work here.",
+    code="tenant_drained",
+    retry_after=30,
+)
 
 LOOKS = 64
 """Quiet tenants that are looked at in one go, for one that can leave."""
@@ -86,6 +98,23 @@ class Tenant:
     open: dict[Envelope, None] = attrs.field(factory=dict)
     crashes: list[float] = attrs.field(factory=list)
     gone: trio.Event = attrs.field(factory=trio.Event)
+    since: float = attrs.field(factory=trio.current_time)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    pause: trio.CancelScope | None = None
+    again: bool = False
+    leaves: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits for it and it has nothing to do: it can go."""
+        running = self.state is State.RUNNING and not self.open
+        return running and self.actor is not None and self.actor.idle
+
+    @property
+    def at_rest(self) -> bool:
+        """The same, though streams may still wait for their readers."""
+        running = self.state is State.RUNNING and not self.open
+        return running and self.actor is not None and self.actor.at_rest
 
     def fail_all(self, refused: Refused) -> None:
         """Answer everybody who still waits."""
@@ -108,8 +137,10 @@ class Registry:
         sharing: The caches' budget; None: every tenant has what its limits say.
         idle_seconds: How long a tenant may be idle before it goes by itself (``tenant_idle_seconds``).
         most_named: Tenants whose metrics have a name of their own (``metrics_max_tenants``).
+        tenancy: Whose word on who is served at all is asked, if there is one.
         leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
         draining: Whether questions are refused.
+        drained: Tenants that take no new work until they are restarted.
         rates: What tenants have taken of their rates, whether they are live or not.
         others: What happened in tenants that are no longer live.
         vitals: How the process is.
@@ -125,8 +156,10 @@ class Registry:
     sharing: CacheSharing | None = None
     idle_seconds: float = math.inf
     most_named: int = 1000
+    tenancy: Tenancy | None = None
     leaving: bool = False
     draining: bool = False
+    drained: set[str] = attrs.field(factory=set)
     rates: RateBook = attrs.field(init=False)
     others: TenantMetrics = attrs.field(factory=TenantMetrics)
     vitals: Vitals = attrs.field(factory=Vitals)
@@ -174,12 +207,12 @@ class Registry:
         """
         if self.draining:
             return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
-        found = await self._live(tenant)
+        found = self.turned_away(tenant, question) or await self._live(tenant)
         if isinstance(found, Refused):
             answer: Any = found
         else:
             answer = (
-                _not_running(found) if found.state is not State.RUNNING else await self._put(found, question)
+                not_running(found) if found.state is not State.RUNNING else await self._put(found, question)
             )
         if isinstance(answer, Refused):
             self.metrics_of(tenant).refused(answer.code or answer.reason.value)
@@ -208,6 +241,29 @@ class Registry:
             found.open.pop(envelope, None)
             self._note_quiet(found)
         return envelope.answer
+
+    def turned_away(self, tenant: str, question: Question | None = None) -> Refused | None:
+        """Return why ``tenant`` is not served whatever its state, or None; no actor is started for that.
+
+        A tenant that is drained and still there answers what is asked about work that is under way.
+        """
+        if self.tenancy is not None and not self.tenancy.enabled(tenant):
+            return DISABLED
+        if tenant not in self.drained:
+            return None
+        if tenant in self._tenants and question is not None and not isinstance(question, NEW_WORK):
+            return None
+        return DRAINED
+
+    @property
+    def full(self) -> bool:
+        """Whether a tenant that is not live has to wait for another one to go, and none can."""
+        full = len(self._tenants) >= self.max_tenants and not self._ending
+        return full and not any(found.idle for found in self._quiet.values())
+
+    def find(self, tenant: str) -> Tenant | None:
+        """Return a live tenant."""
+        return self._tenants.get(tenant)
 
     async def _live(self, tenant: str) -> Tenant | Refused:
         while True:
@@ -260,15 +316,10 @@ class Registry:
 
     def _dismissed(self, found: Tenant) -> bool:
         """Let a quiet tenant go if it is idle; whether it was."""
-        idle = found.state is State.RUNNING and found.actor is not None and found.actor.idle
-        if not idle:
+        if not found.idle:
             self._note_quiet(found)
             return False
-        del self._quiet[found.id]
-        found.state = State.LEAVING
-        self._ending[found.id] = found
-        assert found.inbox is not None
-        found.inbox.close()
+        self.let_go(found)
         return True
 
     async def _dismiss_idle(self) -> None:
@@ -283,11 +334,77 @@ class Registry:
                     break
                 self._dismissed(found)
 
+    def let_go(self, found: Tenant) -> None:
+        """Let an idle tenant go: it ends what is in its mailbox, and is then gone."""
+        self._end(found)
+        assert found.inbox is not None
+        found.inbox.close()
+
+    def stop(self, found: Tenant, refused: Refused, *, again: bool = False) -> None:
+        """End a tenant's actor now, or the pause after its crash; whoever waits is refused.
+
+        Args:
+            found: Not one that is down.
+            refused: What they are told.
+            again: Start another one at once, with the crashes forgiven, instead of letting it go.
+        """
+        if again:
+            found.state = State.RESTARTING
+        else:
+            self._end(found)
+        found.again, found.retry_after = again, 1
+        if again:
+            found.crashes.clear()
+        assert found.inbox is not None
+        found.inbox.close()
+        found.fail_all(refused)
+        found.scope.cancel()
+        if found.pause is not None:
+            found.pause.cancel()
+
+    def start(self, tenant: str) -> None:
+        """Start a tenant that is not live, if there is room."""
+        if tenant not in self._tenants and len(self._tenants) < self.max_tenants:
+            self._start(tenant)
+
+    def forget(self, found: Tenant) -> None:
+        """Forget a tenant that is down, whose supervisor has ended."""
+        assert found.state is State.DOWN
+        del self._tenants[found.id]
+        self._quiet.pop(found.id, None)
+        self._named -= found.named
+        self.others.add(found.metrics)
+
+    def _end(self, found: Tenant) -> None:
+        found.state = State.LEAVING
+        self._quiet.pop(found.id, None)
+        self._ending[found.id] = found
+
+    def dismiss(self, found: Tenant) -> None:
+        """Let a tenant go when its work is over, unless it is welcome again by then."""
+        if not found.leaves:
+            found.leaves = True
+            assert self._nursery is not None
+            self._nursery.start_soon(self._dismiss, found)
+
+    async def _dismiss(self, found: Tenant) -> None:
+        structlog.contextvars.unbind_contextvars("request_id")
+        while not found.gone.is_set() and self.turned_away(found.id) is not None:
+            # Nobody will read the streams of a tenant that is not served.
+            unread = found.id not in self.drained and found.at_rest
+            if unread or found.idle:
+                self.let_go(found)
+                return
+            await trio.sleep(IDLE_LOOK_SECONDS)
+        found.leaves = False
+
     def update_limits(self) -> None:
         """Give every live tenant the limits of this moment, without a restart, also downwards."""
         self.rates.update()
         for found in self._tenants.values():
             self._give_limits(found)
+            if self.turned_away(found.id) is not None:
+                self.dismiss(found)
 
     def _give_limits(self, found: Tenant) -> None:
         self._tell(found, self._limits_now(found))
@@ -329,6 +446,7 @@ class Registry:
         found.actor = TenantActor(
             found.id, self.resources, limits, found.metrics, mailbox, allowance=found.allowance
         )
+        found.scope, found.again, found.since = trio.CancelScope(), False, trio.current_time()
 
     async def _supervise(self, found: Tenant) -> None:
         # The task inherits the id of the request that happened to be the tenant's first.
@@ -370,22 +488,25 @@ class Registry:
         assert found.actor is not None
         assert found.inbox is not None
         try:
-            await found.actor.run()
+            with found.scope:
+                await found.actor.run()
         except Exception as error:  # noqa: BLE001  # a supervisor is where any crash ends
             pause = self._crashed(found, error)
             found.inbox.close()
             if pause is None:
                 return False
-            await trio.sleep(pause)
-            return True
+            with trio.move_on_after(pause) as found.pause:
+                await trio.sleep_forever()
+            return found.state is State.RESTARTING
         finally:
-            found.fail_all(_not_running(found))
-        return False
+            found.fail_all(not_running(found))
+        return found.again
 
     def _crashed(self, found: Tenant, error: Exception) -> float | None:
         """Note a crash; the pause before the next start, or None to stay down."""
         now = trio.current_time()
         found.metrics.restarts += 1
+        found.metrics.note_error(_cause(error), "crash")
         found.crashes.append(now)
         found.crashes = [moment for moment in found.crashes if moment > now - self.crash_window]
         count = len(found.crashes)
@@ -404,11 +525,19 @@ class Registry:
             request_ids=failed,
             exc_info=error,
         )
-        found.fail_all(_not_running(found))
+        found.fail_all(not_running(found))
         return pause
 
 
-def _not_running(found: Tenant) -> Refused:
+def _cause(error: BaseException) -> str:
+    """Return the kind of error that is in nurseries' groups, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return type(error).__name__
+
+
+def not_running(found: Tenant) -> Refused:
+    """Return what whoever asks a tenant is told that is not running."""
     if found.state is State.DOWN:
         detail = "This tenant's service crashed too often and is down; an operator has to look at it."
         return Refused(Reason.UNAVAILABLE, detail, code="tenant_down", retry_after=found.retry_after)

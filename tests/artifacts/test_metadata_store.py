@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from strata.artifacts import (
+    Act,
     ArtifactRecord,
     ArtifactState,
     BlobFacts,
@@ -323,3 +324,40 @@ def test_a_build_and_a_sweep_at_the_same_time_agree(store: MetadataStore) -> Non
     for index in range(30):
         build = store.get_build("t", f"b{index}")
         assert build.state is store.get_artifact("t", build.artifact_id, build.version).state
+
+
+def act(tenant: str | None, action: str = "limits.change") -> Act:
+    return Act(
+        tenant=tenant, principal="p", principal_tenant="ops", action=action, request_id="r", new='{"a":1}'
+    )
+
+
+def test_what_was_done_is_listed_the_latest_first_by_tenant(store: MetadataStore) -> None:
+    """Each tenant its own; what was done to the process is nobody's."""
+    noted = [store.add_audit(act(tenant)) for tenant in ("t", "u", None, "t")]
+
+    assert [1, 2, 3, 4] == [record.id for record in noted]
+    assert tuple(noted[::-1]) == store.list_audit(tenant=None, before=None, limit=9)
+    assert (noted[3], noted[0]) == store.list_audit(tenant="t", before=None, limit=9)
+    assert (noted[0],) == store.list_audit(tenant="t", before=4, limit=9)
+    assert (noted[3],) == store.list_audit(tenant="t", before=2**64, limit=1)
+    assert () == store.list_audit(tenant="v", before=None, limit=9)
+    assert noted[0].at < noted[1].at
+
+
+def test_acts_at_the_same_time_are_all_noted(store: MetadataStore) -> None:
+    """Each in a place of its own."""
+    with ThreadPoolExecutor(8) as threads:
+        noted = list(threads.map(lambda index: store.add_audit(act("t", f"a{index}")), range(40)))
+    assert list(range(1, 41)) == sorted(record.id for record in noted)
+    assert 40 == len({record.act.action for record in store.list_audit(tenant="t", before=None, limit=99)})
+
+
+def test_tenants_are_those_who_have_had_results(store: MetadataStore) -> None:
+    """In the order of their ids, page by page; upper case first, as bytes go."""
+    for index, tenant in enumerate(["b", "a", "_default", "B", "a", "a-1"]):
+        begin(store, f"b{index}", tenant=tenant, refresh=True)
+
+    assert ("B", "_default", "a", "a-1", "b") == store.list_tenants(after="", limit=9)
+    assert ("a", "a-1") == store.list_tenants(after="_default", limit=2)
+    assert () == store.list_tenants(after="b", limit=1)

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from strata.artifacts import STORE_DOWN, BlobFacts, MemoryMetadataStore, SqlMetadataStore
+from strata.artifacts import STORE_DOWN, Act, BlobFacts, MemoryMetadataStore, SqlMetadataStore
 from strata.artifacts.metadata import ORDERS, SORTS
 from strata.outcomes import RefusalError
 
@@ -61,6 +61,13 @@ class Twins(RuleBasedStateMachine):
     def set_name(self, tenant: str, name: str, key: str, version: int) -> None:
         self.both("set_name", tenant, name, key[:32], version)
 
+    @rule(tenant=st.none() | TENANTS, principal=NAMES, old=st.none() | st.just("{}"))
+    def add_audit(self, tenant: str | None, principal: str, old: str | None) -> None:
+        act = Act(
+            tenant=tenant, principal=principal, principal_tenant="t", action="x", request_id="r", old=old
+        )
+        self.both("add_audit", act)
+
     @rule()
     def sweep_interrupted(self) -> None:
         self.both("sweep_interrupted")
@@ -90,6 +97,9 @@ class Twins(RuleBasedStateMachine):
             self.both("stats", tenant)
             self.both("list_names", tenant)
             self.both("list_artifacts", tenant, limit=100, offset=0)
+            self.both("list_audit", tenant=tenant, before=3, limit=2)
+        self.both("list_audit", tenant=None, before=None, limit=100)
+        self.both("list_tenants", after="T", limit=2)
         self.changed = False
 
     def teardown(self) -> None:

@@ -152,3 +152,13 @@ async def test_a_refusal_carries_the_servers_own_words(settings, kind):
     assert missing.value.request_id
     assert unknown.value.status == 400
     assert unknown.value.errors[0]["loc"][:4] == ["body", "transform", "params", "columns"]
+
+
+async def test_who_one_is_to_the_server(settings, kind):
+    """Identity, limits, and what would be refused and why."""
+    async with asking(settings, kind) as ask:
+        found = await ask("me")
+
+    assert ("ann", "team", (), "absent") == (found.principal, found.tenant, found.scopes, found.state)
+    assert 8 == found.limits["bulk_slots"]["value"]
+    assert {"missing_scope", "writes_disabled"} == {check.error for check in found.refused}

@@ -35,7 +35,7 @@ CHECKS = [
 schema cannot say (positive_data_acceptance); nothing is created or deleted here (use_after_free,
 ensure_resource_availability, object_level_authorization)."""
 
-EXAMPLES = 350
+EXAMPLES = 220
 """Most cases an operation; those without any input have one."""
 
 DETERMINISTIC = (
@@ -77,6 +77,7 @@ def real_values(url: str, table: str) -> dict[str, object]:
         "build_id": made["build_id"],
         "stream_id": stream["stream_id"],
         "name": "reports/daily",
+        "tenant": "another",  # not the caller's own: it will be disabled, drained and limited to nothing
     }
 
 

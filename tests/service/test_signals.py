@@ -251,3 +251,29 @@ def test_a_hangup_serves_renewed_certificates(tmp_path: Path, settings: Settings
         assert ["tls_certificate"] == [problem.split(":")[0] for problem in refused["problems"]]
         trusting = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         assert 200 == httpx.get(f"{server.url}/health", verify=trusting).status_code
+
+
+def test_limits_of_a_tenant_change_in_a_running_server(tmp_path: Path, settings: Settings) -> None:
+    """By its section on SIGHUP, by the overrides file at once; one with errors changes nothing."""
+    overrides = Path(settings.artifact_dir) / "tenant-overrides.toml"
+    section = tmp_path / "pyproject.toml"
+
+    def slots() -> tuple[int, str]:
+        found = httpx.get(f"{server.url}/v1/me", headers=identity()).json()["limits"]["bulk_slots"]
+        return found["value"], found["source"]
+
+    with process(tmp_path, **environment(settings)) as server:
+        assert (8, "default") == slots()
+        section.write_text("[tool.strata.tenants.team-a]\nbulk_slots = 2\n")
+        server.popen.send_signal(signal.SIGHUP)
+        assert ["tenants"] == wait_for(server, "configuration read again")["changed"]
+        assert (2, "section") == slots()
+        overrides.write_text("[tenants.team-a]\nbulk_slots = 1\n")
+        wait_for(server, "limits of tenants read again")
+        assert (1, "operator") == slots()
+        overrides.write_text("[tenants.team-a]\nbulk_slots = 0\n")
+        said = wait_for(server, "limits of tenants refused: the old ones stay")["problems"]
+        assert ["tenant_overrides_file: tenants.team-a.bulk_slots: 0 is too small; the least is 1."] == said
+        server.popen.send_signal(signal.SIGHUP)
+        assert said == wait_for(server, "configuration refused: the old one stays")["problems"]
+        assert (1, "operator") == slots()

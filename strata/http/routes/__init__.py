@@ -8,12 +8,17 @@ from strata.http.converters import VersionConverter
 from strata.http.plain import PlainRoute
 from strata.http.routes import (
     access,
+    admin_limits,
+    admin_server,
+    admin_tenants,
     artifacts,
+    audit,
     builds,
     cache,
     health,
     lineage,
     materialize,
+    me,
     metrics,
     names,
     streams,
@@ -50,6 +55,11 @@ def register(app: Quart, *, personal: bool) -> None:
         cache.blueprint,
         access.blueprint,
         metrics.blueprint,
+        me.blueprint,
+        admin_tenants.blueprint,
+        admin_limits.blueprint,
+        admin_server.blueprint,
+        audit.blueprint,
     ):
         app.register_blueprint(blueprint)
     if not personal:

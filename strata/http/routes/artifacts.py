@@ -9,7 +9,7 @@ from strata.http.bodies import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
 from strata.http.context import ask, context, principal
 from strata.http.description import answers, refuses, takes
 from strata.http.plain import Answer, Call
-from strata.http.queries import bad_parameter, moment, whole
+from strata.http.queries import moment, refuse_unknown, whole
 from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
 
 blueprint = Blueprint("artifacts", __name__)
@@ -51,9 +51,7 @@ def _answer(record: ArtifactRecord) -> ArtifactAnswer:
 )
 async def artifacts() -> Response:
     """List the tenant's artifacts, newest first unless asked otherwise."""
-    for key in request.args:
-        if key not in QUERY_KEYS:
-            raise bad_parameter(key, f"Unknown parameter; known are {', '.join(sorted(QUERY_KEYS))}")
+    refuse_unknown(QUERY_KEYS)
     question = ListArtifacts(
         principal(),
         limit=whole("limit", 100, 1, MAX_PAGE),

@@ -1,6 +1,6 @@
 """Where results come from, and whether they are still what their inputs would give."""
 
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
 from strata.http.answers import artifact_uri, iso, json
@@ -14,7 +14,7 @@ from strata.http.bodies import (
 )
 from strata.http.context import ask, principal
 from strata.http.description import refuses, takes
-from strata.http.queries import bad_parameter, whole
+from strata.http.queries import refuse_unknown, whole
 from strata.tenants.messages import (
     Dependents,
     GetDependents,
@@ -48,9 +48,7 @@ def _node(node: Node) -> NodeAnswer:
 @takes("query", max_depth={"type": "integer", "minimum": 1, "maximum": MAX_DEPTH, "default": 10})
 async def lineage(artifact_id: str, version: int) -> Response:
     """Follow a result's inputs; those the caller may not see are redacted."""
-    for key in request.args:
-        if key != "max_depth":
-            raise bad_parameter(key, "Unknown parameter; known are max_depth")
+    refuse_unknown({"max_depth"})
     question = GetLineage(principal(), artifact_id, version, whole("max_depth", 10, 1, MAX_DEPTH))
     found = await ask(question, Lineage)
     return json(

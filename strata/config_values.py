@@ -1,0 +1,115 @@
+"""What was given for a setting, as what it is."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Collection
+from typing import Any, cast
+
+import attrs
+
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class InvalidError(Exception):
+    """A value that is not of its setting's kind; the message does not repeat a secret one."""
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """Return the end of a sentence about an unknown name."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def convert(field: attrs.Attribute[Any], kind: Any, value: object, *, from_text: bool) -> object:
+    """Return a setting's value as what it is.
+
+    Args:
+        field: The setting, with its metadata.
+        kind: Its type.
+        value: What was given.
+        from_text: It was given as text, as in a variable.
+
+    Raises:
+        InvalidError: If it is none, or out of bounds.
+    """
+    metadata = field.metadata
+    if isinstance(kind, types.UnionType):
+        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    shown = "its value" if metadata["secret"] else repr(value)
+    converted = _convert_to(kind, value, shown, from_text=from_text)
+    if metadata["choices"] and converted not in metadata["choices"]:
+        known = metadata["choices"]
+        raise InvalidError(f"{shown} is none of {', '.join(known)}{suggest(str(converted), known)}")
+    least = metadata["least"]
+    if least is not None and isinstance(converted, int | float) and not converted >= least:
+        raise InvalidError(f"{shown} is too small; the least is {least:g}.")
+    most = metadata["most"]
+    if most is not None and isinstance(converted, int | float) and converted > most:
+        raise InvalidError(f"{shown} is too large; the most is {most:g}.")
+    return converted
+
+
+def _convert_to(kind: Any, value: object, shown: str, *, from_text: bool) -> object:
+    if kind is bool:
+        return _to_bool(value, shown, from_text=from_text)
+    if kind in (int, float):
+        return _to_number(kind, value, shown, from_text=from_text)
+    if kind is str:
+        if isinstance(value, str):
+            return value
+        raise InvalidError(f"{shown} is not text.")
+    if from_text:
+        return _to_pairs(str(value))
+    return _to_table(kind, value)
+
+
+def _to_bool(value: object, shown: str, *, from_text: bool) -> bool:
+    if isinstance(value, bool):
+        return value
+    if from_text and str(value).strip().lower() in _TRUE | _FALSE:
+        return str(value).strip().lower() in _TRUE
+    raise InvalidError(f"{shown} is neither true nor false.")
+
+
+def _to_number(kind: type[int | float], value: object, shown: str, *, from_text: bool) -> float:
+    if from_text and isinstance(value, str):
+        try:
+            number = kind(value.strip().replace("_", "x"))
+        except ValueError:
+            number = None
+    else:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        number = kind(cast("float", value)) if whole or (kind is float and isinstance(value, float)) else None
+    if number is None or number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124  # NaN
+        raise InvalidError(f"{shown} is not a {'whole ' if kind is int else ''}number.")
+    return number
+
+
+def _to_pairs(text: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        alias, equals, value = item.partition("=")
+        if not equals or not alias.strip() or not value.strip():
+            raise InvalidError(f"{item!r} is not of the form alias=value.")
+        if alias.strip() in pairs:
+            raise InvalidError(f"alias {alias.strip()} is given twice.")
+        pairs[alias.strip()] = value.strip()
+    return pairs
+
+
+def _to_table(kind: Any, value: object) -> object:
+    if not isinstance(value, dict):
+        raise InvalidError("it is not a table.")
+    inner = typing.get_args(kind)[1]
+    for alias, item in value.items():
+        if inner is str and not isinstance(item, str):
+            raise InvalidError(f"{alias} is not text.")
+        if inner is not str and not (
+            isinstance(item, dict) and all(isinstance(v, str) for v in item.values())
+        ):
+            raise InvalidError(f"{alias} is not a table of texts.")
+    return value

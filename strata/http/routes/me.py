@@ -1,0 +1,121 @@
+"""Who one is to the server: what finds a wrong proxy in one request."""
+
+from quart import Blueprint, Response, request
+from quart_schema import document_response, tag
+
+from strata.auth import DEFAULT_TENANT
+from strata.http import administration as admin
+from strata.http.admin_bodies import CheckAnswer, HeaderAnswer, MeAnswer
+from strata.http.answers import json
+from strata.http.context import context, principal
+from strata.http.problems import STATUS
+from strata.outcomes import Reason, Refused
+from strata.tenants import supervision
+from strata.tenants.messages import Description
+from strata.tenants.registry import State, not_running
+from strata.tenants.supervision import View
+
+blueprint = Blueprint("me", __name__)
+
+SCOPES = {
+    "admin:cache": "POST /v1/cache/clear, GET /v1/cache/stats",
+    "admin:metrics": "GET /metrics",
+    "admin:tenants": "/v1/admin/tenants, /v1/admin/audit",
+    "admin:limits": "/v1/admin/tenants/{tenant}/limits",
+    "admin:*": "other tenants, and POST /v1/admin/drain",
+}
+"""What each scope is for."""
+
+FULL = Refused(
+    Reason.UNAVAILABLE, "The server serves as many tenants as it may (max_tenants).", code="too_many_tenants"
+)
+DRAINING = Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining")
+WRITES = Refused(Reason.FORBIDDEN, "Direct writes are disabled in service mode.", code="writes_disabled")
+
+
+@blueprint.get("/v1/me")
+@tag(["administration"])
+@document_response(MeAnswer)
+async def me() -> Response:
+    """Say who the caller is taken for, what that tenant may use and uses, and what would be refused and why.
+
+    It works for a disabled tenant, too, and starts no actor: one that is absent has no usage.
+    """
+    who, registry = principal(), admin.registry()
+    view = await supervision.describe(registry, who.tenant)
+    return json(
+        MeAnswer(
+            principal=who.id,
+            tenant=who.tenant,
+            scopes=sorted(who.scopes),
+            unrestricted=who.unrestricted,
+            operator=admin.is_operator(),
+            headers=_headers(),
+            state=view.state,
+            limits=admin.limit_answers(admin.tenancy().effective(who.tenant)),
+            usage=admin.usage_answer(view.inside),
+            checks=[*_work(view), _check("direct writes", None if who.unrestricted else WRITES), *_scopes()],
+        )
+    )
+
+
+def _headers() -> list[HeaderAnswer]:
+    contract = context().contract
+    assert contract is not None
+    return [
+        HeaderAnswer(field.shown, field.role, field.shown in request.headers)
+        for field in contract.fields.values()
+    ]
+
+
+def _work(view: View) -> list[CheckAnswer]:
+    """Whether a request for a result would be answered, and whether there is room for it."""
+    registry, tenant = admin.registry(), principal().tenant
+    refused = DRAINING if registry.draining else registry.turned_away(tenant)
+    found = registry.find(tenant)
+    if refused is None and found is not None and found.state in (State.DOWN, State.RESTARTING):
+        refused = not_running(found)
+    if refused is None and found is None and registry.full:
+        refused = FULL
+    checks = [_check("POST /v1/materialize", refused)]
+    if view.inside is not None:
+        checks += _room(view.inside)
+    if principal().tenant == DEFAULT_TENANT and admin.tenancy().settings.multi_tenant_enabled:
+        detail = "No tenant header was sent: this is the tenant of all who send none."
+        checks.append(CheckAnswer("a tenant of one's own", False, None, "no_tenant", detail))  # noqa: FBT003  # a field
+    return checks
+
+
+def _room(inside: Description) -> list[CheckAnswer]:
+    checks = []
+    for use in inside.slots:
+        name = f"{use.tier}_slots"
+        busy = Refused(
+            Reason.BUSY,
+            f"All {use.total} are in use and {use.waiting} wait: it would have to wait.",
+            code=name,
+        )
+        checks.append(_check(f"a free slot for {use.tier} work", busy if use.used >= use.total else None))
+    most = inside.limits.max_builds
+    busy = Refused(Reason.BUSY, f"{most} builds are running.", code="max_concurrent_scans")
+    checks.append(_check("another build", busy if len(inside.in_flight) >= most else None))
+    return checks
+
+
+def _scopes() -> list[CheckAnswer]:
+    who = principal()
+    return [
+        _check(
+            f"{scope}: {what}",
+            None
+            if who.has_scope(scope)
+            else Refused(Reason.FORBIDDEN, f"This needs the scope {scope}.", code="missing_scope"),
+        )
+        for scope, what in SCOPES.items()
+    ]
+
+
+def _check(what: str, refused: Refused | None) -> CheckAnswer:
+    if refused is None:
+        return CheckAnswer(what, True, None, None, None)  # noqa: FBT003  # a field
+    return CheckAnswer(what, False, STATUS[refused.reason], refused.code, refused.detail)  # noqa: FBT003  # a field

@@ -1,0 +1,165 @@
+"""GET /v1/me: one request shows what the server makes of a proxy's headers, and what would be refused."""
+
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+from service_kit import TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
+
+from strata.config import Settings
+
+LIMITED = {"bulk_slots": 3}
+
+
+async def me(server: Running, headers: dict[str, str]) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+        answer = await client.get("/v1/me")
+    assert 200 == answer.status_code, answer.text
+    return answer.json()
+
+
+def refused(found: dict[str, Any]) -> dict[str, str]:
+    """What would be refused, by what, with the word why."""
+    return {check["what"].split(":")[0]: check["error"] for check in found["checks"] if not check["allowed"]}
+
+
+def scopes(found: dict[str, Any]) -> list[str]:
+    lacking = (check["what"] for check in found["checks"] if "missing_scope" == check["error"])
+    return [what.rsplit(": ", 1)[0] for what in lacking]
+
+
+async def test_the_identity_is_shown_as_it_was_understood(server: Running) -> None:
+    """With the headers that were seen, by name; the token and every other header stay unsaid."""
+    found = await me(
+        server, identity("ana", "team-a", "notebook:read admin:cache") | {"X-Secret": "s3cr3t-value"}
+    )
+    assert ("ana", "team-a", ["admin:cache", "notebook:read"], False, False) == tuple(
+        found[key] for key in ("principal", "tenant", "scopes", "unrestricted", "operator")
+    )
+    assert {
+        "X-Strata-Proxy-Token": ("token", True), "X-Strata-Principal": ("principal", True),
+        "X-Strata-Scopes": ("scopes", True), "X-Tenant-ID": ("tenant", True), "X-Strata-Tenant": ("tenant_alias", False),
+    } == {header["name"]: (header["role"], header["seen"]) for header in found["headers"]}  # fmt: skip
+    assert TOKEN not in str(found)
+    assert "s3cr3t-value" not in str(found)
+
+
+async def test_a_proxy_that_is_wrong_is_found_in_one_request(settings: Settings) -> None:
+    """Scopes it does not send, a tenant it forgot, names of its own."""
+    changed = attrs.evolve(settings, require_tenant_header=False, scopes_header="X-May")
+    headers = identity(scopes="admin:*")
+    del headers["X-Tenant-ID"]
+    async with running(changed) as server:
+        found = await me(server, headers)
+    assert ([], "_default") == (found["scopes"], found["tenant"])
+    assert {"X-May": False, "X-Tenant-ID": False} == {
+        header["name"]: header["seen"]
+        for header in found["headers"]
+        if header["name"] in ("X-May", "X-Tenant-ID")
+    }
+    assert "no_tenant" == refused(found)["a tenant of one's own"]
+    assert ["admin:cache", "admin:metrics", "admin:tenants", "admin:limits", "admin:*"] == scopes(found)
+
+
+async def test_an_operator_lacks_nothing(server: Running) -> None:
+    """But for the writes that nobody has."""
+    found = await me(server, identity("root", "ops", "admin:*"))
+    assert (True, {"direct writes": "writes_disabled"}) == (found["operator"], refused(found))
+
+
+async def test_limits_and_usage_are_those_of_the_own_tenant(server: Running, warehouse: Warehouse) -> None:
+    """Absent as long as nothing was asked; asking who one is asks nothing."""
+    warehouse.create(numbers(10))
+    await server.service.tenancy.change("team-b", LIMITED, operator=True, note=unnoted)
+    before = await me(server, identity("bob", "team-b"))
+    assert ("absent", None, 3, "operator") == (
+        before["state"],
+        before["usage"],
+        before["limits"]["bulk_slots"]["value"],
+        before["limits"]["bulk_slots"]["source"],
+    )
+    async with server.client(**identity("bob", "team-b")) as bob:
+        await fetch(bob, scan(warehouse.uri()))
+    after, other = await me(server, identity("bob", "team-b")), await me(server, identity())
+    assert ("running", 1, 3) == (
+        after["state"],
+        after["usage"]["cache"]["misses"],
+        {use["tier"]: use["total"] for use in after["usage"]["slots"]}["bulk"],
+    )
+    assert ("absent", 8) == (other["state"], other["limits"]["bulk_slots"]["value"])
+
+
+async def unnoted(_change: object) -> None:
+    """Audits nothing."""
+
+
+STATES = [
+    ("disabled", 403, "tenant_disabled"),
+    ("drained", 503, "tenant_drained"),
+    ("draining", 503, "draining"),
+    ("full", 503, "too_many_tenants"),
+]
+
+
+@pytest.mark.parametrize(("state", "status", "error"), STATES)
+async def test_what_is_refused_is_what_would_be(
+    settings: Settings, warehouse: Warehouse, state: str, status: int, error: str
+) -> None:
+    """The same status and word as the request itself would be answered with; and /v1/me answers all the same."""
+    warehouse.create(numbers(10))
+    async with running(attrs.evolve(settings, max_tenants=1)) as server:
+        registry = server.service.registry
+        if state == "disabled":
+            await server.service.tenancy.change("team-a", {"enabled": False}, operator=True, note=unnoted)
+        elif state == "drained":
+            registry.drained.add("team-a")
+        elif state == "draining":
+            registry.draining = True
+        else:
+            async with server.client(**identity("bob", "team-b")) as bob:
+                await bob.post(
+                    "/v1/materialize", json=scan(warehouse.uri())
+                )  # a stream that waits for its reader
+        found = await me(server, identity())
+        async with server.client() as ana:
+            answer = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+        [check] = [check for check in found["checks"] if check["what"] == "POST /v1/materialize"]
+        assert (status, error) == (check["status"], check["error"])
+        assert (answer.status_code, answer.json()["error"]) == (check["status"], check["error"])
+
+
+async def test_no_free_slot_is_said_before_one_waits(settings: Settings, warehouse: Warehouse) -> None:
+    """Slots that are taken, and builds that are at their most."""
+    warehouse.create(numbers(10))
+    async with running(settings) as server, server.client() as ana:
+        await fetch(ana, scan(warehouse.uri()))
+        assert {"direct writes"} == set(refused(await me(server, identity(scopes="admin:*"))))
+        [tenant] = server.service.registry.tenants()
+        held = []
+        for slots in tenant.actor.builder.slots.values():
+            held += [await slots.acquire(1) for _ in range(slots.total)]
+        found = refused(await me(server, identity(scopes="admin:*")))
+        assert {"interactive_slots", "bulk_slots", "writes_disabled"} == set(found.values())
+        for lease in held:
+            lease.release()
+
+
+async def test_without_an_identity_there_is_no_me(server: Running) -> None:
+    """The token comes first, here too; and personal mode's only user may do everything."""
+    async with httpx.AsyncClient(base_url=server.url) as nobody:
+        assert 401 == (await nobody.get("/v1/me")).status_code
+
+
+async def test_personal_mode_has_one_user_who_may_do_everything(settings: Settings) -> None:
+    """Without headers."""
+    personal = Settings(artifact_dir=settings.artifact_dir, cache_dir=settings.cache_dir)
+    async with running(personal) as server:
+        found = await me(server, {})
+    assert ("local", True, True, [], {}) == (
+        found["principal"],
+        found["unrestricted"],
+        found["operator"],
+        found["headers"],
+        refused(found),
+    )
