@@ -254,6 +254,7 @@ async def open_service(
             body_seconds=settings.request_body_seconds,
             plain_routes=routes.PLAIN,
             turns=resources.turns,
+            metrics_of=registry.metrics_of,
             rates=registry.rates,
             holding=Holding(settings.max_connections // SHARE),
         )

@@ -29,6 +29,7 @@ from strata.http.problems import Problem, ProblemError
 from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.outcomes import Limit, Refused
 from strata.tenants import Registry
+from strata.tenants.metrics import TenantMetrics
 from strata.tenants.pacing import Meter
 from strata.tenants.rates import RateBook
 from strata.work import LoopTurns
@@ -65,6 +66,7 @@ class FrontDoor:
         uploads: Paths with large bodies; they never reach ``app``.
         plain_routes: Routes that are answered here, too.
         turns: Told of every request, for large results to make way.
+        metrics_of: Returns where a tenant's requests are counted.
         body_seconds: How long a body may take to arrive.
         rates: What tenants and principals have taken of their rates; None for no limit.
         holding: How many refusals may be held up.
@@ -86,6 +88,7 @@ class FrontDoor:
         uploads: Sequence[UploadRoute] = (),
         plain_routes: Sequence[PlainRoute] = (),
         turns: LoopTurns | None = None,
+        metrics_of: Callable[[str], TenantMetrics] | None = None,
         body_seconds: float = BODY_SECONDS,
         rates: RateBook | None = None,
         holding: Holding | None = None,
@@ -96,6 +99,7 @@ class FrontDoor:
         self._uploads = uploads
         self._plain = plain_routes
         self._turns = turns or LoopTurns()
+        self._metrics_of = metrics_of
         self.body_seconds = body_seconds
         self._registry = registry
         self.max_request_bytes = max_request_bytes
@@ -130,8 +134,9 @@ class FrontDoor:
                 stream.close()
             if found.principal is not None:
                 streamed = trio.current_time() - began if found.opened else None
-                counted = self._registry.metrics_of(found.principal.tenant)
-                counted.requested(found.status or 499, found.sent, streamed)
+                if self._metrics_of is not None:
+                    counted = self._metrics_of(found.principal.tenant)
+                    counted.requested(found.status or 499, found.sent, streamed)
             log.info(
                 "request",
                 tenant=found.principal.tenant if found.principal else None,

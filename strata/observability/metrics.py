@@ -17,8 +17,8 @@ from strata.observability import families as f
 from strata.observability.exposition import Exposition, labelled, negotiate
 from strata.tenants import Registry
 from strata.tenants.metrics import TenantMetrics
-from strata.tenants.registry import Tenant
 from strata.tenants.sharing import FLOW
+from strata.tenants.tenant import Tenant
 from strata.work.fairness import jain_index
 
 OTHER = "other"

@@ -7,7 +7,6 @@ after too many crashes in a window it stays down, and says so. Other tenants nev
 
 from __future__ import annotations
 
-import enum
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -20,16 +19,23 @@ import structlog
 import trio
 
 from strata.artifacts import tenant_prefix
-from strata.cache import Allowance
 from strata.outcomes import Reason, Refused
 from strata.tenants.actor import Envelope, TenantActor
 from strata.tenants.limits import TenantLimits
-from strata.tenants.messages import Explain, FitCache, Materialize, Question, UpdateLimits
+from strata.tenants.messages import (
+    Explain,
+    FitCache,
+    Materialize,
+    Question,
+    UpdateLimits,
+    WarmCache,
+)
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.rates import RateBook
 from strata.tenants.resources import Resources
 from strata.tenants.sharing import CacheSharing
 from strata.tenants.tenancy import DISABLED, Tenancy
+from strata.tenants.tenant import Readiness, State, Tenant, not_running
 from strata.tenants.vitals import Vitals
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -37,7 +43,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 DOWN_RETRY_SECONDS = 60
 IDLE_LOOK_SECONDS = 0.25
 
-NEW_WORK = (Materialize, Explain)
+NEW_WORK = (Materialize, Explain, WarmCache)
 """What a drained tenant is not asked any more."""
 
 DRAINED = Refused(
@@ -51,75 +57,6 @@ LOOKS = 64
 """Quiet tenants that are looked at in one go, for one that can leave."""
 
 log = structlog.get_logger(__name__)
-
-
-class State(enum.Enum):
-    """The life of a tenant's actor."""
-
-    RUNNING = "running"
-    RESTARTING = "restarting"
-    LEAVING = "leaving"
-    DOWN = "down"
-
-
-class Readiness(enum.Enum):
-    """What ``/health/ready`` says."""
-
-    READY = "ready"
-    DRAINING = "draining"
-    STORE_DOWN = "store_down"
-
-    @property
-    def ready(self) -> bool:
-        """Whether requests should be sent here."""
-        return self is Readiness.READY
-
-
-@attrs.define(eq=False)
-class Tenant:
-    """A live tenant, as its supervisor sees it.
-
-    Attributes:
-        id: Its id.
-        metrics: Its counters.
-        named: Whether its metrics are its own series, or are summed with others'.
-        quiet_since: When its last question was answered (Trio's clock).
-    """
-
-    id: str
-    metrics: TenantMetrics
-    named: bool = True
-    state: State = State.RUNNING
-    retry_after: int = 1
-    quiet_since: float = 0.0
-    allowance: Allowance | None = None
-    actor: TenantActor | None = None
-    inbox: trio.MemorySendChannel[Envelope] | None = None
-    open: dict[Envelope, None] = attrs.field(factory=dict)
-    crashes: list[float] = attrs.field(factory=list)
-    gone: trio.Event = attrs.field(factory=trio.Event)
-    since: float = attrs.field(factory=trio.current_time)
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    pause: trio.CancelScope | None = None
-    again: bool = False
-    leaves: bool = False
-
-    @property
-    def idle(self) -> bool:
-        """Nobody waits for it and it has nothing to do: it can go."""
-        running = self.state is State.RUNNING and not self.open
-        return running and self.actor is not None and self.actor.idle
-
-    @property
-    def at_rest(self) -> bool:
-        """The same, though streams may still wait for their readers."""
-        running = self.state is State.RUNNING and not self.open
-        return running and self.actor is not None and self.actor.at_rest
-
-    def fail_all(self, refused: Refused) -> None:
-        """Answer everybody who still waits."""
-        for envelope in tuple(self.open):
-            envelope.reply(refused)
 
 
 @attrs.define(eq=False)
@@ -534,12 +471,3 @@ def _cause(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return type(error).__name__
-
-
-def not_running(found: Tenant) -> Refused:
-    """Return what whoever asks a tenant is told that is not running."""
-    if found.state is State.DOWN:
-        detail = "This tenant's service crashed too often and is down; an operator has to look at it."
-        return Refused(Reason.UNAVAILABLE, detail, code="tenant_down", retry_after=found.retry_after)
-    detail = "This tenant's service is restarting."
-    return Refused(Reason.UNAVAILABLE, detail, code="tenant_restarting", retry_after=found.retry_after)

@@ -14,7 +14,8 @@ from strata.outcomes import Reason, Refused
 from strata.tenants.actor import Envelope
 from strata.tenants.messages import Describe, Description
 from strata.tenants.metrics import ErrorNote
-from strata.tenants.registry import Registry, State, Tenant
+from strata.tenants.registry import Registry
+from strata.tenants.tenant import State, Tenant
 
 DESCRIBE_SECONDS = 1.0
 """How long an actor may take to say how it does; one that is stuck is described without its word."""

@@ -21,7 +21,7 @@ from strata.server import run_server
 from strata.tenants import Registry, TenantLimits
 from strata.tenants.histogram import BUCKETS, Histogram
 from strata.tenants.metrics import TenantMetrics
-from strata.tenants.registry import Tenant
+from strata.tenants.tenant import Tenant
 from strata.work import WorkPool
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

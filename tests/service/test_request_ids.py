@@ -94,7 +94,9 @@ async def scene(settings: Settings, warehouse: Warehouse, out: io.StringIO):
 
 
 def empty(path: str) -> str:
-    return path.format(stream_id="x", build_id="x", artifact_id="x", version=1, name="x", key="x", alias="x")
+    return path.format(
+        stream_id="x", build_id="x", artifact_id="x", version=1, name="x", key="x", alias="x", tenant="team-a"
+    )
 
 
 async def test_every_route_has_the_id_in_its_answer_and_on_its_lines(scene: Scene) -> None:
@@ -110,13 +112,13 @@ async def test_every_route_has_the_id_in_its_answer_and_on_its_lines(scene: Scen
                 else 403
                 if ["writes"] == operation["tags"]
                 else 404
-                if "{" in path
+                if "{" in path and "{tenant}" not in path
                 else 409  # there is no file of rules to be read again
                 if "/v1/admin/acl/reload" == path
                 else 200
             )
             await scene.call(method.upper(), empty(path), expected)
-        await scene.call("PATCH", empty(path), 405)
+        await scene.call("TRACE", empty(path), 405)
     for path in ("/openapi.json", "/docs"):
         await scene.call("GET", path, 200)
     await scene.call("GET", "/nowhere", 404)

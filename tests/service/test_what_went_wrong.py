@@ -166,9 +166,13 @@ async def test_metric_families_are_declared_once_and_carry_their_tenant(
         lines = (await admin.get("/metrics")).text.splitlines()
     families = [line.split()[2] for line in lines if line.startswith("# TYPE strata_")]
     assert len(families) == len(set(families)) >= 10
-    of_process = ("strata_tenants{", "strata_work_quanta{")
-    samples = [line for line in lines if line.startswith("strata_") and not line.startswith(of_process)]
-    assert [] == [line for line in samples if 'tenant="' not in line]
+    samples = [line for line in lines if line.startswith("strata_")]
+    of_tenants, of_process = (
+        {line.partition("{")[0] for line in samples if ('tenant="' in line) == named}
+        for named in (True, False)
+    )
+    assert set() == of_tenants & of_process
+    assert len(of_tenants) >= 10
     for tenant in ("team-a", "team-b"):
         assert any(f'tenant="{tenant}"' in line for line in samples)
 

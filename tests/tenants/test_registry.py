@@ -12,7 +12,8 @@ from strata.tenants import State, TenantLimits
 from strata.tenants import registry as module
 from strata.tenants.messages import UpdateLimits
 from strata.tenants.metrics import TenantMetrics
-from strata.tenants.registry import FIRST_PAUSE_SECONDS, Readiness, Registry
+from strata.tenants.registry import FIRST_PAUSE_SECONDS, Registry
+from strata.tenants.tenant import Readiness
 
 
 @attrs.define(eq=False)

@@ -35,6 +35,7 @@ class Obedient:
     limits: TenantLimits
     metrics: TenantMetrics
     mailbox: trio.MemoryReceiveChannel
+    allowance: object = None
     idle: bool = True
     at_rest: bool = True
 
@@ -81,7 +82,7 @@ async def registry(
     tenancy = Tenancy(settings, limits_of, blocking=at_once)
     found = Registry(
         resources=None, limits=tenancy.limits, tenancy=tenancy, max_tenants=4, mailbox_size=3, max_crashes=2,
-        crash_window=60, probe=lambda: True, cache_bytes=10 * 1024**3,
+        crash_window=60, probe=lambda: True,
     )  # fmt: skip
     tenancy.changed = found.update_limits
     async with trio.open_nursery() as nursery:

@@ -12,8 +12,8 @@ from strata.http.problems import STATUS
 from strata.outcomes import Reason, Refused
 from strata.tenants import supervision
 from strata.tenants.messages import Description
-from strata.tenants.registry import State, not_running
 from strata.tenants.supervision import View
+from strata.tenants.tenant import State, not_running
 
 blueprint = Blueprint("me", __name__)
 

@@ -17,8 +17,9 @@ from strata.tenants import actor
 from strata.tenants.build import Build
 from strata.tenants.building import Builder
 from strata.tenants.materializing import Materializer
-from strata.tenants.registry import Registry, Tenant
+from strata.tenants.registry import Registry
 from strata.tenants.slots import Lease
+from strata.tenants.tenant import Tenant
 from strata.work import WorkPool, fair
 from strata.work.turns import Turns
 
