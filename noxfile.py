@@ -123,6 +123,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_neighbours(session: nox.Session) -> None:
+    """Measure what a tenant's neighbours do to it; `-- --help` lists the options."""
+    session.install(f".[{EXTRAS}]")
+    isolated(session)
+    session.run("python", "bench/neighbours.py", *session.posargs)
+
+
+@nox.session
 def bench_acl(session: nox.Session) -> None:
     """Measure one decision of the access rules beside Cedar and casbin; `-- --help` lists the options."""
     install(session, "bench-acl")

@@ -8,7 +8,7 @@ loud ones alone, both together.
 - ``fifty``: the same with 50 tenants, of which 5 misbehave: two scan, three flood.
 - ``flood``: tenant A sends requests over 64 connections as fast as they are answered, good and refused ones.
 
-The loud tenants' clients run at a lower priority: they would be on other machines, and it is the server that
+Rates are limited as by default. The loud tenants' clients run at a lower priority: they would be on other machines, and it is the server that
 is measured. Both halves of a ratio are of the same run.
 """
 
@@ -55,7 +55,6 @@ class Scene:
         rate: Pairs a second of each.
         scanning: Tenants, and how many distinct full scans each runs at a time.
         flooding: Tenants, and how many connections each floods.
-        settings: Lines of configuration besides the usual.
     """
 
     name: str
@@ -67,7 +66,7 @@ class Scene:
 
 
 SCENES = (
-    Scene("bulk", "A tenant beside eight cold full scans of another", ("b",), 50.0, scanning=(("a", SCANS),)),
+    Scene("bulk", "A tenant beside eight cold full scans of another", ("b",), 40.0, scanning=(("a", SCANS),)),
     Scene(
         "fifty",
         "45 tenants beside 5 that misbehave",
@@ -77,7 +76,7 @@ SCENES = (
         flooding=(("loud2", 16), ("loud3", 16), ("loud4", 16)),
     ),
     Scene(
-        "flood", "A tenant beside a flood over 64 connections", ("b",), 50.0, flooding=(("a", CONNECTIONS),)
+        "flood", "A tenant beside a flood over 64 connections", ("b",), 40.0, flooding=(("a", CONNECTIONS),)
     ),
 )
 
@@ -142,7 +141,7 @@ class Bench:
     def _server(self, scene: Scene) -> Iterator[servers.Target]:
         with (
             tempfile.TemporaryDirectory(prefix="run-", dir=self._scratch) as base,
-            servers.strata(Path(base), self._warehouse) as target,
+            servers.strata(Path(base), self._warehouse, limited=True) as target,
         ):
             for tenant in (*scene.quiet, *(name for name, _ in scene.flooding)):
                 with servers.Target(target.url, clients.identity(tenant, "ana")).connect() as connection:

@@ -36,7 +36,7 @@ port = {port}
 cache_dir = "{base}/cache"
 artifact_dir = "{base}/artifacts"
 max_response_bytes = 17179869184
-rate_limit_enabled = false
+rate_limit_enabled = {limited}
 
 [tool.strata.warehouses]
 bench = "{warehouse}"
@@ -61,13 +61,14 @@ class Target:
 
 
 @contextmanager
-def strata(base: Path, warehouse: Path) -> Iterator[Target]:
+def strata(base: Path, warehouse: Path, *, limited: bool = False) -> Iterator[Target]:
     """Run ``strata serve`` in a process of its own, on empty directories under ``base``."""
     for name in ("cache", "artifacts"):
         (base / name).mkdir(parents=True)
     port = _free_port()
+    places = {"base": base, "warehouse": warehouse}
     config = base / "strata.toml"
-    config.write_text(CONFIG.format(token=TOKEN, port=port, base=base, warehouse=warehouse))
+    config.write_text(CONFIG.format(**places, token=TOKEN, port=port, limited=str(limited).lower()))
     command = [sys.executable, "-m", "strata", "serve", "--config", str(config)]
     target = Target(f"http://127.0.0.1:{port}", IDENTITY)
     log = base / "server.log"

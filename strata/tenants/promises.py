@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 
 MOST_SECONDS = 300
 """Longest wait anybody is asked for, but for budgets of a day."""
@@ -20,9 +20,14 @@ DRAIN_SECONDS = 60.0
 
 
 class Promises:
-    """Spreads those who were refused over the time to come."""
+    """Spreads those who were refused over the time to come.
 
-    def __init__(self) -> None:
+    Args:
+        thinnest: One in so many places is promised.
+    """
+
+    def __init__(self, thinnest: int = THINNEST) -> None:
+        self._thinnest = thinnest
         self._last = 0.0
 
     def seconds(self, now: float, need: float, interval: float) -> int:
@@ -35,9 +40,53 @@ class Promises:
         """
         due = now + need
         if self._last > now:
-            due = max(due, self._last + interval * THINNEST)
+            due = max(due, self._last + interval * self._thinnest)
         self._last = due = min(due, now + max(need, MOST_SECONDS))
         return max(1, math.ceil(due - now))
+
+
+KEPT_SECONDS = 30.0
+"""How long after its time a promise is kept."""
+
+KEPT_EACH = 64
+"""Promises to one principal that are remembered, and the principals to whom there are any."""
+
+KEPT_KEYS = 1024
+
+
+class Kept:
+    """Who was told to come back and when: whoever does so goes before those who were told nothing.
+
+    Since no more than one place in :data:`THINNEST` is promised, those others hardly notice; and asking
+    before the time is no use.
+    """
+
+    def __init__(self) -> None:
+        self._due: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def note(self, key: str, due: float, now: float) -> None:
+        """Note that ``key`` was told to come back at ``due``."""
+        while self._due and (
+            len(self._due) >= KEPT_KEYS or next(iter(self._due.values()))[-1] < now - KEPT_SECONDS
+        ):
+            self._due.popitem(last=False)
+        self._due.setdefault(key, deque(maxlen=KEPT_EACH)).append(due)
+        self._due.move_to_end(key)
+
+    def claim(self, key: str, now: float) -> bool:
+        """Whether ``key`` was told to come back by now; once for each time it was."""
+        due = self._due.get(key)
+        while due and due[0] < now - KEPT_SECONDS:
+            due.popleft()
+        found = bool(due) and due is not None and due[0] <= now
+        if found and due is not None:
+            due.popleft()
+        if due is not None and not due:
+            del self._due[key]
+        return found
 
 
 class Drain:

@@ -13,6 +13,7 @@ import attrs
 from strata.outcomes import Limit, Reason, Refused
 from strata.tenants.buckets import Bucket, Rule
 from strata.tenants.limits import TenantLimits
+from strata.tenants.promises import Kept
 
 PRINCIPALS = 1024
 """Principals of one tenant that are remembered. The one not heard of for longest makes room and leaves what
@@ -101,6 +102,7 @@ class TenantRates:
         self.all = Buckets()
         self._most = most
         self._principals: OrderedDict[str, Buckets] = OrderedDict()
+        self._kept = Kept()
 
     def __len__(self) -> int:
         return len(self._principals)
@@ -135,13 +137,18 @@ class TenantRates:
         ]
         if scan:
             asked.append((own.scans, rules.own_scans, 1.0, "You"))
-        longest = 0.0
+        longest, promised = 0.0, True
         for bucket, rule, amount, whose in asked:
             wait = 0.0 if rule is None else bucket.wait(rule, now, amount)
-            if rule is not None and wait > longest:
-                longest, found = wait, (bucket, rule, whose)
-        if longest:
-            return _refused(*found, longest, now)
+            if rule is not None and wait:
+                promised &= amount > 0  # of bytes there is nothing to be promised: they are in debt
+                if wait > longest:
+                    longest, found = wait, (bucket, rule, whose)
+        if longest and not (promised and self._kept.claim(principal, now)):
+            refused = _refused(*found, longest, now)
+            if promised and refused.retry_after is not None:
+                self._kept.note(principal, now + refused.retry_after, now)
+            return refused
         for bucket, rule, amount, _ in asked:
             if rule is not None and amount:
                 bucket.take(rule, now, amount)

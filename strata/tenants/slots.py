@@ -6,8 +6,17 @@ import attrs
 import trio
 
 from strata.outcomes import Limit, Reason, Refused
-from strata.tenants.promises import Promises
+from strata.tenants.promises import Kept, Promises
 from strata.tenants.turns import Ticket, Turns
+
+SEVERAL_TURNS = 5
+"""Turns within which one comes whatever the lengths of scans: one in a hundred and fifty does not."""
+
+MOST_PATIENCE = 60.0
+
+PROMISED = 2
+"""Every second slot that comes free is promised, while there are more than that who were refused; the others
+are for those who wait."""
 
 
 @attrs.define(eq=False)
@@ -17,11 +26,13 @@ class Lease:
     Attributes:
         ticket: The place, or the slot.
         turn: Set when it is a slot.
+        promised: Somebody was told to come back for it now.
     """
 
     _slots: Slots
     ticket: Ticket = attrs.field(factory=Ticket)
     turn: trio.Event = attrs.field(factory=trio.Event)
+    promised: bool = False
 
     @property
     def held(self) -> bool:
@@ -34,7 +45,13 @@ class Lease:
             self._slots.enter(self, principal)
 
     async def wait(self, timeout: float) -> Lease | Refused:  # noqa: ASYNC109  # the refusal is a value
-        """Wait at most ``timeout`` seconds for its turn; whoever does not get it holds nothing afterwards."""
+        """Wait at most ``timeout`` seconds for its turn; whoever does not get it holds nothing afterwards.
+
+        Who was told to come back is first in the queue, and waits as long as several scans take at this
+        pace, so that the next slot is theirs.
+        """
+        if self.promised:
+            timeout = max(timeout, self._slots.several_turns())
         try:
             with trio.move_on_after(timeout):
                 await self.turn.wait()
@@ -63,7 +80,8 @@ class Slots:
     def __init__(self, name: str, total: int, per_principal: int = 0) -> None:
         self.name = name
         self._turns = Turns(total, most=per_principal)
-        self._promises = Promises()
+        self._promises = Promises(PROMISED)
+        self._kept = Kept()
         self._leases: dict[Ticket, Lease] = {}
 
     def __repr__(self) -> str:
@@ -94,18 +112,23 @@ class Slots:
 
     def queue(self, principal: str, size: int = 1) -> Lease:
         """Return a place in the queue, to be waited with and released in any case."""
-        lease = Lease(self, Ticket(size))
-        self.enter(lease, principal)
+        lease = Lease(self, Ticket(size), promised=self._kept.claim(principal, trio.current_time()))
+        self.enter(lease, principal, first=lease.promised)
         return lease
 
     async def acquire(self, principal: str, timeout: float) -> Lease | Refused:  # noqa: ASYNC109  # a value
         """Queue, and wait at most ``timeout`` seconds."""
         return await self.queue(principal).wait(timeout)
 
-    def enter(self, lease: Lease, principal: str) -> None:
-        """Queue a lease on behalf of a principal, or of one more."""
+    def several_turns(self) -> float:
+        """Return how many seconds a few turns take, as far as they come at the present pace."""
+        interval = self._turns.drain.interval(trio.current_time())
+        return 0.0 if interval is None else min(SEVERAL_TURNS * interval, MOST_PATIENCE)
+
+    def enter(self, lease: Lease, principal: str, *, first: bool = False) -> None:
+        """Queue a lease on behalf of a principal, or of one more; before all others, if that was promised."""
         self._leases[lease.ticket] = lease
-        self._wake(self._turns.enter(lease.ticket, principal))
+        self._wake(self._turns.enter(lease.ticket, principal, first=first))
 
     def leave(self, lease: Lease) -> None:
         """Take a lease back."""
@@ -117,6 +140,7 @@ class Slots:
         now, principal = trio.current_time(), principals[0]
         need, interval = self._turns.wait_of(principal, now) or (waited, waited)
         seconds = self._promises.seconds(now, need, interval)
+        self._kept.note(principal, now + seconds, now)
         if all(self._turns.capped(each) for each in principals):
             name, most = f"{self.name}_per_principal", self._turns.most
             whose = f"Your {most} slots ({name}) were"

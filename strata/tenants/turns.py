@@ -6,7 +6,7 @@ tenants do.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 
 import attrs
 
@@ -22,12 +22,14 @@ class Ticket:
         keys: Who wants it; any one's turn will do.
         holder: Whose turn it was, once it is held.
         waiting: It is in the queue.
+        first: For whom it goes before those who were promised nothing.
     """
 
     size: int = 1
     keys: list[str] = attrs.field(factory=list)
     holder: str | None = None
     waiting: bool = False
+    first: str | None = None
 
 
 class Turns:
@@ -51,7 +53,8 @@ class Turns:
         self.waiting = 0
         self.drain = Drain()
         self._held: dict[str, int] = {}
-        self._queues: dict[str, deque[Ticket]] = {}
+        self._first: deque[Ticket] = deque()
+        self._queues: OrderedDict[str, deque[Ticket]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Turns {self.used}/{self.total}, {self.waiting} waiting>"
@@ -59,7 +62,7 @@ class Turns:
     @property
     def keys(self) -> int:
         """How many keys are remembered: those that hold something or wait."""
-        return len(self._held.keys() | self._queues.keys())
+        return len(self._held.keys() | self._queues.keys() | {ticket.first for ticket in self._first})
 
     def held(self, key: str) -> int:
         """Return how much a key holds."""
@@ -74,15 +77,25 @@ class Turns:
             return True
         return bool(self.spare) and own + size > self.spare * (self.total - self.used - size)
 
-    def enter(self, ticket: Ticket, key: str) -> list[Ticket]:
-        """Queue a ticket, for one key or for one more; returns those that are held from now on."""
+    def enter(self, ticket: Ticket, key: str, *, first: bool = False) -> list[Ticket]:
+        """Queue a ticket, for one key or for one more; returns those that are held from now on.
+
+        Args:
+            ticket: The ticket.
+            key: Who wants it.
+            first: Whether it goes before all that are not: it was promised.
+        """
         if ticket.holder is not None or key in ticket.keys:
             return []
         if not ticket.waiting:
             ticket.waiting = True
             self.waiting += 1
         ticket.keys.append(key)
-        self._queues.setdefault(key, deque()).append(ticket)
+        if first:
+            ticket.first = key
+            self._first.append(ticket)
+        else:
+            self._queues.setdefault(key, deque()).append(ticket)
         return self._admit()
 
     def leave(self, ticket: Ticket, now: float) -> list[Ticket]:
@@ -120,7 +133,14 @@ class Turns:
         else:
             interval = self.drain.interval(now)
             others = (len(queue) for other, queue in self._queues.items() if other != key)
-            ahead = own + 1 + sum(min(length, own + 1) for length in others) + self.used - self.total
+            ahead = (
+                own
+                + 1
+                + len(self._first)
+                + sum(min(length, own + 1) for length in others)
+                + self.used
+                - self.total
+            )
         return None if interval is None else (max(1, ahead) * interval, interval)
 
     def _admit(self) -> list[Ticket]:
@@ -132,13 +152,13 @@ class Turns:
             self.used += ticket.size
             self._held[key] = self.held(key) + ticket.size
             if key in self._queues:
-                self._queues[key] = self._queues.pop(key)
+                self._queues.move_to_end(key)
             admitted.append(ticket)
         return admitted
 
     def _next(self) -> tuple[Ticket, str] | None:
-        for key, queue in self._queues.items():
-            ticket = queue[0]
+        first = [(ticket.first, ticket) for ticket in self._first if ticket.first is not None]
+        for key, ticket in (*first, *((key, queue[0]) for key, queue in self._queues.items())):
             if self.capped(key, ticket.size):
                 continue
             fits = not self.used or self.used + ticket.size <= self.total
@@ -148,7 +168,11 @@ class Turns:
     def _dequeue(self, ticket: Ticket) -> None:
         ticket.waiting = False
         self.waiting -= 1
+        if ticket.first is not None:
+            self._first.remove(ticket)
         for key in ticket.keys:
+            if key == ticket.first:
+                continue
             queue = self._queues[key]
             queue.remove(ticket)
             if not queue:

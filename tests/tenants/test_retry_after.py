@@ -13,7 +13,7 @@ from strata.tenants import TenantLimits
 from strata.tenants.rates import TenantRates
 from strata.tenants.slots import Lease, Slots
 
-WORKLOADS = 12
+WORKLOADS = 20
 
 
 @attrs.define
@@ -47,14 +47,14 @@ async def obey(ask, tally: Tally) -> object:
 
 async def rated(draw: random.Random, tally: Tally) -> None:
     """Workers of several principals, each with a pause of its own between its requests, for some minutes."""
-    rate, principals = draw.choice([10, 50, 100]), draw.randint(1, 4)
+    rate, principals = draw.choice([2, 10, 50, 100]), draw.randint(1, 4)
     limits = TenantLimits(
         requests_per_second=rate * draw.choice([1, 2, 10]),
         principal_requests_per_second=rate,
         principal_scans_per_second=draw.choice([0, rate / 2]),
     )
     rates = TenantRates(limits)
-    workers, pause = draw.randint(1, 40), draw.choice([0.1, 0.5, 2.0])
+    workers, pause = draw.randint(1, 40), draw.choice([0.01, 0.1, 0.5, 2.0])
 
     async def work(principal: str) -> None:
         await trio.sleep(draw.random() * 5)
@@ -77,7 +77,7 @@ async def slotted(draw: random.Random, tally: Tally) -> None:
     """Builds of several principals, of all lengths, more of them than there are slots."""
     total, principals = draw.randint(1, 4), draw.randint(1, 4)
     slots = Slots("bulk_slots", total, draw.choice([0, 0, 2]))
-    workers, pause, length = draw.randint(2, 60), draw.choice([0.1, 2, 20]), draw.choice([0.5, 1, 2])
+    workers, pause, length = draw.randint(2, 60), draw.choice([0.1, 2, 20]), draw.choice([0.5, 1, 2, 5])
     patience = draw.choice([5.0, 10.0])
 
     async def work(principal: str) -> None:
@@ -96,14 +96,12 @@ async def slotted(draw: random.Random, tally: Tally) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workload", "least"), [(rated, 0.95), (slotted, 0.85)])
-async def test_an_obeyed_retry_after_succeeds_nearly_always(
-    workload, least: float, autojump_clock: MockClock
-) -> None:
+@pytest.mark.parametrize("workload", [rated, slotted])
+async def test_an_obeyed_retry_after_succeeds_nearly_always(workload, autojump_clock: MockClock) -> None:
     """Over many workloads, most of them far beyond what there is, of workers that never rest; and never 0."""
     tally = Tally()
     for seed in range(WORKLOADS):
         await workload(random.Random(seed), tally)
 
     assert tally.obeyed > 100, "there is something to measure"
-    assert tally.share >= least, tally
+    assert tally.share >= 0.95, tally

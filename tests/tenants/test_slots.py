@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from strata.outcomes import Limit, Reason, Refused
+from strata.tenants.promises import KEPT_EACH, KEPT_KEYS, KEPT_SECONDS, Kept
 from strata.tenants.slots import Lease, Slots
 
 
@@ -146,3 +147,48 @@ async def test_a_cap_can_be_lifted_while_others_wait(autojump_clock: MockClock) 
     assert lease is await lease.wait(1)
     lease.release()
     held.release()
+
+
+async def test_who_comes_back_as_told_goes_first_and_once(autojump_clock: MockClock) -> None:
+    """Before those who were told nothing, not before its time, and with the patience of several turns."""
+    slots, order = Slots("bulk_slots", 1), []
+    held = await slots.acquire("ana", 1)
+    refused = await slots.acquire("bob", 5)
+    assert isinstance(refused, Refused)
+    assert refused.retry_after is not None
+
+    async def build(who: str, patience: float) -> None:
+        found = await slots.acquire(who, patience)
+        assert isinstance(found, Lease)
+        order.append(who)
+        await trio.sleep(3)
+        found.release()
+
+    async with trio.open_nursery() as nursery:
+        early = slots.queue("bob")  # asking before the time is no use
+        assert not early.promised
+        early.release()
+        nursery.start_soon(build, "ana", 1e6)
+        await trio.sleep(refused.retry_after)
+        nursery.start_soon(build, "cyd", 1e6)
+        nursery.start_soon(build, "bob", 1e6)
+        await trio.sleep(0.5)
+        assert not slots.queue("bob").promised
+        held.release()
+    assert "bob" == order[0]
+    assert {"ana", "cyd"} == set(order[1:])
+
+
+async def test_promises_are_bounded_and_forgotten() -> None:
+    """However many are refused, and whoever never comes back."""
+    kept = Kept()
+    for number in range(5000):
+        kept.note(f"p{number}", 10.0, 0.0)
+    assert len(kept) <= KEPT_KEYS
+    for _ in range(200):
+        kept.note("often", 10.0, 0.0)
+    assert KEPT_EACH == sum(kept.claim("often", 10.0) for _ in range(200))
+    assert kept.claim("p4999", 10.0 + KEPT_SECONDS)
+    assert not kept.claim("p4998", 10.1 + KEPT_SECONDS)
+    kept.note("late", 100.0, 99.0)
+    assert 1 == len(kept)
