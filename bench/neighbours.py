@@ -8,8 +8,8 @@ loud ones alone, both together.
 - ``fifty``: the same with 50 tenants, of which 5 misbehave: two scan, three flood.
 - ``flood``: tenant A sends requests over 64 connections as fast as they are answered, good and refused ones.
 
-Rates are limited as by default. The loud tenants' clients run at a lower priority: they would be on other machines, and it is the server that
-is measured. Both halves of a ratio are of the same run.
+Rates are limited as by default. The loud tenants' clients run at a lower priority: they would be on other
+machines, and it is the server that is measured. Both halves of a ratio are of the same run.
 """
 
 from __future__ import annotations
