@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 
 MOST_SECONDS = 300
 """Longest wait anybody is asked for, but for budgets of a day."""
@@ -62,7 +62,7 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._due: OrderedDict[str, deque[float]] = OrderedDict()
+        self._due: dict[str, deque[float]] = {}  # in the order of their latest promises
 
     def __len__(self) -> int:
         return len(self._due)
@@ -72,9 +72,10 @@ class Kept:
         while self._due and (
             len(self._due) >= KEPT_KEYS or next(iter(self._due.values()))[-1] < now - KEPT_SECONDS
         ):
-            self._due.popitem(last=False)
-        self._due.setdefault(key, deque(maxlen=KEPT_EACH)).append(due)
-        self._due.move_to_end(key)
+            del self._due[next(iter(self._due))]
+        mine = self._due.pop(key) if key in self._due else deque(maxlen=KEPT_EACH)
+        mine.append(due)
+        self._due[key] = mine
 
     def claim(self, key: str, now: float) -> bool:
         """Whether ``key`` was told to come back by now; once for each time it was."""
@@ -93,14 +94,16 @@ class Drain:
     """How fast something came free lately."""
 
     def __init__(self) -> None:
-        self._releases: deque[tuple[float, str]] = deque(maxlen=DRAIN_RELEASES)
+        self._releases: deque[tuple[float, str]] | None = None  # an idle tenant's costs nothing
 
     def note(self, now: float, key: str) -> None:
         """Note that ``key`` gave something back."""
+        if self._releases is None:
+            self._releases = deque(maxlen=DRAIN_RELEASES)
         self._releases.append((now, key))
 
     def interval(self, now: float, key: str | None = None) -> float | None:
         """Return the seconds between two releases, of everybody or of ``key``; None if there were none."""
-        times = [then for then, whose in self._releases if key is None or whose == key]
+        times = [then for then, whose in self._releases or [] if key is None or whose == key]
         times = [then for then in times if then >= now - DRAIN_SECONDS]
         return (now - times[0]) / len(times) if times else None

@@ -6,7 +6,7 @@ tenants do.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 
 import attrs
 
@@ -53,8 +53,8 @@ class Turns:
         self.waiting = 0
         self.drain = Drain()
         self._held: dict[str, int] = {}
-        self._first: deque[Ticket] = deque()
-        self._queues: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self._first: list[Ticket] = []
+        self._queues: dict[str, deque[Ticket]] = {}
 
     def __repr__(self) -> str:
         return f"<Turns {self.used}/{self.total}, {self.waiting} waiting>"
@@ -152,7 +152,7 @@ class Turns:
             self.used += ticket.size
             self._held[key] = self.held(key) + ticket.size
             if key in self._queues:
-                self._queues.move_to_end(key)
+                self._queues[key] = self._queues.pop(key)
             admitted.append(ticket)
         return admitted
 

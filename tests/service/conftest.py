@@ -32,6 +32,10 @@ def settings(tmp_path: Path, warehouse: Warehouse) -> Settings:
         cache_dir=str(tmp_path / "cache"),
         warehouses={"wh": str(warehouse.path)},
         log_level="WARNING",
+        # Tests ask as fast as they are answered; those of rates say which one they mean.
+        rate_limit_global_rps=0,
+        rate_limit_client_rps=0,
+        rate_limit_scan_rps=0,
     )
 
 

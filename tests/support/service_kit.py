@@ -203,4 +203,5 @@ def environment(settings: Settings) -> dict[str, str]:
         "STRATA_ARTIFACT_DIR": str(settings.artifact_dir),
         "STRATA_CACHE_DIR": str(settings.cache_dir),
         "STRATA_WAREHOUSES": f"wh={settings.warehouses['wh']}",
+        "STRATA_RATE_LIMIT_ENABLED": "false",
     }
