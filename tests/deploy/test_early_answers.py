@@ -182,6 +182,7 @@ def strata(tmp_path: Path) -> Iterator[Process]:
         "STRATA_MULTI_TENANT_ENABLED": "true",
         "STRATA_ARTIFACT_DIR": str(tmp_path / "artifacts"),
         "STRATA_CACHE_DIR": str(tmp_path / "cache"),
+        "STRATA_RATE_LIMIT_ENABLED": "false",
         "STRATA_LOG_LEVEL": "WARNING",
     }
     with process(tmp_path, **settings) as server:

@@ -60,6 +60,7 @@ def start(tmp_path: Path):
         "STRATA_ARTIFACT_DIR": str(tmp_path / "artifacts"),
         "STRATA_CACHE_DIR": str(tmp_path / "cache"),
         "STRATA_WAREHOUSES": f"wh={path}",
+        "STRATA_RATE_LIMIT_ENABLED": "false",  # five thousand requests of one principal
     }
     return warehouse, process(tmp_path, **settings)
 
