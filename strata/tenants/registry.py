@@ -144,7 +144,7 @@ class Registry:
         """
         if self.draining:
             return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
-        found = self.turned_away(tenant, question) or await self._live(tenant)
+        found = await self._live(tenant, question)
         if isinstance(found, Refused):
             answer: Any = found
         else:
@@ -202,8 +202,11 @@ class Registry:
         """Return a live tenant."""
         return self._tenants.get(tenant)
 
-    async def _live(self, tenant: str) -> Tenant | Refused:
+    async def _live(self, tenant: str, question: Question) -> Tenant | Refused:
         while True:
+            refused = self.turned_away(tenant, question)  # which it may be since it began to wait
+            if refused is not None:
+                return refused
             found = self._tenants.get(tenant)
             if found is not None and found.state is not State.LEAVING:
                 self._tenants.move_to_end(tenant)
@@ -233,10 +236,13 @@ class Registry:
         """Stand at the end of those who can go, unless something is asked or it is going already."""
         if found.open or self._tenants.get(found.id) is not found or found.state is State.LEAVING:
             return
+        self._stand_at_end(found)
+        self._grown_quiet.set()
+
+    def _stand_at_end(self, found: Tenant) -> None:
         found.quiet_since = trio.current_time()
         self._quiet[found.id] = found
         self._quiet.move_to_end(found.id)
-        self._grown_quiet.set()
 
     def _evict(self) -> Tenant | None:
         """Let the least recently used idle tenant go, unless one leaves already; None when all are busy.
@@ -254,7 +260,7 @@ class Registry:
     def _dismissed(self, found: Tenant) -> bool:
         """Let a quiet tenant go if it is idle; whether it was."""
         if not found.idle:
-            self._note_quiet(found)
+            self._stand_at_end(found)  # also while it is being described: the look is at others then
             return False
         self.let_go(found)
         return True
@@ -391,10 +397,17 @@ class Registry:
         try:
             await self._admit(found)
             while await self._run_once(found):
+                self._stay(found)
                 self._hire(found)
                 found.state = State.RUNNING
         finally:
             self._part(found)
+
+    def _stay(self, found: Tenant) -> None:
+        """One that was leaving is restarted, or has crashed: whoever waits for it to be gone looks again."""
+        if self._ending.pop(found.id, None) is not None:
+            found.gone.set()
+            found.gone, found.leaves = trio.Event(), False
 
     async def _admit(self, found: Tenant) -> None:
         """Give the tenant its part in the caches' budget."""

@@ -18,7 +18,7 @@ from strata.tenants import registry as module
 from strata.tenants import supervision as act
 from strata.tenants.messages import Describe, GetBuild, Materialize, Transformation, UpdateLimits
 from strata.tenants.metrics import TenantMetrics
-from strata.tenants.registry import LONGEST_PAUSE_SECONDS, Registry
+from strata.tenants.registry import IDLE_LOOK_SECONDS, LONGEST_PAUSE_SECONDS, Registry
 from strata.tenants.tenancy import Tenancy
 
 ANA = Principal("ana", "a", frozenset())
@@ -28,7 +28,7 @@ LOOK = GetBuild(ANA, "b")
 
 @attrs.define(eq=False)
 class Obedient:
-    """Answers what it is asked; holds "hold", crashes on "crash", is deaf when told so."""
+    """Answers what it is asked; holds "hold", crashes on "crash"; is deaf, or slow to end, when told so."""
 
     tenant: str
     resources: object
@@ -43,9 +43,14 @@ class Obedient:
         started.append((self.tenant, trio.current_time()))
         if self.tenant in deaf:
             await trio.sleep_forever()
-        async with trio.open_nursery() as nursery, self.mailbox:
-            async for envelope in self.mailbox:
-                nursery.start_soon(self.serve, envelope)
+        try:
+            async with trio.open_nursery() as nursery, self.mailbox:
+                async for envelope in self.mailbox:
+                    nursery.start_soon(self.serve, envelope)
+        finally:
+            if self.tenant in slow:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(3)
 
     async def serve(self, envelope: Any) -> None:
         question = envelope.question
@@ -63,6 +68,7 @@ class Obedient:
 started: list[tuple[str, float]] = []
 given: list[tuple[str, float, int]] = []
 deaf: set[str] = set()
+slow: set[str] = set()
 
 
 async def at_once(function: Callable[[], Any]) -> Any:
@@ -75,7 +81,7 @@ async def at_once(function: Callable[[], Any]) -> Any:
 async def registry(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, tmp_path: Path
 ) -> AsyncIterator[Registry]:
-    for kept in (started, given, deaf):
+    for kept in (started, given, deaf, slow):
         kept.clear()
     monkeypatch.setattr(module, "TenantActor", Obedient)
     settings = Settings(multi_tenant_enabled=True, tenant_overrides_file=str(tmp_path / "overrides.toml"))
@@ -227,6 +233,88 @@ async def test_an_eviction_ends_the_pause_after_a_crash_and_what_is_down(
     assert act.evict(registry, "a")
     assert not act.evict(registry, "a")
     assert None is await code(registry, "a")
+
+
+@pytest.mark.parametrize("end", [act.evict, act.drain])
+async def test_a_restart_of_one_that_is_leaving_keeps_nobody_waiting(
+    autojump_clock: MockClock, registry: Registry, end: Callable[[Registry, str], bool]
+) -> None:
+    """Neither who asks it nor who waits for its place; and it can be drained again."""
+    await registry.ask("a", "x")
+    slow.add("a")
+    end(registry, "a")
+    answers: list[object] = []
+
+    async def ask(tenant: str) -> None:
+        answers.append(await registry.ask(tenant, "x"))
+
+    with trio.fail_after(60):
+        await trio.sleep(IDLE_LOOK_SECONDS)
+        assert State.LEAVING is registry.find("a").state
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "a")
+            for tenant in "bcde":  # one more than there is room for
+                nursery.start_soon(ask, tenant)
+            await wait_all_tasks_blocked()
+            act.restart(registry, "a")
+    assert ["a", "b", "c", "d", "e"] == sorted(answer[0] for answer in answers)
+    slow.clear()
+    act.drain(registry, "a")
+    await trio.sleep(5)
+    assert None is registry.find("a")
+
+
+async def test_who_is_turned_away_while_it_waits_starts_no_actor(
+    autojump_clock: MockClock, registry: Registry
+) -> None:
+    """A drained tenant whose actor is just ending, and one that is disabled while it waits for a place."""
+    for tenant in "abcd":
+        await registry.ask(tenant, "x")
+    slow.add("a")
+    act.drain(registry, "a")
+    await trio.sleep(IDLE_LOOK_SECONDS)
+    assert State.LEAVING is registry.find("a").state
+    answers: dict[str, str | None] = {}
+
+    async def ask(tenant: str) -> None:
+        answers[tenant] = await code(registry, tenant, LOOK)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "a")
+        nursery.start_soon(ask, "e")
+        await wait_all_tasks_blocked()
+        overrides(registry, "[tenants.e]\nenabled = false\n")
+        await registry.tenancy.refresh()
+    assert {"a": "tenant_drained", "e": "tenant_disabled"} == answers
+    assert ["a", "b", "c", "d"] == sorted(tenant for tenant, _ in started)
+
+
+async def test_a_look_at_one_tenant_does_not_keep_a_newcomer_out(
+    autojump_clock: MockClock, registry: Registry
+) -> None:
+    """The one used least recently is being described: another idle one makes room."""
+    for tenant in ("stuck", "b", "c", "d"):
+        await registry.ask(tenant, "x")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(act.describe, registry, "stuck")
+        await wait_all_tasks_blocked()
+        assert None is await code(registry, "e")
+    assert None is registry.find("b")
+
+
+async def test_a_look_does_not_hold_up_the_loop_when_the_tenant_has_been_idle_for_long_enough(
+    autojump_clock: MockClock, registry: Registry
+) -> None:
+    """It is looked at again later, and not over and over until it has said how it does."""
+    registry.idle_seconds = 10
+    await registry.ask("stuck", "x")
+    await trio.sleep(9.5)
+    with pytest.MonkeyPatch.context() as patch:
+        looks: list[object] = []
+        dismissed = registry._dismissed
+        patch.setattr(Registry, "_dismissed", lambda _, found: looks.append(found) or dismissed(found))
+        await act.describe(registry, "stuck")
+    assert 1 == len(looks)
 
 
 async def test_a_tenant_that_does_not_answer_is_described_all_the_same(
