@@ -90,7 +90,7 @@ class SlotsAnswer(msgspec.Struct):
 
 
 class InFlightAnswer(msgspec.Struct):
-    """A running build; it has no id before it is admitted."""
+    """A running build; it has no id before it is admitted, and none in ``/v1/me``."""
 
     build_id: str | None
     progress: float

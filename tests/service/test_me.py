@@ -1,5 +1,6 @@
 """GET /v1/me: one request shows what the server makes of a proxy's headers, and what would be refused."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -7,7 +8,9 @@ import httpx
 import pytest
 from service_kit import TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
 
+from strata.acl import Policy, Rule
 from strata.config import Settings
+from strata.tenants.build import Build
 
 LIMITED = {"bulk_slots": 3}
 
@@ -88,6 +91,22 @@ async def test_limits_and_usage_are_those_of_the_own_tenant(server: Running, war
         {use["tier"]: use["total"] for use in after["usage"]["slots"]}["bulk"],
     )
     assert ("absent", 8) == (other["state"], other["limits"]["bulk_slots"]["value"])
+
+
+async def test_builds_under_way_have_no_ids_here(settings: Settings, warehouse: Warehouse) -> None:
+    """Whoever is denied the table sees that the tenant is busy, and not what it builds."""
+    warehouse.create(numbers(10))
+    policy = Policy(deny=(Rule("eve", "tables/**"),), allow=(Rule("*", "tables/**"), Rule("root", "admin/**")))
+    async with running(attrs.evolve(settings, acl_config=policy)) as server, server.client() as ana:
+        await ana.get("/v1/names")
+        actor = server.service.registry.find("team-a").actor
+        build = Build("key", ())
+        build.record = SimpleNamespace(build_id="b" * 32)
+        actor.materializer.running["key"] = build
+        found = await me(server, identity("eve"))
+        del actor.materializer.running["key"]
+    assert [{"build_id": None, "progress": 0.0}] == found["usage"]["in_flight"]
+    assert "b" * 32 not in str(found)
 
 
 async def unnoted(_change: object) -> None:

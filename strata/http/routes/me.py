@@ -53,7 +53,7 @@ async def me() -> Response:
             headers=_headers(),
             state=view.state,
             limits=admin.limit_answers(admin.tenancy().effective(who.tenant)),
-            usage=admin.usage_answer(view.inside),
+            usage=admin.usage_answer(view.inside, ids=False),
             checks=[*_work(view), _check("direct writes", None if who.unrestricted else WRITES), *_scopes()],
         )
     )
