@@ -218,7 +218,7 @@ def with_file(settings: Settings, file: Path, seconds: float = 0) -> Settings:
 async def test_rules_are_read_again_on_request_whole_or_not_at_all(
     settings: Settings, warehouse: Warehouse, file: Path
 ) -> None:
-    """From then on they hold for results that are there, too."""
+    """From then on they hold for results that are there, too; who asked for it is in the audit."""
     warehouse.create(numbers(5))
     eve = identity("eve", "team-a")
     async with running(with_file(settings, file)) as server, server.client(**ADMIN) as root:
@@ -241,6 +241,11 @@ async def test_rules_are_read_again_on_request_whole_or_not_at_all(
             assert {"changed": True, "deny": 1, "allow": 2, "default": "deny", "warnings": []} == taken.json()
             assert 404 == (await client.get(url)).status_code
             assert not (await root.post("/v1/admin/acl/reload")).json()["changed"]
+        resources = server.service.registry.resources
+        noted = await resources.ask(resources.metadata.list_audit, tenant=None, before=None, limit=9)
+        assert [(None, "root", "acl.reload")] * 3 == [
+            (one.act.tenant, one.act.principal, one.act.action) for one in noted
+        ]
         assert server.service.settings.acl_config is server.service.gate.policy
 
 

@@ -96,7 +96,9 @@ async def test_limits_and_usage_are_those_of_the_own_tenant(server: Running, war
 async def test_builds_under_way_have_no_ids_here(settings: Settings, warehouse: Warehouse) -> None:
     """Whoever is denied the table sees that the tenant is busy, and not what it builds."""
     warehouse.create(numbers(10))
-    policy = Policy(deny=(Rule("eve", "tables/**"),), allow=(Rule("*", "tables/**"), Rule("root", "admin/**")))
+    policy = Policy(
+        deny=(Rule("eve", "tables/**"),), allow=(Rule("*", "tables/**"), Rule("root", "admin/**"))
+    )
     async with running(attrs.evolve(settings, acl_config=policy)) as server, server.client() as ana:
         await ana.get("/v1/names")
         actor = server.service.registry.find("team-a").actor

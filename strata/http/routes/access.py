@@ -7,6 +7,7 @@ from quart import Blueprint, Response
 from quart_schema import document_request, document_response, tag
 
 from strata import acl
+from strata.http.administration import note_or_refuse
 from strata.http.answers import json
 from strata.http.bodies import AccessAnswer, AccessBody, RulesAnswer, parse_body
 from strata.http.context import ask, principal, require_admin
@@ -54,6 +55,7 @@ async def explain() -> Response:
 async def reload() -> Response:
     """Read the file of access rules again, whole or not at all; needs ``admin:acl``."""
     require_admin(WHAT)
+    await note_or_refuse("acl.reload", None)
     found = await ask(ReloadRules(principal()), object)
     if isinstance(found, RulesRefused):
         problems = [{"loc": ["acl_file"], "msg": problem} for problem in found.problems]
