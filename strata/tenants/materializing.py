@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import partial
@@ -47,7 +48,8 @@ READY_REMEMBERED = 4096
 """Finished artifacts an actor remembers, so that a hit asks no database."""
 
 PLACES_LEFT = 4
-"""A principal may have so many times as many builds as it leaves places for others: four fifths, if alone."""
+"""A principal may have so many times as many builds as it leaves places for others: four fifths, if alone.
+The same of streams."""
 
 STREAMS_REMEMBERED = 10_000
 """Streams an actor keeps open for their first reader."""
@@ -243,7 +245,9 @@ class Materializer:
         """Return the stream, if it is this principal's (or the principal is an administrator)."""
         self._expire()
         stream = self.streams.get(stream_id)
-        if stream is None or (stream.owner != principal.id and not principal.has_scope("admin:*")):
+        if stream is None or stream.expires <= trio.current_time():
+            return None  # one whose time was made shorter may stand behind others
+        if stream.owner != principal.id and not principal.has_scope("admin:*"):
             return None
         return stream
 
@@ -348,13 +352,31 @@ class Materializer:
 
     def _open_stream(self, build: Build, principal: Principal) -> str | Refused:
         self._expire()
-        if len(self.streams) >= STREAMS_REMEMBERED:
-            detail = f"This tenant has {STREAMS_REMEMBERED} streams that nobody has read."
-            return Refused(Reason.BUSY, detail, "streams", 1, limit=Limit("streams", STREAMS_REMEMBERED, 1))
+        refused = self._too_many_streams(principal.id)
+        if refused is not None:
+            return refused
         stream_id = self.resources.new_id()
         expires = trio.current_time() + self.builder.limits.stream_ttl
         self.streams[stream_id] = Stream(principal.id, build, expires)
         return stream_id
+
+    def _too_many_streams(self, principal: str) -> Refused | None:
+        """Refuse a stream beyond those that are remembered, or one that leaves too few to others."""
+        most, total = STREAMS_REMEMBERED, len(self.streams)
+        enough = PLACES_LEFT * (most - total)
+        if total < enough:
+            return None
+        mine = [stream for stream in self.streams.values() if stream.owner == principal]
+        if total < most and (not mine or len(mine) < enough):
+            return None
+        whose = f"This tenant has {total}" if total >= most else f"You have {len(mine)}"
+        waiting = self.streams.values() if total >= most else mine
+        seconds = max(1, math.ceil(min(stream.expires for stream in waiting) - trio.current_time()))
+        detail = (
+            f"{whose} streams whose time is not over (stream_state_ttl_seconds), of {most}; "
+            f"ask for the same stream less often, or wait {seconds} seconds."
+        )
+        return Refused(Reason.BUSY, detail, "streams", seconds, limit=Limit("streams", most, seconds))
 
     def _expire(self) -> None:
         now = trio.current_time()
