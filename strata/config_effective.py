@@ -88,8 +88,8 @@ def check_change(
         elif value is None:
             continue
         elif operator and limits[name].maximum is not None and looser(name, value, limits[name].maximum):
-            problems.append(Problem(name, f"its maximum is {limits[name].maximum:g}."))
+            problems.append(Problem(name, f"its maximum is {limits[name].maximum:.15g}."))
         elif not operator and looser(name, value, limits[name].granted):
-            text = f"this tenant is given {limits[name].granted:g}; only an operator can give more."
+            text = f"this tenant is given {limits[name].granted:.15g}; only an operator can give more."
             problems.append(Problem(name, text))
     return problems

@@ -137,13 +137,14 @@ def coherence(settings: Settings) -> Iterator[Problem]:
         most = settings.tenant_maximum
         for name, value in section.maximum.items():
             if name in most and looser(name, value, most[name]):
-                text = f"{value:g} is over tenant_maximum.{name}, which is {most[name]:g}."
+                text = f"{value:.15g} is over tenant_maximum.{name}, which is {most[name]:.15g}."
                 yield Problem(f"{where}.maximum.{name}", text)
         for name, value in section.values.items():
             found = section.maximum.get(name, most.get(name))
             if found is not None and looser(name, value, found):
                 named = f"{where}.maximum" if name in section.maximum else "tenant_maximum"
-                yield Problem(f"{where}.{name}", f"{value:g} is over {named}.{name}, which is {found:g}.")
+                text = f"{value:.15g} is over {named}.{name}, which is {found:.15g}."
+                yield Problem(f"{where}.{name}", text)
 
 
 def parse_overrides(text: str) -> tuple[Overrides, list[Problem]]:
@@ -191,7 +192,7 @@ def read_overrides(path: Path) -> tuple[Overrides, list[Problem]]:
 
 
 def print_overrides(overrides: Overrides) -> str:
-    """Return the text of an overrides file; reading it gives the same overrides."""
+    """Return the text of an overrides file; reading it gives the same, unless it :func:`is_too_large`."""
     lines = ["# Written by the admin API. Values may be edited by hand; comments are not kept."]
     for tenant in sorted(overrides.tenants()):
         for layer, name in ((overrides.granted, tenant), (overrides.own, f"{tenant}.own")):
@@ -200,6 +201,11 @@ def print_overrides(overrides: Overrides) -> str:
                 lines += ["", f"[tenants.{name}]"]
                 lines += [f"{key} = {_toml(values[key])}" for key in sorted(values)]
     return "\n".join(lines) + "\n"
+
+
+def is_too_large(text: str) -> bool:
+    """Whether an overrides file of this text could not be read again."""
+    return len(text.encode()) > MOST_BYTES
 
 
 def _toml(value: float) -> str:

@@ -18,7 +18,7 @@ import trio
 
 from strata.config import Problem, Settings
 from strata.config_effective import Effective, changed_settings, check_change, effective
-from strata.config_tenants import Overrides, print_overrides, read_overrides
+from strata.config_tenants import Overrides, is_too_large, print_overrides, read_overrides
 from strata.durable import replace_file
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.limits import TenantLimits
@@ -40,6 +40,13 @@ NOT_WRITTEN = Refused(
     Reason.UNAVAILABLE,
     "The file with the tenants' limits cannot be written (tenant_overrides_file); nothing has changed.",
     code="overrides_not_written",
+    retry_after=30,
+)
+FULL = Refused(
+    Reason.UNAVAILABLE,
+    "The file with the tenants' limits would be too large to be read again (tenant_overrides_file); nothing "
+    "has changed. Go back with limits that are no longer needed.",
+    code="overrides_full",
     retry_after=30,
 )
 
@@ -183,11 +190,14 @@ class Tenancy:
             for each in layers:
                 _apply(each, wanted)
             after = before.having(tenant, granted=granted, own=own)
+            text = await self.blocking(partial(print_overrides, after))
+            if is_too_large(text):
+                return FULL
             try:
                 await note(change)
                 with trio.CancelScope(shield=True):  # what is on disk holds, also when the asker has left
                     path = self.settings.overrides_path
-                    self._seen = await self.blocking(partial(_write, path, print_overrides(after)))
+                    self._seen = await self.blocking(partial(_write, path, text))
             except RefusalError as error:
                 return error.refused
             except OSError as error:

@@ -125,7 +125,7 @@ async def test_going_back_goes_back_to_what_one_has_changed(
 async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
     autojump_clock: MockClock, tenancy: Tenancy
 ) -> None:
-    """Exactly the maximum may be; one over it changes nothing, not even the values beside it."""
+    """Exactly the maximum may be; one over it changes nothing, not even the values beside it. Numbers are told whole."""
     assert isinstance(await tenancy.change("a", {"bulk_slots": 5}, operator=True, note=unnoted), Changed)
     assert Unfit((Problem("bulk_slots", "its maximum is 5."),)) == await tenancy.change(
         "a", {"bulk_slots": 6, "batch_size": 1}, operator=True, note=unnoted
@@ -133,6 +133,10 @@ async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
     given = Problem("bulk_slots", "this tenant is given 5; only an operator can give more.")
     assert Unfit((given,)) == await tenancy.change("a", {"bulk_slots": 6}, operator=False, note=unnoted)
     assert (5, 65536) == ((found := tenancy.limits("a")).bulk_slots, found.batch_rows)
+    tenancy.take(attrs.evolve(tenancy.settings, tenant_maximum={"max_response_bytes": 10737418240}))
+    assert Unfit((Problem("max_response_bytes", "its maximum is 10737418240."),)) == await tenancy.change(
+        "b", {"max_response_bytes": 10737418241}, operator=True, note=unnoted
+    )
 
 
 async def test_a_change_that_cannot_be_noted_is_not_made(autojump_clock: MockClock, tenancy: Tenancy) -> None:
@@ -147,6 +151,29 @@ async def test_a_change_that_cannot_be_noted_is_not_made(autojump_clock: MockClo
     assert NOT_WRITTEN == await tenancy.change("b", {"bulk_slots": 2}, operator=True, note=unnoted)
     assert 8 == tenancy.limits("b").bulk_slots
     assert not overrides(tenancy).exists()
+
+
+async def test_the_file_never_grows_beyond_what_can_be_read_again(
+    autojump_clock: MockClock, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the byte: the change that would make it too large is refused, unnoted, and the next start finds the rest."""
+    noted: list[Changed] = []
+
+    async def note(change: Changed) -> None:
+        noted.append(change)
+
+    await tenancy.change("b", {"bulk_slots": 2}, operator=True, note=note)
+    size = overrides(tenancy).stat().st_size
+    monkeypatch.setattr("strata.config_tenants.MOST_BYTES", size + 1)
+    for slots, fits in ((33, True), (444, False)):
+        done = await tenancy.change("b", {"bulk_slots": slots}, operator=True, note=note)
+        assert fits == isinstance(done, Changed)
+        assert 33 == tenancy.limits("b").bulk_slots
+    assert (Reason.UNAVAILABLE, "overrides_full") == (done.reason, done.code)
+    assert 2 == len(noted)
+    later = Tenancy(tenancy.settings, limits_of, blocking=at_once)
+    await later.refresh()
+    assert 33 == later.limits("b").bulk_slots
 
 
 async def test_changes_at_the_same_time_are_all_made(autojump_clock: MockClock, tenancy: Tenancy) -> None:
