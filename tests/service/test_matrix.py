@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import attrs
 import pytest
-from route_matrix import BODIES, CALLERS, ROUTES, RULES, UNSEEN, has_entry, path_of, routes_of
+from route_matrix import BODIES, CALLERS, OWN_TENANT, ROUTES, RULES, UNSEEN, has_entry, path_of, routes_of
 from service_kit import Running, Warehouse, identity, numbers, running, scan
 
 from strata.acl import print_policy
@@ -127,3 +127,34 @@ async def test_what_is_not_for_a_caller_is_answered_as_what_there_is_not(guarded
                 if found[0] != found[1]:
                     different.append((route, caller, found))
     assert [] == different
+
+
+async def test_an_administrator_of_a_tenant_reaches_that_one_only(guarded: Running) -> None:
+    """Every route of administration: of the own tenant as written; of another one what there is of none, and no word."""
+    made = await made_by_ana(guarded)
+    async with guarded.client(**CALLERS["admin"]) as operator:  # something was done to the other tenant
+        limits = path_of("PATCH /v1/admin/tenants/<tenant>/limits", made.known)
+        await operator.patch(limits, json={"bulk_slots": 2})
+    before = (guarded.service.registry.find("team-c"), guarded.service.tenancy.overrides)
+    wrong, told = [], []
+    async with guarded.client(**CALLERS["tenant admin"], **{"X-Request-ID": "same"}) as client:
+
+        async def answer(route: str, tenant: str) -> tuple[int, bytes]:
+            path = path_of(route, made.known | {"tenant": tenant})
+            found = await client.request(route.partition(" ")[0], path, json=BODIES.get(route))
+            return found.status_code, found.content
+
+        for route in OWN_TENANT:
+            theirs = await answer(route, "team-c")
+            if theirs[0] != 404 or theirs != await answer(route, "nobody"):
+                wrong.append((route, theirs))
+        assert before == (guarded.service.registry.find("team-c"), guarded.service.tenancy.overrides)
+        for route, expected in OWN_TENANT.items():
+            own = await answer(route, "team-a")
+            if own[0] != expected:
+                wrong.append((route, own))
+        for route in ROUTES:
+            if route.startswith(("GET /v1/admin/", "GET /v1/me")):
+                told += [route for word in (b"team-c", b"root") if word in (await answer(route, "team-a"))[1]]
+    assert [] == wrong
+    assert [] == told

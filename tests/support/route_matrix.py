@@ -23,11 +23,13 @@ CALLERS: dict[str, dict[str, str]] = {
     "denied": identity("eve", "team-a", "admin:* artifacts:write"),
     "no scope": identity("ana", "team-a", "notebook:* admin admin:nothing"),
     "admin": identity("root", "team-a", "admin:*"),
+    "tenant admin": identity("ada", "team-a", "admin:tenants admin:limits"),
     "wrong principal": identity("zoe", "team-a"),
     "nobody": {"X-Strata-Principal": "ana", "X-Tenant-ID": "team-a", "X-Strata-Scopes": "admin:*"},
     "wrong token": identity("root", "team-a", "admin:*") | {"X-Strata-Proxy-Token": "x" * 20},
 }
-"""Ana of team-a made everything there is; eve of the same team is denied every table and all administration."""
+"""Ana of team-a made everything there is; eve of the same team is denied every table and all administration.
+``<tenant>`` of a path is team-c, which is nobody's of them."""
 
 RULES = Policy(
     deny=(Rule("eve", "tables/**"), Rule("eve", "admin/**")),
@@ -35,10 +37,17 @@ RULES = Policy(
 )
 
 
-def access(*, nobody: int = 401, **statuses: int) -> dict[str, int]:
-    """Return what each caller is answered; ``nobody`` is also who has a wrong token."""
+def access(*, nobody: int = 401, tenant_admin: int | None = None, **statuses: int) -> dict[str, int]:
+    """Return what each caller is answered.
+
+    Args:
+        nobody: Also who has a wrong token.
+        tenant_admin: As somebody without a scope, unless it says otherwise.
+        statuses: Of the others.
+    """
     named = {name.replace("_", " "): status for name, status in statuses.items()}
-    return named | {"nobody": nobody, "wrong token": nobody}
+    found = named["wrong principal"] if tenant_admin is None else tenant_admin
+    return named | {"nobody": nobody, "wrong token": nobody, "tenant admin": found}
 
 
 OPEN = access(own=200, other_tenant=200, denied=200, no_scope=200, admin=200, wrong_principal=200, nobody=200)
@@ -53,6 +62,10 @@ STREAM = access(own=200, other_tenant=404, denied=404, no_scope=200, admin=200, 
 """Reads what ana asked for: only ana, and administrators."""
 ADMIN = access(own=403, other_tenant=403, denied=403, no_scope=403, admin=200, wrong_principal=403)
 """Needs a scope ``admin:…`` and a rule that allows it."""
+TENANTS = ADMIN | {"tenant admin": 200}
+"""The same, and an administrator of a tenant has one of those scopes: told of the own tenant only."""
+ONE_TENANT = ADMIN | {"tenant admin": 404}
+"""The same, of one tenant: another one than the own does not exist."""
 NO_WRITES = access(own=403, other_tenant=403, denied=403, no_scope=403, admin=403, wrong_principal=403)
 """Direct writes, in service mode."""
 
@@ -84,17 +97,17 @@ ROUTES: dict[str, dict[str, int]] = {
     "POST /v1/admin/acl/explain": ADMIN,
     "POST /v1/admin/acl/reload": ADMIN,
     "GET /v1/me": ANYONE,
-    "GET /v1/admin/audit": ADMIN,
-    "GET /v1/admin/tenants": ADMIN,
-    "PATCH /v1/admin/tenants/<tenant>/limits": ADMIN,
-    "GET /v1/admin/tenants/<tenant>": ADMIN,
-    "GET /v1/admin/tenants/<tenant>/limits": ADMIN,
-    "POST /v1/admin/tenants/<tenant>/evict": ADMIN,
-    "POST /v1/admin/tenants/<tenant>/restart": ADMIN,
-    "POST /v1/admin/tenants/<tenant>/drain": ADMIN,
-    "POST /v1/admin/tenants/<tenant>/disable": ADMIN,
-    "POST /v1/admin/tenants/<tenant>/enable": ADMIN,
-    "DELETE /v1/admin/tenants/<tenant>/limits": ADMIN,
+    "GET /v1/admin/audit": TENANTS,
+    "GET /v1/admin/tenants": TENANTS,
+    "PATCH /v1/admin/tenants/<tenant>/limits": ONE_TENANT,
+    "GET /v1/admin/tenants/<tenant>": ONE_TENANT,
+    "GET /v1/admin/tenants/<tenant>/limits": ONE_TENANT,
+    "POST /v1/admin/tenants/<tenant>/evict": ONE_TENANT,
+    "POST /v1/admin/tenants/<tenant>/restart": ONE_TENANT,
+    "POST /v1/admin/tenants/<tenant>/drain": ONE_TENANT,
+    "POST /v1/admin/tenants/<tenant>/disable": ONE_TENANT,
+    "POST /v1/admin/tenants/<tenant>/enable": ONE_TENANT,
+    "DELETE /v1/admin/tenants/<tenant>/limits": ONE_TENANT,
     "POST /v1/admin/drain": ADMIN,
     "DELETE /v1/admin/drain": ADMIN,
     "PUT /v1/artifacts": NO_WRITES,
@@ -106,6 +119,11 @@ ROUTES: dict[str, dict[str, int]] = {
     "PUT /v1/names/<path:name>/aliases/<alias>": NO_WRITES,
     "DELETE /v1/names/<path:name>/aliases/<alias>": NO_WRITES,
 }
+
+OWN_TENANT = {
+    route: 403 if route.endswith(("/enable", "/disable")) else 200 for route in ROUTES if "<tenant>" in route
+}
+"""What an administrator of a tenant is answered about the own one: whether it is served, operators say."""
 
 SCAN = {"inputs": ["wh:db.events"], "transform": {"executor": "scan@v1", "params": {}}}
 
