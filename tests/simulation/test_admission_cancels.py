@@ -1,0 +1,226 @@
+"""A thousand cancels at every await of admission: from the door to the first byte of a build, nothing leaks."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from simulator.lake import SHARED, lake
+from simulator.run import _memory, _schedule
+from simulator.twins import CatalogTwin, Threads, metadata_twin
+from simulator.wire import TOKEN, Caller, Manner, Wire
+from trio.testing import MockClock
+
+from strata.artifacts import LocalBlobStore
+from strata.config import Settings
+from strata.http.door import FrontDoor
+from strata.server import Service, open_service
+from strata.tables import Catalogs
+from strata.tenants import room
+from strata.tenants.building import Builder, _Attempt
+from strata.tenants.materializing import Materializer
+from strata.tenants.registry import Registry
+from strata.tenants.resources import Resources
+from strata.tenants.scanning import ScanBuild
+
+CANCELS = 1000
+WORKERS = 12
+REST_SECONDS = 900.0
+
+STAGES: dict[str, tuple[type, str]] = {
+    "the hold at the door": (FrontDoor, "_refuse_slowly"),
+    "the mailbox": (Registry, "_put"),
+    "the catalog": (Materializer, "resolve"),
+    "the store": (Materializer, "find_ready"),
+    "the plan": (Builder, "plan"),
+    "the look at the disk": (Resources, "nearly_full"),
+    "the slot": (_Attempt, "_slot"),
+    "the memory": (_Attempt, "_memory"),
+    "the blob": (_Attempt, "_begin"),
+    "the rows": (ScanBuild, "_expand"),
+}
+"""Where an attempt waits on its way, in this order."""
+
+
+class Cancels(trio.abc.Instrument):
+    """Ends attempts after so many steps of any task: each falls at one await or another of its own work."""
+
+    def __init__(self) -> None:
+        self.left: dict[Callable[[], object], int] = {}
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """See Trio."""
+        del task
+        for end in list(self.left):
+            self.left[end] -= 1
+            if self.left[end] <= 0:
+                del self.left[end]
+                end()
+
+
+@pytest.fixture
+def struck(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Where cancels have fallen."""
+    found: Counter[str] = Counter()
+
+    def counting(stage: str, real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def counted(*args: Any, **kwargs: Any) -> Any:
+            before = trio.current_effective_deadline()
+            try:
+                return await real(*args, **kwargs)
+            finally:  # not only where it is cancelled: a thread is waited for to its end
+                found[stage] += before > trio.current_effective_deadline() == -math.inf
+
+        return counted
+
+    monkeypatch.setattr(room, "SECONDS", 0)  # each build looks at the disk
+    for stage, (owner, name) in STAGES.items():
+        monkeypatch.setattr(owner, name, counting(stage, getattr(owner, name)))
+    return found
+
+
+def settings_of(root: Path) -> Settings:
+    """Little of everything, so that attempts wait everywhere."""
+    return Settings(
+        deployment_mode="service", auth_mode="trusted_proxy", proxy_token=TOKEN, multi_tenant_enabled=True,
+        require_tenant_header=True, artifact_dir=str(root / "artifacts"), cache_dir=str(root / "cache"),
+        warehouses={"wh": str(lake().path)}, work_slots=2, fetch_parallelism=2, max_concurrent_scans=9,
+        interactive_slots=2, bulk_slots=1, interactive_slots_per_principal=1, interactive_max_columns=2,
+        memory_budget_bytes=150_000, disk_reserve_bytes=1, rate_limit_client_rps=10, rate_limit_scan_rps=8,
+        rate_limit_bytes_per_second=1_000_000, stream_state_ttl_seconds=20, tenant_idle_seconds=10 * REST_SECONDS,
+    )  # fmt: skip
+
+
+@attrs.define(eq=False)
+class Attempts:
+    """Requests for a result, one after the other by each of several callers, most of which do not see the end of it."""
+
+    service: Service
+    cancels: Cancels
+    draw: random.Random
+    left: int = CANCELS
+    statuses: Counter[int] = attrs.field(factory=Counter)
+
+    async def work(self, caller: Caller) -> None:
+        while self.left:
+            self.left -= 1
+            await self.one(caller)
+            await trio.sleep(self.draw.random() * 0.2)
+
+    async def one(self, caller: Caller) -> None:
+        condition = {"column": "id", "op": ">=", "value": self.draw.randint(0, 300)}
+        columns = self.draw.choice([["id"], ["id", "value"], ["id", "owner", "value"]])
+        body = {
+            "inputs": [f"file://{lake().path}#{SHARED}.t"],
+            "transform": {"executor": "scan@v1", "params": {"columns": columns, "filters": [condition]}},
+            "mode": self.draw.choice(["stream", "artifact"]),
+        }
+        wire = Wire(json.dumps(body).encode(), Manner())
+        pairs = [*caller.headers(), (b"content-type", b"application/json")]
+        if self.draw.random() < 0.3:
+            pairs.append((b"accept", b"application/vnd.apache.arrow.stream"))
+        scope = {
+            "type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/materialize",
+            "query_string": b"", "headers": pairs, "client": ("10.0.0.1", 1),
+        }  # fmt: skip
+        with trio.CancelScope() as patience:
+            end = self.draw.choice([patience.cancel, wire.hang_up])
+            self.cancels.left[end] = int(2 ** (self.draw.random() * 10))
+            await self.service.app(scope, wire.receive, wire.send)
+        self.cancels.left.pop(end, None)
+        self.statuses[wire.answer.status] += 1
+
+
+def held(service: Service) -> dict[str, object]:
+    """Everything an attempt can hold, by what it is, that is not as it was at the start."""
+    registry, resources = service.registry, service.registry.resources
+    now = trio.current_time()
+    turns = resources.turns
+    found: dict[str, object] = {
+        "memory": (resources.memory.used, resources.memory.waiting, len(resources.memory._leases)),
+        "threads for the disk": resources.disk.borrowed_tokens,
+        "threads for the store": resources.waits.borrowed_tokens,
+        "threads for catalogs": sum(looks.borrowed_tokens for looks in resources._looks.values()),
+        "the pool": (resources.pool.running, resources.pool.waiting, resources.pool.running_bulk),
+        "turns on the loop": (turns.waiting, int(turns._taken)),
+        "places at the door": service.app.holding.held,
+        "rates": sum(not rates.at_rest(now) for rates in registry.rates),
+        "promises of rates": sum(
+            rates._kept.claim(f"p{n}", now) for rates in registry.rates for n in range(9)
+        ),
+    }
+    for tenant in registry.tenants():
+        actor = tenant.actor
+        assert actor is not None
+        assert actor.builder is not None
+        assert actor.materializer is not None
+        found[f"questions of {tenant.id}"] = (len(tenant.open), actor.busy)
+        found[f"builds of {tenant.id}"] = (
+            len(actor.materializer.running),
+            len(actor.materializer.by_id),
+            int(not actor.idle),
+        )
+        for tier, slots in actor.builder.slots.items():
+            found[f"{tier.value} slots of {tenant.id}"] = (
+                slots.used,
+                slots.waiting,
+                len(slots._leases),
+                slots._turns.keys,
+            )
+            found[f"promises of {tier.value} slots of {tenant.id}"] = sum(
+                slots._kept.claim(f"p{n}", now) for n in range(9)
+            )
+    return {
+        what: value for what, value in found.items() if any(value if isinstance(value, tuple) else [value])
+    }
+
+
+async def attempt(root: Path, draw: random.Random, cancels: Cancels) -> Counter[int]:
+    """Make all attempts, let everything rest, and see that nothing is held; returns their statuses."""
+    for name in ("artifacts/blobs", "cache"):
+        (root / name).mkdir(parents=True)
+    catalogs = Catalogs(warehouses={"wh": lake().path}, catalogs={}, any_file_warehouse=False)
+    catalogs._sqlite = {"wh": CatalogTwin(lake(), dict.fromkeys(lake().tables, 0), draw, 0.0)}
+    stores = SimpleNamespace(
+        metadata=metadata_twin(draw, 0.0),
+        blobs=LocalBlobStore(root / "artifacts" / "blobs"),
+        close=lambda: None,
+    )
+    async with open_service(settings_of(root), stores=lambda _settings: stores, catalogs=catalogs) as service:
+        attempts = Attempts(service, cancels, draw)
+        async with trio.open_nursery() as nursery:
+            for number in range(WORKERS):
+                nursery.start_soon(attempts.work, Caller("red" if number % 3 else "blue", f"p{number % 4}"))
+        await trio.sleep(REST_SECONDS)
+        assert {"blue", "red"} == {tenant.id for tenant in service.registry.tenants()}, (
+            "still there to be looked at"
+        )
+        assert {} == held(service)
+    return attempts.statuses
+
+
+@pytest.mark.slow
+def test_a_thousand_cancels_at_every_await_of_admission_leak_nothing(struck: Counter[str]) -> None:
+    """Slots, memory, threads for the disk and the store, rates and promises, places at the door: all as at the start."""
+    draw, cancels = random.Random(11), Cancels()
+    _schedule(12)
+    with (
+        tempfile.TemporaryDirectory(prefix="strata-cancels-", dir=_memory()) as root,
+        Threads(draw, 0.1).instead(),
+    ):
+        run = partial(attempt, Path(root), draw, cancels)
+        statuses = trio.run(run, clock=MockClock(autojump_threshold=0), instruments=[cancels])
+    assert CANCELS == statuses.total()
+    assert {0, 200, 429} <= set(statuses)
+    assert set(STAGES) == {stage for stage, times in struck.items() if times >= 5}, "every await was struck"
