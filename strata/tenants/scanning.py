@@ -157,8 +157,8 @@ class ScanBuild:
                     lane = Lane(task, SLICE_BYTES if self._begun.is_set() else FIRST_SLICE_BYTES)
                     await self._wait_room(lane.weight)
                     self._in_flight += lane.weight
-                    nursery.start_soon(self._fetch, lane)
                     await order.send(lane)
+                    nursery.start_soon(self._fetch, lane)
                     # The first slice has the machine to itself: its reader waits for it, and the others
                     # would only stand in the way of writing it.
                     await self._begun.wait()

@@ -198,7 +198,7 @@ async def test_batches_have_at_most_batch_size_rows(settings: Settings, warehous
 
 
 @pytest.mark.parametrize(
-    ("parallelism", "slots", "workers", "most"), [(1, 8, 8, 2), (6, 8, 8, 6), (6, 3, 8, 3), (6, 8, 2, 2)]
+    ("parallelism", "slots", "workers", "most"), [(1, 8, 8, 1), (6, 8, 8, 6), (6, 3, 8, 3), (6, 8, 2, 2)]
 )
 async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  # fixtures and cases
     settings: Settings,
@@ -209,15 +209,19 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
     workers,
     most,
 ) -> None:
-    """fetch_parallelism bounds a scan, work_slots and max_fetch_workers the process."""
-    warehouse.create(numbers(4000), **{"write.parquet.row-group-limit": "100"})
-    lock, now, peak = threading.Lock(), [0], [0]
+    """fetch_parallelism bounds a scan, work_slots and max_fetch_workers the process; each is reached exactly."""
+    warehouse.create(numbers(1000), **{"write.parquet.row-group-limit": "50"})
+    gate, lock, now, peak = threading.Event(), threading.Lock(), [0], [0]
     real = scanning.read_slice
+    first = threading.Event()
 
     def counted(*args, **kwargs):
         with lock:
             now[0] += 1
             peak[0] = max(peak[0], now[0])
+        if first.is_set():
+            gate.wait(20)
+        first.set()  # the first one has the machine to itself
         found = real(*args, **kwargs)
         with lock:
             now[0] -= 1
@@ -227,10 +231,16 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
     changed = attrs.evolve(
         settings, fetch_parallelism=parallelism, work_slots=slots, max_fetch_workers=workers
     )
-    async with running(changed) as server, server.client() as client:
-        assert 4000 == (await fetch(client, scan(warehouse.uri()))).num_rows
+    async with running(changed) as server, server.client() as client, trio.open_nursery() as nursery:
+        nursery.start_soon(fetch, client, scan(warehouse.uri()))
+        with trio.fail_after(20):
+            while now[0] < most:  # noqa: ASYNC110  # threads tell nobody
+                await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert (most, most) == (now[0], peak[0])
         assert min(slots, workers) == server.service.registry.resources.pool.slots
-    assert 1 <= peak[0] <= most + 1
+        gate.set()
+    assert most == peak[0]
 
 
 @pytest.mark.parametrize(("tolerance", "limit"), [(1.0, 1), (4.0, 1), (1000.0, 4)])
