@@ -152,6 +152,21 @@ def test_the_budget_is_never_exceeded_and_the_unused_go_first(shard: CacheShard,
     assert 1 == shard.stats().evictions
 
 
+def test_a_budget_is_filled_to_the_last_byte(shard: CacheShard, tmp_path: Path) -> None:
+    """Exactly what is there stays; lowered by one byte, one pack goes, as an eviction; raised, there is room again."""
+    for number in range(3):
+        store(shard, number)
+    size = shard.stats().bytes
+    assert [] == shard.set_budget(size)
+    assert 3 == sum(find(shard, number) is not None for number in range(3))
+    shard.remove_files(shard.set_budget(size - 1))
+    assert (2, 1) == (shard.stats().segments, shard.stats().evictions)
+    assert size > sum(path.stat().st_size for path in (tmp_path / "shard").iterdir())
+    assert [] == shard.set_budget(2 * size)
+    store(shard, 3)
+    assert (3, 1) == (shard.stats().segments, shard.stats().evictions)
+
+
 def test_one_large_scan_does_not_flush_the_rest(shard: CacheShard, tmp_path: Path) -> None:
     """A pack over half the budget is not kept."""
     size = store(shard, 0).size
