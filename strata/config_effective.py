@@ -13,7 +13,7 @@ import attrs
 
 from strata.config import Problem, Settings
 from strata.config_section import TenantOnly, TenantSection
-from strata.config_tenants import LIMITS, NUMBERS, Overrides, Values, looser
+from strata.config_tenants import LIMITS, OWN, Overrides, Values, looser
 
 Source = Literal["default", "settings", "section", "operator", "tenant", "maximum"]
 
@@ -79,11 +79,12 @@ def check_change(
         values: New values by limit; None to go back to what holds without.
         limits: What holds now.
         operator: Set by an operator, who is held to the maxima only; the tenant's own administrators can
-            only take less than they are given, and cannot give themselves weight or enable themselves.
+            only take less than they are given, of :data:`~strata.config_tenants.OWN`, and so cannot give
+            themselves weight or enable themselves.
     """
     problems = []
     for name, value in values.items():
-        if not operator and name not in NUMBERS:
+        if not operator and name not in OWN:
             problems.append(Problem(name, "only an operator can change it."))
         elif value is None:
             continue

@@ -41,6 +41,10 @@ LIMITS: Mapping[str, attrs.Attribute[Any]] = {
 NUMBERS = frozenset(name for name in LIMITS if {int, float} & {_TYPES[name], *typing.get_args(_TYPES[name])})
 """Those that have a more and a less, and so can have a maximum."""
 
+OWN = NUMBERS - {"batch_size"}
+"""Those of which a tenant's own administrators can take less. Batches of a few rows are no less to the
+machine: reading a quantum's worth of them takes seconds, in which others wait."""
+
 Values = Mapping[str, Any]
 
 
@@ -167,7 +171,7 @@ def parse_overrides(text: str) -> tuple[Overrides, list[Problem]]:
             inner = {}
         rest = {name: value for name, value in section.items() if name != "own"}
         values, wrong = parse_values(rest, f"{where}.", (*LIMITS, "own"))
-        less, bad = parse_values(inner, f"{where}.own.", sorted(NUMBERS))
+        less, bad = parse_values(inner, f"{where}.own.", sorted(OWN))
         problems += [*wrong, *bad]
         granted[tenant], own[tenant] = values, less
     return Overrides(_without_empty(granted), _without_empty(own)), problems

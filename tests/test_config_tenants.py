@@ -12,7 +12,7 @@ from strata.config import ConfigError, Settings
 from strata.config_effective import changed_settings, check_change, effective
 from strata.config_section import TenantSection
 from strata.config_sources import load_settings
-from strata.config_tenants import LIMITS, NUMBERS, Overrides, looser, parse_overrides, print_overrides
+from strata.config_tenants import LIMITS, NUMBERS, OWN, Overrides, looser, parse_overrides, print_overrides
 from strata.reloading import difference
 from strata.server import limits_of
 from strata.tenants import TenantLimits
@@ -179,6 +179,7 @@ def test_a_tenants_own_administrators_only_take_away(tmp_path: Path) -> None:
     assert ["weight: this tenant is given 1; only an operator can give more."] == wrong(weight=1.1)
     assert ["enabled: only an operator can change it."] == wrong(enabled=True)
     assert ["enabled: only an operator can change it."] == wrong(enabled=None)
+    assert ["batch_size: only an operator can change it."] == wrong(batch_size=1), "a quantum of seconds"
     assert [] == wrong(operator=True, bulk_slots=100, weight=3.0, enabled=True)
     assert ["bulk_slots: its maximum is 100."] == wrong(operator=True, bulk_slots=101)
 
@@ -230,4 +231,4 @@ def test_nothing_exceeds_a_maximum_whatever_is_said(data: st.DataObject) -> None
         assert most is None or found[name].value <= most
         assert found[name].value <= found[name].granted
     assert set(changed_settings(found)) <= {field.name for field in attrs.fields(Settings)}
-    assert NUMBERS < set(LIMITS)
+    assert OWN < NUMBERS < set(LIMITS)
