@@ -64,6 +64,15 @@ class Overrides:
         """Return whose limits were changed."""
         return {*self.granted, *self.own}
 
+    def differing(self, other: Overrides) -> set[str]:
+        """Return whose limits are other ones than in ``other``."""
+        return {
+            tenant
+            for tenant in self.tenants() | other.tenants()
+            if self.granted.get(tenant) != other.granted.get(tenant)
+            or self.own.get(tenant) != other.own.get(tenant)
+        }
+
     def having(self, tenant: str, *, granted: Values, own: Values) -> Overrides:
         """Return these with other ones for ``tenant``; with none where there are no values."""
         replaced = []

@@ -6,7 +6,7 @@ It is kept beside the actors: a tenant that is evicted and comes back finds its 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import attrs
 
@@ -221,10 +221,11 @@ class RateBook:
         found = self._tenants[tenant] = TenantRates(self._limits(tenant))
         return found
 
-    def update(self) -> None:
-        """Take the limits of this moment; what was taken stays taken."""
-        for tenant, found in self._tenants.items():
-            found.rules = Rules.of(self._limits(tenant))
+    def update(self, tenants: Collection[str] | None = None) -> None:
+        """Take the limits of this moment, of all or of ``tenants``; what was taken stays taken."""
+        changed = self._tenants if tenants is None else self._tenants.keys() & set(tenants)
+        for tenant in changed:
+            self._tenants[tenant].rules = Rules.of(self._limits(tenant))
 
     def _make_room(self, now: float) -> None:
         oldest = []

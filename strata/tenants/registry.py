@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -341,10 +341,16 @@ class Registry:
             await trio.sleep(IDLE_LOOK_SECONDS)
         found.leaves = False
 
-    def update_limits(self) -> None:
-        """Give every live tenant the limits of this moment, without a restart, also downwards."""
-        self.rates.update()
-        for found in self._tenants.values():
+    def update_limits(self, tenants: Collection[str] | None = None) -> None:
+        """Give live tenants the limits of this moment, without a restart, also downwards.
+
+        Args:
+            tenants: Whose limits have changed; by default all may have. One tenant's change costs no other
+                tenant anything, however often its administrators make one.
+        """
+        self.rates.update(tenants)
+        changed = self._tenants if tenants is None else self._tenants.keys() & set(tenants)
+        for found in [self._tenants[tenant] for tenant in changed]:
             self._give_limits(found)
             if self.turned_away(found.id) is not None:
                 self.dismiss(found)

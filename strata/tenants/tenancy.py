@@ -7,7 +7,7 @@ is what a restart would find.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,14 +82,14 @@ class Tenancy:
         settings: What is in effect.
         limits_of: Limits out of settings.
         overrides: What the admin API has changed.
-        changed: Called when limits have changed: gives them to the actors.
+        changed: Called with the tenants whose limits the overrides have changed: gives them to the actors.
         blocking: Runs what looks at files.
     """
 
     settings: Settings
     limits_of: Callable[[Settings], TenantLimits]
     overrides: Overrides = attrs.field(factory=Overrides)
-    changed: Callable[[], None] = lambda: None
+    changed: Callable[[Collection[str]], None] = lambda _tenants: None
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]] = _in_thread
     _seen: Signature = None
     _known: dict[str, TenantLimits] = attrs.field(factory=dict)
@@ -153,9 +153,10 @@ class Tenancy:
         return True
 
     def _install(self, overrides: Overrides) -> None:
-        self.overrides = overrides
-        self._known.clear()
-        self.changed()
+        tenants, self.overrides = overrides.differing(self.overrides), overrides
+        for tenant in tenants:
+            self._known.pop(tenant, None)
+        self.changed(tenants)
 
     async def change(
         self,

@@ -122,6 +122,18 @@ def test_a_new_limit_holds_at_once_for_what_was_taken() -> None:
     assert admitted(book.of("a", 0.0))
 
 
+def test_a_change_of_one_tenants_limits_costs_the_others_nothing() -> None:
+    """Or whoever changes its own over and over would take the loop from everybody."""
+    limits = {"a": NONE, "b": NONE}
+    book = RateBook(limits.__getitem__)
+    rules = {tenant: book.of(tenant, 0.0).rules for tenant in limits}
+    limits["a"] = attrs.evolve(NONE, bytes_per_day=5)
+    book.update({"a", "nobody"})
+    assert 5 == book.of("a", 0.0).rules.day.value
+    assert rules["b"] is book.of("b", 0.0).rules
+    assert 2 == len(book)
+
+
 def test_tenants_are_forgotten_only_when_they_owe_nothing() -> None:
     """An evicted tenant does not come back with a fresh bucket; memory is bounded all the same."""
     book = RateBook(lambda _tenant: attrs.evolve(NONE, requests_per_second=1), most=3)

@@ -59,7 +59,7 @@ def test_limits_are_those_of_the_tenant(tenancy: Tenancy) -> None:
 async def test_a_changed_file_holds_within_a_second(autojump_clock: MockClock, tenancy: Tenancy) -> None:
     """Whoever edits it, and when it goes away, too."""
     seen: list[tuple[float, int]] = []
-    tenancy.changed = lambda: seen.append((trio.current_time(), tenancy.limits("b").bulk_slots))
+    tenancy.changed = lambda _tenants: seen.append((trio.current_time(), tenancy.limits("b").bulk_slots))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tenancy.watch)
         await trio.sleep(10.1)
