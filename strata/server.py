@@ -45,7 +45,7 @@ from strata.tenants.room import Room
 from strata.tenants.sharing import CacheSharing
 from strata.tenants.tenancy import Tenancy
 from strata.tls import tls_context
-from strata.work import WorkPool
+from strata.work import Desk, WorkPool
 
 log = structlog.get_logger(__name__)
 
@@ -244,6 +244,7 @@ async def open_service(
             idle_seconds=settings.tenant_idle_seconds,
             most_named=settings.metrics_max_tenants,
         )
+        desk = Desk()
         door = FrontDoor(
             app or cast("App", create_app(personal=personal)),
             contract=contract_of(settings),
@@ -257,9 +258,11 @@ async def open_service(
             metrics_of=registry.metrics_of,
             rates=registry.rates,
             holding=Holding(settings.max_connections // SHARE),
+            desk=desk,
         )
         tenancy.changed = registry.update_limits
-        resources.pool.weight_of = lambda tenant: tenancy.limits(tenant).weight
+        resources.pool.weight_of = desk.weight_of = lambda tenant: tenancy.limits(tenant).weight
+        registry.vitals.requests = lambda: {"in_hand": desk.taken, "waiting": desk.waiting}
         service = Service(door, registry, gate, tenancy, settings, rules)
         async with trio.open_nursery() as nursery:
             await nursery.start(registry.run)

@@ -14,6 +14,7 @@ from strata.tenants import Registry
 from strata.tenants.messages import Opened, Question
 from strata.tenants.pacing import Meter
 from strata.tenants.streams import ByteStream
+from strata.work import Place
 
 SCOPE_KEY = "strata"
 
@@ -36,6 +37,7 @@ class Context:
         ended: The answer's last byte is on its way.
         meter: Counts and paces them; None where that is nobody's limit.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
+        place: Its place among those in hand, once it has one.
     """
 
     request_id: str
@@ -48,6 +50,12 @@ class Context:
     ended: bool = False
     meter: Meter | None = None
     opened: list[ByteStream] = attrs.field(factory=list)
+    place: Place | None = None
+
+    def leave_desk(self) -> None:
+        """Let another request begin. Harmless when repeated."""
+        if self.place is not None:
+            self.place.leave()
 
     async def ask(self, question: Question, answer: type[T]) -> T:
         """Ask the caller's own tenant; a refusal leaves the route as a problem.

@@ -32,7 +32,7 @@ from strata.tenants import Registry
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.pacing import Meter
 from strata.tenants.rates import RateBook
-from strata.work import LoopTurns
+from strata.work import Desk, LoopTurns
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
 """What may be asked without an identity. Nothing else."""
@@ -70,6 +70,7 @@ class FrontDoor:
         body_seconds: How long a body may take to arrive.
         rates: What tenants and principals have taken of their rates; None for no limit.
         holding: How many refusals may be held up.
+        desk: How many requests are in hand at a time, and whose is next.
 
     Attributes:
         contract: How identities are read. This, and the limits of bodies and failures, may be replaced while
@@ -92,6 +93,7 @@ class FrontDoor:
         body_seconds: float = BODY_SECONDS,
         rates: RateBook | None = None,
         holding: Holding | None = None,
+        desk: Desk | None = None,
     ) -> None:
         self._app = app
         self.contract = contract
@@ -106,6 +108,7 @@ class FrontDoor:
         self._request_id = request_id
         self._rates = rates
         self.holding = holding or Holding(0)
+        self._desk = desk or Desk()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -132,6 +135,7 @@ class FrontDoor:
         finally:
             for stream in found.opened:
                 stream.close()
+            found.leave_desk()
             if found.principal is not None:
                 streamed = trio.current_time() - began if found.opened else None
                 if self._metrics_of is not None:
@@ -176,6 +180,8 @@ class FrontDoor:
             detail = f"The request's body is larger than {self.max_request_bytes} bytes (max_request_bytes)."
             await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
         else:
+            if found.principal is not None:  # a probe never waits
+                await self._at_desk(found)
             await self._enter(scope, body, receive, reply)
 
     async def _enter(self, scope: Scope, body: bytes, receive: Receive, reply: _Reply) -> None:
@@ -209,6 +215,7 @@ class FrontDoor:
         with self.holding.place(who.tenant) as held:
             if held:
                 await trio.sleep(seconds)
+        await self._at_desk(reply.context)
         await reply.problem(Problem.of(refused), close=not whole)
 
     def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
@@ -253,7 +260,14 @@ class FrontDoor:
             await reply.json(answer, close=not whole)
 
     async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
-        await reply.problem(problem, close=not await self._drain(receive))
+        whole = await self._drain(receive)
+        await self._at_desk(reply.context)
+        await reply.problem(problem, close=not whole)
+
+    async def _at_desk(self, found: Context) -> None:
+        """Wait until a request is in hand. What it has to say has arrived; strangers are one crowd."""
+        who = found.principal
+        found.place = await self._desk.take(who.tenant if who else "", who.id if who else "")
 
     async def _drain(self, receive: Receive) -> bool:
         """Throw away what arrives of a body; whether its end was among it."""
@@ -285,6 +299,8 @@ class _Reply:
                 await found.meter.pace(size)
             found.ended = not message.get("more_body", False)
             found.sent += size
+            if not found.ended:
+                found.leave_desk()  # what is large leaves in turns of its own
         # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
         # cache has none either: without this one, a client that left would hold the whole loop.
         await trio.lowlevel.checkpoint()

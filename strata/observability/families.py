@@ -78,6 +78,9 @@ BULK_LIMIT = _family("strata_work_bulk_slots", "gauge", "Slots that large scans 
 LOOP_LAG = _family(
     "strata_loop_lag_seconds", "histogram", "How much later than due a task runs, four samples a second."
 )
+DESK = _family(
+    "strata_desk_requests", "gauge", "Requests in hand, and those that wait until it is their turn.", "state"
+)
 CONNECTIONS = _family("strata_connections", "gauge", "Connections that are open.", "state")
 CONNECTIONS_CUT = _family(
     "strata_connections_cut", "counter", "Connections the server ended or did not accept.", "reason"

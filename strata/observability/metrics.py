@@ -154,6 +154,8 @@ class Page:
             out.add(f.BUDGET_HELD, "", registry.sharing.budget.held)
         vitals = registry.vitals
         out.add_histogram(f.LOOP_LAG, "", vitals.lag)
+        for state, count in vitals.requests().items():
+            out.add(f.DESK, labelled(state=state), count)
         for state, count in vitals.connections().items():
             out.add(f.CONNECTIONS, labelled(state=state), count)
         for reason, count in vitals.cut.items():

@@ -19,11 +19,13 @@ class Vitals:
 
     Attributes:
         lag: How much later than due a task runs.
+        requests: Tells the requests at the desk, by state.
         connections: Tells the connections there are, by state.
         cut: Connections that were cut, by reason.
     """
 
     lag: Histogram = attrs.field(factory=Histogram)
+    requests: Callable[[], Mapping[str, int]] = dict
     connections: Callable[[], Mapping[str, int]] = dict
     cut: Mapping[str, int] = attrs.field(factory=Counter)
 

@@ -77,7 +77,7 @@ async def test_whoever_asked_not_to_be_let_go_stays() -> None:
 
 def test_an_idle_thread_is_used_again_and_goes_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many threads as there is work at the same time, and none for good."""
-    monkeypatch.setattr(threads, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(threads, "IDLE_SECONDS", 30)
     pool, seen, came = Threads(), [], threading.Semaphore(0)
 
     def note() -> None:
@@ -90,6 +90,7 @@ def test_an_idle_thread_is_used_again_and_goes_in_the_end(monkeypatch: pytest.Mo
     gate = threading.Event()
     for _ in range(3):
         pool.start(lambda: (note(), gate.wait(30)), lambda _outcome: came.release())
+    monkeypatch.setattr(threads, "IDLE_SECONDS", 0.01)  # read when they have done this
     gate.set()
     for _ in range(3):
         assert came.acquire(timeout=30)
