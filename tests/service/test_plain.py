@@ -146,3 +146,12 @@ def test_every_plain_route_is_a_route_of_the_application() -> None:
         endpoint, arguments = rules.match(path, method=route.method)
         assert endpoint.partition(".")[0] in route.handler.__module__
         assert len(arguments) == route.path.groups
+
+
+async def test_another_name_of_a_path_reaches_nothing(server: Running, warehouse: Warehouse) -> None:
+    """Neither at the door nor behind it."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        for path in ("//v1/materialize", "/%2Fv1/materialize", "/v1//materialize", "/v1/materialize/"):
+            answer = await client.post(f"{server.url}{path}", json=scan(warehouse.uri()))
+            assert 404 == answer.status_code, path
