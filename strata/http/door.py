@@ -126,6 +126,7 @@ class FrontDoor:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = {**scope, "path": _HOST.sub("", scope["path"], count=1)}
         found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
+        found.chunked = scope.get("http_version", "1.1") >= "1.1"
         with structlog.contextvars.bound_contextvars(request_id=found.request_id):
             await self._told(found, scope, receive, send)
 
