@@ -105,13 +105,13 @@ class ErrorAnswer(msgspec.Struct):
 
 
 class UsageAnswer(msgspec.Struct):
-    """What a tenant uses now."""
+    """What a tenant uses now; ``cache`` is null for a caller who may not see its statistics."""
 
     slots: list[SlotsAnswer]
     in_flight: list[InFlightAnswer]
     questions: int
     streams_waiting: int
-    cache: CacheStatsAnswer
+    cache: CacheStatsAnswer | None
 
 
 class TenantAnswer(msgspec.Struct):
