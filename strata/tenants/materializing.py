@@ -47,10 +47,11 @@ READY_REMEMBERED = 4096
 """Finished artifacts an actor remembers, so that a hit asks no database."""
 
 PLACES_LEFT = 4
-"""A principal may have so many times as many builds as it leaves places for others: four fifths, if alone."""
+"""A principal may have so many times as many builds as it leaves places for others, and as many streams: four
+fifths, if alone."""
 
 STREAMS_REMEMBERED = 10_000
-"""Streams an actor keeps open for their first reader."""
+"""Streams an actor keeps, each until ``stream_state_ttl_seconds`` are over."""
 
 
 @attrs.define(eq=False)
@@ -348,9 +349,13 @@ class Materializer:
 
     def _open_stream(self, build: Build, principal: Principal) -> str | Refused:
         self._expire()
-        if len(self.streams) >= STREAMS_REMEMBERED:
-            detail = f"This tenant has {STREAMS_REMEMBERED} streams that nobody has read."
-            return Refused(Reason.BUSY, detail, "streams", 1, limit=Limit("streams", STREAMS_REMEMBERED, 1))
+        most, held, own = STREAMS_REMEMBERED, len(self.streams), 0
+        if held > most // (PLACES_LEFT + 1):  # before, nobody can have too many
+            own = sum(stream.owner == principal.id for stream in self.streams.values())
+        if held >= most or own >= max(1, PLACES_LEFT * (most - held)):
+            whose = f"This tenant has {held}" if held >= most else f"You have {own}"
+            detail = f"{whose} streams that have not expired, of {most}; ask again when some have."
+            return Refused(Reason.BUSY, detail, "streams", 1, limit=Limit("streams", most, 1))
         stream_id = self.resources.new_id()
         expires = trio.current_time() + self.builder.limits.stream_ttl
         self.streams[stream_id] = Stream(principal.id, build, expires)
