@@ -92,7 +92,7 @@ class RulesRefused:
     """Rules that were refused whole; those before stay.
 
     Attributes:
-        problems: Everything that is wrong; no problem repeats a value of a ``rows``.
+        problems: Everything that is wrong; no problem repeats a value of a ``rows``, or where the file is.
     """
 
     problems: tuple[str, ...]
@@ -179,9 +179,10 @@ def _read_compiled(
     try:
         policy, warnings = read_rules(path, catalogs)
     except PolicyError as error:
-        return RulesRefused(error.problems)
+        # By its setting: who reads the rules again over HTTP need not know where the server has its files.
+        return RulesRefused(tuple(problem.replace(str(path), "acl_file") for problem in error.problems))
     if before != stamp_of(path):
-        return RulesRefused((f"{path} changed while it was read; it is read again when it is at rest.",))
+        return RulesRefused(("acl_file changed while it was read; it is read again when it is at rest.",))
     return CompiledPolicy(policy), warnings
 
 

@@ -90,7 +90,7 @@ class SlotsAnswer(msgspec.Struct):
 
 
 class InFlightAnswer(msgspec.Struct):
-    """A running build; it has no id before it is admitted, and none in ``/v1/me``."""
+    """A running build; it has no id before it is admitted."""
 
     build_id: str | None
     progress: float
@@ -105,13 +105,13 @@ class ErrorAnswer(msgspec.Struct):
 
 
 class UsageAnswer(msgspec.Struct):
-    """What a tenant uses now."""
+    """What a tenant uses now; ``cache`` is null for a caller who may not see its statistics."""
 
     slots: list[SlotsAnswer]
     in_flight: list[InFlightAnswer]
     questions: int
     streams_waiting: int
-    cache: CacheStatsAnswer
+    cache: CacheStatsAnswer | None
 
 
 class TenantAnswer(msgspec.Struct):

@@ -160,22 +160,15 @@ def limit_answers(limits: Mapping[str, Effective]) -> dict[str, LimitAnswer]:
     }
 
 
-def usage_answer(inside: Description | None, *, ids: bool = True) -> UsageAnswer | None:
-    """Return what an actor said of itself as JSON.
-
-    Args:
-        inside: That.
-        ids: Whether builds are named: to those who may know of all of the tenant's.
-    """
+def usage_answer(inside: Description | None) -> UsageAnswer | None:
+    """Return what an actor said of itself as JSON."""
     if inside is None:
         return None
     cache = inside.cache
     asked = cache.hits + cache.misses
     return UsageAnswer(
         slots=[SlotsAnswer(use.tier, use.total, use.used, use.waiting) for use in inside.slots],
-        in_flight=[
-            InFlightAnswer(build.build_id if ids else None, build.progress) for build in inside.in_flight
-        ],
+        in_flight=[InFlightAnswer(build.build_id, build.progress) for build in inside.in_flight],
         questions=inside.questions,
         streams_waiting=inside.streams,
         cache=CacheStatsAnswer(

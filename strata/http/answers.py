@@ -100,13 +100,15 @@ class StreamBody(ResponseBody):
         return size
 
 
-async def stream_answer(opened: Opened) -> Answer:
+async def stream_answer(opened: Opened, found: Context) -> Answer:
     """Answer with bytes that may still be growing.
 
     The first bytes are awaited before the status is decided, so a build that fails early is a problem
-    and not a torn stream.
+    and not a torn stream; and all of them for a client that would take a torn stream for a whole one.
     """
     try:
+        if not found.chunked:
+            await opened.stream.whole()
         first = await opened.stream.chunk()
     except RefusalError as error:
         opened.stream.close()

@@ -35,6 +35,8 @@ class Context:
         status: Status of the answer.
         sent: Bytes of body sent.
         ended: The answer's last byte is on its way.
+        chunked: The client can tell a torn body without a length from a whole one: not in HTTP/1.0, where
+            both end with the connection.
         meter: Counts and paces them; None where that is nobody's limit.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
         place: Its place among those in hand, once it has one.
@@ -48,6 +50,7 @@ class Context:
     status: int = 0
     sent: int = 0
     ended: bool = False
+    chunked: bool = True
     meter: Meter | None = None
     opened: list[ByteStream] = attrs.field(factory=list)
     place: Place | None = None

@@ -43,6 +43,12 @@ DRAIN_BYTES = 64 * 1024 * 1024
 MATERIALIZE = "/v1/materialize"
 """What costs a scan, besides a request."""
 
+_HOST = re.compile(r"\Ahttps?://[^/]*(?=/)", re.IGNORECASE)
+"""What comes before the path when a request names its host there, too (RFC 9112, section 3.2.2)."""
+
+_PATH = re.compile(r"/(?!/).*", re.DOTALL)
+"""A path. The application would take ``//v1/x`` for ``/v1/x``, past every rule that knows one name for it."""
+
 BODY_SECONDS = 60.0
 """How long a body may take to arrive."""
 
@@ -121,7 +127,9 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = {**scope, "path": _HOST.sub("", scope["path"], count=1)}
         found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
+        found.chunked = scope.get("http_version", "1.1") >= "1.1"
         with structlog.contextvars.bound_contextvars(request_id=found.request_id):
             await self._told(found, scope, receive, send)
 
@@ -165,6 +173,9 @@ class FrontDoor:
             refused = self._over_rate(found, identity, scope)
             if refused is not None:
                 await self._refuse_slowly(receive, reply, identity, refused)
+                return
+            if not _PATH.fullmatch(scope["path"]):
+                await self._refuse(receive, reply, Problem(404, "No such path"))
                 return
         for route in self._uploads:
             match = route.match(scope["method"], scope["path"])

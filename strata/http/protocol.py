@@ -68,6 +68,9 @@ class LeanConnection(h11.Connection):
         event = super().next_event()
         if isinstance(event, h11.Request) and event.method == b"PRI":
             raise h11.RemoteProtocolError("HTTP/2 is not spoken here")
+        if isinstance(event, h11.Request) and event.method != event.method.upper():
+            # Hypercorn takes "head" for HEAD and h11 does not: the answer would be neither's.
+            raise h11.RemoteProtocolError("methods know case (RFC 9110, section 9.1)")
         return event
 
     def send(self, event: h11.Event) -> list[bytes] | None:  # type: ignore[override]  # our stream takes both

@@ -192,7 +192,10 @@ def _parse_as_of(raw: object) -> dt.datetime | None:
     # Snapshots carry milliseconds, so what is below a microsecond can select nothing else.
     seconds, rest = divmod(stamp.nanos, NANOS_PER_SECOND)
     epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    return epoch + dt.timedelta(seconds=seconds, microseconds=rest // _NANOS_PER_MICRO)
+    try:
+        return epoch + dt.timedelta(seconds=seconds, microseconds=rest // _NANOS_PER_MICRO)
+    except OverflowError:  # its own offset has it within the years 1 to 9999, UTC does not
+        _refuse("as_of is outside of the years 1 to 9999 in UTC", "as_of")
 
 
 def _canonical_filter(condition: Filter) -> dict[str, Any]:

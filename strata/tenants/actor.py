@@ -249,7 +249,11 @@ class TenantActor:
                 for tier, held in self.builder.slots.items()
             ),
             in_flight=tuple(
-                m.InFlight(None if build.record is None else build.record.build_id, build.progress)
+                m.InFlight(
+                    None if build.record is None else build.record.build_id,
+                    build.progress,
+                    tuple(build.principals),
+                )
                 for build in self.materializer.running.values()
             ),
             questions=self.busy - 1,  # this one aside

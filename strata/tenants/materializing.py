@@ -52,7 +52,7 @@ PLACES_LEFT = 4
 The same of streams."""
 
 STREAMS_REMEMBERED = 10_000
-"""Streams an actor keeps open for their first reader."""
+"""Streams an actor keeps, each until ``stream_state_ttl_seconds`` are over."""
 
 
 @attrs.define(eq=False)

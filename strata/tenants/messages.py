@@ -422,10 +422,11 @@ class SlotUse:
 
 @attrs.frozen
 class InFlight:
-    """A running build: its id, once it is admitted, and how far it is, from 0.0 to 1.0."""
+    """A running build: its id, once it is admitted, how far it is, from 0.0 to 1.0, and who asked for it."""
 
     build_id: str | None
     progress: float
+    principals: tuple[str, ...] = ()
 
 
 @attrs.frozen

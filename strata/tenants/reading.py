@@ -52,11 +52,13 @@ class Reader:
         stream = self.materializer.stream_for(question.stream_id, question.principal)
         if stream is None:
             return STREAM_NOT_FOUND
-        build = stream.build
+        build, record = stream.build, stream.build.record
+        assert record is not None
         named = acl.resource_name("streams", question.stream_id)
         if self.resources.gate.denies(question.principal, named, "read"):
             return STREAM_NOT_FOUND
-        if not await self.resources.may_read(question.principal, dict(build.inputs)):
+        may_read = self.resources.may_read_artifact
+        if not await may_read(question.principal, record.artifact_id, dict(build.inputs)):
             return STREAM_NOT_FOUND
         if isinstance(build.outcome, Refused):
             return build.outcome

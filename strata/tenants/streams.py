@@ -138,6 +138,18 @@ class Tail:
             await self._moved.wait()
         return True
 
+    async def whole(self) -> int:
+        """Wait for the blob's end; returns its size.
+
+        Raises:
+            RefusalError: If the build failed.
+        """
+        while not self.ended:
+            await self._moved.wait()
+        if self.failure is not None:
+            raise RefusalError(self.failure)
+        return self.size
+
     def _wake(self) -> None:
         self._moved.set()
         self._moved = trio.Event()
@@ -184,6 +196,16 @@ class ByteStream:
         """Read only bytes ``start`` to ``stop`` (exclusive) of a finished blob."""
         self.head = self.head[start:stop] if start < len(self.head) else b""
         self.start, self.stop = start, stop
+
+    async def whole(self) -> None:
+        """Wait until the blob grows no more, so that its :attr:`size` is known.
+
+        Raises:
+            RefusalError: If the build failed.
+        """
+        if self.stop is None:
+            assert self.tail is not None
+            self.stop = await self.tail.whole()
 
     async def chunk(self) -> bytes | None:
         """Return the next bytes, as many as a turn has, or None at the end.

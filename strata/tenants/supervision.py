@@ -124,6 +124,8 @@ def restart(registry: Registry, tenant: str) -> bool:
         if registry.turned_away(tenant) is None:
             registry.start(tenant)
         return found is not None
+    if found.state is State.LEAVING:
+        return True  # whoever waits for it to be gone starts another one, and must not wait in vain
     registry.stop(found, RESTARTED, again=True)
     return True
 

@@ -100,6 +100,21 @@ async def test_everything_else_needs_one(path: str) -> None:
     assert 401 == (await knock(Wire(), headers=[], path=path)).status
 
 
+@pytest.mark.parametrize("path", ["", "//v1/materialize", "*", "v1/me", "http://h", "http://h//v1/me"])
+async def test_a_path_has_one_name(path: str) -> None:
+    """The application knows two: it takes //v1/x for /v1/x, which rates and a proxy's rules may not."""
+    wire = await knock(Wire(b"x"), path=path)
+    assert (404, "No such path") == (wire.status, json.loads(wire.body)["detail"])
+    assert 401 == (await knock(Wire(), headers=[], path=path)).status
+
+
+async def test_a_host_before_the_path_changes_nothing() -> None:
+    """RFC 9112, section 3.2.2: proxies ask so, and a server must take it."""
+    assert 200 == (await knock(Wire(), path="http://h:80/v1/x")).status
+    assert 200 == (await knock(Wire(), headers=[], path="HTTPS://h/health")).status
+    assert 200 == (await knock(Wire(), path="/v1/names/http://h/x")).status
+
+
 async def test_a_broken_body_is_cut_and_never_ended() -> None:
     """Without the last message the server closes the connection, so a torn stream looks torn."""
 

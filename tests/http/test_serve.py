@@ -466,11 +466,12 @@ async def test_requests_in_a_row_are_answered_in_a_row(autojump_clock: MockClock
         assert 10 <= await ended(stream) - began < 11
 
 
-async def test_what_is_no_http_is_answered_with_a_problem(autojump_clock: MockClock) -> None:
-    """With an id that the log has."""
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01 hello\r\n\r\n", GET.replace(b"GET", b"head")])
+async def test_what_is_no_http_is_answered_with_a_problem(autojump_clock: MockClock, sent: bytes) -> None:
+    """With an id that the log has; a method in lower case is none, though Hypercorn would take it for one."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        await stream.send_all(b"\x16\x03\x01 hello\r\n\r\n")
+        await stream.send_all(sent)
         received = b""
         while part := await stream.receive_some():
             received += part

@@ -236,6 +236,11 @@ async def test_rules_are_read_again_on_request_whole_or_not_at_all(
             assert refused.json()["errors"][0]["msg"].startswith("deny rule 2: ")
             assert 200 == (await client.get(url)).status_code
 
+            await trio.Path(file).write_text("[[deny]\n")
+            refused = await root.post("/v1/admin/acl/reload")
+            assert refused.json()["errors"][0]["msg"].startswith("acl_file is not valid TOML: ")
+            assert str(file) not in refused.text
+
             await trio.Path(file).write_text(DENY + ROOT)
             taken = await root.post("/v1/admin/acl/reload")
             assert {"changed": True, "deny": 1, "allow": 2, "default": "deny", "warnings": []} == taken.json()

@@ -11,7 +11,7 @@ from service_kit import ARROW, Running, Warehouse, fetch, identity, numbers, run
 
 from strata import acl
 from strata.config import Settings
-from strata.tenants import State
+from strata.tenants import State, materializing
 
 A, B = identity("ana", "team-a"), identity("bob", "team-b")
 
@@ -88,6 +88,21 @@ async def test_a_stream_is_its_principals_own_or_an_administrators(
 DENY_EVE = acl.Policy(
     deny=(acl.Rule("eve", "tables/*/db/events"),), allow=(acl.Rule("*", "tables/**"),), default="deny"
 )
+
+
+async def test_one_principals_streams_leave_room_for_anothers(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for results and reads none of them is refused alone; four fifths are enough."""
+    warehouse.create(numbers(10))
+    monkeypatch.setattr(materializing, "STREAMS_REMEMBERED", 10)
+    fresh = scan(warehouse.uri(), refresh=True)
+    async with server.client(**A) as ana, server.client(**identity("eve", "team-a")) as eve:
+        answers = [await eve.post("/v1/materialize", json=fresh) for _ in range(12)]
+        assert [200] * 8 + [429] * 4 == [answer.status_code for answer in answers]
+        assert "streams" == answers[-1].json()["error"]
+        assert int(answers[-1].headers["Retry-After"]) >= 1
+        assert 200 == (await ana.post("/v1/materialize", json=fresh)).status_code
 
 
 async def test_a_denied_table_is_byte_for_byte_a_missing_one(

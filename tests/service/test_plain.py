@@ -1,10 +1,12 @@
 """What is answered at the door is what the application behind it would answer."""
 
+import json
 from functools import partial
 
+import pyarrow as pa
 import pytest
 import trio
-from service_kit import ARROW, Running, Warehouse, fetch, numbers, scan
+from service_kit import ARROW, Running, Warehouse, fetch, identity, numbers, scan
 
 from strata.http.app import create_app
 from strata.http.routes import PLAIN
@@ -95,6 +97,26 @@ async def test_ranges_and_validators_are_honoured(server: Running, warehouse: Wa
         )
 
 
+@pytest.mark.parametrize("query", [b"", b"?through=the-application"])
+async def test_http_1_0_gets_whole_results_with_their_length(
+    server: Running, warehouse: Warehouse, query: bytes
+) -> None:
+    """There a torn stream and a whole one both end with the connection, and Arrow's reader takes either."""
+    warehouse.create(numbers(10))
+    head = b"POST /v1/materialize%b HTTP/1.0\r\n" % query
+    for name, value in (identity() | {"Accept": ARROW}).items():
+        head += f"{name}: {value}\r\n".encode()
+    body = json.dumps(scan(warehouse.uri())).encode()
+    stream = await trio.open_tcp_stream("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with trio.fail_after(30):
+        await stream.send_all(head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        answer = b"".join([part async for part in stream])
+    fields, _, result = answer.partition(b"\r\n\r\n")
+    assert fields.startswith(b"HTTP/1.1 200")
+    assert b"\r\ncontent-length: %d\r\n" % len(result) in fields.lower()
+    assert 10 == pa.ipc.open_stream(result).read_all().num_rows
+
+
 async def test_a_bug_is_answered_as_one(
     server: Running, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
 ) -> None:
@@ -146,3 +168,12 @@ def test_every_plain_route_is_a_route_of_the_application() -> None:
         endpoint, arguments = rules.match(path, method=route.method)
         assert endpoint.partition(".")[0] in route.handler.__module__
         assert len(arguments) == route.path.groups
+
+
+async def test_another_name_of_a_path_reaches_nothing(server: Running, warehouse: Warehouse) -> None:
+    """Neither at the door nor behind it."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        for path in ("//v1/materialize", "/%2Fv1/materialize", "/v1//materialize", "/v1/materialize/"):
+            answer = await client.post(f"{server.url}{path}", json=scan(warehouse.uri()))
+            assert 404 == answer.status_code, path

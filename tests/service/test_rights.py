@@ -176,6 +176,10 @@ async def test_a_deny_rule_on_streams_or_transforms_holds(server: Running, three
         url = (await eve.post("/v1/materialize", json=body)).json()["stream_url"]
         use(server, Rule("eve", "streams/*"))
         assert 404 == (await eve.get(url)).status_code
+        use(server, Rule("eve", "artifacts/**"))  # its bytes are those of the result
+        assert 404 == (await eve.get(url)).status_code
+        use(server)
+        assert 200 == (await eve.get(url)).status_code
         use(server, Rule("eve", "transforms/scan@*", action="run"))
         unknown = {**body, "transform": {"executor": "nothing@v1", "params": {}}}
         denied, missing = [

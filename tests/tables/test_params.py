@@ -73,6 +73,8 @@ def test_the_wire_form_of_the_contract():
         ({"as_of": "yesterday"}, ("as_of",)),
         ({"as_of": "2024-01-01T00:00:00"}, ("as_of",)),
         ({"as_of": 5}, ("as_of",)),
+        ({"as_of": "9999-12-31T23:59:59-23:59"}, ("as_of",)),
+        ({"as_of": "0001-01-01T00:00:00+23:59"}, ("as_of",)),
         ({"ref": "main", "snapshot_id": 1}, ("ref",)),
     ],
 )

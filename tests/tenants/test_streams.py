@@ -111,6 +111,36 @@ async def test_a_failed_build_is_an_error_after_its_bytes_and_never_an_end(blob:
     tail.close()
 
 
+@pytest.mark.parametrize("failure", [None, LOST])
+async def test_who_wants_the_whole_waits_for_its_end(blob: Path, failure: Refused | None) -> None:
+    """Its size is known then; of a build that fails there is no whole, whatever bytes there are."""
+    blob.write_bytes(b"some more")
+    tail, ends = tail_of(blob), []
+    stream = follow(tail)
+    tail.advance(4)
+
+    async def wait() -> None:
+        try:
+            await stream.whole()
+        except RefusalError as error:
+            ends.append(error.refused)
+        else:
+            ends.append(stream.size)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        tail.advance(9)
+        await wait_all_tasks_blocked()
+        assert [] == ends
+        tail.end(failure)
+    assert [failure or 9] == ends
+    if failure is None:
+        assert b"some more" == await read_all(stream)
+    stream.close()
+    tail.close()
+
+
 async def test_a_file_shorter_than_it_must_be_is_an_error(blob: Path) -> None:
     """A truncated blob is never served as a short result."""
     blob.write_bytes(b"short")

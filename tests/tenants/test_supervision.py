@@ -59,6 +59,12 @@ class Obedient:
             given.append((self.tenant, trio.current_time(), question.limits.bulk_slots))
         elif question == "crash":
             raise RuntimeError("on purpose")
+        elif question == "linger":
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(5)
         elif question == "hold" or (isinstance(question, Describe) and self.tenant == "stuck"):
             await trio.sleep_forever()
         else:
@@ -198,6 +204,28 @@ async def test_who_waits_for_a_stopped_actor_is_told_at_once(
         assert 0 == registry.find("a").metrics.restarts
         nursery.cancel_scope.cancel()
     assert ["a", "a", "b"] == sorted(tenant for tenant, _ in started)
+
+
+async def test_a_restart_of_one_that_is_on_its_way_out_leaves_nobody_waiting(
+    autojump_clock: MockClock, registry: Registry
+) -> None:
+    """Neither who asks it meanwhile, nor who needs its place: both wait for it to be gone."""
+    for tenant in "abcd":
+        await registry.ask(tenant, "x")
+    async with trio.open_nursery() as nursery:
+        for tenant, question in {"a": "linger", "b": "hold", "c": "hold", "d": "hold"}.items():
+            nursery.start_soon(registry.ask, tenant, question)
+        await wait_all_tasks_blocked()
+        assert act.evict(registry, "a")
+        with trio.fail_after(10):
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(registry.ask, "a", "x")
+                await wait_all_tasks_blocked()
+                assert act.restart(registry, "a")
+        assert State.RUNNING is registry.find("a").state
+        with trio.fail_after(10):
+            assert None is await code(registry, "e")
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_restart_ends_the_pause_after_a_crash_and_what_is_down(

@@ -36,6 +36,7 @@ from strata.tenants.messages import (
     OpenArtifact,
     Opened,
     OpenStream,
+    Question,
     Transformation,
 )
 
@@ -93,9 +94,10 @@ def _described(found: Materialized, mode: Mode) -> Answer:
 
 async def _direct(found: Context, result: Materialized) -> Answer:
     who = found.caller
+    question: Question = OpenArtifact(who, result.artifact_id, result.version)
     if result.stream_id is not None:
-        return await stream_answer(await found.ask(OpenStream(who, result.stream_id), Opened))
-    return await stream_answer(await found.ask(OpenArtifact(who, result.artifact_id, result.version), Opened))
+        question = OpenStream(who, result.stream_id)
+    return await stream_answer(await found.ask(question, Opened), found)
 
 
 @blueprint.post("/v1/artifacts/explain-materialize")

@@ -1,11 +1,12 @@
 """Who one is to the server: what finds a wrong proxy in one request."""
 
+import attrs
 from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
 from strata.auth import DEFAULT_TENANT
 from strata.http import administration as admin
-from strata.http.admin_bodies import CheckAnswer, HeaderAnswer, MeAnswer
+from strata.http.admin_bodies import CheckAnswer, HeaderAnswer, MeAnswer, UsageAnswer
 from strata.http.answers import json
 from strata.http.context import context, principal
 from strata.http.problems import STATUS
@@ -53,10 +54,24 @@ async def me() -> Response:
             headers=_headers(),
             state=view.state,
             limits=admin.limit_answers(admin.tenancy().effective(who.tenant)),
-            usage=admin.usage_answer(view.inside, ids=False),
+            usage=_usage(view.inside),
             checks=[*_work(view), _check("direct writes", None if who.unrestricted else WRITES), *_scopes()],
         )
     )
+
+
+def _usage(inside: Description | None) -> UsageAnswer | None:
+    """Return what the tenant uses, without what is others': their builds, and the cache's statistics."""
+    if inside is None:
+        return None
+    who, gate = principal(), admin.registry().resources.gate
+    own = tuple(build for build in inside.in_flight if who.id in build.principals)
+    usage = admin.usage_answer(attrs.evolve(inside, in_flight=own))
+    if usage is not None and not (
+        who.has_scope("admin:cache") and gate.check_admin(who, "admin/cache") is None
+    ):
+        usage.cache = None
+    return usage
 
 
 def _headers() -> list[HeaderAnswer]:

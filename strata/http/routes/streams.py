@@ -24,4 +24,4 @@ async def stream(stream_id: str) -> Response:
 async def read_stream(call: Call) -> Answer:
     """Answer with a stream."""
     found, (stream_id,) = call.context, call.parts
-    return await stream_answer(await found.ask(OpenStream(found.caller, stream_id), Opened))
+    return await stream_answer(await found.ask(OpenStream(found.caller, stream_id), Opened), found)
