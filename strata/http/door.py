@@ -114,7 +114,7 @@ class FrontDoor:
         self._request_id = request_id
         self._rates = rates
         self.holding = holding or Holding(0)
-        self._desk = desk or Desk()
+        self.desk = desk or Desk()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -278,7 +278,7 @@ class FrontDoor:
     async def _at_desk(self, found: Context) -> None:
         """Wait until a request is in hand. What it has to say has arrived; strangers are one crowd."""
         who = found.principal
-        found.place = await self._desk.take(who.tenant if who else "", who.id if who else "")
+        found.place = await self.desk.take(who.tenant if who else "", who.id if who else "")
 
     async def _drain(self, receive: Receive) -> bool:
         """Throw away what arrives of a body; whether its end was among it."""

@@ -41,13 +41,17 @@ class Threads:
         self._idle = 0
 
     def start(self, work: Callable[[], object], deliver: Deliver) -> None:
-        """Have ``work`` done, and its outcome handed to ``deliver`` in the same thread."""
+        """Have ``work`` done, and its outcome handed to ``deliver`` in the same thread.
+
+        Raises:
+            RuntimeError: If the system has no thread for it; then it is not done.
+        """
         with self._lock:
             taken = self._idle > 0
             self._idle -= taken
-        self._work.put((work, deliver))
         if not taken:
             threading.Thread(target=self._run, name="strata-quantum", daemon=True).start()
+        self._work.put((work, deliver))
 
     def _run(self) -> None:
         _give_way()
@@ -103,5 +107,9 @@ async def run_in_thread(work: Callable[[], T], *, abandon: bool, finished: Calla
         waiting.clear()
         return trio.lowlevel.Abort.SUCCEEDED
 
-    _THREADS.start(partial(contextvars.copy_context().run, work), deliver)
+    try:
+        _THREADS.start(partial(contextvars.copy_context().run, work), deliver)
+    except RuntimeError:
+        finished()
+        raise
     return cast("T", await trio.lowlevel.wait_task_rescheduled(abort))

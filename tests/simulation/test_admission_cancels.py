@@ -33,6 +33,7 @@ from strata.tenants.materializing import Materializer
 from strata.tenants.registry import Registry
 from strata.tenants.resources import Resources
 from strata.tenants.scanning import ScanBuild
+from strata.work import Desk
 
 CANCELS = 1000
 WORKERS = 12
@@ -40,6 +41,7 @@ REST_SECONDS = 900.0
 
 STAGES: dict[str, tuple[type, str]] = {
     "the hold at the door": (FrontDoor, "_refuse_slowly"),
+    "the desk": (Desk, "take"),
     "the mailbox": (Registry, "_put"),
     "the catalog": (Materializer, "resolve"),
     "the store": (Materializer, "find_ready"),
@@ -116,7 +118,7 @@ class Attempts:
         while self.left:
             self.left -= 1
             await self.one(caller)
-            await trio.sleep(self.draw.random() * 0.2)
+            await trio.sleep(self.draw.random() * 0.1)
 
     async def one(self, caller: Caller) -> None:
         condition = {"column": "id", "op": ">=", "value": self.draw.randint(0, 300)}
@@ -136,7 +138,7 @@ class Attempts:
         }  # fmt: skip
         with trio.CancelScope() as patience:
             end = self.draw.choice([patience.cancel, wire.hang_up])
-            self.cancels.left[end] = int(2 ** (self.draw.random() * 10))
+            self.cancels.left[end] = int(2 ** (self.draw.random() * 11))
             await self.service.app(scope, wire.receive, wire.send)
         self.cancels.left.pop(end, None)
         self.statuses[wire.answer.status] += 1
@@ -155,6 +157,7 @@ def held(service: Service) -> dict[str, object]:
         "the pool": (resources.pool.running, resources.pool.waiting, resources.pool.running_bulk),
         "turns on the loop": (turns.waiting, int(turns._taken)),
         "places at the door": service.app.holding.held,
+        "places at the desk": (service.app.desk.taken, service.app.desk.waiting),
         "rates": sum(not rates.at_rest(now) for rates in registry.rates),
         "promises of rates": sum(
             rates._kept.claim(f"p{n}", now) for rates in registry.rates for n in range(9)
@@ -223,4 +226,4 @@ def test_a_thousand_cancels_at_every_await_of_admission_leak_nothing(struck: Cou
         statuses = trio.run(run, clock=MockClock(autojump_threshold=0), instruments=[cancels])
     assert CANCELS == statuses.total()
     assert {0, 200, 429} <= set(statuses)
-    assert set(STAGES) == {stage for stage, times in struck.items() if times >= 5}, "every await was struck"
+    assert set(STAGES) == {stage for stage, times in struck.items() if times >= 3}, struck

@@ -8,7 +8,7 @@ import threading
 import pytest
 import trio
 
-from strata.work import threads
+from strata.work import Tier, WorkPool, threads
 from strata.work.threads import NICENESS, Threads, run_in_thread
 
 WHO = contextvars.ContextVar("who", default="nobody")
@@ -98,3 +98,19 @@ def test_an_idle_thread_is_used_again_and_goes_in_the_end(monkeypatch: pytest.Mo
     for thread in set(seen):
         thread.join(30)
         assert not thread.is_alive()
+
+
+async def test_where_there_is_no_thread_the_slot_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller is told, and the work is not left for a thread that comes later."""
+
+    def none(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_THREADS", Threads())
+    pool = WorkPool(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await pool.run("a", Tier.INTERACTIVE, lambda: "lost")
+    assert 0 == pool.running
+    assert "done" == await pool.run("a", Tier.INTERACTIVE, lambda: "done")
