@@ -264,11 +264,12 @@ async def open_service(
         resources.pool.weight_of = desk.weight_of = lambda tenant: tenancy.limits(tenant).weight
         registry.vitals.requests = lambda: {"in_hand": desk.taken, "waiting": desk.waiting}
         service = Service(door, registry, gate, tenancy, settings, rules)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(registry.run)
-            nursery.start_soon(rules.watch)
-            yield service
-            nursery.cancel_scope.cancel()
+        with desk.watching():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(registry.run)
+                nursery.start_soon(rules.watch)
+                yield service
+                nursery.cancel_scope.cancel()
 
 
 async def run_server(

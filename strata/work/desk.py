@@ -2,14 +2,15 @@
 
 The loop does what is next, whoever wants it. A tenant with sixty requests on their way has sixty tasks in
 every pass, and a single request of another one, which needs a dozen passes, waits for all of them each time.
-So only a few requests are in hand at a time, and whoever has more takes turns: tenants, and within a tenant
-its principals. Nothing is lost by it: one thread does the work anyway.
+So one request is in hand at a time, unless it waits for something else, and the others take turns: tenants,
+and within a tenant its principals. Nothing is lost by it: one thread does the work anyway.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import attrs
 import trio
@@ -18,12 +19,17 @@ from strata.work.fair import FairQueue, Ticket
 from strata.work.tier import Tier
 from strata.work.turns import QUANTUM_BYTES
 
-PLACES = 3
-"""Requests in hand: one on the loop, the others where they wait for a thread."""
+PLACES = 1
+"""Requests in hand at a time."""
 
-PATIENCE_SECONDS = 0.004
-"""After so long, several times what a finished result takes, a request is taken to wait for something else
-than the loop, and another has its place. So whoever waits for a slow catalog holds up nobody for longer."""
+PATIENCE_SECONDS = 0.02
+"""After so long a request is taken to wait for something else than the loop, and another has its place. Where
+the loop has nothing else to do, that is known at once."""
+
+
+CROWD = 4
+"""A tenant's requests beyond so many in line are a crowd. They go after those of whoever has fewer, with a
+floor: they are the desk's bulk work."""
 
 
 @attrs.define(eq=False)
@@ -84,6 +90,20 @@ class Desk:
         self._taken: OrderedDict[Place, None] = OrderedDict()
         self._queue = FairQueue()
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
+        self._crowds: Counter[str] = Counter()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """See when the loop idles: then whoever is in hand waits for something else, and the next one begins.
+
+        Without it a place is overdue by time alone. In a Trio task.
+        """
+        watch = _Watch(self, trio.lowlevel.current_trio_token())
+        trio.lowlevel.add_instrument(watch)
+        try:
+            yield
+        finally:
+            trio.lowlevel.remove_instrument(watch)
 
     def __repr__(self) -> str:
         return f"<Desk {self.taken}/{self.places} in hand, {self.waiting} waiting>"
@@ -102,11 +122,11 @@ class Desk:
         """Wait for a place. To be left, whatever happens then."""
         if not self._waiting and len(self._taken) < self.places:
             return self._seat()
-        waiter = _Waiter(
-            tenant, Tier.INTERACTIVE, QUANTUM_BYTES, principal=principal, weight=self.weight_of(tenant)
-        )
+        tier = Tier.INTERACTIVE if self._crowds[tenant] < CROWD else Tier.BULK
+        waiter = _Waiter(tenant, tier, QUANTUM_BYTES, principal=principal, weight=self.weight_of(tenant))
         self._queue.push(waiter)
         self._waiting[waiter] = None
+        self._crowds[tenant] += 1
         try:
             while waiter.place is None:
                 with waiter.scope:
@@ -118,7 +138,7 @@ class Desk:
                 waiter.place.leave()  # it came in the very moment in which nobody wanted it any more
             else:
                 self._queue.remove(waiter)
-                del self._waiting[waiter]
+                self._forget(waiter)
                 self._call()
             raise
         return waiter.place
@@ -128,6 +148,18 @@ class Desk:
         if place in self._taken:
             del self._taken[place]
             self._call()
+
+    def pass_by(self) -> None:
+        """Give the oldest place to another: the loop idles, so whoever has it waits for something else."""
+        if self._waiting and self._taken:
+            self._taken.popitem(last=False)
+            self._call()
+
+    def _forget(self, waiter: _Waiter) -> None:
+        del self._waiting[waiter]
+        self._crowds[waiter.flow] -= 1
+        if not self._crowds[waiter.flow]:
+            del self._crowds[waiter.flow]
 
     def _seat(self) -> Place:
         place = Place(trio.current_time() + self._patience, self)
@@ -145,8 +177,27 @@ class Desk:
             following = self._queue.pop()
             assert isinstance(following, _Waiter)
             self._queue.settle(following)
-            del self._waiting[following]
+            self._forget(following)
             following.place = self._seat()
             following.come.set()
         if self._waiting:
             next(iter(self._waiting)).scope.deadline = next(iter(self._taken)).due
+
+
+class _Watch(trio.abc.Instrument):
+    """Tells a desk that somebody waits while the loop is about to sleep."""
+
+    def __init__(self, desk: Desk, token: trio.lowlevel.TrioToken) -> None:
+        self._desk = desk
+        self._token = token
+        self._told = False
+
+    def before_io_wait(self, timeout: float) -> None:
+        """See Trio; nothing can be run from in here but by way of its token."""
+        if timeout > 0 and not self._told and self._desk.waiting:
+            self._told = True
+            self._token.run_sync_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._told = False
+        self._desk.pass_by()

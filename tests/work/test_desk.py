@@ -7,8 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from strata.work import Desk
-from strata.work.desk import PATIENCE_SECONDS, PLACES
-from strata.work.fair import most_before
+from strata.work.desk import CROWD, PATIENCE_SECONDS, PLACES
+from strata.work.fair import BULK_FLOOR, most_before
 
 
 class Counter:
@@ -102,6 +102,35 @@ async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClo
         await counter.request("quick")
         assert pytest.approx(PATIENCE_SECONDS) == trio.current_time() - began
     assert (0, 0) == (counter.desk.taken, counter.desk.waiting)
+
+
+async def test_the_loop_never_idles_while_somebody_waits(autojump_clock: MockClock) -> None:
+    """Whoever is in hand then waits for something else: no time passes before the next one begins."""
+    counter = Counter(Desk())
+    with counter.desk.watching():
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(counter.request, f"t{number % 3}", "ana", 60.0)
+            began = trio.current_time()
+            await counter.request("quick")
+            assert began == trio.current_time()
+    assert (0, 0) == (counter.desk.taken, counter.desk.waiting)
+
+
+async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump_clock: MockClock) -> None:
+    """Of ten tenants with two requests each none waits for the crowd but in every fourth turn."""
+    counter = Counter(Desk())
+    async with trio.open_nursery() as nursery:
+        for _ in range(64):
+            nursery.start_soon(counter.request, "crowd")
+        await trio.lowlevel.checkpoint()
+        before = len(counter.began)
+        for number in range(10):
+            for _ in range(2):
+                nursery.start_soon(counter.request, f"quiet{number}")
+    until = max(place for place, who in enumerate(counter.began) if who.startswith("quiet"))
+    crowd = [who.startswith("crowd") for who in counter.began[before : until + 1]]
+    assert 20 // BULK_FLOOR <= sum(crowd) <= CROWD + 1 + len(crowd) // BULK_FLOOR
 
 
 async def test_places_of_those_who_waited_elsewhere_are_not_given_twice(autojump_clock: MockClock) -> None:
