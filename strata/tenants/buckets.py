@@ -47,27 +47,46 @@ class Rule:
 
 @attrs.define(eq=False)
 class Bucket:
-    """What was taken and has not come back."""
+    """What was taken and has not come back.
+
+    What is more than the rule of this moment lets anybody take was taken under another one, before the limit was
+    lowered. It comes back at that one's pace: a lower limit of a day must not bar a tenant for years.
+    """
 
     _spent: float = 0.0
+    _rate: float = 0.0
     _then: float = 0.0
     _promises: Promises | None = None
 
     def spent(self, rule: Rule, now: float) -> float:
         """Return how much is missing from a full bucket; beyond ``burst``, it is in debt."""
-        self._spent = max(0.0, self._spent - (now - self._then) * rule.rate)
-        self._then = now
+        seconds, self._then = now - self._then, now
+        beyond = self._beyond(rule)
+        if beyond > 0:
+            fast = min(seconds, beyond)
+            self._spent -= fast * max(self._rate, rule.rate)
+            seconds -= fast
+        self._spent = max(0.0, self._spent - seconds * rule.rate)
+        if self._spent <= rule.burst:
+            self._rate = rule.rate
         return self._spent
 
     def wait(self, rule: Rule, now: float, amount: float) -> float:
         """Return in how many seconds there will be ``amount``, or a full bucket for what is larger."""
         # A billionth of a token is not worth a refusal: floats do not add up to whole ones.
-        missing = self.spent(rule, now) + min(amount, rule.burst) - rule.burst
-        return missing / rule.rate if missing > 1e-9 * rule.burst else 0.0
+        spent = self.spent(rule, now)
+        if spent + min(amount, rule.burst) - rule.burst <= 1e-9 * rule.burst:
+            return 0.0
+        missing = min(spent, rule.burst) + min(amount, rule.burst) - rule.burst
+        return self._beyond(rule) + missing / rule.rate
 
     def take(self, rule: Rule, now: float, amount: float) -> None:
         """Take ``amount``, into debt if need be."""
         self._spent = self.spent(rule, now) + amount
+
+    def _beyond(self, rule: Rule) -> float:
+        """Return in how many seconds no more is missing than ``rule`` lets anybody take."""
+        return max(0.0, self._spent - rule.burst) / max(self._rate, rule.rate)
 
     def promise(self, rule: Rule, now: float, wait: float) -> int:
         """Return in how many seconds somebody who was refused should come back."""

@@ -122,6 +122,37 @@ def test_a_new_limit_holds_at_once_for_what_was_taken() -> None:
     assert admitted(book.of("a", 0.0))
 
 
+def test_a_lowered_limit_bars_nobody_for_longer_than_what_was_taken_takes() -> None:
+    """What is beyond the new one comes back as it would have; then the new one holds, larger pieces included."""
+    current = [attrs.evolve(NONE, bytes_per_day=10**12)]
+    book = RateBook(lambda _tenant: current[0])
+    book.of("a", 0.0).sent("ana", 10**11, 0.0)
+    assert admitted(book.of("a", 0.0))
+
+    current[0] = attrs.evolve(NONE, bytes_per_day=10**6)
+    book.update()
+    refused = book.of("a", 0.0).admit("ana", scan=False, now=0.0)
+    assert isinstance(refused, Refused)
+    assert DAY // 10 == refused.retry_after  # not 99,999 days
+    assert not admitted(book.of("a", 0.0), now=DAY // 10 - 1)
+    assert admitted(book.of("a", 0.0), now=DAY // 10)
+
+    book.of("a", 0.0).sent("ana", 10**6, DAY // 10)  # as much again as a day's
+    assert not admitted(book.of("a", 0.0), now=DAY)
+    assert admitted(book.of("a", 0.0), now=DAY // 10 + DAY)
+
+
+def test_lowering_a_limit_and_raising_it_again_forgives_nothing() -> None:
+    """Or whoever may change its own would pay no debt."""
+    high = Rule.each_day("high", 10**12, "bytes")
+    low = Rule.each_day("low", 10**6, "bytes")
+    changed, kept = Bucket(), Bucket()
+    for bucket in (changed, kept):
+        bucket.take(high, 0.0, 10**11)
+    changed.wait(low, 1.0, 0.0)
+    assert pytest.approx(kept.spent(high, 2.0)) == changed.spent(high, 2.0)
+
+
 def test_a_change_of_one_tenants_limits_costs_the_others_nothing() -> None:
     """Or whoever changes its own over and over would take the loop from everybody."""
     limits = {"a": NONE, "b": NONE}
