@@ -49,8 +49,8 @@ class Rule:
 class Bucket:
     """What was taken and has not come back.
 
-    What is more than the rule of this moment lets anybody take was taken under another one, before the limit was
-    lowered. It comes back at that one's pace: a lower limit of a day must not bar a tenant for years.
+    What is more than the rule of this moment lets anybody take was taken under another one, before the limit
+    was lowered. It comes back at that one's pace: a lower limit of a day must not bar a tenant for years.
     """
 
     _spent: float = 0.0
