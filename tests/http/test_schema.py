@@ -79,6 +79,7 @@ def real_values(url: str, table: str) -> dict[str, object]:
         "build_id": made["build_id"],
         "stream_id": stream["stream_id"],
         "name": "reports/daily",
+        "own_tenant": identity()["X-Tenant-ID"],
         "tenant": "another",  # not the caller's own: it will be disabled, drained and limited to nothing
     }
 

@@ -248,7 +248,7 @@ async def test_rules_are_read_again_on_request_whole_or_not_at_all(
             assert not (await root.post("/v1/admin/acl/reload")).json()["changed"]
         resources = server.service.registry.resources
         noted = await resources.ask(resources.metadata.list_audit, tenant=None, before=None, limit=9)
-        assert [(None, "root", "acl.reload")] * 3 == [
+        assert [(None, "root", "acl.reload")] * 4 == [
             (one.act.tenant, one.act.principal, one.act.action) for one in noted
         ]
         assert server.service.settings.acl_config is server.service.gate.policy

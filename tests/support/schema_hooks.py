@@ -47,7 +47,12 @@ def map_body(_context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def map_path_parameters(_context: Any, path_parameters: Any) -> Any:
-    """Name the artifact, the build, the stream and the name there are."""
+    """Name the artifact, the build, the stream and the name there are; never the caller's own tenant.
+
+    Schemathesis learns it from answers, and would give it a millisecond to plan a scan, which then is a 504.
+    """
+    if isinstance(path_parameters, dict) and path_parameters.get("tenant") == KNOWN["own_tenant"]:
+        return {**path_parameters, "tenant": KNOWN["tenant"]}
     if not isinstance(path_parameters, dict) or not all(
         isinstance(v, str | int) for v in path_parameters.values()
     ):

@@ -87,11 +87,10 @@ def test_an_idle_thread_is_used_again_and_goes_in_the_end(monkeypatch: pytest.Mo
         pool.start(note, lambda _outcome: came.release())
         assert came.acquire(timeout=30)
     assert 1 == len(set(seen))
-    gate = threading.Event()
+    gate = threading.Barrier(3)
     for _ in range(3):
         pool.start(lambda: (note(), gate.wait(30)), lambda _outcome: came.release())
     monkeypatch.setattr(threads, "IDLE_SECONDS", 0.01)  # read when they have done this
-    gate.set()
     for _ in range(3):
         assert came.acquire(timeout=30)
     assert 3 == len(set(seen[5:]))
