@@ -35,10 +35,10 @@ def serve(**options: Any) -> None:
     settings = checked_settings(options)
     keep_little()
     # The server's own imports take a second that `strata --help` need not wait for.
-    from strata.http.listening import CannotListenError  # noqa: PLC0415
-    from strata.observability.logs import configure  # noqa: PLC0415
-    from strata.server import run_server  # noqa: PLC0415
-    from strata.stores import CannotOpenError  # noqa: PLC0415
+    from strata.http.listening import CannotListenError  # noqa: PLC0415  # see above
+    from strata.observability.logs import configure  # noqa: PLC0415  # see above
+    from strata.server import run_server  # noqa: PLC0415  # see above
+    from strata.stores import CannotOpenError  # noqa: PLC0415  # see above
 
     configure(settings.log_level, cast("Literal['json', 'text']", settings.log_format))
     why: list[str] = []

@@ -189,5 +189,5 @@ def _read_compiled(
 def place_of(path: str | None, catalogs: Collection[str], seconds: float) -> RulesPlace:
     """Return the place that settings name."""
     # Not Path's own: the home of nobody is a path that does not exist, and no error here.
-    file = None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111
+    file = None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111  # raises nothing
     return RulesPlace(file, tuple(catalogs), seconds)

@@ -438,13 +438,13 @@ def _artifact(row: sa.Row[Any]) -> ArtifactRecord:
 
 
 def _build_record(row: sa.Row[Any]) -> BuildRecord:
-    values = dict(row._mapping)  # noqa: SLF001
+    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's own way
     del values["tenant"], values["name"]
     return BuildRecord(**values | {"state": ArtifactState(values["state"])})
 
 
 def _audit_record(row: sa.Row[Any]) -> AuditRecord:
-    values = dict(row._mapping)  # noqa: SLF001
+    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's own way
     return AuditRecord(values.pop("id"), values.pop("at"), Act(**values))
 
 

@@ -352,7 +352,7 @@ def _let_in(scope: Scope) -> None:
 
 def _unknown(identity: IdentityRefused) -> Problem:
     # RFC 9110, section 11.6.1: a 401 names a scheme. Ours is the proxy's business, so it is one of our own.
-    headers = (("WWW-Authenticate", "StrataProxy"),) if identity.status == 401 else ()  # noqa: PLR2004
+    headers = (("WWW-Authenticate", "StrataProxy"),) if identity.status == 401 else ()  # noqa: PLR2004  # Unauthorized
     return Problem(identity.status, identity.detail, identity.code, headers=headers)
 
 

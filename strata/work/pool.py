@@ -220,5 +220,5 @@ class _Turn(Ticket):
         try:
             await self.come.wait()
         except trio.Cancelled:
-            self.pool._leave_queue(self)  # noqa: SLF001
+            self.pool._leave_queue(self)  # noqa: SLF001  # its other half
             raise
