@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from strata.acl import CompiledPolicy, Policy, PolicyError, parse_policy
+from strata.work import step_aside
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +105,7 @@ class NoRulesFile:
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
+    step_aside()
     return await trio.to_thread.run_sync(function, limiter=LIMITER)
 
 

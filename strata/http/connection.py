@@ -33,6 +33,9 @@ kernel destroy the answer on its way."""
 KNOWN_KEY = "strata.known"
 """Key in an ASGI scope's state: a call that says the connection's client has an identity."""
 
+LOADS_KEY = "strata.loads"
+"""Key in an ASGI scope's state: the bytes of an answer's body may be a load instead."""
+
 TlsStream: TypeAlias = "trio.SSLStream[PatientStream]"
 Address: TypeAlias = tuple[str, int]
 
@@ -132,6 +135,9 @@ class Connection:
 
     async def _serve(self, first: bytes) -> None:
         socket = self._raw.socket
+        state: dict[str, object] = {KNOWN_KEY: self._become_known}
+        if self._stream is self._raw:
+            state[LOADS_KEY] = True
         async with trio.open_nursery() as nursery:
             self._protocol = Protocol(
                 self._house.app,
@@ -141,7 +147,7 @@ class Connection:
                 tls=self._stream is not self._raw,
                 client=self._client,
                 server=address(socket.getsockname()),
-                state={KNOWN_KEY: self._become_known},
+                state=state,
                 send=self._send,
                 last=self._house.context.terminated.is_set,
             )

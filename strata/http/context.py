@@ -38,6 +38,7 @@ class Context:
         chunked: The client can tell a torn body without a length from a whole one: not in HTTP/1.0, where
             both end with the connection.
         meter: Counts and paces them; None where that is nobody's limit.
+        carried: Whether the server takes loads for bytes of an answer.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
         place: Its place among those in hand, once it has one.
     """
@@ -52,6 +53,7 @@ class Context:
     ended: bool = False
     chunked: bool = True
     meter: Meter | None = None
+    carried: bool = False
     opened: list[ByteStream] = attrs.field(factory=list)
     place: Place | None = None
 

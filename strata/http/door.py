@@ -19,7 +19,7 @@ import trio
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, Principal, identify
 from strata.http import plain
 from strata.http.asgi import App, Receive, Scope, Send
-from strata.http.connection import KNOWN_KEY
+from strata.http.connection import KNOWN_KEY, LOADS_KEY
 from strata.http.context import SCOPE_KEY, Context
 from strata.http.failures import FailureLimit
 from strata.http.holding import Holding
@@ -33,6 +33,7 @@ from strata.tenants.metrics import TenantMetrics
 from strata.tenants.pacing import Meter
 from strata.tenants.rates import RateBook
 from strata.work import Desk, LoopTurns
+from strata.work.desk import IN_HAND
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
 """What may be asked without an identity. Nothing else."""
@@ -129,6 +130,7 @@ class FrontDoor:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = {**scope, "path": _HOST.sub("", scope["path"], count=1)}
         found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
+        found.carried = LOADS_KEY in scope.get("state", {})
         found.chunked = scope.get("http_version", "1.1") >= "1.1"
         with structlog.contextvars.bound_contextvars(request_id=found.request_id):
             await self._told(found, scope, receive, send)
@@ -279,6 +281,7 @@ class FrontDoor:
         """Wait until a request is in hand. What it has to say has arrived; strangers are one crowd."""
         who = found.principal
         found.place = await self.desk.take(who.tenant if who else "", who.id if who else "")
+        IN_HAND.set(found.place)
 
     async def _drain(self, receive: Receive) -> bool:
         """Throw away what arrives of a body; whether its end was among it."""

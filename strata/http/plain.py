@@ -21,6 +21,7 @@ from strata.http.context import Context
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
 from strata.tenants.streams import ByteStream
+from strata.work import Load
 
 log = structlog.get_logger(__name__)
 
@@ -145,14 +146,15 @@ async def _send(found: Answer, context: Context, send: Send) -> None:
         await send(_part(found.body, more=False))
         return
     stream = found.body
+    following = stream.load if context.carried else stream.chunk
     try:
-        part = found.first or await stream.chunk()
+        part = found.first or await following()
         while part:
             whole = stream.start == stream.stop
             await send(_part(part, more=not whole))  # a small result goes out in one message with its end
             if whole:
                 return
-            part = await stream.chunk()
+            part = await following()
     except RefusalError as error:
         context.broken = error.refused
     finally:
@@ -160,5 +162,5 @@ async def _send(found: Answer, context: Context, send: Send) -> None:
     await send(_part(b"", more=False))
 
 
-def _part(data: bytes, *, more: bool) -> dict[str, Any]:
+def _part(data: bytes | Load, *, more: bool) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}

@@ -11,12 +11,14 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Event
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.events import Body
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from strata.http.asgi import App, Scope
 from strata.http.problems import Problem
+from strata.work import Load
 
 HEADER_BYTES = 32 * 1024
 """Largest request head."""
@@ -32,6 +34,7 @@ _FAULTS = {
 log = structlog.get_logger(__name__)
 
 Put = Callable[[Any], Awaitable[None]]
+Carry = Callable[[Load], Awaitable[None]]
 
 
 def hypercorn_config() -> Config:
@@ -114,6 +117,11 @@ class Protocol(H11Protocol):
             app_like, config, context, tasks_like, ConnectionState(state), tls, client, server, send
         )
         self.connection = LeanConnection(last)
+        tasks.carry = self._carry
+
+    async def _carry(self, load: Load) -> None:
+        """Send a load by Hypercorn's stream, whose own way in would make bytes of it."""
+        await self.stream_send(Body(stream_id=STREAM_ID, data=cast("bytes", load)))
 
     @property
     def begun(self) -> bool:
@@ -159,9 +167,10 @@ class _Inbox:
     drops it, once the answer's last message is on its way, and news that the client left never waits.
     """
 
-    def __init__(self, send: Put) -> None:
+    def __init__(self, send: Put, carry: Carry) -> None:
         self._sender, self._receiver = trio.open_memory_channel[dict[str, Any]](QUEUED_PARTS)
         self._send = send
+        self._carry = carry
 
     async def put(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.disconnect":
@@ -179,20 +188,33 @@ class _Inbox:
             return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any] | None) -> None:
+        if message is not None and isinstance(message.get("body"), Load):
+            await self._carry(message["body"])
+            message = {**message, "body": b""}
         if message is None or (message["type"] == "http.response.body" and not message.get("more_body")):
             self._receiver.close()
         await self._send(message)
 
 
+async def _nowhere(_load: Load) -> None:
+    """Take a load where no protocol has said yet how to."""
+    raise RuntimeError("a load came before the protocol")
+
+
 class Tasks:
-    """Starts the application for each request, in the connection's nursery."""
+    """Starts the application for each request, in the connection's nursery.
+
+    Attributes:
+        carry: Sends a load as a part of the answer's body. The connection's protocol has to say how.
+    """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
+        self.carry: Carry = _nowhere
 
     async def spawn_app(self, app: App, _config: Config, scope: Scope, send: Put) -> Put:
         """See Hypercorn's ``TaskGroup``."""
-        inbox = _Inbox(send)
+        inbox = _Inbox(send, self.carry)
         self._nursery.start_soon(self._run, app, scope, inbox)
         return inbox.put
 

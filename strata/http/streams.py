@@ -8,10 +8,15 @@ shutdown's grace.
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import cast
 
 import structlog
 import trio
+
+from strata.work import Load
+from strata.work.carry import ShortFileError
 
 STALL_SECONDS = 60.0
 """How long a client may take none of the bytes it is sent before its connection is broken."""
@@ -42,41 +47,56 @@ class PatientStream(trio.abc.HalfCloseableStream):
         if hasattr(trio.socket, "TCP_NOTSENT_LOWAT") and stream.socket.family != trio.socket.AF_UNIX:
             stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
 
-    async def send_all(self, data: bytes | bytearray | memoryview | list[bytes]) -> None:
+    async def send_all(self, data: bytes | bytearray | memoryview | Sequence[bytes | Load]) -> None:
         """Send everything, in one piece or several, as long as the peer keeps taking some of it.
 
         Raises:
             trio.BrokenResourceError: If the peer stalled, is gone, or the stream was broken off.
         """
-        pieces = data if isinstance(data, list) else [data]
-        if len(pieces) > 1 and sum(map(len, pieces)) <= JOIN_BYTES:
-            pieces = [b"".join(pieces)]
+        pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else data
+        if len(pieces) > 1 and sum(map(len, pieces)) <= JOIN_BYTES and not _has_load(pieces):
+            pieces = [b"".join(cast("Sequence[bytes]", pieces))]
         for piece in pieces:
-            if piece:
+            if isinstance(piece, Load):
+                await self._send_load(piece)
+            elif piece:
                 await self._send_piece(memoryview(piece))
 
     async def _send_piece(self, view: memoryview) -> None:
         while view:
-            if self._broken:
-                raise trio.BrokenResourceError("the connection was broken off")
-            sent = 0
-            with trio.CancelScope(deadline=trio.current_time() + self._stall_seconds) as self._writing:
-                sent = await self._send(view)
-            if self._writing.cancelled_caught:
-                if not self._broken:
-                    log.warning("client stalled", seconds=self._stall_seconds, unsent=len(view))
-                    self._sever()
-                raise trio.BrokenResourceError("the peer takes no more bytes")
-            self._writing = None
+            with self._progress(len(view)):
+                sent = await self.socket.send(view)
             view = view[sent:]
 
-    async def _send(self, view: memoryview) -> int:
+    async def _send_load(self, load: Load) -> None:
+        while load:
+            with self._progress(len(load)):
+                await load.send_some(self.socket)
+                if load:
+                    await trio.lowlevel.wait_writable(self.socket)
+
+    @contextmanager
+    def _progress(self, unsent: int) -> Iterator[None]:
+        """Bound a step of a write."""
+        if self._broken:
+            raise trio.BrokenResourceError("the connection was broken off")
         try:
-            return await self.socket.send(view)
+            with trio.CancelScope(deadline=trio.current_time() + self._stall_seconds) as self._writing:
+                yield
+        except ShortFileError:
+            log.exception("stored result cannot be sent")
+            self._sever()
+            raise trio.BrokenResourceError("the rest of the answer cannot be read") from None
         except OSError as error:
             if self.socket.fileno() == -1:
                 raise trio.ClosedResourceError("the connection was closed") from None
             raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+        if self._writing.cancelled_caught:
+            if not self._broken:
+                log.warning("client stalled", seconds=self._stall_seconds, unsent=unsent)
+                self._sever()
+            raise trio.BrokenResourceError("the peer takes no more bytes")
+        self._writing = None
 
     def break_off(self) -> None:
         """Make the write under way, and every later one, fail."""
@@ -106,3 +126,7 @@ class PatientStream(trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         """Close the socket."""
         await self._stream.aclose()
+
+
+def _has_load(pieces: Sequence[object]) -> bool:
+    return any(isinstance(piece, Load) for piece in pieces)

@@ -31,6 +31,7 @@ from strata.tenants.resources import Resources
 from strata.tenants.slots import Slots
 from strata.tenants.warming import Warmer
 from strata.work import Tier
+from strata.work.desk import IN_HAND
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ class Envelope:
     Attributes:
         question: What is asked.
         request_id: The request it is asked for, which all lines logged on its behalf carry.
+        place: The request's place among those in hand, if it has one.
         scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
         answer: The answer, once there is one.
         gone: Nobody waits for it any more.
@@ -49,6 +51,7 @@ class Envelope:
     def __init__(self, question: m.Question) -> None:
         self.question = question
         self.request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
+        self.place = IN_HAND.get()
         self.scope = trio.CancelScope()
         self.answer: Any = None
         self.answered = trio.Event()
@@ -180,6 +183,7 @@ class TenantActor:
         if envelope.request_id is not None:
             # This task's own: what it starts, a build above all, goes on carrying the id.
             structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
+        IN_HAND.set(envelope.place)
         try:
             with envelope.scope:
                 try:

@@ -9,6 +9,7 @@ from strata.artifacts import ArtifactRecord, BuildRecord
 from strata.outcomes import Refused
 from strata.tenants.slots import Lease
 from strata.tenants.streams import Tail
+from strata.work import step_aside
 
 
 @attrs.define(eq=False)
@@ -93,6 +94,7 @@ class Build:
     async def wait_admitted(self) -> None:
         """Wait until it runs or was refused. If the last one who waits is cancelled, so is the build."""
         self.wanted += 1
+        step_aside()
         try:
             await self.admitted.wait()
         finally:

@@ -9,6 +9,7 @@ import trio
 
 from strata.tenants.buckets import Bucket, Rule
 from strata.tenants.rates import TenantRates
+from strata.work import step_aside
 
 LONGEST_NAP = 1.0
 """Seconds after which a limit is read again: it may have been raised meanwhile."""
@@ -35,6 +36,7 @@ class Meter:
         """Return when ``amount`` bytes may be sent; they count as sent then."""
         rules = self.rates.rules
         if rules.own_bytes is not None or rules.bytes is not None:
+            step_aside()  # it may wait here, for its own rate alone
             own, every = self.rates.of(self.principal).bytes, self.rates.all.bytes
             async with _gate(own):
                 await self._room(own, amount, own=True)

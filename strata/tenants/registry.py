@@ -37,6 +37,7 @@ from strata.tenants.sharing import CacheSharing
 from strata.tenants.tenancy import DISABLED, Tenancy
 from strata.tenants.tenant import Readiness, State, Tenant, not_running
 from strata.tenants.vitals import Vitals
+from strata.work import step_aside
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -220,6 +221,7 @@ class Registry:
             if leaving is None:
                 detail = "The server serves as many tenants as it may (max_tenants)."
                 return Refused(Reason.UNAVAILABLE, detail, code="too_many_tenants", retry_after=5)
+            step_aside()
             await leaving.gone.wait()
 
     def _start(self, tenant: str) -> Tenant:

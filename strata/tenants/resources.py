@@ -19,7 +19,7 @@ from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, 
 from strata.tenants.budget import MemoryBudget
 from strata.tenants.gate import Gate, artifact_resource, table_resource
 from strata.tenants.room import Room
-from strata.work import LoopTurns, Tier, WorkPool
+from strata.work import LoopTurns, Tier, WorkPool, step_aside
 
 T = TypeVar("T")
 
@@ -137,6 +137,7 @@ class Resources:
         A catalog that does not answer so holds up neither the metadata store nor other catalogs, whoever asks
         it. Returns a refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
         """
+        step_aside()
         limiter = self._looks.get(ref.catalog)
         if limiter is None:
             limiter = self._looks[ref.catalog] = trio.CapacityLimiter(LOOKS)
@@ -149,6 +150,7 @@ class Resources:
 
         The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
         """
+        step_aside()
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
 
     async def transfer(
@@ -173,5 +175,6 @@ class Resources:
             principal: Who in the tenant wants it.
         """
         if self.transfers is not None:
+            step_aside()
             return await trio.to_thread.run_sync(function, limiter=self.transfers)
         return await self.pool.run(tenant, tier, function, cost=cost, abandon=False, principal=principal)

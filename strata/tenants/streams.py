@@ -18,7 +18,8 @@ import pyarrow as pa
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.work import LoopTurns
+from strata.work import Load, LoopTurns, step_aside
+from strata.work.carry import LOAD_BYTES, WORTH_BYTES, Hold
 from strata.work.loop import LARGE_BYTES
 
 CHUNK = LARGE_BYTES
@@ -33,6 +34,7 @@ HOT_CHUNK = 2
 Parts = Sequence[bytes | pa.Buffer]
 """Pieces of a blob, one after the other."""
 
+_SHORT = Refused(Reason.DATA_UNREADABLE, "The stored result is shorter than it must be.")
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -53,8 +55,8 @@ class _Block:
     def __len__(self) -> int:
         return self.end - self.offset
 
-    def read(self, position: int, wanted: int) -> bytes:
-        """Return at most ``wanted`` bytes from ``position``, which lies inside of it."""
+    def views(self, position: int, wanted: int) -> list[memoryview]:
+        """Return at most ``wanted`` bytes from ``position``, which lies inside of it, in pieces."""
         index, taken = bisect_right(self._ends, position), []
         while wanted and index < len(self._views):
             view = self._views[index]
@@ -63,7 +65,7 @@ class _Block:
             position += len(taken[-1])
             wanted -= len(taken[-1])
             index += 1
-        return b"".join(taken)
+        return taken
 
 
 class Tail:
@@ -104,14 +106,20 @@ class Tail:
         self.size = size
         self._wake()
 
-    def hot(self, position: int, wanted: int) -> bytes | int:
+    def hot(self, position: int, wanted: int) -> list[memoryview] | int:
         """Return up to ``wanted`` bytes at ``position`` if they are in memory; else where the file's end."""
+        found: list[memoryview] = []
         for block in self._hot:
-            if position < block.offset:
+            if not found and position < block.offset:
                 return block.offset
             if position < block.end:
-                return block.read(position, wanted)
-        return self.size
+                views = block.views(position, wanted)
+                taken = sum(map(len, views))
+                found += views
+                position, wanted = position + taken, wanted - taken
+                if not wanted:
+                    break
+        return found or self.size
 
     def end(self, failure: Refused | None = None) -> None:
         """Announce that no more bytes will come. The first announcement counts."""
@@ -135,6 +143,7 @@ class Tail:
                 raise RefusalError(self.failure)
             if self.ended:
                 return False
+            step_aside()
             await self._moved.wait()
         return True
 
@@ -145,6 +154,7 @@ class Tail:
             RefusalError: If the build failed.
         """
         while not self.ended:
+            step_aside()
             await self._moved.wait()
         if self.failure is not None:
             raise RefusalError(self.failure)
@@ -160,6 +170,19 @@ class Tail:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+@attrs.frozen(eq=False)
+class _Bytes:
+    """Bytes that were read ahead, for a load."""
+
+    data: bytes
+    offset: int
+    fd: int = -1
+
+    def in_hand(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
+        begin = position - self.offset
+        return [memoryview(self.data)[begin : begin + wanted]], 0
 
 
 @attrs.define(eq=False)
@@ -224,11 +247,43 @@ class ByteStream:
         if isinstance(found, int):
             found = await trio.to_thread.run_sync(os.pread, self.fd, found, self.start)
         if not found:
-            raise RefusalError(
-                Refused(Reason.DATA_UNREADABLE, "The stored result is shorter than it must be.")
-            )
+            raise RefusalError(_SHORT)
         self.start += len(found)
         return found
+
+    async def load(self) -> bytes | Load | None:
+        """Return the next bytes for a socket: a load, where they are many; None at the end.
+
+        Raises:
+            RefusalError: As :meth:`chunk` does.
+        """
+        limit = await self._limit()
+        if self.head or limit - self.start < WORTH_BYTES:
+            return await self.chunk()
+        hold: Hold = self
+        count = min(LOAD_BYTES, limit - self.start)
+        _, on_file = self.in_hand(self.start, count)
+        if on_file:
+            count = min(count, on_file)
+            if not (self._in_memory(self.start) and self._in_memory(self.start + count - 1)):
+                # What waits for the disk does so in a thread of its own, not where all loads are carried.
+                data = await trio.to_thread.run_sync(os.pread, self.fd, count, self.start)
+                if not data:
+                    raise RefusalError(_SHORT)
+                count, hold = len(data), _Bytes(data, self.start)
+        found = Load(hold, self.start, count, self.tenant, self.turns)
+        self.start += count
+        return found
+
+    def in_hand(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
+        """Return what is in memory of bytes that are there, or how many of them are on file."""
+        limit = position + wanted
+        if self.tail is not None:
+            found = self.tail.hot(position, wanted)
+            if not isinstance(found, int):
+                return found, 0
+            limit = min(limit, found)
+        return (), limit - position
 
     async def _in_turn(self, limit: int) -> bytes | int:
         """Return bytes that are in memory, or how many are to be read from the disk."""
@@ -243,8 +298,8 @@ class ByteStream:
     def _from_memory(self, limit: int, wanted: int) -> bytes | int:
         if self.tail is not None:
             found = self.tail.hot(self.start, HOT_CHUNK * wanted)
-            if isinstance(found, bytes):
-                return found
+            if not isinstance(found, int):
+                return b"".join(found)
             limit = found
         count = min(wanted, limit - self.start)
         if self._in_memory(self.start) and self._in_memory(self.start + count - 1):

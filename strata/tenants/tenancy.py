@@ -22,6 +22,7 @@ from strata.config_tenants import Overrides, is_too_large, print_overrides, read
 from strata.durable import replace_file
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.limits import TenantLimits
+from strata.work import step_aside
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class Unfit:
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
+    step_aside()
     return await trio.to_thread.run_sync(function)
 
 

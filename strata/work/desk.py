@@ -4,6 +4,9 @@ The loop does what is next, whoever wants it. A tenant with sixty requests on th
 every pass, and a single request of another one, which needs a dozen passes, waits for all of them each time.
 So one request is in hand at a time, unless it waits for something else, and the others take turns: tenants,
 and within a tenant its principals. Nothing is lost by it: one thread does the work anyway.
+
+Where a request waits for a thread, it says so (:func:`step_aside`); a loop that is busy with others would
+never tell.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import attrs
 import trio
@@ -25,7 +29,6 @@ PLACES = 1
 PATIENCE_SECONDS = 0.02
 """After so long a request is taken to wait for something else than the loop, and another has its place. Where
 the loop has nothing else to do, that is known at once."""
-
 
 CROWD = 4
 """A tenant's requests beyond so many in line are a crowd. They go after those of whoever has fewer, with a
@@ -48,6 +51,17 @@ class Place:
         desk, self._desk = self._desk, None
         if desk is not None:
             desk.left(self)
+
+
+IN_HAND: ContextVar[Place | None] = ContextVar("strata_in_hand", default=None)
+"""The place of the request that a task works for. The tenant's own tasks have it from the question."""
+
+
+def step_aside() -> None:
+    """Let another request begin: this task's own waits for a thread, or for what somebody else does."""
+    place = IN_HAND.get()
+    if place is not None:
+        place.leave()
 
 
 @attrs.define(eq=False)

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from strata.work.adaptive import Gradient
+from strata.work.desk import step_aside
 from strata.work.fair import FairQueue, Queued, Ticket
 from strata.work.fairness import Served
 from strata.work.threads import run_in_thread
@@ -213,6 +214,7 @@ class _Turn(Ticket):
     async def wait(self) -> None:
         """Wait for its turn, which whoever runs the quantum then ends."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        step_aside()
         self.pool._enter(self)  # noqa: SLF001  # a turn is the pool's own other half
         if self.come.is_set():
             await trio.lowlevel.cancel_shielded_checkpoint()

@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import h11
 import pytest
 import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from strata.http.connection import KNOWN_KEY, Connection, Patience
+from strata.http.connection import KNOWN_KEY, LOADS_KEY, Connection, Patience
 from strata.http.crowd import Crowd
 from strata.http.listening import Bind, CannotListenError, Tls, close, listen
 from strata.http.serve import serve
 from strata.http.streams import PatientStream
 from strata.tls import tls_context
+from strata.work import Load, LoopTurns
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -368,6 +370,124 @@ async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authori
                 answered = await stream.receive_some()
             assert (b"200" in answered) == (issuer is authority)
             await trio.aclose_forcefully(stream)
+
+
+class Memory:
+    """Bytes of a result, all of them in memory."""
+
+    fd = -1
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def in_hand(self, position: int, wanted: int) -> tuple[list[memoryview], int]:
+        return [memoryview(self.data)[position : position + wanted]], 0
+
+    def load(self, start: int, stop: int) -> Load:
+        return Load(self, start, stop - start, "a", LoopTurns())
+
+
+DATA = bytes(range(256)) * 16 * 1024
+
+
+@pytest.mark.parametrize("length", [b"", b"%d" % len(DATA)])
+async def test_loads_and_bytes_make_one_body(length: bytes) -> None:
+    """Framed in chunks or by its length; the connection goes on to the next request."""
+
+    async def app(scope: dict, receive: Callable, send: Callable) -> None:
+        await receive()
+        assert LOADS_KEY in scope["state"]
+        headers = [(b"content-length", length)] if length else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for part in (DATA[:9], Memory(DATA).load(9, 2_000_000), Memory(DATA).load(2_000_000, len(DATA))):
+            more = not isinstance(part, Load) or part.position + len(part) < len(DATA)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+
+    async with serving(app) as (port, _stop):
+        client = h11.Connection(h11.CLIENT)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        for _ in range(2):
+            await stream.send_all(client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")])))
+            client.send(h11.EndOfMessage())
+            body = b""
+            while not isinstance(event := client.next_event(), h11.EndOfMessage):
+                if event is h11.NEED_DATA:
+                    client.receive_data(await stream.receive_some(1 << 20))
+                elif isinstance(event, h11.Data):
+                    body += event.data
+            assert DATA == body
+            client.start_next_cycle()
+        await stream.aclose()
+
+
+async def test_a_client_that_stops_reading_a_load_is_cut(autojump_clock: MockClock) -> None:
+    """The deadline is the same, whoever hands the bytes to the socket."""
+    autojump_clock.autojump_threshold = 0.2  # a thread's work is no idleness
+    ended = trio.Event()
+
+    async def app(_scope: dict, receive: Callable, send: Callable) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(20):
+            body = Memory(DATA).load(0, len(DATA))
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            if body:
+                break  # the connection is gone, and nothing is sent any more
+        ended.set()
+
+    async with serving(app, stall_seconds=10) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        assert await stream.receive_some(1)
+        with trio.fail_after(60):
+            await ended.wait()
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some(1024 * 1024):
+                pass
+
+
+async def test_a_result_that_is_cut_short_cuts_the_connection(tmp_path: Path) -> None:
+    """A torn body must look torn: the chunk that was begun never ends."""
+    path = tmp_path / "blob"
+    path.write_bytes(bytes(1000))
+
+    class Short(Memory):
+        def in_hand(self, _position: int, wanted: int) -> tuple[list[memoryview], int]:
+            return [], wanted
+
+    async def app(_scope: dict, receive: Callable, send: Callable) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with path.open("rb") as file:
+            hold = Short(b"")
+            hold.fd = file.fileno()
+            await send({"type": "http.response.body", "body": hold.load(0, 5000), "more_body": False})
+
+    async with serving(app) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        got = b""
+        with suppress(trio.BrokenResourceError):
+            while part := await stream.receive_some(65536):
+                got += part
+        assert b"1388\r\n" in got  # 5,000 bytes were announced
+        assert not got.endswith(b"0\r\n\r\n")
+
+
+async def test_what_leaves_by_tls_is_bytes(authority, tmp_path) -> None:
+    """They are encrypted in the process."""
+    seen = []
+
+    async def app(scope: dict, receive: Callable, send: Callable) -> None:
+        seen.append(LOADS_KEY in scope["state"])
+        await small(scope, receive, send)
+
+    async with serving(app, tls=tls_from(tmp_path)) as (port, _stop):
+        stream = await secure(port, trusting(authority))
+        await stream.send_all(GET)
+        assert b"ok" in await answer(stream)
+        await stream.aclose()
+    assert [False] == seen
 
 
 async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, autojump_clock) -> None:

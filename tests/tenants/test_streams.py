@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.streams import CHUNK, HOT_BYTES, ByteStream, Tail
+from strata.work.carry import LOAD_BYTES, WORTH_BYTES, ShortFileError
 
 LOST = Refused(Reason.FAILED, "The build failed.")
 
@@ -23,6 +24,10 @@ def blob(tmp_path: Path):
 
 def follow(tail: Tail, **more) -> ByteStream:
     return ByteStream(os.dup(tail.fd), tail=tail, **more)
+
+
+def joined(found: list[memoryview] | int) -> bytes | int:
+    return found if isinstance(found, int) else b"".join(found)
 
 
 def tail_of(blob: Path) -> Tail:
@@ -205,7 +210,7 @@ async def test_who_follows_closely_reads_memory_and_who_does_not_the_file(
             offset, [block[: size // 3], block[size // 3 : size // 2], b"", block[size // 2 :]], on_file
         )
         tail.advance(len(data))
-        assert block[:CHUNK] == tail.hot(offset, CHUNK) or len(data) <= on_file
+        assert block[:CHUNK] == joined(tail.hot(offset, CHUNK)) or len(data) <= on_file
         seen += await close.chunk() or b""
     blob.write_bytes(data)
     middle = follow(tail, start=len(data) // 2)
@@ -229,7 +234,7 @@ async def test_memory_holds_no_more_than_the_newest_bytes(blob: Path) -> None:
     assert 100 * CHUNK - HOT_BYTES == tail.hot(0, CHUNK)
     for index in range(100, 120):
         tail.keep(index * CHUNK, [bytes(CHUNK)], on_file=100 * CHUNK)
-    assert bytes(CHUNK) == tail.hot(100 * CHUNK, CHUNK)
+    assert bytes(CHUNK) == joined(tail.hot(100 * CHUNK, CHUNK))
     tail.close()
     assert 0 == tail._hot_bytes
 
@@ -239,3 +244,86 @@ async def chunks(stream: ByteStream) -> list[bytes]:
     while (part := await stream.chunk()) is not None:
         found.append(part)
     return found
+
+
+async def to_socket(stream: ByteStream) -> tuple[bytes, int]:
+    """Send a stream the way the server does; returns what arrived, and how many parts were loads."""
+    sender, reader = trio.socket.socketpair()
+    got: list[bytes] = []
+    loads = 0
+
+    async def read() -> None:
+        while part := await reader.recv(1 << 20):
+            got.append(part)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        with sender:
+            while part := await stream.load():
+                if isinstance(part, bytes):
+                    await send_bytes(sender, part)
+                    continue
+                assert len(part) <= LOAD_BYTES
+                loads += 1
+                while part:
+                    await part.send_some(sender)
+                    if part:
+                        await trio.lowlevel.wait_writable(sender)
+    reader.close()
+    return b"".join(got), loads
+
+
+async def send_bytes(sender: trio.socket.SocketType, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[await sender.send(view) :]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("size", [1, WORTH_BYTES - 1, WORTH_BYTES, 3 * LOAD_BYTES + WORTH_BYTES - 1])
+async def test_a_finished_blob_is_carried_to_a_socket(
+    blob: Path, size: int, *, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large ones in loads, small ones and ends as bytes; what waits for the disk is read in a thread first."""
+    data = random.Random(size).randbytes(size)
+    blob.write_bytes(data)
+    monkeypatch.setattr(ByteStream, "_in_memory", lambda _self, _position: cached)
+    stream = ByteStream(os.open(blob, os.O_RDONLY), stop=size)
+    got, loads = await to_socket(stream)
+    assert data == got
+    assert size // LOAD_BYTES + (size % LOAD_BYTES >= WORTH_BYTES) == loads
+    stream.close()
+
+
+async def test_a_growing_blob_is_carried_out_of_memory_and_file(blob: Path) -> None:
+    """What the build still keeps leaves in its own pieces; a reader that comes late begins in the file."""
+    draw, data = random.Random(5), b""
+    tail = tail_of(blob)
+    for size in (WORTH_BYTES * 3, HOT_BYTES, 17, LOAD_BYTES + 5):
+        block = draw.randbytes(size)
+        tail.keep(len(data), [block[: size // 2], block[size // 2 :]], on_file=len(data))
+        data += block
+        blob.write_bytes(data[: len(data) - size])
+        tail.advance(len(data))
+    blob.write_bytes(data)
+    tail.end()
+    stream = follow(tail)
+    got, loads = await to_socket(stream)
+    assert data == got
+    assert loads >= len(data) // LOAD_BYTES
+    stream.close()
+    tail.close()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_a_file_cut_short_is_an_error_for_loads_too(
+    blob: Path, *, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a short result."""
+    blob.write_bytes(bytes(WORTH_BYTES // 2))
+    monkeypatch.setattr(ByteStream, "_in_memory", lambda _self, _position: cached)
+    stream = ByteStream(os.open(blob, os.O_RDONLY), stop=4 * LOAD_BYTES)
+    with pytest.raises(ExceptionGroup) as caught:
+        await to_socket(stream)
+    assert [ShortFileError if cached else RefusalError] == [type(each) for each in caught.value.exceptions]
+    stream.close()

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from strata.work import Desk
-from strata.work.desk import CROWD, PATIENCE_SECONDS, PLACES
+from strata.work import Desk, step_aside
+from strata.work.desk import CROWD, IN_HAND, PATIENCE_SECONDS, PLACES
 from strata.work.fair import BULK_FLOOR, most_before
 
 
@@ -174,3 +174,35 @@ def test_a_desk_has_a_place() -> None:
     """Without one nobody would ever be served."""
     with pytest.raises(ValueError, match="at least one place, not 0"):
         Desk(places=0)
+
+
+async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: MockClock) -> None:
+    """On a loop that never idles, too: a request that waits for a thread holds nobody up."""
+    desk, began = Desk(), []
+
+    async def waits() -> None:
+        IN_HAND.set(await desk.take("a", "ana"))
+        began.append("waits")
+        step_aside()
+        step_aside()  # once is enough, and twice is harmless
+        await trio.sleep_forever()
+
+    async def follows() -> None:
+        (await desk.take("b", "bob")).leave()
+        began.append("follows")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(waits)
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(follows)
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        assert ["waits", "follows"] == began
+        nursery.cancel_scope.cancel()
+    assert (0, 0) == (desk.taken, desk.waiting)
+
+
+def test_whoever_works_for_no_request_has_nothing_to_leave() -> None:
+    """A sweep, a build whose request is over."""
+    step_aside()
+    assert IN_HAND.get() is None

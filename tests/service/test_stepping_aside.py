@@ -1,0 +1,71 @@
+"""A request that waits for a thread holds nobody up, however busy the loop is."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import httpx
+import pytest
+import trio
+from service_kit import Warehouse, fetch, identity, numbers, running, scan
+
+from strata.config import Settings
+from strata.tenants import building, scanning
+from strata.work import Desk
+
+
+@pytest.fixture
+def gate():
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+def waiting(real: Callable, gate: threading.Event, began: threading.Event) -> Callable:
+    def gated(*args, **more):
+        began.set()
+        assert gate.wait(60)
+        return real(*args, **more)
+
+    return gated
+
+
+@pytest.mark.parametrize("stage", ["plan", "rows", "metadata"])
+async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
+    stage: str, settings: Settings, warehouse: Warehouse, gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its plan, for its first rows, for the metadata store; with a desk that waits for ever by itself."""
+    monkeypatch.setattr("strata.server.Desk", partial(Desk, patience=1e9))
+    warehouse.create(numbers(100))
+    began = threading.Event()
+    async with running(settings) as server, trio.open_nursery() as nursery:
+
+        async def spin() -> None:
+            while True:
+                await trio.lowlevel.checkpoint()
+
+        async def ask(client: httpx.AsyncClient, done: trio.Event) -> None:
+            assert 100 == (await fetch(client, scan(warehouse.uri()))).num_rows
+            done.set()
+
+        async with server.client() as slow, server.client(**identity(tenant="team-b")) as quick:
+            answered, waited = trio.Event(), trio.Event()
+            await ask(quick, trio.Event())
+            if stage == "plan":
+                monkeypatch.setattr(building, "plan_files", waiting(building.plan_files, gate, began))
+            elif stage == "rows":
+                monkeypatch.setattr(scanning, "read_slice", waiting(scanning.read_slice, gate, began))
+            else:
+                store = server.service.registry.resources.metadata
+                monkeypatch.setattr(store, "begin_build", waiting(store.begin_build, gate, began))
+            nursery.start_soon(spin)  # the loop never idles
+            nursery.start_soon(ask, slow, waited)
+            with trio.fail_after(60):
+                while not began.is_set():
+                    await trio.lowlevel.checkpoint()
+                await ask(quick, answered)
+                assert answered.is_set()
+                assert not waited.is_set()
+                gate.set()
+                await waited.wait()
+            nursery.cancel_scope.cancel()
