@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
@@ -116,66 +116,73 @@ def _run(pipe: Pipe, tasks: Sequence[Task], background: bool) -> None:  # noqa: 
     found: list[Outcome] = [Outcome()] * len(tasks)
     started = threading.Event()
 
-    def work(number: int, task: Task) -> None:
+    def work(number: int, task: Task, connection: wire.Connection) -> None:
         started.wait()
         # Those who poll do not all come in one instant, as a hundred dashboards do not.
-        found[number] = _KINDS[task.kind](task, number / len(tasks))
+        found[number] = _KINDS[task.kind](task, connection, number / len(tasks))
 
-    threads = [threading.Thread(target=work, args=(n, task)) for n, task in enumerate(tasks)]
-    for thread in threads:
-        thread.start()
-    pipe.send("ready")
-    pipe.recv()
-    started.set()
-    for thread in threads:
-        thread.join()
+    with ExitStack() as stack:
+        # A proxy's connections are there before the requests are.
+        connections = [stack.enter_context(wire.Connection(task.url, task.headers)) for task in tasks]
+        threads = [
+            threading.Thread(target=work, args=(n, task, connection))
+            for n, (task, connection) in enumerate(zip(tasks, connections, strict=True))
+        ]
+        for thread in threads:
+            thread.start()
+        pipe.send("ready")
+        pipe.recv()
+        started.set()
+        for thread in threads:
+            thread.join()
     pipe.send(found)
 
 
-def _pairs(task: Task, phase: float) -> Outcome:
+def _pairs(task: Task, connection: wire.Connection, phase: float) -> Outcome:
     latencies, failed = [], 0
-    with wire.Connection(task.url, task.headers) as connection:
-        began = time.perf_counter()
-        due = began + phase / task.rate
-        while due < began + task.seconds:
-            time.sleep(max(0.0, due - time.perf_counter()))
-            try:
-                if not workload.scan(connection, task.uri, dict(task.params)).hit:
-                    raise wire.WireError("a ready result was built again")  # noqa: TRY301  # counted below
-            except wire.WireError:
-                failed += 1
-            else:
-                # From when it was due: a server that stalls is not spared the requests it kept waiting.
-                latencies.append(time.perf_counter() - due)
-            due += 1 / task.rate
+    began = time.perf_counter()
+    due = began + phase / task.rate
+    while due < began + task.seconds:
+        time.sleep(max(0.0, due - time.perf_counter()))
+        try:
+            if not workload.scan(connection, task.uri, dict(task.params)).hit:
+                raise wire.WireError("a ready result was built again")  # noqa: TRY301  # counted below
+        except wire.WireError:
+            failed += 1
+        else:
+            # From when it was due: a server that stalls is not spared the requests it kept waiting.
+            latencies.append(time.perf_counter() - due)
+        due += 1 / task.rate
     return Outcome(tuple(latencies), len(latencies), failed=failed, seconds=time.perf_counter() - began)
 
 
-def _scan(task: Task, _phase: float) -> Outcome:
+def _scan(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
     began = time.perf_counter()
-    with wire.Connection(task.url, task.headers) as connection:
-        found = workload.scan(connection, task.uri, dict(task.params))
+    found = workload.scan(connection, task.uri, dict(task.params))
     if found.hit:
         raise wire.WireError("a cold scan was a hit")
     seconds = time.perf_counter() - began
     return Outcome((seconds,), 1, size=found.size, seconds=seconds)
 
 
-def _flood(task: Task, _phase: float) -> Outcome:
+def _flood(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
     body = {"inputs": [task.uri], "transform": {"executor": "scan@v1", "params": dict(task.params)}}
     answered = refused = failed = 0
-    with wire.Connection(task.url, task.headers) as connection:
-        began = time.perf_counter()
-        while time.perf_counter() < began + task.seconds:
-            try:
-                status = connection.post("/v1/materialize", body).status
-            except (OSError, wire.WireError):
-                failed += 1
-                continue
-            answered += status == 200
-            refused += status in REFUSED
-            failed += status != 200 and status not in REFUSED
+    began = time.perf_counter()
+    while time.perf_counter() < began + task.seconds:
+        try:
+            status = connection.post("/v1/materialize", body).status
+        except (OSError, wire.WireError):
+            failed += 1
+            continue
+        answered += status == 200
+        refused += status in REFUSED
+        failed += status != 200 and status not in REFUSED
     return Outcome((), answered, refused, failed, seconds=time.perf_counter() - began)
 
 
-_KINDS: Mapping[str, Callable[[Task, float], Outcome]] = {"pairs": _pairs, "scan": _scan, "flood": _flood}
+_KINDS: Mapping[str, Callable[[Task, wire.Connection, float], Outcome]] = {
+    "pairs": _pairs,
+    "scan": _scan,
+    "flood": _flood,
+}

@@ -79,12 +79,16 @@ def materialize(
 
 
 def settle(connection: wire.Connection, uri: str, params: dict[str, Any]) -> None:
-    """Build the result if need be, and return when a request for it is a hit: nothing goes on behind it."""
+    """Build the result if need be, and return when a pair for it is a hit: nothing goes on behind it.
+
+    The hit is fetched, too, as a dashboard has by the time somebody watches it.
+    """
     deadline = time.monotonic() + READY_SECONDS
     while not (answer := materialize(connection, uri, params))["hit"]:
         _expect(connection.get(answer["stream_url"]), "the stream")
         if time.monotonic() > deadline:
             raise wire.WireError("a finished result never became a hit")
+    _expect(connection.get(answer["stream_url"]), "the result")
 
 
 def clear_cache(connection: wire.Connection) -> None:

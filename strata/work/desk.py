@@ -30,9 +30,10 @@ PATIENCE_SECONDS = 0.02
 """After so long a request is taken to wait for something else than the loop, and another has its place. Where
 the loop has nothing else to do, that is known at once."""
 
-CROWD = 4
-"""A tenant's requests beyond so many in line are a crowd. They go after those of whoever has fewer, with a
-floor: they are the desk's bulk work."""
+CROWD = 1
+"""A tenant's requests beyond so many in line are a crowd. They go after those of whoever has none there, with
+a floor: they are the desk's bulk work. So whoever asks for one thing after another waits for no backlog, not
+even while many tenants bring one in the same instant."""
 
 
 @attrs.define(eq=False)

@@ -1,5 +1,6 @@
 """Logs: machine-readable lines with an id, and never a local variable, header or row."""
 
+import errno
 import io
 import json
 import logging
@@ -119,3 +120,18 @@ def test_a_request_cannot_write_lines_or_colours_into_a_text_log() -> None:
     assert 1 == len(out.getvalue().splitlines())
     assert out.getvalue().rstrip("\n").isprintable()
     assert "forged" in out.getvalue()
+
+
+def test_a_log_that_cannot_be_written_fails_nobody() -> None:
+    """A full disk under the log, or a pipe whose reader left, is no reason to refuse a request."""
+
+    class Full(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    configure("INFO", "json", Full())
+    structlog.get_logger("strata.x").info("request", status=200)
+    closed = io.StringIO()
+    configure("INFO", "json", closed)
+    closed.close()
+    structlog.get_logger("strata.x").error("request", status=500)

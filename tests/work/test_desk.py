@@ -118,16 +118,20 @@ async def test_the_loop_never_idles_while_somebody_waits(autojump_clock: MockClo
 
 
 async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump_clock: MockClock) -> None:
-    """Of ten tenants with two requests each none waits for the crowd but in every fourth turn."""
+    """Ten tenants that ask for one thing after another wait for the crowd in every fourth turn only."""
     counter = Counter(Desk())
+
+    async def ask_twice(tenant: str) -> None:
+        await counter.request(tenant)
+        await counter.request(tenant)
+
     async with trio.open_nursery() as nursery:
         for _ in range(64):
             nursery.start_soon(counter.request, "crowd")
         await trio.lowlevel.checkpoint()
         before = len(counter.began)
         for number in range(10):
-            for _ in range(2):
-                nursery.start_soon(counter.request, f"quiet{number}")
+            nursery.start_soon(ask_twice, f"quiet{number}")
     until = max(place for place, who in enumerate(counter.began) if who.startswith("quiet"))
     crowd = [who.startswith("crowd") for who in counter.began[before : until + 1]]
     assert 20 // BULK_FLOOR <= sum(crowd) <= CROWD + 1 + len(crowd) // BULK_FLOOR
