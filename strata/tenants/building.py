@@ -15,13 +15,13 @@ import trio
 from strata.artifacts import ArtifactRecord, BlobFacts, BlobWriter, BuildRecord
 from strata.cache import CacheShard, Pack, PackWriter
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tables import ResolvedScan, ScanPlan, plan_files
+from strata.tables import ResolvedScan, ScanPlan
 from strata.tenants.budget import LEAST_BYTES
 from strata.tenants.build import Build
 from strata.tenants.groups import unwrapped_refusals
 from strata.tenants.limits import TenantLimits
-from strata.tenants.memory import Remembered
 from strata.tenants.metrics import TenantMetrics
+from strata.tenants.planning import Planner
 from strata.tenants.provenance import Provenance
 from strata.tenants.resources import SMALL_COST, Resources
 from strata.tenants.room import FULL
@@ -43,9 +43,6 @@ COPIES = 2
 
 MOST_IN_MEMORY = COPIES * IN_FLIGHT_BYTES + HOT_BYTES + HOT_GROUP_BYTES
 """Bytes one build may hold: row groups in flight, and the newest that are kept for its readers."""
-
-PLANS = 128
-"""Plans an actor remembers."""
 
 ABANDONED = Refused(Reason.UNAVAILABLE, "The build was given up.", code="abandoned", retry_after=1)
 INTERRUPTED = Refused(Reason.UNAVAILABLE, "The build was interrupted.", code="interrupted", retry_after=1)
@@ -90,7 +87,10 @@ class Builder:
     slots: dict[Tier, Slots]
     limits: TenantLimits
     metrics: TenantMetrics
-    plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
+    planner: Planner = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.planner = Planner(self.tenant, self.resources)
 
     def update(self, limits: TenantLimits) -> None:
         """Take new limits; what runs keeps what it has."""
@@ -148,24 +148,7 @@ class Builder:
         Raises:
             RefusalError: If it cannot be made, or not within ``plan_timeout_seconds``.
         """
-        known = self.plans.get(scan.plan_key)
-        if known is not None:
-            return known.for_scan(scan)
-        plan = None
-        with trio.move_on_after(self.limits.plan_timeout):
-            plan = await self._plan(scan, principal)
-        if plan is None:
-            detail = f"Planning took longer than {self.limits.plan_timeout:g} seconds (plan_timeout_seconds)."
-            raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="plan_timeout"))
-        self.plans.put(scan.plan_key, plan)
-        return plan
-
-    async def _plan(self, scan: ResolvedScan, principal: str) -> ScanPlan:
-        make = partial(plan_files, scan)
-        plan = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, make, principal=principal)
-        if isinstance(plan, Refused):
-            raise RefusalError(plan)
-        return plan
+        return await self.planner.plan(scan, principal, self.limits.plan_timeout)
 
 
 @attrs.define(eq=False)

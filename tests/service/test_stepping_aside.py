@@ -10,7 +10,7 @@ import trio
 from service_kit import Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.tenants import building, scanning
+from strata.tenants import planning, scanning
 from strata.work import Desk
 
 
@@ -52,7 +52,7 @@ async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
             answered, waited = trio.Event(), trio.Event()
             await ask(quick, trio.Event())
             if stage == "plan":
-                monkeypatch.setattr(building, "plan_files", waiting(building.plan_files, gate, began))
+                monkeypatch.setattr(planning, "plan_files", waiting(planning.plan_files, gate, began))
             elif stage == "rows":
                 monkeypatch.setattr(scanning, "read_slice", waiting(scanning.read_slice, gate, began))
             else:

@@ -118,7 +118,8 @@ def test_what_takes_as_long_as_it_may_is_done_and_what_takes_longer_is_not(setti
             for tenant in service.registry.tenants():
                 assert tenant.actor is not None
                 assert tenant.actor.builder is not None
-                tenant.actor.builder.plans = type(tenant.actor.builder.plans)(0)  # it would remember the plan
+                planner = tenant.actor.builder.planner
+                planner.plans = type(planner.plans)(0)  # it would remember the plan
             found.append(await built(service, number))
         return found
 

@@ -1,0 +1,144 @@
+"""One plan for all who want the same at the same time, and a turn of its own for each."""
+
+import threading
+from types import SimpleNamespace
+
+import attrs
+import pytest
+import trio
+
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tenants import planning
+from strata.tenants.planning import Planner
+from strata.work import WorkPool
+
+LOST = Refused(Reason.UNAVAILABLE, "The manifest cannot be read right now.")
+
+
+@attrs.frozen
+class Scan:
+    """As much of a scan as a planner looks at."""
+
+    plan_key: str
+    columns: str = ""
+
+
+@attrs.frozen
+class Plan:
+    scan: Scan
+
+    def for_scan(self, scan: Scan) -> "Plan":
+        assert scan.plan_key == self.scan.plan_key
+        return Plan(scan)
+
+
+class Files:
+    """Plans that are made when the gate is open; the first ``refused`` are refusals."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, refused: int = 0) -> None:
+        self.made: list[Scan] = []
+        self.tried = 0
+        self.refused = refused
+        self.gate = threading.Event()
+        self.began = threading.Event()
+        monkeypatch.setattr(planning, "plan_files", self.plan)
+
+    def plan(self, scan: Scan) -> Plan | Refused:
+        self.tried += 1
+        self.began.set()
+        assert self.gate.wait(60)
+        if self.tried <= self.refused:
+            return LOST
+        self.made.append(scan)
+        return Plan(scan)
+
+
+def planner(slots: int = 4) -> Planner:
+    return Planner("a", SimpleNamespace(pool=WorkPool(slots)))
+
+
+async def _until(event: threading.Event) -> None:
+    with trio.fail_after(60):
+        while not event.is_set():
+            await trio.lowlevel.checkpoint()
+
+
+async def test_scans_that_begin_together_share_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each for its own columns; another table's plan is another plan."""
+    files, found, plans = Files(monkeypatch), planner(), []
+
+    async def ask(scan: Scan) -> None:
+        plans.append(await found.plan(scan, "ana", 60))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(ask, Scan("one", f"c{number}"))
+        nursery.start_soon(ask, Scan("two"))
+        await _until(files.began)
+        files.gate.set()
+    assert ["one", "two"] == sorted(scan.plan_key for scan in files.made)
+    assert {Plan(Scan("one", f"c{number}")) for number in range(8)} | {Plan(Scan("two"))} == set(plans)
+    await ask(Scan("one", "later"))
+    assert 2 == len(files.made)
+    assert {} == found._flights
+
+
+async def test_a_refusal_is_one_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed for one may succeed for the next, which tries in its own turn."""
+    files, found, ends = Files(monkeypatch, refused=1), planner(), []
+
+    async def ask(scan: Scan) -> None:
+        try:
+            ends.append(await found.plan(scan, "ana", 60))
+        except RefusalError as error:
+            ends.append(error.refused)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask, Scan("one"))
+        await _until(files.began)
+        files.gate.set()
+    assert sorted([LOST, Plan(Scan("one")), Plan(Scan("one"))], key=repr) == sorted(ends, key=repr)
+    assert 2 == files.tried
+
+
+async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves at its own time, and the plan it began is made for who still waits."""
+    files, found, plans = Files(monkeypatch), planner(), []
+
+    async def ask() -> None:
+        plans.append(await found.plan(Scan("one", "b"), "bob", 60))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        with pytest.raises(RefusalError) as caught:
+            await found.plan(Scan("one", "a"), "ana", 0.01)
+        assert "plan_timeout" == caught.value.refused.code
+        await _until(files.began)
+        files.gate.set()
+    assert [Plan(Scan("one", "b"))] == plans
+    assert 1 == len(files.made)
+    assert {} == found._flights
+
+
+async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose request is behind a backlog of its own is not waited for."""
+    files, found = Files(monkeypatch), planner(slots=1)
+    files.gate.set()
+    pool, order = found.resources.pool, []
+
+    async def backlog() -> None:
+        await pool.run("a", planning.Tier.INTERACTIVE, lambda: order.append("backlog"), principal="ana")
+
+    async def ask(who: str) -> None:
+        await found.plan(Scan("one", who), who, 60)
+        order.append(who)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(backlog)
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(ask, "ana")
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(ask, "bob")
+    assert order.index("bob") < 5 < order.index("ana")
