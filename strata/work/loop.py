@@ -1,8 +1,9 @@
-"""Turns on the loop: how large results leave without anybody else waiting behind them.
+"""Turns: how large results leave without anybody else waiting behind them.
 
-The loop copies bytes of results, a fraction of a millisecond a chunk. A small request passes through the
-loop a dozen times, and would wait each time for a chunk of every large result on its way. So one chunk is
-taken at a time, over all of them, the tenants in turn; and chunks are small while somebody else is served.
+Where a thread cannot carry them (:mod:`strata.work.carry`), by TLS and as ranges, the loop copies bytes of
+results, a fraction of a millisecond a chunk. A small request passes through the loop a dozen times, and would
+wait each time for a chunk of every large result on its way. So one chunk or load is taken at a time, over all
+of them, the tenants in turn; and chunks are small while somebody else is served.
 """
 
 from __future__ import annotations
