@@ -13,14 +13,17 @@ from typing import Any, Generic, Self, TypeVar
 
 import attrs
 from pyiceberg.avro.decoder import new_decoder
-from pyiceberg.avro.file import AvroFile, AvroFileHeader
+from pyiceberg.avro.file import META_SCHEMA, AvroFile, AvroFileHeader
 from pyiceberg.avro.reader import Reader
-from pyiceberg.avro.resolver import resolve_reader
+from pyiceberg.avro.resolver import construct_reader, resolve_reader
 from pyiceberg.io import InputFile
 from pyiceberg.schema import Schema
 from pyiceberg.typedef import StructProtocol
 
 D = TypeVar("D", bound=StructProtocol)
+
+_HEADER = construct_reader(META_SCHEMA, {-1: AvroFileHeader})
+"""Reads the head of any Avro file; pyiceberg makes one for each."""
 
 SCHEMAS = 256
 """Writers' schemas that are remembered."""
@@ -55,7 +58,7 @@ class _KnownFile(AvroFile[D]):
     def __enter__(self) -> Self:
         with self.input_file.open() as file:
             self.decoder = new_decoder(file.read())
-        self.header = self._read_header()
+        self.header = _HEADER.read(self.decoder)
         self.reader = _reader(self._kind, self.header.meta.get("avro.schema", ""))
         return self
 
