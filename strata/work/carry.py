@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -80,6 +80,7 @@ class Load:
 
         Raises:
             OSError: If the connection broke, or the file is shorter than it must be or cannot be read.
+            RuntimeError: If the system has no thread for it.
         """
         await self.turns.take(self.tenant)
         try:
@@ -89,22 +90,11 @@ class Load:
             send = partial(_send_pieces, target, list(views))
             if not views:
                 send = partial(_send_file, target, self.hold.fd, self.position, count)
-            sent = await run_in_thread(partial(_closing, target, send), abandon=False, finished=_nothing)
+            sent = await run_in_thread(send, abandon=False, finished=partial(os.close, target))
         finally:
             self.turns.give()
         self.position += sent
         self.left -= sent
-
-
-def _nothing() -> None:
-    """There is nobody to tell."""
-
-
-def _closing(target: int, send: Callable[[], int]) -> int:
-    try:
-        return send()
-    finally:
-        os.close(target)
 
 
 def _send_pieces(target: int, pieces: list[memoryview]) -> int:

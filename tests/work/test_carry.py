@@ -3,13 +3,14 @@
 import os
 import random
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import trio
 
-from strata.work import LoopTurns, carry
+from strata.work import LoopTurns, carry, threads
 from strata.work.carry import MOST_PIECES, Load, ShortFileError
 
 PIPE = 4 * 1024 * 1024
@@ -180,3 +181,25 @@ async def test_whoever_is_cancelled_leaves_no_descriptor_and_no_turn(tmp_path: P
     with trio.fail_after(60):
         await turns.take("b")
     turns.give()
+
+
+async def test_where_there_is_no_thread_nothing_is_left_open(
+    tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt finds the turn free, and every byte where it was."""
+
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    turns = LoopTurns()
+    load = Load(Hold(tmp_path / "blob", bytes(100)), 0, 100, "a", turns)
+    before = open_descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_THREADS", threads.Threads())
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            await load.send_some(pair[0])
+    assert before == open_descriptors()
+    assert 100 == len(load)
+    await send_all(load, pair[0])
+    assert bytes(100) == await receive(100, pair[1])
