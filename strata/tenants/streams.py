@@ -110,8 +110,8 @@ class Tail:
         """Return up to ``wanted`` bytes at ``position`` if they are in memory; else where the file's end."""
         found: list[memoryview] = []
         for block in self._hot:
-            if not found and position < block.offset:
-                return block.offset
+            if position < block.offset:
+                return found or block.offset
             if position < block.end:
                 views = block.views(position, wanted)
                 taken = sum(map(len, views))

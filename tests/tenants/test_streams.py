@@ -327,3 +327,20 @@ async def test_a_file_cut_short_is_an_error_for_loads_too(
         await to_socket(stream)
     assert [ShortFileError if cached else RefusalError] == [type(each) for each in caught.value.exceptions]
     stream.close()
+
+
+async def test_bytes_in_memory_are_joined_up_to_a_gap(blob: Path) -> None:
+    """What lies beyond it is another read's."""
+    tail = tail_of(blob)
+    tail.keep(10, [b"ab", b"cd"], on_file=10)
+    tail.keep(14, [b"ef"], on_file=10)
+    tail.keep(20, [b"xyz"], on_file=20)
+    tail.advance(23)
+    assert 10 == tail.hot(0, 100)
+    assert b"abcdef" == joined(tail.hot(10, 100))
+    assert b"def" == joined(tail.hot(13, 100))
+    assert b"bcd" == joined(tail.hot(11, 3))
+    assert 20 == tail.hot(16, 100)
+    assert b"xyz" == joined(tail.hot(20, 100))
+    assert 23 == tail.hot(23, 100)
+    tail.close()
