@@ -14,7 +14,7 @@ from service_kit import ARROW, TOKEN, Running, Warehouse, fetch, identity, numbe
 from strata.config import Settings
 from strata.http.connection import Patience
 from strata.server import contract_of, limits_of, patience_of, run_server
-from strata.tenants import building, scanning
+from strata.tenants import planning, scanning
 from strata.work import Tier
 
 ELSEWHERE = {
@@ -274,7 +274,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, module, name: str) -> threading.Event:
 
 TIMEOUTS: list[tuple[str, object, str]] = [
     ("fetch_timeout_seconds", scanning, "read_slice"),
-    ("plan_timeout_seconds", building, "plan_files"),
+    ("plan_timeout_seconds", planning, "plan_files"),
     ("scan_timeout_seconds", scanning, "read_slice"),
 ]
 
