@@ -1,11 +1,13 @@
 """What tenant A learns about or takes from tenant B: nothing, also when A crashes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import httpx
 import pyarrow as pa
 import pytest
+import structlog
 import trio
 from service_kit import ARROW, Running, Warehouse, fetch, identity, numbers, running, scan
 
@@ -14,6 +16,15 @@ from strata.config import Settings
 from strata.tenants import State, materializing
 
 A, B = identity("ana", "team-a"), identity("bob", "team-b")
+
+
+@pytest.fixture(autouse=True)
+def _plain_tracebacks() -> Iterator[None]:
+    """By default structlog draws every local variable of a crash, half a minute long where those are results."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, plain])
+    yield
+    structlog.reset_defaults()
 
 
 async def test_one_tenants_results_do_not_exist_for_another(server: Running, warehouse: Warehouse) -> None:
