@@ -56,7 +56,7 @@ _SURROUNDING_SPACE: Final = b" \t"  # RFC 9110, section 5.5: no part of a field'
 # CGI and WSGI turn a header into a variable by upper-casing it and replacing what is no letter or digit, so
 # all names this table maps to one are one header to some layer between the caller and here.
 _FOLD: Final = bytes(
-    byte + 32 if 65 <= byte <= 90 else byte if chr(byte).isalnum() and byte < 128 else ord("-")  # noqa: PLR2004
+    byte + 32 if 65 <= byte <= 90 else byte if chr(byte).isalnum() and byte < 128 else ord("-")  # noqa: PLR2004  # ASCII
     for byte in range(256)
 )
 

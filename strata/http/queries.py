@@ -33,7 +33,7 @@ def whole(key: str, default: int, least: int, most: int) -> int:
     text = request.args.get(key)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):  # noqa: PLR2004
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):  # noqa: PLR2004  # int64
         raise bad_parameter(key, f"must be a whole number from {least} to {most}")
     return int(text)
 

@@ -29,7 +29,7 @@ class OperatorsRestCatalog(RestCatalog):
     def _create_session(self) -> Any:
         session = super()._create_session()
         # The one method every request of a session goes through, those for tokens included.
-        session.request = partial(session.request, timeout=PATIENCE)  # type: ignore[method-assign]
+        session.request = partial(session.request, timeout=PATIENCE)  # type: ignore[method-assign]  # see above
         return session
 
     def _response_to_table(self, identifier_tuple: tuple[str, ...], table_response: TableResponse) -> Table:

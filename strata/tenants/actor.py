@@ -192,7 +192,7 @@ class TenantActor:
                     answer = error.refused
                 except Exception as error:  # the supervisor logs the cause, and cannot know the request
                     crash = {"question": type(question).__name__, "error": type(error).__name__}
-                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400
+                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
                     raise
                 outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
                 if isinstance(answer, Refused):

@@ -17,6 +17,10 @@ from strata.work import Tier
 PLANS = 128
 """Plans an actor remembers."""
 
+WAIT_SECONDS = 0.5
+"""How long a thread waits for another one's plan before it makes its own: it has a slot of the pool
+meanwhile, and the other one may be reading from a store that does not answer."""
+
 
 @attrs.define(eq=False)
 class _Flight:
@@ -37,13 +41,17 @@ class _Flight:
 
         A refusal is one caller's: the next one tries for itself.
         """
-        with self.lock:
+        alone = self.lock.acquire(timeout=WAIT_SECONDS)
+        try:
             if self.made is None:
                 plan = plan_files(scan)
                 if isinstance(plan, Refused):
                     return plan
                 self.made = plan
             return self.made
+        finally:
+            if alone:
+                self.lock.release()
 
 
 @attrs.define(eq=False)

@@ -265,7 +265,7 @@ class ByteStream:
         _, on_file = self.in_hand(self.start, count)
         if on_file:
             count = min(count, on_file)
-            if not (self._in_memory(self.start) and self._in_memory(self.start + count - 1)):
+            if not self._cached(count):
                 # What waits for the disk does so in a thread of its own, not where all loads are carried.
                 data = await trio.to_thread.run_sync(os.pread, self.fd, count, self.start)
                 if not data:
@@ -296,15 +296,11 @@ class ByteStream:
         return found
 
     def _from_memory(self, limit: int, wanted: int) -> bytes | int:
-        if self.tail is not None:
-            found = self.tail.hot(self.start, HOT_CHUNK * wanted)
-            if not isinstance(found, int):
-                return b"".join(found)
-            limit = found
-        count = min(wanted, limit - self.start)
-        if self._in_memory(self.start) and self._in_memory(self.start + count - 1):
-            return os.pread(self.fd, count, self.start)  # from the page cache: microseconds
-        return count
+        views, on_file = self.in_hand(self.start, min(HOT_CHUNK * wanted, limit - self.start))
+        if views:
+            return b"".join(views)
+        count = min(wanted, on_file)
+        return os.pread(self.fd, count, self.start) if self._cached(count) else count  # microseconds
 
     async def _limit(self) -> int:
         if self.stop is not None:
@@ -312,6 +308,10 @@ class ByteStream:
         assert self.tail is not None
         await self.tail.beyond(self.start)
         return self.tail.size
+
+    def _cached(self, count: int) -> bool:
+        """Whether the next bytes of the file are in the page cache, by the first and the last of them."""
+        return self._in_memory(self.start) and self._in_memory(self.start + count - 1)
 
     def _in_memory(self, position: int) -> bool:
         """Whether the page of a byte is in the page cache (``preadv2`` with ``RWF_NOWAIT``)."""

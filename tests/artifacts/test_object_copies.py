@@ -145,7 +145,7 @@ def test_an_upload_reads_on_when_an_older_copy_is_removed(
     def late(*args: object, **more: object) -> object:
         store.forget("p", hashlib.sha256(data(1)).hexdigest())
         obstore.delete(there, f"x/p/{hashlib.sha256(data(1)).hexdigest()}.arrow")
-        return real(*args, **more)  # type: ignore[arg-type]
+        return real(*args, **more)  # type: ignore[arg-type]  # as it was called
 
     monkeypatch.setattr(obstore, "put", late)
     write(store, 1)
@@ -160,7 +160,7 @@ def test_the_parts_of_an_upload_are_never_too_many(tmp_path: Path, monkeypatch: 
     seen = []
     monkeypatch.setattr(obstore, "put", lambda *_args, chunk_size, **_more: seen.append(chunk_size))
     for size in (5, 2**40):
-        store.upload("p", BlobFacts("0" * 64, size, tmp_path), None)  # type: ignore[arg-type]
+        store.upload("p", BlobFacts("0" * 64, size, tmp_path), None)  # type: ignore[arg-type]  # never asked
 
     assert 8 * 1024 * 1024 == seen[0]
     assert 9_990 < 2**40 / seen[1] <= 10_000

@@ -80,7 +80,7 @@ async def test_a_client_that_leaves_during_its_body_reaches_nobody() -> None:
     async def receive() -> dict:
         return {"type": "http.disconnect"}
 
-    wire.receive = receive  # type: ignore[method-assign]
+    wire.receive = receive  # type: ignore[method-assign]  # a stand-in
     await knock(wire, app=app)
 
     assert ([], []) == (entered, wire.sent)

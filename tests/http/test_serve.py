@@ -170,7 +170,7 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
     class Slow:
         socket = SlowSocket()
 
-    stream = PatientStream(Slow(), 10)  # type: ignore[arg-type]
+    stream = PatientStream(Slow(), 10)  # type: ignore[arg-type]  # a stand-in
     await stream.send_all(b"x" * 100)
 
     assert 90 == trio.current_time()

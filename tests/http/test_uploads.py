@@ -131,7 +131,7 @@ async def test_a_body_that_drips_is_408(autojump_clock: MockClock) -> None:
         await trio.sleep(1)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    client.receive = drip  # type: ignore[method-assign]
+    client.receive = drip  # type: ignore[method-assign]  # a stand-in
     await upload(client, take)
     assert 408 == client.answer[0]
     assert 60 <= trio.current_time() <= 62

@@ -15,7 +15,7 @@ from strata.config import Settings
 async def until(true: Callable[[], bool]) -> None:
     """Return once it is; what happens in the background has no event of its own."""
     with trio.fail_after(30):
-        while not true():  # noqa: ASYNC110
+        while not true():  # noqa: ASYNC110  # no event tells of it
             await trio.sleep(0.005)
 
 

@@ -148,7 +148,7 @@ class Person:
         used = {*wanted, *(one["column"] for one in filters)}
         if not used <= set(shown) or not shown:
             return None
-        value = lambda row, name: row if name == "id" else token(row, name)  # noqa: E731
+        value = lambda row, name: row if name == "id" else token(row, name)  # noqa: E731  # it is what it says
         return [
             {name: value(row, name) for name in wanted}
             for row in range(ROWS)

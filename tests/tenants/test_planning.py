@@ -42,6 +42,7 @@ class Files:
         self.gate = threading.Event()
         self.began = threading.Event()
         monkeypatch.setattr(planning, "plan_files", self.plan)
+        monkeypatch.setattr(planning, "WAIT_SECONDS", 60)
 
     def plan(self, scan: Scan) -> Plan | Refused:
         self.tried += 1
@@ -142,3 +143,30 @@ async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest
         await trio.lowlevel.checkpoint()
         nursery.start_soon(ask, "bob")
     assert order.index("bob") < 5 < order.index("ana")
+
+
+async def test_a_plan_that_does_not_come_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads from a store that does not answer holds up its own scan alone."""
+    files, found = Files(monkeypatch), planner()
+    monkeypatch.setattr(planning, "WAIT_SECONDS", 0)
+    hung, plans = threading.Event(), []
+
+    def first_hangs(scan: Scan) -> Plan:
+        if scan.columns == "hangs":
+            hung.set()
+            assert files.gate.wait(60)
+        return Plan(scan)
+
+    monkeypatch.setattr(planning, "plan_files", first_hangs)
+
+    async def ask(columns: str) -> None:
+        plans.append((await found.plan(Scan("one", columns), "ana", 60)).scan.columns)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask, "hangs")
+        await _until(hung)
+        with trio.fail_after(60):
+            await ask("quick")
+        assert ["quick"] == plans
+        files.gate.set()
+    assert ["quick", "hangs"] == plans
