@@ -83,38 +83,43 @@ def test_fifty_clients_that_stall_do_not_hold_up_a_stop(
             client.close()
 
 
-def cut_twenty(server: Process, uri: str) -> None:
-    """Let twenty clients stall until they are cut."""
+def cut_twenty_and_one(server: Process, uri: str, good: httpx.Client, column: str) -> None:
+    """Let clients stall until they are cut; another one's new result is built and read meanwhile."""
     clients = [stalled(server, uri) for _ in range(20)]
     threading.Event().wait(3)
     for client in clients:
-        with pytest.raises(OSError, match="reset"):
+        with pytest.raises(OSError, match="reset"):  # what the kernel held for it is dropped
             read_on(client)
         client.close()
+    client = stalled(server, uri)
+    answer = good.post(
+        f"{server.url}/v1/materialize", json=scan(uri, params={"columns": [column]}), headers=identity()
+    )
+    assert 200 == answer.status_code
+    with pytest.raises(OSError, match="reset"):
+        read_on(client)
+    client.close()
 
 
 def test_a_client_that_stops_reading_is_cut_its_slot_and_memory_come_back_and_the_log_says_so(
     tmp_path: Path, settings: Settings, large: str
 ) -> None:
-    """One slot for everybody: the next client gets it while the first one stalls."""
+    """One slot for everybody: the next client gets it while the first one stalls.
+
+    What the first round leaves to the allocator and the threads, each kind of request having run in it,
+    is not counted: forty-two stalled clients more would hold 84 MiB if each kept a load of its own.
+    """
     more = {"STRATA_CLIENT_STALL_SECONDS": "2", "STRATA_BULK_SLOTS": "1", "STRATA_INTERACTIVE_SLOTS": "1"}
     with process(tmp_path, **environment(settings), **more) as server, httpx.Client(timeout=60) as good:
-        cut_twenty(server, large)  # whatever the first of them need for good
+        cut_twenty_and_one(server, large, good, "id")
         before = server.rss()
-        cut_twenty(server, large)
-        client = stalled(server, large)
-        answer = good.post(
-            f"{server.url}/v1/materialize", json=scan(large, params={"columns": ["id"]}), headers=identity()
-        )
-        assert 200 == answer.status_code
+        for column in ("value", "name"):
+            cut_twenty_and_one(server, large, good, column)
         found = wait_for(server, "client stalled")
         assert 2 == found["seconds"]
         cut = [line for line in lines(server) if line["event"] == "request" and line["status"] == 200]
         assert "/v1/materialize" in [line["path"] for line in cut]
-        with pytest.raises(OSError, match="reset"):  # what the kernel held for it is dropped
-            read_on(client)
-        client.close()
-        assert server.rss() - before < 32 * 2**20
+        assert server.rss() - before < 42 * 2**20
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path, settings: Settings, large: str) -> None:
