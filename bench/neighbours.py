@@ -1,12 +1,14 @@
 """Measure what a tenant's neighbours do to it: its latencies alone, and beside others who take what they can.
 
-Three scenes, each measured on fresh servers several times over, in this order: the quiet tenants alone, the
+Four scenes, each measured on fresh servers several times over, in this order: the quiet tenants alone, the
 loud ones alone, both together.
 
 - ``bulk``: tenant B fetches a small finished result while tenant A runs eight distinct cold full scans of
   eight principals.
-- ``fifty``: the same with 50 tenants, of which 5 misbehave: two scan, three flood.
+- ``fifty``: the same with 50 tenants, of which 5 misbehave: each runs eight such scans.
 - ``flood``: tenant A sends requests over 64 connections as fast as they are answered, good and refused ones.
+- ``mixed``: both at once: of 50 tenants two scan, four at a time each, and three flood over 16 connections
+  each. No aim is set for it; it is there to see what becomes of everybody.
 
 Rates are limited as by default. The loud tenants' clients run at a lower priority: they would be on other
 machines, and it is the server that is measured. Both halves of a ratio are of the same run.
@@ -55,6 +57,7 @@ class Scene:
         rate: Pairs a second of each.
         scanning: Tenants, and how many distinct full scans each runs at a time.
         flooding: Tenants, and how many connections each floods.
+        aimed: Whether there are aims for it.
     """
 
     name: str
@@ -63,20 +66,32 @@ class Scene:
     rate: float
     scanning: tuple[tuple[str, int], ...] = ()
     flooding: tuple[tuple[str, int], ...] = ()
+    aimed: bool = True
 
+
+FIFTY = tuple(f"quiet{number}" for number in range(45))
+FIFTY_RATE = 1.5
 
 SCENES = (
     Scene("bulk", "A tenant beside eight cold full scans of another", ("b",), 40.0, scanning=(("a", SCANS),)),
     Scene(
         "fifty",
-        "45 tenants beside 5 that misbehave",
-        tuple(f"quiet{number}" for number in range(45)),
-        1.5,
-        scanning=(("loud0", 4), ("loud1", 4)),
-        flooding=(("loud2", 16), ("loud3", 16), ("loud4", 16)),
+        "45 tenants beside eight cold full scans of each of five others",
+        FIFTY,
+        FIFTY_RATE,
+        scanning=tuple((f"loud{number}", SCANS) for number in range(5)),
     ),
     Scene(
         "flood", "A tenant beside a flood over 64 connections", ("b",), 40.0, flooding=(("a", CONNECTIONS),)
+    ),
+    Scene(
+        "mixed",
+        "45 tenants beside two that scan and three that flood",
+        FIFTY,
+        FIFTY_RATE,
+        scanning=(("loud0", 4), ("loud1", 4)),
+        flooding=(("loud2", 16), ("loud3", 16), ("loud4", 16)),
+        aimed=False,
     ),
 )
 
@@ -207,11 +222,17 @@ def figures_of(scene: Scene, seen: Seen) -> list[figures.Figure]:
             [percentile(run, share) / MS for run in runs] for runs in (seen.alone, seen.together)
         )
         name = f"{scene.name}: p{share * 100:g} of the quiet"
-        found.append(figures.Figure(name, "the same, alone", "ms", beside, alone, aim, "≤"))
+        found.append(
+            figures.Figure(name, "the same, alone", "ms", beside, alone, aim if scene.aimed else None, "≤")
+        )
     if scene.scanning:
         kept, solo = ([rate / MB for rate in rates] for rates in (seen.kept_rates, seen.solo_rates))
         name = f"{scene.name}: throughput of the loud"
-        found.append(figures.Figure(name, "the same, alone", "MB/s", kept, solo, AIM_KEEP, "≥"))
+        found.append(
+            figures.Figure(
+                name, "the same, alone", "MB/s", kept, solo, AIM_KEEP if scene.aimed else None, "≥"
+            )
+        )
     return found
 
 

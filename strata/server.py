@@ -261,7 +261,8 @@ async def open_service(
             desk=desk,
         )
         tenancy.changed = registry.update_limits
-        resources.pool.weight_of = desk.weight_of = lambda tenant: tenancy.limits(tenant).weight
+        for shared in (resources.pool, resources.starts, desk):
+            shared.weight_of = lambda tenant: tenancy.limits(tenant).weight
         registry.vitals.requests = lambda: {"in_hand": desk.taken, "waiting": desk.waiting}
         service = Service(door, registry, gate, tenancy, settings, rules)
         with desk.watching():

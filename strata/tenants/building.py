@@ -28,7 +28,7 @@ from strata.tenants.room import FULL
 from strata.tenants.scanning import HOT_GROUP_BYTES, IN_FLIGHT_BYTES, ScanBuild, too_large
 from strata.tenants.slots import Slots
 from strata.tenants.streams import HOT_BYTES, Tail
-from strata.work import Tier
+from strata.work import Place, Tier
 
 T = TypeVar("T")
 
@@ -162,10 +162,12 @@ class _Attempt:
     record: BuildRecord | None = None
     pack: PackWriter | None = None
     kept: Callable[[], Awaitable[None]] | None = None
+    place: Place | None = None
 
     async def run(self) -> ArtifactRecord:
         builder, build = self.builder, self.build
         limits = builder.limits
+        await self._turn_to_start()
         plan = await builder.plan(self.order.scan, self.order.principal)
         if len(plan.files) > limits.max_tasks:
             found, most = len(plan.files), limits.max_tasks
@@ -178,11 +180,27 @@ class _Attempt:
             raise RefusalError(FULL)
         await self._slot(tier)
         await self._memory(tier, plan)
+        if self.place is None:
+            await self._turn_to_start()
         build.rows_planned, build.exact_rows = plan.max_rows, plan.exact_rows
         with trio.move_on_after(limits.scan_timeout):
             return await self._write(plan, tier, limits)
         detail = f"The scan did not end within {limits.scan_timeout:g} seconds (scan_timeout_seconds)."
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="scan_timeout"))
+
+    async def _turn_to_start(self) -> None:
+        """Wait for the turn to begin, which ends with the first rows.
+
+        What a build does until then is Python code: of forty that begin in one instant, each would be as late
+        as the last one, and whatever else the loop has to do would be later still.
+        """
+        self.place = await self.builder.resources.starts.take(self.builder.tenant, self.order.principal)
+
+    def _started(self) -> None:
+        """Let the next build begin."""
+        place, self.place = self.place, None
+        if place is not None:
+            place.leave()
 
     async def _slot(self, tier: Tier) -> None:
         """Wait for a slot. The build has its place in the queue, so whatever ends it gives that back."""
@@ -191,6 +209,8 @@ class _Attempt:
         build.lease = slots.queue(first)
         for principal in others:
             build.lease.join(principal)
+        if not build.lease.held:
+            self._started()
         began = trio.current_time()
         found = await build.lease.wait(self._patience(tier))
         self.builder.metrics.waited(tier.value, trio.current_time() - began)
@@ -201,6 +221,8 @@ class _Attempt:
         """Reserve what the build holds in flight, as long as it would wait for a slot."""
         size = max(LEAST_BYTES, min(COPIES * plan.estimated_bytes, MOST_IN_MEMORY))
         self.build.memory = self.builder.resources.memory.queue(self.builder.tenant, size)
+        if not self.build.memory.held:
+            self._started()
         found = await self.build.memory.wait(self._patience(tier))
         if isinstance(found, Refused):
             raise RefusalError(found)
@@ -221,6 +243,7 @@ class _Attempt:
             tier=tier,
             limits=limits,
             disk=resources.disk,
+            started=self._started,
         )
         try:
             await scan.run(partial(self._begin, tier))
@@ -354,7 +377,8 @@ class _Attempt:
                 log.warning("failed build not noted", tenant=self.builder.tenant, code=code)
 
     def close(self) -> None:
-        """Let go of the descriptor; readers have their own."""
+        """Let go of the descriptor, of which readers have their own, and of the turn to begin."""
+        self._started()
         if self.build.tail is not None:
             self.build.tail.close()
 

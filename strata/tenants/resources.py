@@ -19,9 +19,12 @@ from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, 
 from strata.tenants.budget import MemoryBudget
 from strata.tenants.gate import Gate, artifact_resource, table_resource
 from strata.tenants.room import Room
-from strata.work import LoopTurns, Tier, WorkPool, step_aside
+from strata.work import Desk, LoopTurns, Tier, WorkPool, step_aside
 
 T = TypeVar("T")
+
+START_SECONDS = 0.1
+"""After so long a build that begins is taken to wait for storage far away, and the next one begins."""
 
 WAITING_FOR_DISK = 64
 """Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
@@ -56,6 +59,7 @@ class Resources:
             local files, which are the pool's work.
         disk: How many builds may wait in threads for the disk at a time.
         turns: Whose large result leaves next.
+        starts: Whose build begins next.
         memory: What builds of all tenants may hold in flight; without any bound by default.
         room: Room for results; None where nobody looks.
         rules: Reads the rules' own file; None where there is no server around.
@@ -72,6 +76,7 @@ class Resources:
     transfers: trio.CapacityLimiter | None = None
     disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(WAITING_FOR_DISK))
     turns: LoopTurns = attrs.field(factory=LoopTurns)
+    starts: Desk = attrs.field(factory=partial(Desk, patience=START_SECONDS))
     memory: MemoryBudget = attrs.field(factory=partial(MemoryBudget, 2**62))
     room: Room | None = None
 

@@ -90,6 +90,7 @@ class ScanBuild:
         tier: In which class.
         limits: Whose limits hold.
         disk: How many may wait for the disk at a time.
+        started: Called when the first rows are written.
         writer: Where the bytes go; None until there is one.
         pack: Where segments go that differ from the blob; None until there is one.
         rows: Rows written so far.
@@ -107,6 +108,7 @@ class ScanBuild:
     tier: Tier
     limits: TenantLimits
     disk: trio.CapacityLimiter
+    started: Callable[[], None]
     writer: BlobWriter | None = None
     pack: PackWriter | None = None
     rows: int = 0
@@ -281,7 +283,9 @@ class ScanBuild:
                     size, rows = piece.segment.nbytes, piece.segment.rows
                     extend(self.segments, PackedSegment(key, offset, size, 0, rows))
                 self.build.rows_done += piece.scanned
-                self._begun.set()
+                if not self._begun.is_set():
+                    self._begun.set()
+                    self.started()
                 del piece
         self._in_flight -= lane.weight
         self._room.set()

@@ -1,4 +1,4 @@
-"""A thousand cancels at every await of admission: from the door to the first byte of a build, nothing leaks."""
+"""Three thousand cancels at every await of admission: from the door to the first byte of a build, nothing leaks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from strata.tenants.resources import Resources
 from strata.tenants.scanning import ScanBuild
 from strata.work import Desk
 
-CANCELS = 1000
+CANCELS = 3000
 WORKERS = 12
 REST_SECONDS = 900.0
 
@@ -45,6 +45,7 @@ STAGES: dict[str, tuple[type, str]] = {
     "the mailbox": (Registry, "_put"),
     "the catalog": (Materializer, "resolve"),
     "the store": (Materializer, "find_ready"),
+    "the turn to start": (_Attempt, "_turn_to_start"),
     "the plan": (Builder, "plan"),
     "the look at the disk": (Resources, "nearly_full"),
     "the slot": (_Attempt, "_slot"),
@@ -138,7 +139,7 @@ class Attempts:
         }  # fmt: skip
         with trio.CancelScope() as patience:
             end = self.draw.choice([patience.cancel, wire.hang_up])
-            self.cancels.left[end] = int(2 ** (self.draw.random() * 11))
+            self.cancels.left[end] = int(2 ** (self.draw.random() * 11.5))
             await self.service.app(scope, wire.receive, wire.send)
         self.cancels.left.pop(end, None)
         self.statuses[wire.answer.status] += 1
@@ -158,6 +159,7 @@ def held(service: Service) -> dict[str, object]:
         "turns on the loop": (turns.waiting, int(turns._taken)),
         "places at the door": service.app.holding.held,
         "places at the desk": (service.app.desk.taken, service.app.desk.waiting),
+        "turns to start": (resources.starts.taken, resources.starts.waiting),
         "rates": sum(not rates.at_rest(now) for rates in registry.rates),
         "promises of rates": sum(
             rates._kept.claim(f"p{n}", now) for rates in registry.rates for n in range(9)
@@ -214,7 +216,7 @@ async def attempt(root: Path, draw: random.Random, cancels: Cancels) -> Counter[
 
 
 @pytest.mark.slow
-def test_a_thousand_cancels_at_every_await_of_admission_leak_nothing(struck: Counter[str]) -> None:
+def test_three_thousand_cancels_at_every_await_of_admission_leak_nothing(struck: Counter[str]) -> None:
     """Slots, memory, threads for the disk and the store, rates and promises, places at the door: all as at the start."""
     draw, cancels = random.Random(11), Cancels()
     _schedule(12)

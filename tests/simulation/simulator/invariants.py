@@ -162,6 +162,8 @@ def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
         yield f"{resources.waits.borrowed_tokens} waits are held"
     if resources.memory.used or resources.memory.waiting:
         yield f"{resources.memory.used} bytes are reserved, {resources.memory.waiting} wait"
+    if resources.starts.taken or resources.starts.waiting:
+        yield f"{resources.starts.taken} turns to start are held, {resources.starts.waiting} wait"
     if life.service.app.holding.held:
         yield f"{life.service.app.holding.held} refusals are held up"
     if not all(rates.at_rest(trio.current_time()) for rates in life.service.registry.rates):

@@ -1,0 +1,128 @@
+"""Builds begin one after the other, tenants in turn: forty of one instant are not forty times as slow."""
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+import trio
+from service_kit import Running, Warehouse, fetch, identity, numbers, running, scan
+
+from strata.config import Settings
+from strata.work import Tier
+
+COLUMNS = ["id", "value", "name"]
+
+
+@pytest.fixture
+def uri(warehouse: Warehouse) -> str:
+    warehouse.create(numbers(100))
+    return warehouse.uri()
+
+
+class Store:
+    """The metadata store's ``begin_build``, of which the first call waits for the gate."""
+
+    def __init__(self, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.gate = threading.Event()
+        self.asked: list[str] = []
+        store = server.service.registry.resources.metadata
+        self._begin = store.begin_build
+        monkeypatch.setattr(store, "begin_build", self.begin)
+
+    def begin(self, tenant: str, **more: object) -> object:
+        self.asked.append(tenant)
+        if len(self.asked) == 1:
+            assert self.gate.wait(60)
+        return self._begin(tenant, **more)
+
+    async def until(self, calls: int) -> None:
+        with trio.fail_after(60):
+            while len(self.asked) < calls:
+                await trio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Store]]:
+    stores: list[Store] = []
+    yield stores
+    for store in stores:
+        store.gate.set()  # no thread outlives a test that failed
+
+
+async def build(server: Running, tenant: str, uri: str, columns: list[str]) -> None:
+    """Have something built that nobody had built before, and read it."""
+    async with server.client(**identity(tenant=tenant)) as client:
+        table = await fetch(client, scan(uri, params={"columns": columns}))
+    assert (100, columns) == (table.num_rows, table.column_names)
+
+
+async def test_one_build_begins_at_a_time_and_a_crowd_behind_itself(
+    settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(settings) as server, trio.open_nursery() as nursery:
+        starts = server.service.registry.resources.starts
+        starts._patience = 1e9
+        opened.append(store := Store(server, monkeypatch))
+        nursery.start_soon(build, server, "loud", uri, ["id"])
+        await store.until(1)
+        for columns in (["id", "value"], ["value", "id"], ["name"], ["name", "id"]):
+            nursery.start_soon(build, server, "loud", uri, columns)
+        with trio.fail_after(60):
+            while starts.waiting < 4:
+                await trio.lowlevel.checkpoint()
+        nursery.start_soon(build, server, "quiet", uri, COLUMNS)
+        with trio.fail_after(60):
+            while starts.waiting < 5:
+                await trio.lowlevel.checkpoint()
+        assert ["loud"] == store.asked
+        store.gate.set()
+    assert "quiet" in store.asked[1:3]
+    assert 6 == len(store.asked)
+    assert (0, 0) == (starts.taken, starts.waiting)
+
+
+async def test_storage_that_is_slow_holds_the_others_up_for_a_moment_alone(
+    settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(settings) as server, trio.open_nursery() as nursery:
+        opened.append(store := Store(server, monkeypatch))
+        nursery.start_soon(build, server, "slow", uri, ["id"])
+        await store.until(1)
+        with trio.fail_after(60):
+            await build(server, "quick", uri, ["id"])
+        assert ["slow", "quick"] == store.asked
+        store.gate.set()
+
+
+async def test_who_waits_for_a_slot_does_not_hold_the_turn(settings: Settings, uri: str) -> None:
+    """Nor the one who waits for memory."""
+    async with running(settings) as server, trio.open_nursery() as nursery:
+        registry = server.service.registry
+        registry.resources.starts._patience = 1e9
+        await build(server, "full", uri, ["name"])
+        (tenant,) = registry.tenants()
+        assert tenant.actor is not None
+        assert tenant.actor.builder is not None
+        slots = tenant.actor.builder.slots[Tier.INTERACTIVE]
+        memory = registry.resources.memory
+        for queue in (partial(slots.queue, "bob", slots.total), partial(memory.queue, "bob", memory.total)):
+            with trio.fail_after(60):
+                while slots.used + memory.used:  # of the build before, which ends a little after its rows
+                    await trio.lowlevel.checkpoint()
+            lease, done = queue(), trio.Event()
+            assert lease.held
+
+            async def ask(columns: list[str], done: trio.Event) -> None:
+                await build(server, "full", uri, columns)
+                done.set()
+
+            nursery.start_soon(ask, ["id"] if queue.func == slots.queue else ["value"], done)
+            with trio.fail_after(60):
+                while not slots.waiting + memory.waiting:
+                    await trio.lowlevel.checkpoint()
+            assert 0 == registry.resources.starts.taken
+            assert not done.is_set()
+            lease.release()
+            with trio.fail_after(60):
+                await done.wait()
