@@ -184,12 +184,17 @@ class Connection:
         """What Hypercorn's protocol has to say: bytes, the end, or that a request begins or is over."""
         assert self._protocol is not None
         if isinstance(event, RawData):
-            async with self._sending:
-                try:
-                    with trio.CancelScope(shield=True):  # half an answer must not be followed by another
-                        await self._write(event.data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self._protocol.handle(Closed())
+            try:
+                self._sending.acquire_nowait()
+            except trio.WouldBlock:
+                await self._sending.acquire()
+            try:
+                with trio.CancelScope(shield=True):  # half an answer must not be followed by another
+                    await self._write(event.data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._protocol.handle(Closed())
+            finally:
+                self._sending.release()
         elif isinstance(event, Closed):
             await self._finish(self._protocol)
         elif isinstance(event, Updated):

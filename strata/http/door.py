@@ -315,9 +315,10 @@ class _Reply:
             found.sent += size
             if not found.ended:
                 found.leave_desk()  # what is large leaves in turns of its own
-        # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
-        # cache has none either: without this one, a client that left would hold the whole loop.
-        await trio.lowlevel.checkpoint()
+        if message.get("more_body"):
+            # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
+            # cache has none either: without this one, a client that left would hold the whole loop.
+            await trio.lowlevel.checkpoint()
         await self._send(message)
 
     def _every_answer(self) -> list[tuple[bytes, bytes]]:

@@ -163,6 +163,9 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
     class SlowSocket:
         family = trio.socket.AF_UNIX
 
+        def fileno(self) -> int:
+            return -1
+
         async def send(self, view: memoryview) -> int:
             await trio.sleep(9)
             return min(10, len(view))
@@ -691,3 +694,29 @@ async def test_the_last_answer_says_that_it_is_the_last(autojump_clock: MockCloc
         await wait_all_tasks_blocked()
         stop.set()
         assert b"connection: close" in (await answer(stream)).lower()
+
+
+async def test_what_the_kernel_does_not_take_at_once_follows() -> None:
+    """A small piece is tried before the loop is asked; a full buffer takes part of it, or nothing."""
+    ours, theirs = trio.socket.socketpair()
+    ours.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
+    stream, peer = PatientStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
+    sent = [bytes([number]) * 10_000 for number in range(20)]
+    got = bytearray()
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            for piece in sent:
+                await stream.send_all(piece)
+            await stream.send_eof()
+
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not got
+        async for part in peer:
+            got += part
+    assert b"".join(sent) == got
+    await stream.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all(b"late")
+    await peer.aclose()
