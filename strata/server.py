@@ -41,6 +41,7 @@ from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
 from strata.tenants.budget import SHARE_OF_MACHINE, MemoryBudget, machine_bytes
 from strata.tenants.gate import Gate
+from strata.tenants.resources import START_SECONDS
 from strata.tenants.room import Room
 from strata.tenants.sharing import CacheSharing
 from strata.tenants.tenancy import Tenancy
@@ -222,6 +223,7 @@ async def open_service(
             new_id=partial(secrets.token_urlsafe, 18),
             waits=trio.CapacityLimiter(WAITING_CALLS),
             transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
+            starts=Desk(max(1, slots // 2), START_SECONDS),
             memory=MemoryBudget(memory_of(settings)),
             room=Room(settings.artifact_root, settings.disk_reserve_bytes),
             rules=rules,

@@ -59,7 +59,7 @@ class Resources:
             local files, which are the pool's work.
         disk: How many builds may wait in threads for the disk at a time.
         turns: Whose large result leaves next.
-        starts: Whose build begins next.
+        starts: Whose build begins next; by default one at a time.
         memory: What builds of all tenants may hold in flight; without any bound by default.
         room: Room for results; None where nobody looks.
         rules: Reads the rules' own file; None where there is no server around.

@@ -62,7 +62,7 @@ async def test_one_build_begins_at_a_time_and_a_crowd_behind_itself(
 ) -> None:
     async with running(settings) as server, trio.open_nursery() as nursery:
         starts = server.service.registry.resources.starts
-        starts._patience = 1e9
+        starts.places, starts._patience = 1, 1e9
         opened.append(store := Store(server, monkeypatch))
         nursery.start_soon(build, server, "loud", uri, ["id"])
         await store.until(1)
@@ -86,6 +86,7 @@ async def test_storage_that_is_slow_holds_the_others_up_for_a_moment_alone(
     settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(settings) as server, trio.open_nursery() as nursery:
+        server.service.registry.resources.starts.places = 1
         opened.append(store := Store(server, monkeypatch))
         nursery.start_soon(build, server, "slow", uri, ["id"])
         await store.until(1)
@@ -99,7 +100,7 @@ async def test_who_waits_for_a_slot_does_not_hold_the_turn(settings: Settings, u
     """Nor the one who waits for memory."""
     async with running(settings) as server, trio.open_nursery() as nursery:
         registry = server.service.registry
-        registry.resources.starts._patience = 1e9
+        registry.resources.starts.places, registry.resources.starts._patience = 1, 1e9
         await build(server, "full", uri, ["name"])
         (tenant,) = registry.tenants()
         assert tenant.actor is not None
