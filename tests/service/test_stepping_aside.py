@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from functools import partial
 
 import httpx
 import pytest
@@ -11,7 +10,6 @@ from service_kit import Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
 from strata.tenants import planning, scanning
-from strata.work import Desk
 
 
 @pytest.fixture
@@ -35,10 +33,10 @@ async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
     stage: str, settings: Settings, warehouse: Warehouse, gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For its plan, for its first rows, for the metadata store; with a desk that waits for ever by itself."""
-    monkeypatch.setattr("strata.server.Desk", partial(Desk, patience=1e9))
     warehouse.create(numbers(100))
     began = threading.Event()
     async with running(settings) as server, trio.open_nursery() as nursery:
+        server.service.app.desk._patience = 1e9
 
         async def spin() -> None:
             while True:
