@@ -26,6 +26,7 @@ class Steps(trio.abc.Instrument):
 async def test_a_small_finished_result_takes_few_passes_of_the_loop(
     settings: Settings, warehouse: Warehouse
 ) -> None:
+    """Its tenant's actor, the answer and its end, for each request of the pair."""
     warehouse.create(numbers(100))
     async with running(settings) as server, server.client() as client:
         for _ in range(3):

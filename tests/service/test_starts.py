@@ -60,6 +60,7 @@ async def build(server: Running, tenant: str, uri: str, columns: list[str]) -> N
 async def test_one_build_begins_at_a_time_and_a_crowd_behind_itself(
     settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Five of one tenant are asked for first; the one of another begins before four of them."""
     async with running(settings) as server, trio.open_nursery() as nursery:
         starts = server.service.registry.resources.starts
         starts.places, starts._patience = 1, 1e9
@@ -85,6 +86,7 @@ async def test_one_build_begins_at_a_time_and_a_crowd_behind_itself(
 async def test_storage_that_is_slow_holds_the_others_up_for_a_moment_alone(
     settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The turn of a build whose store does not answer passes to the next one."""
     async with running(settings) as server, trio.open_nursery() as nursery:
         server.service.registry.resources.starts.places = 1
         opened.append(store := Store(server, monkeypatch))
