@@ -249,6 +249,7 @@ class _Attempt:
             await scan.run(partial(self._begin, tier))
         finally:
             self.pack = scan.pack
+        self._started()  # where no rows were, no first ones have said so
         assert self.build.tail is not None
         self.build.tail.end()
         artifact, facts = await self._commit(scan, tier)

@@ -21,20 +21,20 @@ def uri(warehouse: Warehouse) -> str:
 
 
 class Store:
-    """The metadata store's ``begin_build``, of which the first call waits for the gate."""
+    """A method of the metadata store, of which the first call waits for the gate."""
 
-    def __init__(self, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, server: Running, monkeypatch: pytest.MonkeyPatch, method: str = "begin_build") -> None:
         self.gate = threading.Event()
         self.asked: list[str] = []
         store = server.service.registry.resources.metadata
-        self._begin = store.begin_build
-        monkeypatch.setattr(store, "begin_build", self.begin)
+        self._method = getattr(store, method)
+        monkeypatch.setattr(store, method, self.call)
 
-    def begin(self, tenant: str, **more: object) -> object:
+    def call(self, tenant: str, *what: object, **more: object) -> object:
         self.asked.append(tenant)
         if len(self.asked) == 1:
             assert self.gate.wait(60)
-        return self._begin(tenant, **more)
+        return self._method(tenant, *what, **more)
 
     async def until(self, calls: int) -> None:
         with trio.fail_after(60):
@@ -95,6 +95,30 @@ async def test_storage_that_is_slow_holds_the_others_up_for_a_moment_alone(
         with trio.fail_after(60):
             await build(server, "quick", uri, ["id"])
         assert ["slow", "quick"] == store.asked
+        store.gate.set()
+
+
+async def test_a_build_without_rows_has_begun_when_it_has_read_them(
+    settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commit is no part of the turn, as it is none of a build with rows."""
+    nothing = {"filters": [{"column": "id", "op": "<", "value": 0}]}
+    async with running(settings) as server, trio.open_nursery() as nursery:
+        starts = server.service.registry.resources.starts
+        starts.places, starts._patience = 1, 1e9
+        opened.append(store := Store(server, monkeypatch, "finish_build"))
+
+        async def build_nothing() -> None:
+            async with server.client(**identity(tenant="empty")) as client:
+                assert 0 == (await fetch(client, scan(uri, params=nothing))).num_rows
+
+        nursery.start_soon(build_nothing)
+        await store.until(1)
+        assert 0 == starts.taken
+        with trio.fail_after(60):
+            await build(server, "quick", uri, ["id"])
+            await store.until(2)
+        assert ["empty", "quick"] == store.asked
         store.gate.set()
 
 
