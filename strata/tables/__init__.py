@@ -2,7 +2,7 @@
 
 The steps, each a function that returns its answer or a :class:`strata.outcomes.Refused`::
 
-    Catalogs.resolve → Catalogs.load → parse_scan_params → resolve_scan → plan_files
+    Catalogs.resolve → Catalogs.load → parse_scan_params → resolve_scan → Planning (in steps)
         → expand_file (per file) → RowGroup (per row group, in slices) → finish
 
 Everything is synchronous and thread-safe; what blocks says so. Nothing here knows tenants, caches or HTTP.
@@ -12,7 +12,15 @@ from strata.tables.catalogs import Catalogs, LoadedTable, catalog_unavailable
 from strata.tables.expand import RowGroupTask, expand_file
 from strata.tables.finish import finish
 from strata.tables.params import Filter, ScanSpec, parse_scan_params
-from strata.tables.plan import FileTask, ScanPlan, plan_files, segment_schema
+from strata.tables.plan import (
+    FileTask,
+    Planning,
+    ScanPlan,
+    Step,
+    plan_files,
+    plan_step,
+    segment_schema,
+)
 from strata.tables.read import RowGroup, read_row_group, read_slice
 from strata.tables.refs import TableRef
 from strata.tables.resolve import ResolvedScan, resolve_scan
@@ -26,11 +34,13 @@ __all__ = [
     "Filter",
     "Grant",
     "LoadedTable",
+    "Planning",
     "ResolvedScan",
     "RowGroup",
     "RowGroupTask",
     "ScanPlan",
     "ScanSpec",
+    "Step",
     "TableRef",
     "Visible",
     "catalog_unavailable",
@@ -39,6 +49,7 @@ __all__ = [
     "may_see",
     "parse_scan_params",
     "plan_files",
+    "plan_step",
     "read_row_group",
     "read_slice",
     "resolve_scan",

@@ -7,6 +7,7 @@ a plan does not need (bounds and counts, without a filter) is dropped entry by e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -99,14 +100,17 @@ class Entry:
     metrics: Metrics | None
 
 
-def read_manifests(io: FileIO, manifest_list: str) -> list[ManifestFile]:
-    """Return the manifests of a snapshot in the order of its list; blocking."""
+def read_manifests(io: FileIO, manifest_list: str) -> Iterator[ManifestFile]:
+    """Yield the manifests of a snapshot in the order of its list; blocking at the first.
+
+    The file is in memory from then on, and decoded as far as it is asked for.
+    """
     with reading("manifest list", manifest_list), _MANIFESTS.read(io.new_input(manifest_list)) as manifests:
-        return list(manifests)
+        yield from manifests
 
 
-def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> tuple[Entry, ...]:
-    """Return the live entries of a manifest in file order; blocking.
+def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterator[Entry]:
+    """Yield the live entries of a manifest in file order; likewise.
 
     Args:
         io: Opens the manifest.
@@ -117,11 +121,9 @@ def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> tuple[
         reading("manifest", manifest.manifest_path),
         _ENTRIES.read(io.new_input(manifest.manifest_path)) as entries,
     ):
-        return tuple(
-            _entry(entry, manifest, metrics=metrics)
-            for entry in entries
-            if entry.status != ManifestEntryStatus.DELETED
-        )
+        for entry in entries:
+            if entry.status != ManifestEntryStatus.DELETED:
+                yield _entry(entry, manifest, metrics=metrics)
 
 
 def _entry(entry: ManifestEntry, manifest: ManifestFile, *, metrics: bool) -> Entry:

@@ -2,14 +2,21 @@
 
 Parquet footers are left for :func:`strata.tables.expand_file`, so that the first row group can be read while
 the later files have not been looked at.
+
+A table may have a hundred thousand files, and to look at them takes seconds of Python: so a plan is made in
+steps of a few milliseconds (:class:`Planning`), between which others have their turn.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+import math
+import threading
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 
 import attrs
 import pyarrow as pa
@@ -21,12 +28,26 @@ from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.catalogs import LoadedTable
 from strata.tables.deletes import DeleteFile, DeleteIndex
 from strata.tables.faults import file_name, refusable
+from strata.tables.footers import is_local
 from strata.tables.manifests import Entry, read_entries, read_manifests
-from strata.tables.partitions import manifest_might_match, partition_might_match, partition_tests
+from strata.tables.partitions import (
+    PartitionTest,
+    manifest_might_match,
+    partition_might_match,
+    partition_tests,
+)
 from strata.tables.predicates import Predicate
 from strata.tables.prune import metrics_might_match
 from strata.tables.resolve import ResolvedScan, mapping_digest
 from strata.tables.sizes import FieldKey, estimate_bytes, field_keys, least_bytes
+
+T = TypeVar("T")
+
+STEP_FILES = 100
+"""Files of a table that a step of its plan looks at: some five milliseconds."""
+
+MANIFEST_FILES = 4
+"""What opening a manifest takes, in files that could be looked at meanwhile; one far away is a step."""
 
 # Measured sizes of a kept entry, and of one column's statistics in it.
 _ENTRY_BYTES = 1024
@@ -56,6 +77,30 @@ class FileTask:
     partition_values: Mapping[int, Any] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class Totals:
+    """Of the files of a plan, counted once: there may be many, and other scans of the same files.
+
+    Attributes:
+        rows: Rows, deleted ones included.
+        nbytes: Bytes of the files.
+        deletes: Whether any file has deletes.
+    """
+
+    rows: int
+    nbytes: int
+    deletes: bool
+
+    @classmethod
+    def of(cls, files: Sequence[FileTask]) -> Totals:
+        """Count them."""
+        return cls(
+            sum(file.record_count for file in files),
+            sum(file.file_size for file in files),
+            any(file.deletes for file in files),
+        )
+
+
 @attrs.frozen(eq=False)
 class ScanPlan:
     """The files of a scan in a deterministic order, and what is known of the result's size.
@@ -63,6 +108,7 @@ class ScanPlan:
     Attributes:
         scan: The scan.
         files: Data files, in the order of the manifests.
+        totals: Of the files.
         max_rows: No result has more rows.
         exact_rows: The number of rows, when neither a filter nor a delete makes it uncertain.
         estimated_bytes: A guess at the result's Arrow bytes.
@@ -74,6 +120,7 @@ class ScanPlan:
 
     scan: ResolvedScan
     files: tuple[FileTask, ...] = attrs.field(repr=False)
+    totals: Totals
     max_rows: int
     exact_rows: int | None
     estimated_bytes: int
@@ -98,38 +145,77 @@ class ScanPlan:
         """Return the plan of another scan with the same ``plan_key``, without reading manifests again."""
         if scan.plan_key != self.plan_key:
             raise ValueError("the scans read different files")
-        return _plan_of(scan, self.files)
+        return _plan_of(scan, self.files, self.totals)
+
+
+@attrs.frozen(eq=False)
+class Step:
+    """A step of a planning.
+
+    Attributes:
+        files: Files it looked at.
+        plan: The plan, once there is nothing left to look at.
+        busy: Another thread is at it: nothing was done.
+    """
+
+    files: int = 0
+    plan: ScanPlan | None = None
+    busy: bool = False
+
+
+class Planning:
+    """A plan that is being made; threads may take its steps in turn.
+
+    Args:
+        scan: Whose.
+    """
+
+    def __init__(self, scan: ResolvedScan) -> None:
+        self._scan = scan
+        self._plan: ScanPlan | None = None
+        self._lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pace = _Pace()
+        self._steps = _planned(self._scan, self._pace)
+
+    def step(self) -> Step:
+        """Look at some more files; blocking (reads manifests, no data file). Never waits for another thread.
+
+        Raises:
+            RefusalError: DATA_UNREADABLE if a manifest cannot be read, UNSUPPORTED, naming it, if a file has
+                a format that is not read. The next step is the first one again.
+        """
+        if not self._lock.acquire(blocking=False):
+            return Step(busy=True)
+        try:
+            if self._plan is None:
+                try:
+                    next(self._steps)
+                except StopIteration as end:
+                    self._plan = end.value
+                except BaseException:
+                    self._begin()
+                    raise
+            return Step(self._pace.take(), self._plan)
+        finally:
+            self._lock.release()
+
+
+@refusable
+def plan_step(planning: Planning) -> Step:
+    """Take a step of a planning; blocking. A refusal is returned (see :meth:`Planning.step`)."""
+    return planning.step()
 
 
 @refusable
 def plan_files(scan: ResolvedScan) -> ScanPlan:
-    """Plan the scan; blocking (reads manifests, no data file).
-
-    Returns a refusal if a manifest cannot be read (DATA_UNREADABLE) or a file has a format that is not read
-    (UNSUPPORTED, naming it).
-    """
-    if scan.snapshot_id is None:
-        return _plan_of(scan, ())
-    table = scan.table
-    snapshot = table.metadata.snapshot_by_id(scan.snapshot_id)
-    assert snapshot is not None
-    specs = table.metadata.specs()
-    manifests = read_manifests(table.io, snapshot.manifest_list)
-    data = list(_data_entries(scan, manifests, specs))
-    oldest = min((entry.sequence_number for entry in data), default=0)
-    deletes = DeleteIndex(
-        [
-            entry
-            for manifest in manifests
-            if manifest.content == ManifestContent.DELETES and (manifest.sequence_number or 0) >= oldest
-            for entry in _entries(table, manifest, metrics=True)
-        ]
-        if data
-        else [],
-        specs,
-    )
-    salt = f"{table.uuid}{mapping_digest(table.metadata)}"
-    return _plan_of(scan, tuple(_file_task(entry, deletes, specs, salt) for entry in data))
+    """Plan the scan in one go; blocking for as long as its manifests take. A refusal is returned."""
+    planning = Planning(scan)
+    while (plan := planning.step().plan) is None:
+        pass
+    return plan
 
 
 def segment_schema(plan: ScanPlan, fields: Iterable[FieldKey]) -> pa.Schema:
@@ -142,36 +228,121 @@ def segment_schema(plan: ScanPlan, fields: Iterable[FieldKey]) -> pa.Schema:
     return pa.schema([by_key[field] for field in fields])
 
 
-def _data_entries(
+@attrs.define
+class _Pace:
+    """Files looked at since the last step ended."""
+
+    files: int = 0
+
+    def full(self, files: int) -> bool:
+        """Count some more; whether they make a step."""
+        self.files += files
+        return self.files >= STEP_FILES
+
+    def take(self) -> int:
+        files, self.files = self.files, 0
+        return files
+
+
+_Steps = Generator[None, None, T]
+"""Yields between steps of a planning, and returns what they found."""
+
+
+def _planned(scan: ResolvedScan, pace: _Pace) -> _Steps[ScanPlan]:
+    if scan.snapshot_id is None:
+        return _plan_of(scan, (), Totals.of(()))
+    table = scan.table
+    snapshot = table.metadata.snapshot_by_id(scan.snapshot_id)
+    assert snapshot is not None
+    specs = table.metadata.specs()
+    manifests = yield from _gathered(_in_parts(read_manifests(table.io, snapshot.manifest_list)), pace)
+    data: list[Entry] = []
+    for manifest, tests in _data_manifests(scan, manifests, specs):
+        parts = _entries(table, manifest, metrics=bool(scan.predicates))
+        data += yield from _gathered(parts, pace, partial(_might_match, tests, scan.predicates))
+        yield from _opened(table, manifest, pace)
+    deletes: list[Entry] = []
+    for manifest in _delete_manifests(manifests, data):
+        deletes += yield from _gathered(_entries(table, manifest, metrics=True), pace)
+        yield from _opened(table, manifest, pace)
+    index = DeleteIndex(deletes, specs)
+    salt = f"{table.uuid}{mapping_digest(table.metadata)}"
+    files: list[FileTask] = []
+    for some in _in_parts(data):
+        files += (_file_task(entry, index, specs, salt) for entry in some)
+        if pace.full(len(some)):
+            yield
+    return _plan_of(scan, tuple(files), Totals.of(files))
+
+
+def _gathered(
+    parts: Iterable[Sequence[T]], pace: _Pace, keep: Callable[[T], bool] | None = None
+) -> _Steps[list[T]]:
+    """Return the things of all parts that are to be kept."""
+    found: list[T] = []
+    for some in parts:
+        found += some if keep is None else filter(keep, some)
+        if pace.full(len(some)):
+            yield
+    return found
+
+
+def _opened(table: LoadedTable, manifest: ManifestFile, pace: _Pace) -> _Steps[None]:
+    if pace.full(MANIFEST_FILES if is_local(table.io, manifest.manifest_path) else STEP_FILES):
+        yield
+
+
+def _in_parts(things: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(things)
+    while some := list(islice(left, STEP_FILES)):
+        yield some
+
+
+def _data_manifests(
     scan: ResolvedScan, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec]
-) -> Iterable[Entry]:
+) -> Iterator[tuple[ManifestFile, Sequence[PartitionTest]]]:
+    """Yield the manifests whose data files may have rows of the scan, and what their partitions must pass."""
     predicates = scan.predicates
     if () in scan.clauses or any(_matches_nothing(predicate) for predicate in predicates):
         return
     tests = {spec_id: partition_tests(predicates, spec) for spec_id, spec in specs.items()}
     for manifest in manifests:
         own = tests.get(manifest.partition_spec_id, ())
-        if manifest.content != ManifestContent.DATA or not manifest_might_match(manifest, own):
-            continue
-        for entry in _entries(scan.table, manifest, metrics=bool(predicates)):
-            if not partition_might_match(entry.partition, own):
-                continue
-            if entry.metrics is None or metrics_might_match(entry.metrics, predicates):
-                yield entry
+        if manifest.content == ManifestContent.DATA and manifest_might_match(manifest, own):
+            yield manifest, own
 
 
-def _entries(table: LoadedTable, manifest: ManifestFile, *, metrics: bool) -> tuple[Entry, ...]:
+def _delete_manifests(manifests: Iterable[ManifestFile], data: Iterable[Entry]) -> Iterator[ManifestFile]:
+    """Yield those whose deletes may be of the data files: none is older than all of them."""
+    oldest = min((entry.sequence_number for entry in data), default=math.inf)
+    for manifest in manifests:
+        if manifest.content == ManifestContent.DELETES and (manifest.sequence_number or 0) >= oldest:
+            yield manifest
+
+
+def _might_match(tests: Sequence[PartitionTest], predicates: Sequence[Predicate], entry: Entry) -> bool:
+    return partition_might_match(entry.partition, tests) and (
+        entry.metrics is None or metrics_might_match(entry.metrics, predicates)
+    )
+
+
+def _entries(table: LoadedTable, manifest: ManifestFile, *, metrics: bool) -> Iterator[Sequence[Entry]]:
+    """Yield the manifest's entries in parts, out of memory or of the file, and remember them."""
     key = (table.ref.catalog, table.uuid, manifest.manifest_path)
     # Entries with statistics also serve a scan that needs none.
-    entries = table.caches.manifests.get((*key, True))
-    if entries is None and not metrics:
-        entries = table.caches.manifests.get((*key, False))
-    if entries is None:
-        entries = read_entries(table.io, manifest, metrics=metrics)
-        columns = len(table.metadata.schema().field_ids) if metrics else 0
-        weight = len(entries) * (_ENTRY_BYTES + columns * _COLUMN_METRICS_BYTES) + _ENTRY_BYTES
-        table.caches.manifests.put((*key, metrics), entries, weight)
-    return entries
+    known = table.caches.manifests.get((*key, True))
+    if known is None and not metrics:
+        known = table.caches.manifests.get((*key, False))
+    if known is not None:
+        yield from _in_parts(known)
+        return
+    entries: list[Entry] = []
+    for some in _in_parts(read_entries(table.io, manifest, metrics=metrics)):
+        entries += some
+        yield some
+    columns = len(table.metadata.schema().field_ids) if metrics else 0
+    weight = len(entries) * (_ENTRY_BYTES + columns * _COLUMN_METRICS_BYTES) + _ENTRY_BYTES
+    table.caches.manifests.put((*key, metrics), tuple(entries), weight)
 
 
 def _matches_nothing(predicate: Predicate) -> bool:
@@ -214,18 +385,16 @@ def _identity_values(entry: Entry, spec: PartitionSpec | None) -> dict[int, Any]
     }
 
 
-def _plan_of(scan: ResolvedScan, files: tuple[FileTask, ...]) -> ScanPlan:
-    rows = sum(file.record_count for file in files)
-    exact = not scan.filtered and not any(file.deletes for file in files)
+def _plan_of(scan: ResolvedScan, files: tuple[FileTask, ...], totals: Totals) -> ScanPlan:
+    exact = not scan.filtered and not totals.deletes
     return ScanPlan(
         scan=scan,
         files=files,
-        max_rows=rows,
-        exact_rows=rows if exact else None,
-        estimated_bytes=estimate_bytes(
-            scan.schema, scan.table_schema, rows, sum(file.file_size for file in files)
-        ),
-        min_bytes=least_bytes(scan.arrow_schema, rows) if exact else 0,
+        totals=totals,
+        max_rows=totals.rows,
+        exact_rows=totals.rows if exact else None,
+        estimated_bytes=estimate_bytes(scan.schema, scan.table_schema, totals.rows, totals.nbytes),
+        min_bytes=least_bytes(scan.arrow_schema, totals.rows) if exact else 0,
         segment_fields=field_keys(scan.read_schema),
         passthrough=not scan.filtered,
     )

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import suppress
 from functools import partial
 
 import attrs
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tables import ResolvedScan, ScanPlan, plan_files
+from strata.tables import Planning, ResolvedScan, ScanPlan, Step, plan_step
 from strata.tenants.memory import Remembered
-from strata.tenants.resources import Resources
+from strata.tenants.resources import SMALL_COST, Resources
 from strata.work import Tier
 
 PLANS = 128
 """Plans an actor remembers."""
 
 WAIT_SECONDS = 0.5
-"""How long a thread waits for another one's plan before it makes its own: it has a slot of the pool
-meanwhile, and the other one may be reading from a store that does not answer."""
+"""How long a step may take until another scan of the same makes a plan of its own: the thread may be reading
+from a store that does not answer."""
+
+FILE_COST = 32 * 1024
+"""What looking at a file costs of a tenant's turns: bytes of a scan that takes as long, 50 microseconds."""
 
 
 @attrs.define(eq=False)
@@ -27,40 +30,40 @@ class _Flight:
     """A plan that is being made.
 
     Attributes:
+        planning: How far it is.
         wanted: How many wait for it.
-        made: The plan, once it is there.
-        lock: Held by the thread that makes it.
+        stepped: Set when the step that is taken now has ended.
     """
 
+    planning: Planning
     wanted: int = 0
-    made: ScanPlan | None = None
-    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    stepped: trio.Event = attrs.field(factory=trio.Event)
 
-    def make(self, scan: ResolvedScan) -> ScanPlan | Refused:
-        """Make the plan, unless another thread has; in a worker thread.
+    def note_step(self) -> None:
+        """A step has ended."""
+        self.stepped.set()
+        self.stepped = trio.Event()
 
-        A refusal is one caller's: the next one tries for itself.
-        """
-        alone = self.lock.acquire(timeout=WAIT_SECONDS)
+    def step(self, planning: Planning, token: trio.lowlevel.TrioToken) -> Step | Refused:
+        """Take a step, and say so to those who wait for it, whether its caller does or not. In a thread."""
+        found = None
         try:
-            if self.made is None:
-                plan = plan_files(scan)
-                if isinstance(plan, Refused):
-                    return plan
-                self.made = plan
-            return self.made
+            found = plan_step(planning)
+            return found
         finally:
-            if alone:
-                self.lock.release()
+            if not isinstance(found, Step) or not found.busy:
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(self.note_step)
 
 
 @attrs.define(eq=False)
 class Planner:
-    """Makes plans in the work pool.
+    """Makes plans in the work pool, a step at a time.
 
     Eight scans of one snapshot that begin together have one plan. Planning is Python code, which keeps the
     interpreter from the loop: made eight times over, everybody's requests take three times as long meanwhile.
-    Each of those who wait has a turn of its own in the pool, so nobody waits in another principal's.
+    Each of those who wait has turns of its own in the pool, so nobody waits in another principal's; whose
+    turn comes takes the next step.
 
     Attributes:
         tenant: Whose scans.
@@ -91,16 +94,39 @@ class Planner:
         return plan if plan.scan is scan else plan.for_scan(scan)
 
     async def _make(self, scan: ResolvedScan, principal: str) -> ScanPlan:
-        flight = self._flights.setdefault(scan.plan_key, _Flight())
+        flight = self._flights.get(scan.plan_key)
+        if flight is None:
+            flight = self._flights[scan.plan_key] = _Flight(Planning(scan))
         flight.wanted += 1
         try:
-            make = partial(flight.make, scan)
-            plan = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, make, principal=principal)
+            while (plan := await self._go_on(flight, scan, principal)) is None:
+                pass
         finally:
             flight.wanted -= 1
             if not flight.wanted:
                 del self._flights[scan.plan_key]
-        if isinstance(plan, Refused):
-            raise RefusalError(plan)
         self.plans.put(scan.plan_key, plan)
         return plan
+
+    async def _go_on(self, flight: _Flight, scan: ResolvedScan, principal: str) -> ScanPlan | None:
+        """Take the next step, or wait for the one that is being taken.
+
+        A refusal is one caller's: the next one tries for itself.
+        """
+        planning, stepped = flight.planning, flight.stepped
+        step = partial(flight.step, planning, trio.lowlevel.current_trio_token())
+        pool = self.resources.pool
+        found = await pool.run(self.tenant, Tier.INTERACTIVE, step, principal=principal, charge=_took)
+        if isinstance(found, Refused):
+            raise RefusalError(found)
+        if found.busy:
+            with trio.move_on_after(WAIT_SECONDS) as waiting:
+                await stepped.wait()
+            if waiting.cancelled_caught and flight.planning is planning:
+                flight.planning = Planning(scan)
+        return found.plan
+
+
+def _took(found: Step | Refused) -> int | None:
+    """Return what a step costs of the tenant's turns."""
+    return None if isinstance(found, Refused) else SMALL_COST + FILE_COST * found.files

@@ -274,7 +274,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, module, name: str) -> threading.Event:
 
 TIMEOUTS: list[tuple[str, object, str]] = [
     ("fetch_timeout_seconds", scanning, "read_slice"),
-    ("plan_timeout_seconds", planning, "plan_files"),
+    ("plan_timeout_seconds", planning, "plan_step"),
     ("scan_timeout_seconds", scanning, "read_slice"),
 ]
 

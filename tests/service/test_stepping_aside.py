@@ -50,7 +50,7 @@ async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
             answered, waited = trio.Event(), trio.Event()
             await ask(quick, trio.Event())
             if stage == "plan":
-                monkeypatch.setattr(planning, "plan_files", waiting(planning.plan_files, gate, began))
+                monkeypatch.setattr(planning, "plan_step", waiting(planning.plan_step, gate, began))
             elif stage == "rows":
                 monkeypatch.setattr(scanning, "read_slice", waiting(scanning.read_slice, gate, began))
             else:

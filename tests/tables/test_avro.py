@@ -27,7 +27,7 @@ def test_a_writers_schema_is_worked_out_once(table) -> None:
     """The same header in every manifest: one look-up each, and pyiceberg's entries."""
     avro._reader.cache_clear()
     location = table.current_snapshot().manifest_list
-    manifests = read_manifests(table.io, location)
+    manifests = list(read_manifests(table.io, location))
     expected = list(read_manifest_list(table.io.new_input(location)))
     assert [m._data for m in expected] == [m._data for m in manifests]
     assert 5 == len(manifests)
@@ -46,17 +46,17 @@ def test_a_writers_schema_is_worked_out_once(table) -> None:
 def test_another_writers_schema_is_another_reader(table) -> None:
     """A table whose manifests were written by two versions of a writer."""
     avro._reader.cache_clear()
-    manifests = read_manifests(table.io, table.current_snapshot().manifest_list)
+    manifests = list(read_manifests(table.io, table.current_snapshot().manifest_list))
     with table.update_schema() as change:
         change.add_column("more", LongType())
     with table.update_spec() as change:
         change.add_identity("id")
     table.append(pa.table({"id": [7], "name": ["x"], "more": [1]}))
-    newest = read_manifests(table.io, table.current_snapshot().manifest_list)
+    newest = list(read_manifests(table.io, table.current_snapshot().manifest_list))
     [entry] = [e for m in newest for e in read_entries(table.io, m, metrics=False) if e.partition]
     assert (7,) == entry.partition
     for manifest in manifests:
-        assert () == read_entries(table.io, manifest, metrics=False)[0].partition
+        assert () == next(read_entries(table.io, manifest, metrics=False)).partition
 
 
 def test_a_file_without_a_schema_is_refused(table, tmp_path: Path) -> None:
@@ -65,4 +65,4 @@ def test_a_file_without_a_schema_is_refused(table, tmp_path: Path) -> None:
     for content in (b"", b"Obj\x01", b"Obj\x01\x00" + bytes(16), b"PAR1"):
         path.write_bytes(content)
         with pytest.raises(RefusalError):
-            read_manifests(table.io, str(path))
+            list(read_manifests(table.io, str(path)))

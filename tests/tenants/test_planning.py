@@ -1,6 +1,8 @@
 """One plan for all who want the same at the same time, and a turn of its own for each."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import attrs
@@ -8,9 +10,11 @@ import pytest
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables import Step
 from strata.tenants import planning
 from strata.tenants.planning import Planner
-from strata.work import WorkPool
+from strata.tenants.resources import SMALL_COST
+from strata.work import Tier, WorkPool
 
 LOST = Refused(Reason.UNAVAILABLE, "The manifest cannot be read right now.")
 
@@ -32,26 +36,54 @@ class Plan:
         return Plan(scan)
 
 
-class Files:
-    """Plans that are made when the gate is open; the first ``refused`` are refusals."""
+@contextmanager
+def releasing(lock: threading.Lock) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        lock.release()
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, refused: int = 0) -> None:
+
+class Planning:
+    """One that is made in as many steps."""
+
+    def __init__(self, scan: Scan, steps: int) -> None:
+        self.scan = scan
+        self.left = steps
+        self.lock = threading.Lock()
+        self.plan: Plan | None = None
+
+
+class Files:
+    """Plans that are made when the gate is open, ``steps`` steps each; the first ``refused`` are refusals."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, refused: int = 0, steps: int = 1) -> None:
         self.made: list[Scan] = []
-        self.tried = 0
+        self.taken: list[Scan] = []
         self.refused = refused
         self.gate = threading.Event()
         self.began = threading.Event()
-        monkeypatch.setattr(planning, "plan_files", self.plan)
+        monkeypatch.setattr(planning, "Planning", lambda scan: Planning(scan, steps))
+        monkeypatch.setattr(planning, "plan_step", self.step)
         monkeypatch.setattr(planning, "WAIT_SECONDS", 60)
 
-    def plan(self, scan: Scan) -> Plan | Refused:
-        self.tried += 1
-        self.began.set()
-        assert self.gate.wait(60)
-        if self.tried <= self.refused:
-            return LOST
-        self.made.append(scan)
-        return Plan(scan)
+    def step(self, planning: Planning) -> Step | Refused:
+        if not planning.lock.acquire(blocking=False):
+            return Step(busy=True)
+        with releasing(planning.lock):
+            if planning.plan is not None:
+                return Step(plan=planning.plan)
+            self.taken.append(planning.scan)
+            self.began.set()
+            assert self.gate.wait(60)
+            if len(self.taken) <= self.refused:
+                return LOST
+            planning.left -= 1
+            if planning.left:
+                return Step(100)
+            self.made.append(planning.scan)
+            planning.plan = Plan(planning.scan)
+            return Step(100, planning.plan)
 
 
 def planner(slots: int = 4) -> Planner:
@@ -100,7 +132,7 @@ async def test_a_refusal_is_one_callers(monkeypatch: pytest.MonkeyPatch) -> None
         await _until(files.began)
         files.gate.set()
     assert sorted([LOST, Plan(Scan("one")), Plan(Scan("one"))], key=repr) == sorted(ends, key=repr)
-    assert 2 == files.tried
+    assert 2 == len(files.taken)
 
 
 async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +161,7 @@ async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest
     pool, order = found.resources.pool, []
 
     async def backlog() -> None:
-        await pool.run("a", planning.Tier.INTERACTIVE, lambda: order.append("backlog"), principal="ana")
+        await pool.run("a", Tier.INTERACTIVE, lambda: order.append("backlog"), principal="ana")
 
     async def ask(who: str) -> None:
         await found.plan(Scan("one", who), who, 60)
@@ -145,26 +177,65 @@ async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest
     assert order.index("bob") < 5 < order.index("ana")
 
 
+def answering(found: Planning, step: Callable[[Planning], Step | Refused]) -> Step | Refused:
+    """A store that answers again: what was not asked before is planned at once."""
+    return Step(plan=Plan(found.scan)) if not found.lock.locked() else step(found)
+
+
+async def test_between_the_steps_of_a_long_plan_others_have_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A table of a thousand steps holds another tenant up for one of them."""
+    files, found = Files(monkeypatch, steps=1000), planner(slots=1)
+    pool = found.resources.pool
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.plan, Scan("huge"), "ana", 60)
+        await _until(files.began)
+        files.gate.set()
+        taken = await pool.run("b", Tier.INTERACTIVE, lambda: len(files.taken), principal="bob")
+        assert taken < 5
+    assert 1000 == len(files.taken)
+    assert 1 == len(files.made)
+
+
+async def test_a_step_costs_what_it_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns are shared out by work: a hundred files are not one small request."""
+    files, found = Files(monkeypatch, steps=3), planner()
+    files.gate.set()
+    await found.plan(Scan("one"), "ana", 60)
+    assert {"a": 3 * (SMALL_COST + 100 * planning.FILE_COST)} == found.resources.pool.served_bytes()
+
+
+async def test_who_waits_for_anothers_step_has_no_slot_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two scans of one table, whose store does not answer, leave a slot of two to everybody else."""
+    files, found = Files(monkeypatch), planner(slots=2)
+    pool = found.resources.pool
+    async with trio.open_nursery() as nursery:
+        for name in ("ana", "bob", "cy"):
+            nursery.start_soon(found.plan, Scan("one", name), name, 60)
+        await _until(files.began)
+        with trio.fail_after(60):
+            for _ in range(5):
+                assert 1 == await pool.run("b", Tier.INTERACTIVE, lambda: 1)
+            while pool.waiting or pool.running != 1:
+                await trio.lowlevel.checkpoint()
+        files.gate.set()
+    assert 1 == len(files.made)
+
+
 async def test_a_plan_that_does_not_come_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reads from a store that does not answer holds up its own scan alone."""
     files, found = Files(monkeypatch), planner()
     monkeypatch.setattr(planning, "WAIT_SECONDS", 0)
-    hung, plans = threading.Event(), []
-
-    def first_hangs(scan: Scan) -> Plan:
-        if scan.columns == "hangs":
-            hung.set()
-            assert files.gate.wait(60)
-        return Plan(scan)
-
-    monkeypatch.setattr(planning, "plan_files", first_hangs)
+    plans: list[str] = []
 
     async def ask(columns: str) -> None:
         plans.append((await found.plan(Scan("one", columns), "ana", 60)).scan.columns)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, "hangs")
-        await _until(hung)
+        await _until(files.began)
+        monkeypatch.setattr(planning, "plan_step", lambda found: answering(found, files.step))
         with trio.fail_after(60):
             await ask("quick")
         assert ["quick"] == plans

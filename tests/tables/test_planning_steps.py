@@ -1,0 +1,137 @@
+"""A plan is made in steps of a few milliseconds, however many files a table has."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import IntegerType, LongType, NestedField
+
+from strata.outcomes import Reason, Refused
+from strata.tables import Planning, ResolvedScan, ScanPlan, Step, plan_files, plan_step
+from strata.tables import plan as plan_module
+from strata.tables.plan import MANIFEST_FILES, STEP_FILES
+
+FILES = 2 * STEP_FILES + 7
+SCHEMA = Schema(
+    NestedField(1, "day", IntegerType(), required=False), NestedField(2, "id", LongType(), required=False)
+)
+
+
+@pytest.fixture
+def filled(warehouse: Any) -> Any:
+    """One manifest of many files, a day each."""
+    by_day = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "day"))
+    warehouse.create(SCHEMA, partition_spec=by_day)
+    warehouse.append([{"day": day, "id": day} for day in range(FILES)])
+    return warehouse
+
+
+def resolved(warehouse: Any, **params: Any) -> ResolvedScan:
+    scan = warehouse.resolve(params)
+    assert isinstance(scan, ResolvedScan)
+    return scan
+
+
+def steps_of(scan: ResolvedScan) -> tuple[list[Step], ScanPlan]:
+    planning, steps = Planning(scan), []
+    while not steps or steps[-1].plan is None:
+        steps.append(plan_step(planning))
+    assert steps[-1].plan is not None
+    return steps, steps[-1].plan
+
+
+@pytest.mark.parametrize("params", [{}, {"filters": [{"column": "id", "op": ">=", "value": FILES - 3}]}])
+def test_each_step_looks_at_some_files_and_all_together_at_every_one(filled: Any, params: dict) -> None:
+    """Those that are pruned are looked at, too; what is remembered is gone through in steps as well."""
+    expected = 3 if params else FILES
+    scan = resolved(filled, **params)
+    for _ in range(2):
+        steps, plan = steps_of(scan)
+        assert all(step.files < 2 * STEP_FILES for step in steps)
+        assert 1 + MANIFEST_FILES + FILES + expected == sum(step.files for step in steps)
+        assert len(steps) > (FILES + expected) // (2 * STEP_FILES)
+        whole = plan_files(scan)
+        assert [file.file_key for file in whole.files] == [file.file_key for file in plan.files]
+        assert expected == len(plan.files)
+        assert (plan.max_rows, plan.exact_rows) == (whole.max_rows, whole.exact_rows)
+        assert plan.totals.nbytes == sum(file.file_size for file in plan.files)
+
+
+def test_a_finished_plan_stays_the_same_one(filled: Any) -> None:
+    """Whoever comes late gets what was made."""
+    planning = Planning(resolved(filled))
+    while (made := planning.step()).plan is None:
+        pass
+    again = planning.step()
+    assert made.plan is again.plan
+    assert 0 == again.files
+
+
+def test_a_small_table_is_planned_in_one_step_and_one_far_away_a_manifest_at_a_time(
+    warehouse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of those is a round trip."""
+    warehouse.create(SCHEMA)
+    for day in range(4):
+        warehouse.append([{"day": day, "id": day}])
+    assert 1 == len(steps_of(resolved(warehouse))[0])
+    monkeypatch.setattr(plan_module, "is_local", lambda _io, _path: False)
+    assert 5 == len(steps_of(resolved(warehouse))[0])
+
+
+def test_a_table_without_a_snapshot_has_an_empty_plan(warehouse: Any) -> None:
+    """In one step."""
+    warehouse.create(SCHEMA)
+    [step], plan = steps_of(resolved(warehouse))
+    assert ((), 0) == (plan.files, step.files)
+
+
+def test_a_thread_never_waits_for_another_ones_step(warehouse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hears that somebody is at it."""
+    warehouse.create(SCHEMA)
+    warehouse.append([{"day": 1, "id": 1}])
+    began, gate = threading.Event(), threading.Event()
+    real = plan_module.read_manifests
+
+    def waiting(*args: Any) -> Iterator[Any]:
+        began.set()
+        assert gate.wait(60)
+        return real(*args)
+
+    monkeypatch.setattr(plan_module, "read_manifests", waiting)
+    planning = Planning(resolved(warehouse))
+    thread = threading.Thread(target=planning.step)
+    thread.start()
+    assert began.wait(60)
+    busy = planning.step()
+    gate.set()
+    thread.join(60)
+    assert (True, 0, None) == (busy.busy, busy.files, busy.plan)
+    assert planning.step().plan is not None
+
+
+def test_a_manifest_that_is_gone_is_a_refusal_and_the_next_step_tries_again(warehouse: Any) -> None:
+    """As of a plan in one go; what failed for one may succeed for the next."""
+    warehouse.create(SCHEMA)
+    table = warehouse.append([{"day": 1, "id": 1}])
+    [manifest] = table.current_snapshot().manifests(table.io)
+    scan = resolved(warehouse)
+    path = Path(manifest.manifest_path.removeprefix("file://"))
+    content = path.read_bytes()
+    path.unlink()
+    planning = Planning(scan)
+    for found in (plan_step(planning), plan_step(planning), plan_files(scan)):
+        assert isinstance(found, Refused)
+        assert Reason.DATA_UNREADABLE is found.reason
+    path.write_bytes(content)
+    found = plan_step(planning)
+    assert isinstance(found, Step)
+    assert found.plan is not None
+    assert 1 == len(found.plan.files)
