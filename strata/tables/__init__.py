@@ -20,6 +20,7 @@ from strata.tables.plan import (
     plan_files,
     plan_step,
     segment_schema,
+    too_many_files,
 )
 from strata.tables.read import RowGroup, read_row_group, read_slice
 from strata.tables.refs import TableRef
@@ -54,4 +55,5 @@ __all__ = [
     "read_slice",
     "resolve_scan",
     "segment_schema",
+    "too_many_files",
 ]

@@ -13,8 +13,7 @@ import hashlib
 import json
 import math
 import threading
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -168,24 +167,27 @@ class Planning:
 
     Args:
         scan: Whose.
+        most: Data files that it may have.
     """
 
-    def __init__(self, scan: ResolvedScan) -> None:
+    def __init__(self, scan: ResolvedScan, most: int | None = None) -> None:
         self._scan = scan
+        self._most = math.inf if most is None else most
         self._plan: ScanPlan | None = None
         self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
         self._pace = _Pace()
-        self._steps = _planned(self._scan, self._pace)
+        self._steps = _planned(self._scan, self._pace, self._most)
 
     def step(self) -> Step:
         """Look at some more files; blocking (reads manifests, no data file). Never waits for another thread.
 
         Raises:
             RefusalError: DATA_UNREADABLE if a manifest cannot be read, UNSUPPORTED, naming it, if a file has
-                a format that is not read. The next step is the first one again.
+                a format that is not read, TOO_LARGE as soon as there are more data files than there may be.
+                The next step is the first one again.
         """
         if not self._lock.acquire(blocking=False):
             return Step(busy=True)
@@ -248,7 +250,7 @@ _Steps = Generator[None, None, T]
 """Yields between steps of a planning, and returns what they found."""
 
 
-def _planned(scan: ResolvedScan, pace: _Pace) -> _Steps[ScanPlan]:
+def _planned(scan: ResolvedScan, pace: _Pace, most: float) -> _Steps[ScanPlan]:
     if scan.snapshot_id is None:
         return _plan_of(scan, (), Totals.of(()))
     table = scan.table
@@ -258,8 +260,12 @@ def _planned(scan: ResolvedScan, pace: _Pace) -> _Steps[ScanPlan]:
     manifests = yield from _gathered(_in_parts(read_manifests(table.io, snapshot.manifest_list)), pace)
     data: list[Entry] = []
     for manifest, tests in _data_manifests(scan, manifests, specs):
-        parts = _entries(table, manifest, metrics=bool(scan.predicates))
-        data += yield from _gathered(parts, pace, partial(_might_match, tests, scan.predicates))
+        for some in _entries(table, manifest, metrics=bool(scan.predicates)):
+            data += (entry for entry in some if _might_match(entry, tests, scan.predicates))
+            if len(data) > most:
+                raise RefusalError(too_many_files(most))
+            if pace.full(len(some)):
+                yield
         yield from _opened(table, manifest, pace)
     deletes: list[Entry] = []
     for manifest in _delete_manifests(manifests, data):
@@ -268,20 +274,17 @@ def _planned(scan: ResolvedScan, pace: _Pace) -> _Steps[ScanPlan]:
     index = DeleteIndex(deletes, specs)
     salt = f"{table.uuid}{mapping_digest(table.metadata)}"
     files: list[FileTask] = []
-    for some in _in_parts(data):
-        files += (_file_task(entry, index, specs, salt) for entry in some)
-        if pace.full(len(some)):
+    for entries in _in_parts(data):
+        files += (_file_task(entry, index, specs, salt) for entry in entries)
+        if pace.full(len(entries)):
             yield
     return _plan_of(scan, tuple(files), Totals.of(files))
 
 
-def _gathered(
-    parts: Iterable[Sequence[T]], pace: _Pace, keep: Callable[[T], bool] | None = None
-) -> _Steps[list[T]]:
-    """Return the things of all parts that are to be kept."""
+def _gathered(parts: Iterable[Sequence[T]], pace: _Pace) -> _Steps[list[T]]:
     found: list[T] = []
     for some in parts:
-        found += some if keep is None else filter(keep, some)
+        found += some
         if pace.full(len(some)):
             yield
     return found
@@ -320,7 +323,7 @@ def _delete_manifests(manifests: Iterable[ManifestFile], data: Iterable[Entry]) 
             yield manifest
 
 
-def _might_match(tests: Sequence[PartitionTest], predicates: Sequence[Predicate], entry: Entry) -> bool:
+def _might_match(entry: Entry, tests: Sequence[PartitionTest], predicates: Sequence[Predicate]) -> bool:
     return partition_might_match(entry.partition, tests) and (
         entry.metrics is None or metrics_might_match(entry.metrics, predicates)
     )
@@ -398,6 +401,12 @@ def _plan_of(scan: ResolvedScan, files: tuple[FileTask, ...], totals: Totals) ->
         segment_fields=field_keys(scan.read_schema),
         passthrough=not scan.filtered,
     )
+
+
+def too_many_files(most: float) -> Refused:
+    """The refusal of a scan of more data files than ``max_tasks_per_scan``."""
+    detail = f"The scan reads more than {most} data files (max_tasks_per_scan)."
+    return Refused(Reason.TOO_LARGE, detail, code="too_many_tasks")
 
 
 def _unsupported(why: str) -> Refused:

@@ -15,7 +15,7 @@ import trio
 from strata.artifacts import ArtifactRecord, BlobFacts, BlobWriter, BuildRecord
 from strata.cache import CacheShard, Pack, PackWriter
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tables import ResolvedScan, ScanPlan
+from strata.tables import ResolvedScan, ScanPlan, too_many_files
 from strata.tenants.budget import LEAST_BYTES
 from strata.tenants.build import Build
 from strata.tenants.groups import unwrapped_refusals
@@ -146,9 +146,11 @@ class Builder:
         """Return the scan's plan, remembered or made, in turns of ``principal``.
 
         Raises:
-            RefusalError: If it cannot be made, or not within ``plan_timeout_seconds``.
+            RefusalError: If it cannot be made, or not within ``plan_timeout_seconds``, or has more files than
+                ``max_tasks_per_scan``.
         """
-        return await self.planner.plan(scan, principal, self.limits.plan_timeout)
+        limits = self.limits
+        return await self.planner.plan(scan, principal, limits.plan_timeout, limits.max_tasks)
 
 
 @attrs.define(eq=False)
@@ -170,9 +172,7 @@ class _Attempt:
         await self._turn_to_start()
         plan = await builder.plan(self.order.scan, self.order.principal)
         if len(plan.files) > limits.max_tasks:
-            found, most = len(plan.files), limits.max_tasks
-            detail = f"The scan reads {found} data files, more than {most} (max_tasks_per_scan)."
-            raise RefusalError(Refused(Reason.TOO_LARGE, detail, code="too_many_tasks"))
+            raise RefusalError(too_many_files(limits.max_tasks))
         if plan.min_bytes > limits.max_response_bytes:
             raise RefusalError(too_large(limits.max_response_bytes))
         tier = limits.tier(plan.estimated_bytes, len(plan.scan.arrow_schema))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -76,30 +77,37 @@ class Planner:
     plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
     _flights: dict[object, _Flight] = attrs.field(init=False, factory=dict)
 
-    async def plan(self, scan: ResolvedScan, principal: str, patience: float) -> ScanPlan:
-        """Return the scan's plan, remembered or made, in a turn of ``principal``.
+    async def plan(self, scan: ResolvedScan, principal: str, patience: float, most: int) -> ScanPlan:
+        """Return the scan's plan, remembered or made, in turns of ``principal``.
+
+        Args:
+            scan: What is planned.
+            principal: Who wants it.
+            patience: Seconds it may take (``plan_timeout_seconds``).
+            most: Data files at which making it is given up (``max_tasks_per_scan``). One that is remembered,
+                or was begun under another limit, may have more.
 
         Raises:
-            RefusalError: If it cannot be made, or not within ``patience`` seconds (``plan_timeout_seconds``).
+            RefusalError: If it cannot be made, or takes too long.
         """
         known = self.plans.get(scan.plan_key)
         if known is not None:
             return known.for_scan(scan)
         plan = None
         with trio.move_on_after(patience):
-            plan = await self._make(scan, principal)
+            plan = await self._make(scan, principal, most)
         if plan is None:
             detail = f"Planning took longer than {patience:g} seconds (plan_timeout_seconds)."
             raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="plan_timeout"))
         return plan if plan.scan is scan else plan.for_scan(scan)
 
-    async def _make(self, scan: ResolvedScan, principal: str) -> ScanPlan:
+    async def _make(self, scan: ResolvedScan, principal: str, most: int) -> ScanPlan:
         flight = self._flights.get(scan.plan_key)
         if flight is None:
-            flight = self._flights[scan.plan_key] = _Flight(Planning(scan))
+            flight = self._flights[scan.plan_key] = _Flight(Planning(scan, most))
         flight.wanted += 1
         try:
-            while (plan := await self._go_on(flight, scan, principal)) is None:
+            while (plan := await self._go_on(flight, principal, partial(Planning, scan, most))) is None:
                 pass
         finally:
             flight.wanted -= 1
@@ -108,8 +116,10 @@ class Planner:
         self.plans.put(scan.plan_key, plan)
         return plan
 
-    async def _go_on(self, flight: _Flight, scan: ResolvedScan, principal: str) -> ScanPlan | None:
-        """Take the next step, or wait for the one that is being taken.
+    async def _go_on(
+        self, flight: _Flight, principal: str, another: Callable[[], Planning]
+    ) -> ScanPlan | None:
+        """Take the next step, or wait for the one that is being taken; if that hangs, begin another planning.
 
         A refusal is one caller's: the next one tries for itself.
         """
@@ -123,7 +133,7 @@ class Planner:
             with trio.move_on_after(WAIT_SECONDS) as waiting:
                 await stepped.wait()
             if waiting.cancelled_caught and flight.planning is planning:
-                flight.planning = Planning(scan)
+                flight.planning = another()
         return found.plan
 
 

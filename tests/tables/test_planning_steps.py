@@ -19,6 +19,7 @@ from strata.tables import plan as plan_module
 from strata.tables.plan import MANIFEST_FILES, STEP_FILES
 
 FILES = 2 * STEP_FILES + 7
+ONE = [{"column": "day", "op": "=", "value": 5}]
 SCHEMA = Schema(
     NestedField(1, "day", IntegerType(), required=False), NestedField(2, "id", LongType(), required=False)
 )
@@ -39,8 +40,8 @@ def resolved(warehouse: Any, **params: Any) -> ResolvedScan:
     return scan
 
 
-def steps_of(scan: ResolvedScan) -> tuple[list[Step], ScanPlan]:
-    planning, steps = Planning(scan), []
+def steps_of(scan: ResolvedScan, most: int | None = None) -> tuple[list[Step], ScanPlan]:
+    planning, steps = Planning(scan, most), []
     while not steps or steps[-1].plan is None:
         steps.append(plan_step(planning))
     assert steps[-1].plan is not None
@@ -62,6 +63,19 @@ def test_each_step_looks_at_some_files_and_all_together_at_every_one(filled: Any
         assert expected == len(plan.files)
         assert (plan.max_rows, plan.exact_rows) == (whole.max_rows, whole.exact_rows)
         assert plan.totals.nbytes == sum(file.file_size for file in plan.files)
+
+
+def test_a_plan_of_too_many_files_is_given_up_when_that_is_seen(filled: Any) -> None:
+    """A table of a hundred thousand files is not read to its end to say that it has too many."""
+    scan = resolved(filled)
+    assert FILES == len(steps_of(scan, FILES)[1].files)
+    planning, looked_at = Planning(resolved(filled), STEP_FILES), 0
+    while isinstance(found := plan_step(planning), Step):
+        looked_at += found.files
+    assert Reason.TOO_LARGE is found.reason
+    assert f"more than {STEP_FILES} data files (max_tasks_per_scan)" in found.detail
+    assert looked_at < 2 * STEP_FILES
+    assert 1 == len(steps_of(resolved(filled, filters=ONE), 1)[1].files)
 
 
 def test_a_finished_plan_stays_the_same_one(filled: Any) -> None:

@@ -16,6 +16,7 @@ from strata.tenants.planning import Planner
 from strata.tenants.resources import SMALL_COST
 from strata.work import Tier, WorkPool
 
+MOST = 1000
 LOST = Refused(Reason.UNAVAILABLE, "The manifest cannot be read right now.")
 
 
@@ -63,7 +64,7 @@ class Files:
         self.refused = refused
         self.gate = threading.Event()
         self.began = threading.Event()
-        monkeypatch.setattr(planning, "Planning", lambda scan: Planning(scan, steps))
+        monkeypatch.setattr(planning, "Planning", lambda scan, _most: Planning(scan, steps))
         monkeypatch.setattr(planning, "plan_step", self.step)
         monkeypatch.setattr(planning, "WAIT_SECONDS", 60)
 
@@ -101,7 +102,7 @@ async def test_scans_that_begin_together_share_a_plan(monkeypatch: pytest.Monkey
     files, found, plans = Files(monkeypatch), planner(), []
 
     async def ask(scan: Scan) -> None:
-        plans.append(await found.plan(scan, "ana", 60))
+        plans.append(await found.plan(scan, "ana", 60, MOST))
 
     async with trio.open_nursery() as nursery:
         for number in range(8):
@@ -122,7 +123,7 @@ async def test_a_refusal_is_one_callers(monkeypatch: pytest.MonkeyPatch) -> None
 
     async def ask(scan: Scan) -> None:
         try:
-            ends.append(await found.plan(scan, "ana", 60))
+            ends.append(await found.plan(scan, "ana", 60, MOST))
         except RefusalError as error:
             ends.append(error.refused)
 
@@ -140,12 +141,12 @@ async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: p
     files, found, plans = Files(monkeypatch), planner(), []
 
     async def ask() -> None:
-        plans.append(await found.plan(Scan("one", "b"), "bob", 60))
+        plans.append(await found.plan(Scan("one", "b"), "bob", 60, MOST))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
         with pytest.raises(RefusalError) as caught:
-            await found.plan(Scan("one", "a"), "ana", 0.01)
+            await found.plan(Scan("one", "a"), "ana", 0.01, MOST)
         assert "plan_timeout" == caught.value.refused.code
         await _until(files.began)
         files.gate.set()
@@ -164,7 +165,7 @@ async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest
         await pool.run("a", Tier.INTERACTIVE, lambda: order.append("backlog"), principal="ana")
 
     async def ask(who: str) -> None:
-        await found.plan(Scan("one", who), who, 60)
+        await found.plan(Scan("one", who), who, 60, MOST)
         order.append(who)
 
     async with trio.open_nursery() as nursery:
@@ -189,7 +190,7 @@ async def test_between_the_steps_of_a_long_plan_others_have_their_turn(
     files, found = Files(monkeypatch, steps=1000), planner(slots=1)
     pool = found.resources.pool
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(found.plan, Scan("huge"), "ana", 60)
+        nursery.start_soon(found.plan, Scan("huge"), "ana", 60, MOST)
         await _until(files.began)
         files.gate.set()
         taken = await pool.run("b", Tier.INTERACTIVE, lambda: len(files.taken), principal="bob")
@@ -202,7 +203,7 @@ async def test_a_step_costs_what_it_looked_at(monkeypatch: pytest.MonkeyPatch) -
     """Turns are shared out by work: a hundred files are not one small request."""
     files, found = Files(monkeypatch, steps=3), planner()
     files.gate.set()
-    await found.plan(Scan("one"), "ana", 60)
+    await found.plan(Scan("one"), "ana", 60, MOST)
     assert {"a": 3 * (SMALL_COST + 100 * planning.FILE_COST)} == found.resources.pool.served_bytes()
 
 
@@ -212,7 +213,7 @@ async def test_who_waits_for_anothers_step_has_no_slot_meanwhile(monkeypatch: py
     pool = found.resources.pool
     async with trio.open_nursery() as nursery:
         for name in ("ana", "bob", "cy"):
-            nursery.start_soon(found.plan, Scan("one", name), name, 60)
+            nursery.start_soon(found.plan, Scan("one", name), name, 60, MOST)
         await _until(files.began)
         with trio.fail_after(60):
             for _ in range(5):
@@ -230,7 +231,7 @@ async def test_a_plan_that_does_not_come_is_made_again(monkeypatch: pytest.Monke
     plans: list[str] = []
 
     async def ask(columns: str) -> None:
-        plans.append((await found.plan(Scan("one", columns), "ana", 60)).scan.columns)
+        plans.append((await found.plan(Scan("one", columns), "ana", 60, MOST)).scan.columns)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask, "hangs")
