@@ -249,7 +249,7 @@ class Settings:
         100.0, "Requests a second of one principal.", least=0, zero_is_free=True
     )
     rate_limit_scan_rps: float = limit(
-        50.0, "Requests a second of one principal to materialize.", least=0, zero_is_free=True
+        50.0, "Materializations and warmings a second of one principal.", least=0, zero_is_free=True
     )
     rate_limit_bytes_per_second: int = limit(
         0,

@@ -41,7 +41,7 @@ OPEN_PATHS = frozenset({"/health", "/health/ready"})
 DRAIN_BYTES = 64 * 1024 * 1024
 """How much of a refused body is read and thrown away before its connection is given up."""
 
-MATERIALIZE = "/v1/materialize"
+SCANS = frozenset({"/v1/materialize", "/v1/cache/warm"})
 """What costs a scan, besides a request."""
 
 _HOST = re.compile(r"\Ahttps?://[^/]*(?=/)", re.IGNORECASE)
@@ -214,7 +214,7 @@ class FrontDoor:
             return None
         now = trio.current_time()
         rates = self._rates.of(who.tenant, now)
-        builds = scope["method"] == "POST" and scope["path"] == MATERIALIZE
+        builds = scope["method"] == "POST" and scope["path"] in SCANS
         refused = rates.admit(who.id, scan=builds, now=now)
         if refused is None:
             found.meter = Meter(rates, who.id)

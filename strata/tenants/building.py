@@ -142,7 +142,7 @@ class Builder:
         except Exception as error:  # the store may be what failed; the next start sweeps up
             log.exception("clean-up of a build failed", tenant=self.tenant, error=type(error).__name__)
 
-    async def plan(self, scan: ResolvedScan, principal: str = "") -> ScanPlan:
+    async def plan(self, scan: ResolvedScan, principal: str) -> ScanPlan:
         """Return the scan's plan, remembered or made, in turns of ``principal``.
 
         Raises:

@@ -12,6 +12,7 @@ from strata.tables import ScanPlan, expand_file
 from strata.tenants import messages as m
 from strata.tenants.building import Order
 from strata.tenants.materializing import SCAN, Materializer
+from strata.tenants.resources import SMALL_COST
 from strata.work import Tier
 
 
@@ -40,8 +41,8 @@ class Warmer:
             orders.append(Order(*resolved, SCAN, None, question.principal.id))
         segments, found, cached = [], [], []
         for order in orders:
-            plan = await builder.plan(order.scan)
-            keys = await self._keys(plan)
+            plan = await builder.plan(order.scan, order.principal)
+            keys = await self._keys(plan, order.principal)
             before = self._cached(plan, keys)
             if before < len(keys):
                 failed = await self._build(order)
@@ -64,7 +65,7 @@ class Warmer:
         await build.settled.wait()
         return build.outcome if isinstance(build.outcome, Refused) else None
 
-    async def _keys(self, plan: ScanPlan) -> list[SegmentKey]:
+    async def _keys(self, plan: ScanPlan, principal: str) -> list[SegmentKey]:
         """Return the keys of a plan's row groups; each file's footer is a quantum.
 
         Raises:
@@ -73,7 +74,8 @@ class Warmer:
         keys: list[SegmentKey] = []
         pool, tenant = self.materializer.resources.pool, self.materializer.tenant
         for file in plan.files:
-            tasks = await pool.run(tenant, Tier.BULK, partial(expand_file, plan, file), cost=65536)
+            expand = partial(expand_file, plan, file)
+            tasks = await pool.run(tenant, Tier.BULK, expand, cost=SMALL_COST, principal=principal)
             if isinstance(tasks, Refused):
                 raise RefusalError(tasks)
             keys += [SegmentKey(task.file.file_key, task.index) for task in tasks]

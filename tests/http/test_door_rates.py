@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import attrs
+import pytest
 import trio
 from door_kit import CONTRACT, GOOD, Wire, echo
 from trio.testing import MockClock
@@ -54,10 +55,11 @@ async def test_the_request_beyond_the_rate_never_reaches_the_application(autojum
     assert 200 == (await knock(at)).status
 
 
-async def test_a_scan_has_a_rate_of_its_own() -> None:
-    """rate_limit_scan_rps counts requests to materialize, and nothing else."""
+@pytest.mark.parametrize("last", ["/v1/materialize", "/v1/cache/warm"])
+async def test_a_scan_has_a_rate_of_its_own(last: str) -> None:
+    """rate_limit_scan_rps counts requests to materialize and to warm the cache, and nothing else."""
     at = door()
-    paths = ("/v1/materialize", "http://h/v1/materialize", "/v1/materialize")
+    paths = ("/v1/materialize", "http://h/v1/materialize", last)
     seen = [(await knock(at, path=path, method="POST")).status for path in paths]
     assert [200, 200, 429] == seen
     assert 200 == (await knock(at, path="/v1/materialize/other", method="POST")).status
