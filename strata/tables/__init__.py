@@ -12,16 +12,8 @@ from strata.tables.catalogs import Catalogs, LoadedTable, catalog_unavailable
 from strata.tables.expand import RowGroupTask, expand_file
 from strata.tables.finish import finish
 from strata.tables.params import Filter, ScanSpec, parse_scan_params
-from strata.tables.plan import (
-    FileTask,
-    Planning,
-    ScanPlan,
-    Step,
-    plan_files,
-    plan_step,
-    segment_schema,
-    too_many_files,
-)
+from strata.tables.plan import FileTask, ScanPlan, segment_schema, too_many_files
+from strata.tables.planning import Planning, Step, plan_files, plan_step
 from strata.tables.read import RowGroup, read_row_group, read_slice
 from strata.tables.refs import TableRef
 from strata.tables.resolve import ResolvedScan, resolve_scan

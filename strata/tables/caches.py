@@ -11,7 +11,8 @@ from strata.tables.lru import WeightedLru
 from strata.tables.manifests import Entry
 
 _DELETE_BYTES = 64 << 20
-_MANIFEST_BYTES = 64 << 20
+MANIFEST_BYTES = 64 << 20
+"""What the entries of manifests may weigh."""
 
 
 @attrs.frozen(eq=False)
@@ -27,5 +28,5 @@ class Caches:
     footers: FooterCache = attrs.field(factory=FooterCache)
     deletes: WeightedLru[tuple[object, ...], Any] = attrs.field(factory=lambda: WeightedLru(_DELETE_BYTES))
     manifests: WeightedLru[tuple[object, ...], tuple[Entry, ...]] = attrs.field(
-        factory=lambda: WeightedLru(_MANIFEST_BYTES)
+        factory=lambda: WeightedLru(MANIFEST_BYTES)
     )

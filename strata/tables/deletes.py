@@ -7,7 +7,7 @@ and both have the same partition; an equality delete of an unpartitioned spec ap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -39,15 +39,25 @@ class DeleteFile:
 
 
 class DeleteIndex:
-    """Finds the delete files of a data file."""
+    """Finds the delete files of a data file.
 
-    def __init__(self, entries: Sequence[Entry], specs: Mapping[int, PartitionSpec]) -> None:
+    Args:
+        specs: The table's partition specs by id.
+    """
+
+    def __init__(self, specs: Mapping[int, PartitionSpec]) -> None:
+        self._specs = specs
         self._by_path: dict[str, list[Entry]] = {}
         self._by_partition: dict[object, list[Entry]] = {}
         self._global: list[Entry] = []
+        self._checked = 0
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take some delete files."""
         for entry in entries:
             target = referenced_data_file(entry)
-            if entry.content == DataFileContent.EQUALITY_DELETES and _is_global(specs.get(entry.spec_id)):
+            spec = self._specs.get(entry.spec_id)
+            if entry.content == DataFileContent.EQUALITY_DELETES and _is_global(spec):
                 self._global.append(entry)
             elif target is not None:
                 self._by_path.setdefault(target, []).append(entry)
@@ -56,17 +66,20 @@ class DeleteIndex:
 
     def for_data_file(self, data: Entry) -> tuple[DeleteFile, ...]:
         """Return the delete files of ``data``, in a deterministic order."""
+        same_partition = self._by_partition.get(partition_key(data), ())
         candidates = (
             *self._by_path.get(data.path, ()),
-            *(
-                entry
-                for entry in self._by_partition.get(partition_key(data), ())
-                if _may_name(entry, data.path)
-            ),
+            *(entry for entry in same_partition if _may_name(entry, data.path)),
             *self._global,
         )
+        self._checked += len(same_partition) + len(candidates)
         found = [_delete_file(entry) for entry in candidates if _is_later(entry, data)]
         return tuple(sorted(found, key=lambda file: (file.path, file.content_offset or 0)))
+
+    def take_checked(self) -> int:
+        """Return how many deletes were held against data files since this was last asked."""
+        checked, self._checked = self._checked, 0
+        return checked
 
 
 def referenced_data_file(entry: Entry) -> str | None:

@@ -109,8 +109,8 @@ def read_manifests(io: FileIO, manifest_list: str) -> Iterator[ManifestFile]:
         yield from manifests
 
 
-def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterator[Entry]:
-    """Yield the live entries of a manifest in file order; likewise.
+def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterator[Entry | None]:
+    """Yield the entries of a manifest in file order, None for each that is deleted; likewise.
 
     Args:
         io: Opens the manifest.
@@ -122,8 +122,8 @@ def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterat
         _ENTRIES.read(io.new_input(manifest.manifest_path)) as entries,
     ):
         for entry in entries:
-            if entry.status != ManifestEntryStatus.DELETED:
-                yield _entry(entry, manifest, metrics=metrics)
+            gone = entry.status == ManifestEntryStatus.DELETED
+            yield None if gone else _entry(entry, manifest, metrics=metrics)
 
 
 def _entry(entry: ManifestEntry, manifest: ManifestFile, *, metrics: bool) -> Entry:

@@ -1,56 +1,30 @@
 """Which data files a scan reads, from manifests alone.
 
 Parquet footers are left for :func:`strata.tables.expand_file`, so that the first row group can be read while
-the later files have not been looked at.
-
-A table may have a hundred thousand files, and to look at them takes seconds of Python: so a plan is made in
-steps of a few milliseconds (:class:`Planning`), between which others have their turn.
+the later files have not been looked at. How a plan is made says :mod:`strata.tables.planning`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import threading
-from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 import pyarrow as pa
-from pyiceberg.manifest import DataFileContent, FileFormat, ManifestContent, ManifestFile
+from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.transforms import IdentityTransform
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tables.catalogs import LoadedTable
 from strata.tables.deletes import DeleteFile, DeleteIndex
-from strata.tables.faults import file_name, refusable
-from strata.tables.footers import is_local
-from strata.tables.manifests import Entry, read_entries, read_manifests
-from strata.tables.partitions import (
-    PartitionTest,
-    manifest_might_match,
-    partition_might_match,
-    partition_tests,
-)
+from strata.tables.faults import file_name
+from strata.tables.manifests import Entry
 from strata.tables.predicates import Predicate
-from strata.tables.prune import metrics_might_match
-from strata.tables.resolve import ResolvedScan, mapping_digest
+from strata.tables.resolve import ResolvedScan
 from strata.tables.sizes import FieldKey, estimate_bytes, field_keys, least_bytes
 
-T = TypeVar("T")
-
-STEP_FILES = 100
-"""Files of a table that a step of its plan looks at: some five milliseconds."""
-
-MANIFEST_FILES = 4
-"""What opening a manifest takes, in files that could be looked at meanwhile; one far away is a step."""
-
-# Measured sizes of a kept entry, and of one column's statistics in it.
-_ENTRY_BYTES = 1024
-_COLUMN_METRICS_BYTES = 400
 _READABLE_DELETES = frozenset({FileFormat.PARQUET.value, FileFormat.PUFFIN.value})
 
 
@@ -144,80 +118,7 @@ class ScanPlan:
         """Return the plan of another scan with the same ``plan_key``, without reading manifests again."""
         if scan.plan_key != self.plan_key:
             raise ValueError("the scans read different files")
-        return _plan_of(scan, self.files, self.totals)
-
-
-@attrs.frozen(eq=False)
-class Step:
-    """A step of a planning.
-
-    Attributes:
-        files: Files it looked at.
-        plan: The plan, once there is nothing left to look at.
-        busy: Another thread is at it: nothing was done.
-    """
-
-    files: int = 0
-    plan: ScanPlan | None = None
-    busy: bool = False
-
-
-class Planning:
-    """A plan that is being made; threads may take its steps in turn.
-
-    Args:
-        scan: Whose.
-        most: Data files that it may have.
-    """
-
-    def __init__(self, scan: ResolvedScan, most: int | None = None) -> None:
-        self._scan = scan
-        self._most = math.inf if most is None else most
-        self._plan: ScanPlan | None = None
-        self._lock = threading.Lock()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pace = _Pace()
-        self._steps = _planned(self._scan, self._pace, self._most)
-
-    def step(self) -> Step:
-        """Look at some more files; blocking (reads manifests, no data file). Never waits for another thread.
-
-        Raises:
-            RefusalError: DATA_UNREADABLE if a manifest cannot be read, UNSUPPORTED, naming it, if a file has
-                a format that is not read, TOO_LARGE as soon as there are more data files than there may be.
-                The next step is the first one again.
-        """
-        if not self._lock.acquire(blocking=False):
-            return Step(busy=True)
-        try:
-            if self._plan is None:
-                try:
-                    next(self._steps)
-                except StopIteration as end:
-                    self._plan = end.value
-                except BaseException:
-                    self._begin()
-                    raise
-            return Step(self._pace.take(), self._plan)
-        finally:
-            self._lock.release()
-
-
-@refusable
-def plan_step(planning: Planning) -> Step:
-    """Take a step of a planning; blocking. A refusal is returned (see :meth:`Planning.step`)."""
-    return planning.step()
-
-
-@refusable
-def plan_files(scan: ResolvedScan) -> ScanPlan:
-    """Plan the scan in one go; blocking for as long as its manifests take. A refusal is returned."""
-    planning = Planning(scan)
-    while (plan := planning.step().plan) is None:
-        pass
-    return plan
+        return plan_of(scan, self.files, self.totals)
 
 
 def segment_schema(plan: ScanPlan, fields: Iterable[FieldKey]) -> pa.Schema:
@@ -230,129 +131,18 @@ def segment_schema(plan: ScanPlan, fields: Iterable[FieldKey]) -> pa.Schema:
     return pa.schema([by_key[field] for field in fields])
 
 
-@attrs.define
-class _Pace:
-    """Files looked at since the last step ended."""
+def file_task(entry: Entry, index: DeleteIndex, specs: Mapping[int, PartitionSpec], salt: str) -> FileTask:
+    """Return what is to be read for a data file's entry.
 
-    files: int = 0
+    Args:
+        entry: The entry.
+        index: Finds its deletes.
+        specs: The table's partition specs by id.
+        salt: Identity of the table and its name mapping.
 
-    def full(self, files: int) -> bool:
-        """Count some more; whether they make a step."""
-        self.files += files
-        return self.files >= STEP_FILES
-
-    def take(self) -> int:
-        files, self.files = self.files, 0
-        return files
-
-
-_Steps = Generator[None, None, T]
-"""Yields between steps of a planning, and returns what they found."""
-
-
-def _planned(scan: ResolvedScan, pace: _Pace, most: float) -> _Steps[ScanPlan]:
-    if scan.snapshot_id is None:
-        return _plan_of(scan, (), Totals.of(()))
-    table = scan.table
-    snapshot = table.metadata.snapshot_by_id(scan.snapshot_id)
-    assert snapshot is not None
-    specs = table.metadata.specs()
-    manifests = yield from _gathered(_in_parts(read_manifests(table.io, snapshot.manifest_list)), pace)
-    data: list[Entry] = []
-    for manifest, tests in _data_manifests(scan, manifests, specs):
-        for some in _entries(table, manifest, metrics=bool(scan.predicates)):
-            data += (entry for entry in some if _might_match(entry, tests, scan.predicates))
-            if len(data) > most:
-                raise RefusalError(too_many_files(most))
-            if pace.full(len(some)):
-                yield
-        yield from _opened(table, manifest, pace)
-    deletes: list[Entry] = []
-    for manifest in _delete_manifests(manifests, data):
-        deletes += yield from _gathered(_entries(table, manifest, metrics=True), pace)
-        yield from _opened(table, manifest, pace)
-    index = DeleteIndex(deletes, specs)
-    salt = f"{table.uuid}{mapping_digest(table.metadata)}"
-    files: list[FileTask] = []
-    for entries in _in_parts(data):
-        files += (_file_task(entry, index, specs, salt) for entry in entries)
-        if pace.full(len(entries)):
-            yield
-    return _plan_of(scan, tuple(files), Totals.of(files))
-
-
-def _gathered(parts: Iterable[Sequence[T]], pace: _Pace) -> _Steps[list[T]]:
-    found: list[T] = []
-    for some in parts:
-        found += some
-        if pace.full(len(some)):
-            yield
-    return found
-
-
-def _opened(table: LoadedTable, manifest: ManifestFile, pace: _Pace) -> _Steps[None]:
-    if pace.full(MANIFEST_FILES if is_local(table.io, manifest.manifest_path) else STEP_FILES):
-        yield
-
-
-def _in_parts(things: Iterable[T]) -> Iterator[list[T]]:
-    left = iter(things)
-    while some := list(islice(left, STEP_FILES)):
-        yield some
-
-
-def _data_manifests(
-    scan: ResolvedScan, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec]
-) -> Iterator[tuple[ManifestFile, Sequence[PartitionTest]]]:
-    """Yield the manifests whose data files may have rows of the scan, and what their partitions must pass."""
-    predicates = scan.predicates
-    if () in scan.clauses or any(_matches_nothing(predicate) for predicate in predicates):
-        return
-    tests = {spec_id: partition_tests(predicates, spec) for spec_id, spec in specs.items()}
-    for manifest in manifests:
-        own = tests.get(manifest.partition_spec_id, ())
-        if manifest.content == ManifestContent.DATA and manifest_might_match(manifest, own):
-            yield manifest, own
-
-
-def _delete_manifests(manifests: Iterable[ManifestFile], data: Iterable[Entry]) -> Iterator[ManifestFile]:
-    """Yield those whose deletes may be of the data files: none is older than all of them."""
-    oldest = min((entry.sequence_number for entry in data), default=math.inf)
-    for manifest in manifests:
-        if manifest.content == ManifestContent.DELETES and (manifest.sequence_number or 0) >= oldest:
-            yield manifest
-
-
-def _might_match(entry: Entry, tests: Sequence[PartitionTest], predicates: Sequence[Predicate]) -> bool:
-    return partition_might_match(entry.partition, tests) and (
-        entry.metrics is None or metrics_might_match(entry.metrics, predicates)
-    )
-
-
-def _entries(table: LoadedTable, manifest: ManifestFile, *, metrics: bool) -> Iterator[Sequence[Entry]]:
-    """Yield the manifest's entries in parts, out of memory or of the file, and remember them."""
-    key = (table.ref.catalog, table.uuid, manifest.manifest_path)
-    # Entries with statistics also serve a scan that needs none.
-    known = table.caches.manifests.get((*key, True))
-    if known is None and not metrics:
-        known = table.caches.manifests.get((*key, False))
-    if known is not None:
-        yield from _in_parts(known)
-        return
-    entries: list[Entry] = []
-    for some in _in_parts(read_entries(table.io, manifest, metrics=metrics)):
-        entries += some
-        yield some
-    columns = len(table.metadata.schema().field_ids) if metrics else 0
-    weight = len(entries) * (_ENTRY_BYTES + columns * _COLUMN_METRICS_BYTES) + _ENTRY_BYTES
-    table.caches.manifests.put((*key, metrics), tuple(entries), weight)
-
-
-def _matches_nothing(predicate: Predicate) -> bool:
-    return predicate.op == "in" and not predicate.literals
-
-
-def _file_task(entry: Entry, index: DeleteIndex, specs: Mapping[int, PartitionSpec], salt: str) -> FileTask:
+    Raises:
+        RefusalError: UNSUPPORTED, naming the file, if it or one of its deletes has a format that is not read.
+    """
     if entry.content != DataFileContent.DATA or entry.file_format != FileFormat.PARQUET:
         raise RefusalError(_unsupported(f"data file {file_name(entry.path)} is not Parquet"))
     deletes = index.for_data_file(entry)
@@ -388,7 +178,8 @@ def _identity_values(entry: Entry, spec: PartitionSpec | None) -> dict[int, Any]
     }
 
 
-def _plan_of(scan: ResolvedScan, files: tuple[FileTask, ...], totals: Totals) -> ScanPlan:
+def plan_of(scan: ResolvedScan, files: tuple[FileTask, ...], totals: Totals) -> ScanPlan:
+    """Return the plan of a scan whose files are known."""
     exact = not scan.filtered and not totals.deletes
     return ScanPlan(
         scan=scan,
@@ -403,7 +194,7 @@ def _plan_of(scan: ResolvedScan, files: tuple[FileTask, ...], totals: Totals) ->
     )
 
 
-def too_many_files(most: float) -> Refused:
+def too_many_files(most: int) -> Refused:
     """The refusal of a scan of more data files than ``max_tasks_per_scan``."""
     detail = f"The scan reads more than {most} data files (max_tasks_per_scan)."
     return Refused(Reason.TOO_LARGE, detail, code="too_many_tasks")

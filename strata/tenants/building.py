@@ -15,7 +15,7 @@ import trio
 from strata.artifacts import ArtifactRecord, BlobFacts, BlobWriter, BuildRecord
 from strata.cache import CacheShard, Pack, PackWriter
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tables import ResolvedScan, ScanPlan, too_many_files
+from strata.tables import ResolvedScan, ScanPlan
 from strata.tenants.budget import LEAST_BYTES
 from strata.tenants.build import Build
 from strata.tenants.groups import unwrapped_refusals
@@ -171,8 +171,6 @@ class _Attempt:
         limits = builder.limits
         await self._turn_to_start()
         plan = await builder.plan(self.order.scan, self.order.principal)
-        if len(plan.files) > limits.max_tasks:
-            raise RefusalError(too_many_files(limits.max_tasks))
         if plan.min_bytes > limits.max_response_bytes:
             raise RefusalError(too_large(limits.max_response_bytes))
         tier = limits.tier(plan.estimated_bytes, len(plan.scan.arrow_schema))

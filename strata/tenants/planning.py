@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -10,16 +9,19 @@ import attrs
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tables import Planning, ResolvedScan, ScanPlan, Step, plan_step
+from strata.tables import Planning, ResolvedScan, ScanPlan, Step, plan_step, too_many_files
 from strata.tenants.memory import Remembered
 from strata.tenants.resources import SMALL_COST, Resources
 from strata.work import Tier
 
 PLANS = 128
-"""Plans an actor remembers."""
+"""Plans an actor remembers, and scans of which it knows that they have too many files."""
+
+UNFINISHED = 2
+"""Plans that were given up half-way and are remembered as far as they were made."""
 
 WAIT_SECONDS = 0.5
-"""How long a step may take until another scan of the same makes a plan of its own: the thread may be reading
+"""How long a step may take until another scan of the same begins a plan of its own: the thread may be reading
 from a store that does not answer."""
 
 FILE_COST = 32 * 1024
@@ -31,7 +33,7 @@ class _Flight:
     """A plan that is being made.
 
     Attributes:
-        planning: How far it is.
+        planning: How far it is; that of a newcomer, where an earlier one hangs.
         wanted: How many wait for it.
         stepped: Set when the step that is taken now has ended.
     """
@@ -45,14 +47,14 @@ class _Flight:
         self.stepped.set()
         self.stepped = trio.Event()
 
-    def step(self, planning: Planning, token: trio.lowlevel.TrioToken) -> Step | Refused:
+    def step(self, planning: Planning, token: trio.lowlevel.TrioToken) -> Step:
         """Take a step, and say so to those who wait for it, whether its caller does or not. In a thread."""
         found = None
         try:
             found = plan_step(planning)
             return found
         finally:
-            if not isinstance(found, Step) or not found.busy:
+            if found is None or not found.busy:
                 with suppress(trio.RunFinishedError):
                     token.run_sync_soon(self.note_step)
 
@@ -70,11 +72,15 @@ class Planner:
         tenant: Whose scans.
         resources: What the process lends it.
         plans: The plans of late.
+        large: Of scans of late that had too many files: how many there may have been.
+        unfinished: Plans that were given up, and may be asked for again.
     """
 
     tenant: str
     resources: Resources
     plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
+    large: Remembered[object, int] = attrs.field(factory=partial(Remembered, PLANS))
+    unfinished: Remembered[object, Planning] = attrs.field(factory=partial(Remembered, UNFINISHED))
     _flights: dict[object, _Flight] = attrs.field(init=False, factory=dict)
 
     async def plan(self, scan: ResolvedScan, principal: str, patience: float, most: int) -> ScanPlan:
@@ -84,59 +90,76 @@ class Planner:
             scan: What is planned.
             principal: Who wants it.
             patience: Seconds it may take (``plan_timeout_seconds``).
-            most: Data files at which making it is given up (``max_tasks_per_scan``). One that is remembered,
-                or was begun under another limit, may have more.
+            most: Data files it may have (``max_tasks_per_scan``).
 
         Raises:
-            RefusalError: If it cannot be made, or takes too long.
+            RefusalError: If it cannot be made, takes too long or has too many files.
         """
-        known = self.plans.get(scan.plan_key)
-        if known is not None:
-            return known.for_scan(scan)
-        plan = None
-        with trio.move_on_after(patience):
-            plan = await self._make(scan, principal, most)
+        plan = self._known(scan, most)
+        if plan is None:
+            with trio.move_on_after(patience):
+                plan = await self._make(scan, principal, most)
         if plan is None:
             detail = f"Planning took longer than {patience:g} seconds (plan_timeout_seconds)."
             raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="plan_timeout"))
         return plan if plan.scan is scan else plan.for_scan(scan)
 
+    def _known(self, scan: ResolvedScan, most: int) -> ScanPlan | None:
+        """Return the plan if it is remembered.
+
+        Raises:
+            RefusalError: If it has too many files, as far as that is known.
+        """
+        known = self.plans.get(scan.plan_key)
+        if (len(known.files) if known is not None else self.large.get(scan.plan_key) or 0) > most:
+            raise RefusalError(too_many_files(most))
+        return known
+
     async def _make(self, scan: ResolvedScan, principal: str, most: int) -> ScanPlan:
-        flight = self._flights.get(scan.plan_key)
+        key = (scan.plan_key, most)
+        flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[scan.plan_key] = _Flight(Planning(scan, most))
+            begun = self.unfinished.get(key) or Planning(scan, most)
+            self.unfinished.drop(key)
+            flight = self._flights[key] = _Flight(begun)
         flight.wanted += 1
+        plan = None
         try:
-            while (plan := await self._go_on(flight, principal, partial(Planning, scan, most))) is None:
-                pass
+            plan = await self._steps(flight, scan, principal, most)
         finally:
             flight.wanted -= 1
             if not flight.wanted:
-                del self._flights[scan.plan_key]
-        self.plans.put(scan.plan_key, plan)
+                del self._flights[key]
+                if plan is None:
+                    self.unfinished.put(key, flight.planning)
         return plan
 
-    async def _go_on(
-        self, flight: _Flight, principal: str, another: Callable[[], Planning]
-    ) -> ScanPlan | None:
-        """Take the next step, or wait for the one that is being taken; if that hangs, begin another planning.
+    async def _steps(self, flight: _Flight, scan: ResolvedScan, principal: str, most: int) -> ScanPlan:
+        """Take steps, and wait for those that are being taken, until there is a plan.
 
         A refusal is one caller's: the next one tries for itself.
         """
-        planning, stepped = flight.planning, flight.stepped
-        step = partial(flight.step, planning, trio.lowlevel.current_trio_token())
-        pool = self.resources.pool
-        found = await pool.run(self.tenant, Tier.INTERACTIVE, step, principal=principal, charge=_took)
-        if isinstance(found, Refused):
-            raise RefusalError(found)
-        if found.busy:
-            with trio.move_on_after(WAIT_SECONDS) as waiting:
-                await stepped.wait()
-            if waiting.cancelled_caught and flight.planning is planning:
-                flight.planning = another()
-        return found.plan
+        pool, planning = self.resources.pool, flight.planning
+        token = trio.lowlevel.current_trio_token()
+        while (known := self._known(scan, most)) is None:
+            stepped, step = flight.stepped, partial(flight.step, planning, token)
+            found = await pool.run(self.tenant, Tier.INTERACTIVE, step, principal=principal, charge=_took)
+            if found.plan is not None:
+                self.plans.put(scan.plan_key, found.plan)
+                return found.plan
+            if found.refused is not None:
+                if found.refused.reason is Reason.TOO_LARGE:
+                    self.large.put(scan.plan_key, most + 1)
+                raise RefusalError(found.refused)
+            if found.busy:
+                with trio.move_on_after(WAIT_SECONDS) as waiting:
+                    await stepped.wait()
+                if waiting.cancelled_caught and flight.planning is planning:
+                    flight.planning = Planning(scan, most)
+                planning = flight.planning
+        return known
 
 
-def _took(found: Step | Refused) -> int | None:
+def _took(found: Step) -> int:
     """Return what a step costs of the tenant's turns."""
-    return None if isinstance(found, Refused) else SMALL_COST + FILE_COST * found.files
+    return SMALL_COST + FILE_COST * found.files

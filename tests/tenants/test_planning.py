@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tables import Step
+from strata.tables import Step, too_many_files
 from strata.tenants import planning
 from strata.tenants.planning import Planner
 from strata.tenants.resources import SMALL_COST
@@ -31,6 +31,7 @@ class Scan:
 @attrs.frozen
 class Plan:
     scan: Scan
+    files: tuple[()] = ()
 
     def for_scan(self, scan: Scan) -> "Plan":
         assert scan.plan_key == self.scan.plan_key
@@ -48,9 +49,10 @@ def releasing(lock: threading.Lock) -> Iterator[None]:
 class Planning:
     """One that is made in as many steps."""
 
-    def __init__(self, scan: Scan, steps: int) -> None:
+    def __init__(self, scan: Scan, most: int, steps: int) -> None:
         self.scan = scan
-        self.left = steps
+        self.most = most
+        self.left = self.steps = steps
         self.lock = threading.Lock()
         self.plan: Plan | None = None
 
@@ -61,14 +63,19 @@ class Files:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, refused: int = 0, steps: int = 1) -> None:
         self.made: list[Scan] = []
         self.taken: list[Scan] = []
+        self.begun: list[Planning] = []
         self.refused = refused
         self.gate = threading.Event()
         self.began = threading.Event()
-        monkeypatch.setattr(planning, "Planning", lambda scan, _most: Planning(scan, steps))
+        monkeypatch.setattr(planning, "Planning", lambda scan, most: self.begin(scan, most, steps))
         monkeypatch.setattr(planning, "plan_step", self.step)
         monkeypatch.setattr(planning, "WAIT_SECONDS", 60)
 
-    def step(self, planning: Planning) -> Step | Refused:
+    def begin(self, scan: Scan, most: int, steps: int) -> Planning:
+        self.begun.append(Planning(scan, most, steps))
+        return self.begun[-1]
+
+    def step(self, planning: Planning) -> Step:
         if not planning.lock.acquire(blocking=False):
             return Step(busy=True)
         with releasing(planning.lock):
@@ -78,7 +85,9 @@ class Files:
             self.began.set()
             assert self.gate.wait(60)
             if len(self.taken) <= self.refused:
-                return LOST
+                return Step(refused=LOST)
+            if planning.steps > planning.most:
+                return Step(100, refused=too_many_files(planning.most))
             planning.left -= 1
             if planning.left:
                 return Step(100)
@@ -178,7 +187,7 @@ async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest
     assert order.index("bob") < 5 < order.index("ana")
 
 
-def answering(found: Planning, step: Callable[[Planning], Step | Refused]) -> Step | Refused:
+def answering(found: Planning, step: Callable[[Planning], Step]) -> Step:
     """A store that answers again: what was not asked before is planned at once."""
     return Step(plan=Plan(found.scan)) if not found.lock.locked() else step(found)
 
@@ -242,3 +251,74 @@ async def test_a_plan_that_does_not_come_is_made_again(monkeypatch: pytest.Monke
         assert ["quick"] == plans
         files.gate.set()
     assert ["quick", "hangs"] == plans
+
+
+async def test_a_slow_plan_is_gone_on_with_by_who_began_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others begin their own while its step takes long; nobody's progress is thrown away."""
+    files, found = Files(monkeypatch, steps=3), planner()
+    monkeypatch.setattr(planning, "WAIT_SECONDS", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.plan, Scan("one", "slow"), "ana", 60, MOST)
+        await _until(files.began)
+        nursery.start_soon(found.plan, Scan("one", "other"), "bob", 60, MOST)
+        with trio.fail_after(60):
+            while len(files.begun) < 2:
+                await trio.lowlevel.checkpoint()
+        files.gate.set()
+    assert min(begun.left for begun in files.begun) == 0
+    assert all(begun.left < 3 for begun in files.begun)
+    assert len(files.taken) <= 3 * len(files.begun)
+
+
+async def test_a_plan_that_was_given_up_is_gone_on_with_when_it_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A table that takes longer than plan_timeout_seconds under load has its plan with the second request."""
+    files, found = Files(monkeypatch, steps=3), planner()
+    with pytest.raises(RefusalError) as caught:
+        await found.plan(Scan("one"), "ana", 0.01, MOST)
+    assert "plan_timeout" == caught.value.refused.code
+    files.gate.set()
+    with trio.fail_after(60):
+        await found.plan(Scan("one"), "ana", 60, MOST)
+    assert 1 == len(files.begun)
+    assert 3 == len(files.taken)
+    assert 0 == len(found.unfinished)
+
+
+async def test_a_scan_of_too_many_files_is_refused_at_once_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under the same limit and lower ones; under a higher one it is planned."""
+    files, found = Files(monkeypatch, steps=5), planner()
+    files.gate.set()
+    for most in (4, 4, 2):
+        with pytest.raises(RefusalError) as caught:
+            await found.plan(Scan("one"), "ana", 60, most)
+        assert too_many_files(most) == caught.value.refused
+    assert 1 == len(files.taken)
+    assert Plan(Scan("one")) == await found.plan(Scan("one"), "ana", 60, 5)
+    assert 6 == len(files.taken)
+
+
+async def test_a_plan_that_is_made_under_another_limit_refuses_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One whose limit was raised does not join the plan that will be refused."""
+    files, found, refused = Files(monkeypatch, steps=5), planner(), []
+
+    async def too_large() -> None:
+        with pytest.raises(RefusalError) as caught:
+            await found.plan(Scan("one"), "ana", 60, 4)
+        refused.append(caught.value.refused)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(too_large)
+        await _until(files.began)
+        nursery.start_soon(found.plan, Scan("one"), "ana", 60, 5)
+        with trio.fail_after(60):
+            while len(files.taken) < 2:
+                await trio.lowlevel.checkpoint()
+        files.gate.set()
+    assert [too_many_files(4)] == refused
+    assert [Scan("one")] == files.made
