@@ -80,7 +80,7 @@ class Planner:
     resources: Resources
     plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
     large: Remembered[object, int] = attrs.field(factory=partial(Remembered, PLANS))
-    unfinished: Remembered[object, Planning] = attrs.field(factory=partial(Remembered, UNFINISHED))
+    unfinished: Remembered[object, _Flight] = attrs.field(factory=partial(Remembered, UNFINISHED))
     _flights: dict[object, _Flight] = attrs.field(init=False, factory=dict)
 
     async def plan(self, scan: ResolvedScan, principal: str, patience: float, most: int) -> ScanPlan:
@@ -119,9 +119,8 @@ class Planner:
         key = (scan.plan_key, most)
         flight = self._flights.get(key)
         if flight is None:
-            begun = self.unfinished.get(key) or Planning(scan, most)
+            flight = self._flights[key] = self.unfinished.get(key) or _Flight(Planning(scan, most))
             self.unfinished.drop(key)
-            flight = self._flights[key] = _Flight(begun)
         flight.wanted += 1
         plan = None
         try:
@@ -131,7 +130,7 @@ class Planner:
             if not flight.wanted:
                 del self._flights[key]
                 if plan is None:
-                    self.unfinished.put(key, flight.planning)
+                    self.unfinished.put(key, flight)
         return plan
 
     async def _steps(self, flight: _Flight, scan: ResolvedScan, principal: str, most: int) -> ScanPlan:
