@@ -21,6 +21,7 @@ from strata.outcomes import Reason, RefusalError, Refused
 from strata.work import Load, LoopTurns, step_aside
 from strata.work.carry import LOAD_BYTES, WORTH_BYTES, Hold
 from strata.work.loop import LARGE_BYTES
+from strata.work.threads import close_file
 
 CHUNK = LARGE_BYTES
 """Most bytes of a chunk out of the file."""
@@ -168,7 +169,7 @@ class Tail:
         """Give the descriptor and the memory back; readers hold their own descriptor."""
         self.cool()
         if self.fd >= 0:
-            os.close(self.fd)
+            close_file(self.fd)
             self.fd = -1
 
 
@@ -325,6 +326,6 @@ class ByteStream:
         if not self._closed:
             self._closed = True
             if self.fd >= 0:
-                os.close(self.fd)
+                close_file(self.fd)
             if self.on_close is not None:
                 self.on_close()

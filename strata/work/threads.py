@@ -29,6 +29,9 @@ NICENESS = 5
 IDLE_SECONDS = 10.0
 """After which a thread ends that nobody has work for."""
 
+FREED_BYTES = 16 * 1024 * 1024
+"""What a removed file must have at least for its last close to be work: 3 ms."""
+
 Deliver = Callable[[outcome.Outcome[Any]], None]
 
 
@@ -113,3 +116,21 @@ async def run_in_thread(work: Callable[[], T], *, abandon: bool, finished: Calla
         finished()
         raise
     return cast("T", await trio.lowlevel.wait_task_rescheduled(abort))
+
+
+def close_file(descriptor: int) -> None:
+    """Close a file; on the loop, and never for long.
+
+    With the last descriptor of a file that was removed the system frees its blocks: 70 ms for 400 MB (ext4),
+    in which the loop would serve nobody. A large one is left to a thread.
+    """
+    found = os.fstat(descriptor)
+    if not found.st_nlink and found.st_size >= FREED_BYTES:
+        with suppress(RuntimeError):  # the system has no thread
+            _THREADS.start(partial(os.close, descriptor), _nobody_waits)
+            return
+    os.close(descriptor)
+
+
+def _nobody_waits(_result: outcome.Outcome[Any]) -> None:
+    """A close that failed has closed all the same (close(2), "Dealing with error returns")."""

@@ -4,12 +4,13 @@ import contextvars
 import os
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import trio
 
 from strata.work import Tier, WorkPool, threads
-from strata.work.threads import NICENESS, Threads, run_in_thread
+from strata.work.threads import FREED_BYTES, NICENESS, Threads, close_file, run_in_thread
 
 WHO = contextvars.ContextVar("who", default="nobody")
 
@@ -113,3 +114,50 @@ async def test_where_there_is_no_thread_the_slot_comes_back(monkeypatch: pytest.
             await pool.run("a", Tier.INTERACTIVE, lambda: "lost")
     assert 0 == pool.running
     assert "done" == await pool.run("a", Tier.INTERACTIVE, lambda: "done")
+
+
+@pytest.mark.parametrize(
+    ("size", "removed", "elsewhere"),
+    [(FREED_BYTES, True, True), (FREED_BYTES - 1, True, False), (FREED_BYTES, False, False)],
+)
+def test_a_large_file_that_was_removed_is_closed_by_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, *, removed: bool, elsewhere: bool
+) -> None:
+    """Its last close frees its blocks, which took the loop 70 ms for 400 MB."""
+    path, by, closed, close = tmp_path / "blob", [], threading.Event(), os.close
+    path.touch()
+    os.truncate(path, size)
+
+    def noting(descriptor: int) -> None:
+        by.append(threading.current_thread())
+        close(descriptor)
+        closed.set()
+
+    descriptor = os.open(path, os.O_RDONLY)
+    if removed:
+        path.unlink()
+    monkeypatch.setattr(os, "close", noting)
+    close_file(descriptor)
+    assert closed.wait(60)
+    assert elsewhere == (by != [threading.current_thread()])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_file_is_closed_where_the_system_has_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the loop has to."""
+    path = tmp_path / "blob"
+    path.touch()
+    os.truncate(path, FREED_BYTES)
+    descriptor = os.open(path, os.O_RDONLY)
+    path.unlink()
+
+    def none(*_what: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads._THREADS, "start", none)
+    close_file(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
