@@ -47,12 +47,7 @@ def map_body(_context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def map_path_parameters(_context: Any, path_parameters: Any) -> Any:
-    """Name the artifact, the build, the stream and the name there are; never the caller's own tenant.
-
-    Schemathesis learns it from answers, and would give it a millisecond to plan a scan, which then is a 504.
-    """
-    if isinstance(path_parameters, dict) and path_parameters.get("tenant") == KNOWN["own_tenant"]:
-        return {**path_parameters, "tenant": KNOWN["tenant"]}
+    """Name the artifact, the build, the stream and the name there are."""
     if not isinstance(path_parameters, dict) or not all(
         isinstance(v, str | int) for v in path_parameters.values()
     ):
@@ -60,6 +55,17 @@ def map_path_parameters(_context: Any, path_parameters: Any) -> Any:
     if sum(len(str(value)) for value in path_parameters.values()) % 2:
         return path_parameters
     return {name: KNOWN.get(name, value) for name, value in path_parameters.items()}
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: Any, **_arguments: Any) -> None:
+    """Ask for another tenant where it would be the caller's own.
+
+    Schemathesis learns the name from answers, and would give its tenant a millisecond to plan a scan, which then
+    is a 504. What it learned does not pass through ``map_path_parameters``: here is the last place before sending.
+    """
+    if case.path_parameters and case.path_parameters.get("tenant") == KNOWN["own_tenant"]:
+        case.path_parameters = {**case.path_parameters, "tenant": KNOWN["tenant"]}
 
 
 @schemathesis.check
