@@ -139,11 +139,12 @@ class Connection:
         if self._stream is self._raw:
             state[LOADS_KEY] = True
         async with trio.open_nursery() as nursery:
+            tasks = Tasks(nursery)
             self._protocol = Protocol(
                 self._house.app,
                 self._house.config,
                 self._house.context,
-                Tasks(nursery),
+                tasks,
                 tls=self._stream is not self._raw,
                 client=self._client,
                 server=address(socket.getsockname()),
@@ -158,6 +159,9 @@ class Connection:
             with trio.move_on_after(LINGER_SECONDS):
                 await self._end()
             await self._protocol.handle(Closed())
+        # They know each other: without this all of a connection would wait for the collector of garbage.
+        self._protocol = None
+        tasks.end()
 
     async def _read(self, data: bytes, protocol: Protocol) -> None:
         while data:

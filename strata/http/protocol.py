@@ -204,6 +204,20 @@ class _Inbox:
             self._receiver.close()
         await self._send(message)
 
+    async def end(self) -> None:
+        """Say that nothing more is sent, and let go of Hypercorn's stream, which holds on to :meth:`put`.
+
+        The two would be a cycle for each request, and full collections of garbage would stop the loop.
+        """
+        try:
+            await self.send(None)
+        finally:
+            self._send = _nobody
+
+
+async def _nobody(_message: dict[str, Any] | None) -> None:
+    """Hear nothing: the request is over."""
+
 
 async def _nowhere(_load: Load) -> None:
     """Take a load where no protocol has said yet how to."""
@@ -227,6 +241,10 @@ class Tasks:
         self._nursery.start_soon(self._run, app, scope, inbox)
         return inbox.put
 
+    def end(self) -> None:
+        """Let go of the protocol: no request is under way any more."""
+        self.carry = _nowhere
+
     @staticmethod
     async def _run(app: App, scope: Scope, inbox: _Inbox) -> None:
         try:
@@ -234,4 +252,4 @@ class Tasks:
         except Exception:
             log.exception("application crashed")
         finally:
-            await inbox.send(None)
+            await inbox.end()

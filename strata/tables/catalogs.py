@@ -20,7 +20,7 @@ from pyiceberg.table.metadata import TableMetadata
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.caches import Caches
 from strata.tables.confined import ConfinedFileIO
-from strata.tables.faults import reading, refusable
+from strata.tables.faults import Reading, refusable
 from strata.tables.lru import WeightedLru
 from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
 from strata.tables.remote_catalogs import open_catalog
@@ -185,7 +185,7 @@ class Catalogs:
             raise RefusalError(NOT_FOUND)
         table = self._tables.get((ref, location))
         if table is None:
-            with reading("metadata file", location):
+            with Reading("metadata file", location):
                 io = self._files_of(ref.catalog, location)
                 source = io.new_input(location)
                 table = self._loaded(ref, FromInputFile.table_metadata(source), location, io)

@@ -22,7 +22,7 @@ from pyiceberg.types import NestedField
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.catalogs import LoadedTable
 from strata.tables.deletes import DeleteFile
-from strata.tables.faults import file_name, reading
+from strata.tables.faults import Reading, file_name
 from strata.tables.footers import Footer, open_source
 from strata.tables.nested import leaf_of, struct_path
 from strata.tables.project import Rows, project_field
@@ -77,7 +77,7 @@ def equality_mask(
     for delete in deletes:
         if not delete.equality_ids:
             continue
-        with reading("delete file", delete.path):
+        with Reading("delete file", delete.path):
             gone = _read_keys(table, delete, keys)
             own = _differs([data[field_id] for field_id in delete.equality_ids], gone) if gone else None
         if own is None:

@@ -8,7 +8,7 @@ import attrs
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from strata.tables.constants import absent_value
-from strata.tables.faults import reading, refusable
+from strata.tables.faults import Reading, refusable
 from strata.tables.footers import Footer
 from strata.tables.plan import FileTask, ScanPlan
 from strata.tables.predicates import Predicate, matches_constant
@@ -49,7 +49,7 @@ def expand_file(plan: ScanPlan, file: FileTask) -> tuple[RowGroupTask, ...]:
     Returns a refusal if the file is missing or damaged (DATA_UNREADABLE).
     """
     footer = footer_of(plan, file)
-    with reading("data file", file.path):
+    with Reading("data file", file.path):
         remaining = _decide_absent(plan, file, footer, plan.scan.predicates)
         clauses = _decide_clauses(plan, file, footer)
         if remaining is None or clauses is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 
+import attrs
 import pyarrow as pa
 import structlog
 from pyiceberg.exceptions import ResolveError
@@ -53,29 +54,41 @@ def _shown(location: str) -> str:
     return _VALUE.sub("=…", location)
 
 
-@contextmanager
-def reading(what: str, location: str) -> Iterator[None]:
-    """Turn any failure to read ``location`` into a refusal naming it.
+@attrs.frozen
+class Reading:
+    """Turns any failure to read ``location`` into a refusal naming it.
 
     Readers of damaged files fail in many ways (Arrow, Avro, JSON, arithmetic on nonsense lengths), so every
     exception but a refusal made further down counts as damage. The answer names the file; the cause goes to
-    the operator's log.
+    the operator's log. No generator, whose frame would be in the cause's own traceback: with that cycle all
+    that the failed reading holds would wait for the collector of garbage.
+
+    Attributes:
+        what: The kind of file, such as ``data file``.
+        location: Where it is.
 
     Raises:
-        RefusalError: With :attr:`Reason.DATA_UNREADABLE`.
+        RefusalError: With :attr:`Reason.DATA_UNREADABLE`, on the way out of the block.
     """
-    try:
-        yield
-    except RefusalError:
-        raise
-    except (MemoryError, pa.ArrowMemoryError):
-        raise
-    except ResolveError as cause:
-        _log.warning("file_does_not_fit", what=what, location=_shown(location), exc_info=True)
-        raise RefusalError(_misfit(what, location)) from cause
-    except Exception as cause:
-        _log.warning("file_unreadable", what=what, location=_shown(location), exc_info=True)
-        raise RefusalError(unreadable(what, location)) from cause
+
+    what: str
+    location: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, cause: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        if not isinstance(cause, Exception):
+            return
+        if isinstance(cause, RefusalError | MemoryError | pa.ArrowMemoryError):
+            return
+        fits = not isinstance(cause, ResolveError)
+        event = "file_unreadable" if fits else "file_does_not_fit"
+        _log.warning(event, what=self.what, location=_shown(self.location), exc_info=cause)
+        refused = unreadable(self.what, self.location) if fits else _misfit(self.what, self.location)
+        raise RefusalError(refused) from cause
 
 
 def refusable(function: Callable[P, T]) -> Callable[P, T | Refused]:

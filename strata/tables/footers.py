@@ -14,7 +14,7 @@ from pyiceberg.table.metadata import TableMetadata
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.confined import ConfinedFileIO
-from strata.tables.faults import file_name, reading
+from strata.tables.faults import Reading, file_name
 from strata.tables.lru import WeightedLru
 
 _BUDGET_BYTES = 128 << 20
@@ -70,7 +70,7 @@ class FooterCache:
         """
         footer = self._footers.get(key)
         if footer is None:
-            with reading(what, path):
+            with Reading(what, path):
                 footer = _read_footer(io, path, metadata, what)
             self._footers.put(key, footer, footer.metadata.serialized_size * _PARSED_FACTOR + 1024)
         return footer

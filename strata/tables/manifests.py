@@ -27,7 +27,7 @@ from pyiceberg.manifest import (
 )
 
 from strata.tables.avro import AvroKind
-from strata.tables.faults import reading
+from strata.tables.faults import Reading
 
 PATH_FIELD_ID = 2147483546
 """Field id of ``file_path`` in a position delete file (Iceberg specification, "Reserved Field IDs")."""
@@ -105,7 +105,7 @@ def read_manifests(io: FileIO, manifest_list: str) -> Iterator[ManifestFile]:
 
     The file is in memory from then on, and decoded as far as it is asked for.
     """
-    with reading("manifest list", manifest_list), _MANIFESTS.read(io.new_input(manifest_list)) as manifests:
+    with Reading("manifest list", manifest_list), _MANIFESTS.read(io.new_input(manifest_list)) as manifests:
         yield from manifests
 
 
@@ -118,7 +118,7 @@ def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterat
         metrics: Whether column statistics are needed.
     """
     with (
-        reading("manifest", manifest.manifest_path),
+        Reading("manifest", manifest.manifest_path),
         _ENTRIES.read(io.new_input(manifest.manifest_path)) as entries,
     ):
         for entry in entries:

@@ -16,7 +16,7 @@ from pyroaring import BitMap64
 
 from strata.tables.catalogs import LoadedTable
 from strata.tables.deletes import DeleteFile
-from strata.tables.faults import reading
+from strata.tables.faults import Reading
 from strata.tables.footers import open_source
 from strata.tables.manifests import PATH_FIELD_ID
 
@@ -44,7 +44,7 @@ def deleted_positions(table: LoadedTable, path: str, deletes: Iterable[DeleteFil
         key = ("positions", table.ref.catalog, table.uuid, path, delete)
         own = table.caches.deletes.get(key)
         if own is None:
-            with reading("delete file", delete.path):
+            with Reading("delete file", delete.path):
                 read = _read_vector if delete.file_format == "PUFFIN" else _read_positions
                 own = read(table.io, path, delete)
             table.caches.deletes.put(key, own, len(own.serialize()) + 256)

@@ -15,7 +15,7 @@ from pyroaring import BitMap64
 
 from strata.tables.equality import KeyColumn, equality_mask, key_columns, key_values
 from strata.tables.expand import RowGroupTask, footer_of
-from strata.tables.faults import file_name, reading, refusable
+from strata.tables.faults import Reading, file_name, refusable
 from strata.tables.footers import Footer, is_local, open_source
 from strata.tables.plan import ScanPlan
 from strata.tables.positions import deleted_positions, keep_mask
@@ -111,7 +111,7 @@ class RowGroup:
         keys = key_columns(table, plan.scan.table_schema, file.deletes)
         if self._positions is None:
             self._positions = deleted_positions(table, file.path, file.deletes)
-        with reading("data file", file.path):
+        with Reading("data file", file.path):
             if self._source is None:
                 wanted = {field.field_id for field in plan.scan.read_schema.fields}
                 wanted |= {key.root.field_id for key in keys.values()}
@@ -125,7 +125,7 @@ class RowGroup:
         differs = equality_mask(table, file.deletes, keys, data)
         if differs is not None:
             keep = differs if keep is None else pc.and_(keep, differs)
-        with reading("data file", file.path):
+        with Reading("data file", file.path):
             if keep is not None:
                 raw = _Raw(None if raw.table is None else raw.table.filter(keep), raw.order, keep.true_count)
             if not raw.rows:

@@ -18,7 +18,7 @@ from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import ResolvedScan, ScanPlan
 from strata.tenants.budget import LEAST_BYTES
 from strata.tenants.build import Build
-from strata.tenants.groups import unwrapped_refusals
+from strata.tenants.groups import UnwrappedRefusals
 from strata.tenants.limits import TenantLimits
 from strata.tenants.metrics import TenantMetrics
 from strata.tenants.planning import Planner
@@ -107,7 +107,7 @@ class Builder:
         attempt = _Attempt(self, build, order)
         outcome: ArtifactRecord | Refused = INTERRUPTED
         try:
-            with build.scope, unwrapped_refusals():
+            with build.scope, UnwrappedRefusals():
                 outcome = await attempt.run()
             if build.scope.cancelled_caught:
                 outcome = ABANDONED
@@ -134,7 +134,8 @@ class Builder:
             attempt.close()
             if build.memory is not None:
                 build.memory.release()
-        return attempt.kept
+        kept, attempt.kept = attempt.kept, None  # which knows the attempt: no cycle of the two is left behind
+        return kept
 
     async def _clean_up(self, attempt: _Attempt, refused: Refused) -> None:
         try:

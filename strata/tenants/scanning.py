@@ -44,7 +44,7 @@ from strata.tables import (
 )
 from strata.tables.ipc import EOS, Encoded, encode, schema_message
 from strata.tenants.build import Build
-from strata.tenants.groups import unwrapped_refusals
+from strata.tenants.groups import UnwrappedRefusals
 from strata.tenants.lanes import Lane, Piece
 from strata.tenants.limits import TenantLimits
 from strata.tenants.resources import SMALL_COST
@@ -135,18 +135,29 @@ class ScanBuild:
         """
         order: tuple[trio.MemorySendChannel[Lane], trio.MemoryReceiveChannel[Lane]]
         order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
-        with unwrapped_refusals():
+        with UnwrappedRefusals():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._produce, order[0], nursery)
-                async with order[1] as lanes:
-                    self.writer = await begin()
-                    # Not announced: a reader gets its first bytes with the first rows, so that a build which
-                    # fails on its first slice is still an error and not a torn stream.
-                    await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
-                    async for lane in lanes:
-                        await self._take(lane)
+                try:
+                    await self._consume(order[1], begin)
+                except BaseException:
+                    # Were it the nursery itself that cancels, its frame would be one of those that lead to
+                    # the cancellation, and knows the group with that in it: a cycle with all of the build.
+                    nursery.cancel_scope.cancel()
+                    raise
         self._check_rows()
         await self._append(_bare(EOS), last=True)
+
+    async def _consume(
+        self, order: trio.MemoryReceiveChannel[Lane], begin: Callable[[], Awaitable[BlobWriter]]
+    ) -> None:
+        async with order as lanes:
+            self.writer = await begin()
+            # Not announced: a reader gets its first bytes with the first rows, so that a build which
+            # fails on its first slice is still an error and not a torn stream.
+            await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
+            async for lane in lanes:
+                await self._take(lane)
 
     async def _produce(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
         with suppress(trio.BrokenResourceError):  # nobody takes lanes any more: the build has failed

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tenants.groups import unwrapped_refusals
+from strata.tenants.groups import UnwrappedRefusals
 
 REFUSAL = RefusalError(Refused(Reason.TOO_LARGE, "too large"))
 
@@ -25,7 +25,7 @@ async def fails_when_cancelled(error: Exception) -> None:
 
 async def together(*errors: Exception, scope: trio.CancelScope | None = None) -> None:
     """Raise all errors in one nursery: at once, or when ``scope`` is cancelled."""
-    with unwrapped_refusals():
+    with UnwrappedRefusals():
         async with trio.open_nursery() as nursery:
             for error in errors:
                 nursery.start_soon(fails if scope is None else fails_when_cancelled, error)
