@@ -47,7 +47,7 @@ def serve(**options: Any) -> None:
     """
     settings = checked_settings(options)
     keep_little()
-    gc.disable()  # nothing of what is imported ever goes: looking through it takes a second, until it listens
+    gc.disable()  # nothing of what is imported ever goes: it is looked through when all is there
     # The server's own imports take a second that `strata --help` need not wait for.
     from strata.http.listening import CannotListenError  # noqa: PLC0415  # see above
     from strata.observability.logs import configure  # noqa: PLC0415  # see above

@@ -109,6 +109,7 @@ class Connection:
         self._lingers = False
         self._late = "silent"
         self._protocol: Protocol | None = None
+        self._tasks: Tasks | None = None
 
     def __repr__(self) -> str:
         return f"<Connection of {self._client}, {self._late or 'busy'}>"
@@ -132,6 +133,10 @@ class Connection:
             with trio.CancelScope() as scope:
                 scope.cancel()  # at once; an orderly end has been made by now
                 await self._raw.aclose()
+            # They know each other: without this all of a connection would wait for the collector of garbage.
+            self._protocol = None
+            if self._tasks is not None:
+                self._tasks.end()
 
     async def _serve(self, first: bytes) -> None:
         socket = self._raw.socket
@@ -139,7 +144,7 @@ class Connection:
         if self._stream is self._raw:
             state[LOADS_KEY] = True
         async with trio.open_nursery() as nursery:
-            tasks = Tasks(nursery)
+            tasks = self._tasks = Tasks(nursery)
             self._protocol = Protocol(
                 self._house.app,
                 self._house.config,
@@ -159,9 +164,6 @@ class Connection:
             with trio.move_on_after(LINGER_SECONDS):
                 await self._end()
             await self._protocol.handle(Closed())
-        # They know each other: without this all of a connection would wait for the collector of garbage.
-        self._protocol = None
-        tasks.end()
 
     async def _read(self, data: bytes, protocol: Protocol) -> None:
         while data:
