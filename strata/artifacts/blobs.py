@@ -160,6 +160,10 @@ class LocalBlobStore:
             return BLOB_GONE
         return BlobReader(descriptor, size)
 
+    def holds(self, prefix: str, sha256: str) -> bool:
+        """Whether a blob is there."""
+        return _place(self._root / prefix, sha256).exists()
+
     def delete(self, prefix: str, sha256: str) -> None:
         """Remove a blob, if it is there."""
         _place(self._root / prefix, sha256).unlink(missing_ok=True)

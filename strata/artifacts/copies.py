@@ -93,8 +93,11 @@ class LocalCopies:
         return self._local.sweep()
 
     def _note(self, key: tuple[str, str], size: int) -> None:
-        self._bytes += size - self._forget(key)
-        self._sizes[key] = size
+        """Count a file as the most recently used, unless another thread has just removed it."""
+        self._bytes -= self._forget(key)
+        if self._local.holds(*key):
+            self._sizes[key] = size
+            self._bytes += size
 
     def _forget(self, key: tuple[str, str]) -> int:
         _, earlier = self._earlier.pop(key, (0, 0))
