@@ -30,6 +30,7 @@ from typing import Any
 
 import attrs
 import figures
+import machine
 import neighbour_clients as clients
 import picture
 import servers
@@ -44,6 +45,15 @@ AIM_KEEP = 0.8
 COLUMNS = ("id", "at", "day", "city", "label", "kind", "value", "price", "ratio", "ok")
 SCANS = 8
 CONNECTIONS = 64
+MOST_STOLEN = 0.002
+"""Largest share of the machine that its host may take away in a phase.
+
+A virtual machine that has used up what it is granted stands still for most of each tenth of a second, and
+with it whatever is measured there.
+"""
+
+TRIES = 3
+"""How often a scene is measured at most if more was taken away. The last time counts as it is."""
 
 
 @attrs.frozen
@@ -98,15 +108,32 @@ SCENES = (
 
 @attrs.define
 class Seen:
-    """Samples of one scene."""
+    """Samples of one scene, a run each.
+
+    Attributes:
+        alone: Latencies of the quiet when nobody else is there, in seconds.
+        together: The same beside the loud.
+        stolen: Shares of the machine that its host took away, one a phase.
+        solo_rates: Bytes a second that the loud get when nobody else is there.
+        kept_rates: The same beside the quiet.
+        failed: Requests of the quiet that failed.
+        refused: Requests of the loud that were refused.
+        answered: Those that were not.
+    """
 
     alone: list[list[float]] = attrs.field(factory=list)
     together: list[list[float]] = attrs.field(factory=list)
+    stolen: list[float] = attrs.field(factory=list)
     solo_rates: list[float] = attrs.field(factory=list)
     kept_rates: list[float] = attrs.field(factory=list)
     failed: int = 0
     refused: int = 0
     answered: int = 0
+
+    def add(self, other: Seen) -> None:
+        """Count what was seen in other runs, too."""
+        for field in attrs.fields(Seen):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
 class Bench:
@@ -127,12 +154,20 @@ class Bench:
     def measure(self, scene: Scene, seen: Seen) -> None:
         """Measure one scene once."""
         seconds = self._seconds
-        with self._server(scene) as target, self._quiet(scene, target, seconds) as quiet:
+        with (
+            self._server(scene) as target,
+            self._quiet(scene, target, seconds) as quiet,
+            machine.stolen(seen.stolen),
+        ):
             quiet.go()
             alone = quiet.outcomes()
         seen.alone.append([each for found in alone for each in found.latencies])
         if scene.scanning:
-            with self._server(scene) as target, self._loud(scene, target, seconds) as loud:
+            with (
+                self._server(scene) as target,
+                self._loud(scene, target, seconds) as loud,
+                machine.stolen(seen.stolen),
+            ):
                 loud.go()
                 solo = [found for found in loud.outcomes() if found.size]
             seen.solo_rates.append(_rate(solo))
@@ -141,6 +176,7 @@ class Bench:
             self._server(scene) as target,
             self._quiet(scene, target, seconds) as quiet,
             self._loud(scene, target, seconds) as loud,
+            machine.stolen(seen.stolen),
         ):
             loud.go()
             quiet.go()
@@ -151,6 +187,17 @@ class Bench:
         seen.answered += sum(found.answered for found in others)
         if scene.scanning:
             seen.kept_rates.append(_rate([found for found in others if found.size]))
+
+    def undisturbed(self, scene: Scene) -> Seen:
+        """Measure one scene once, and again where the host took the machine away; the last time counts."""
+        for _ in range(TRIES):
+            seen = Seen()
+            self.measure(scene, seen)
+            if max(seen.stolen) <= MOST_STOLEN:
+                break
+            shares = ", ".join(f"{share:.2%}" for share in seen.stolen)
+            print(f"{scene.name}: the host took {shares} of the machine away", file=sys.stderr)
+        return seen
 
     @contextmanager
     def _server(self, scene: Scene) -> Iterator[servers.Target]:
@@ -249,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bench = Bench(warehouse, scratch, options.seconds)
         for number in range(options.runs):
             for scene in scenes:
-                bench.measure(scene, samples[scene.name])
+                samples[scene.name].add(bench.undisturbed(scene))
                 print(f"run {number + 1} of {options.runs}: {scene.name} done", file=sys.stderr)
     lines = [line for scene in scenes for line in figures_of(scene, samples[scene.name])]
     failed = sum(seen.failed for seen in samples.values())
@@ -258,7 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for scene in scenes:
             _draw(scene, samples[scene.name], options.pictures / f"neighbours-{scene.name}.svg")
     if options.json:
-        found = {"figures": [line.as_json() for line in lines], "failed": failed}
+        stolen = {name: seen.stolen for name, seen in samples.items()}
+        found = {"figures": [line.as_json() for line in lines], "failed": failed, "stolen": stolen}
         print(json.dumps(found, indent=2))
     else:
         print(f"rows: {options.rows}\nruns: {options.runs}\ncores: {os.cpu_count()}")
@@ -268,6 +316,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"{scene.name}: {seen.failed} requests of the quiet failed; of the loud, "
                 f"{seen.answered:,} were answered and {seen.refused:,} refused"
+            )
+            print(
+                f"{scene.name}: the host took away at most {max(seen.stolen):.2%} of the machine in a phase"
             )
     missed = failed or any(line.met is False for line in lines)
     return 1 if options.check and missed else 0
