@@ -16,8 +16,8 @@ STEAL = 8
 def stolen_seconds(stat: Path = STAT) -> float:
     """Return how long the host has not run this virtual machine though it wanted to, over all cores.
 
-    Since it was started; 0.0 where nobody counts. A host that grants so much of its processors a period stops
-    all of the machine for the rest of it, and whatever is measured takes as much longer.
+    Since it was started; 0.0 where nobody counts. What stops all of the machine shows here, if not to its
+    full extent, and whatever was measured meanwhile took as much longer.
     """
     try:
         words = stat.read_text().split("\n", 1)[0].split()

@@ -22,6 +22,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,15 +46,12 @@ AIM_KEEP = 0.8
 COLUMNS = ("id", "at", "day", "city", "label", "kind", "value", "price", "ratio", "ok")
 SCANS = 8
 CONNECTIONS = 64
-MOST_STOLEN = 0.002
-"""Largest share of the machine that its host may take away in a phase.
+REST = 20.0
+"""Seconds of nothing before each phase.
 
-A virtual machine that has used up what it is granted stands still for most of each tenth of a second, and
-with it whatever is measured there.
+The memory that the last phase gave up is reported to the host of a virtual machine some seconds later (free
+page reporting), and while the host takes it back the machine stands still for up to half a second at a time.
 """
-
-TRIES = 3
-"""How often a scene is measured at most if more was taken away. The last time counts as it is."""
 
 
 @attrs.frozen
@@ -130,11 +128,6 @@ class Seen:
     refused: int = 0
     answered: int = 0
 
-    def add(self, other: Seen) -> None:
-        """Count what was seen in other runs, too."""
-        for field in attrs.fields(Seen):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
-
 
 class Bench:
     """Runs scenes.
@@ -143,13 +136,15 @@ class Bench:
         warehouse: Where the table is.
         scratch: A directory for servers.
         seconds: How long quiet tenants are watched, alone and beside a flood.
+        rest: How many seconds nothing is done before each phase.
     """
 
-    def __init__(self, warehouse: Path, scratch: Path, seconds: float) -> None:
+    def __init__(self, warehouse: Path, scratch: Path, seconds: float, rest: float = 0.0) -> None:
         self._uri = tables.uri_of(warehouse)
         self._warehouse = warehouse
         self._scratch = scratch
         self._seconds = seconds
+        self._rest = rest
 
     def measure(self, scene: Scene, seen: Seen) -> None:
         """Measure one scene once."""
@@ -188,19 +183,9 @@ class Bench:
         if scene.scanning:
             seen.kept_rates.append(_rate([found for found in others if found.size]))
 
-    def undisturbed(self, scene: Scene) -> Seen:
-        """Measure one scene once, and again where the host took the machine away; the last time counts."""
-        for _ in range(TRIES):
-            seen = Seen()
-            self.measure(scene, seen)
-            if max(seen.stolen) <= MOST_STOLEN:
-                break
-            shares = ", ".join(f"{share:.2%}" for share in seen.stolen)
-            print(f"{scene.name}: the host took {shares} of the machine away", file=sys.stderr)
-        return seen
-
     @contextmanager
     def _server(self, scene: Scene) -> Iterator[servers.Target]:
+        time.sleep(self._rest)
         with (
             tempfile.TemporaryDirectory(prefix="run-", dir=self._scratch) as base,
             servers.strata(Path(base), self._warehouse, limited=True) as target,
@@ -293,10 +278,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warehouse = (options.data or scratch / "warehouse").resolve()
         print(f"writing {options.rows:,} rows", file=sys.stderr)
         tables.generate(warehouse, options.rows)
-        bench = Bench(warehouse, scratch, options.seconds)
+        bench = Bench(warehouse, scratch, options.seconds, options.rest)
         for number in range(options.runs):
             for scene in scenes:
-                samples[scene.name].add(bench.undisturbed(scene))
+                bench.measure(scene, samples[scene.name])
                 print(f"run {number + 1} of {options.runs}: {scene.name} done", file=sys.stderr)
     lines = [line for scene in scenes for line in figures_of(scene, samples[scene.name])]
     failed = sum(seen.failed for seen in samples.values())
@@ -340,6 +325,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=5, help="how often everything is measured (%(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=8.0, help="how long quiet tenants are watched alone (%(default)s)"
+    )
+    parser.add_argument(
+        "--rest", type=float, default=REST, help="seconds of nothing before each phase (%(default)s)"
     )
     parser.add_argument(
         "--scene", action="append", choices=[scene.name for scene in SCENES], help="only this one; repeatable"

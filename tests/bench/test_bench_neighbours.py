@@ -73,7 +73,7 @@ def test_every_scene_is_measured_and_nobody_quiet_fails(tmp_path: Path) -> None:
     """In small; what it says of speed is for a quiet machine."""
     done = subprocess.run(
         [
-            sys.executable, str(BENCH / "neighbours.py"), "--rows", "20000", "--runs", "1", "--seconds", "1",
+            sys.executable, str(BENCH / "neighbours.py"), "--rows", "20000", "--runs", "1", "--seconds", "1", "--rest", "0",
             "--json", "--pictures", str(tmp_path / "pictures"),
         ],
         capture_output=True, text=True, check=True, env=os.environ | {"PYTHONSAFEPATH": ""}, timeout=300,
