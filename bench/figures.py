@@ -33,10 +33,11 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """The median of the measured over the median of the baseline."""
+        """The median of the runs' ratios: how fast the machine is changes from one run to the next."""
         if not self.against:
             return None
-        return statistics.median(self.measured) / statistics.median(self.against)
+        runs = zip(self.measured, self.against, strict=True)
+        return statistics.median(measured / against for measured, against in runs)
 
     @property
     def met(self) -> bool | None:

@@ -1,7 +1,7 @@
 """Measure a Strata server against bare libraries, side by side in one run; print a table of ratios.
 
 Every run of several measures each figure once and its baseline next to it, so that what else the machine does
-falls on both; the table compares medians.
+falls on both; the table has the median of the runs' ratios.
 
 *Cold* means: a server process started on empty cache and artifact directories, which has answered one request
 for another table, as large as one file of the measured one, so that Python's imports and the first touch of
