@@ -26,6 +26,9 @@ BLOCK = 4096
 BUFFER_BYTES = 4 * 1024 * 1024
 """Bytes of one write."""
 
+HELD_BYTES = 64 * 1024
+"""A copy up to which the interpreter's lock is held: 10 µs. Whoever lets go of it may wait for it longer."""
+
 WRITERS = 4
 """Buffers on their way to the disk at a time, of all files of the process."""
 
@@ -87,14 +90,16 @@ class DirectTail:
         """
         self._check()
         for part in parts:
-            data = pa.py_buffer(part)
-            done = 0
-            while done < data.size:
-                count = min(data.size - done, BUFFER_BYTES - self._filled)
-                room = pa.py_buffer(self._view[self._filled : self._filled + count])
-                pa.FixedSizeBufferWriter(room).write(data.slice(done, count))  # copies without the GIL
-                self._filled += count
-                done += count
+            data = memoryview(part).cast("B")
+            while data:
+                room = self._view[self._filled : self._filled + len(data)]
+                data, more = data[: len(room)], data[len(room) :]
+                if len(data) <= HELD_BYTES:
+                    room[:] = data
+                else:
+                    pa.FixedSizeBufferWriter(pa.py_buffer(room)).write(data)  # copies without the GIL
+                self._filled += len(data)
+                data = more
                 if self._filled == BUFFER_BYTES:
                     self._send_buffer()
 

@@ -32,12 +32,12 @@ class _Raw:
     """What a slice of a row group holds of the wanted columns.
 
     Attributes:
-        table: The file's columns; ``None`` if it has none of those wanted.
-        order: Field id → column of ``table``.
+        batch: The file's columns; ``None`` if it has none of those wanted.
+        order: Field id → column of ``batch``.
         rows: Number of rows.
     """
 
-    table: pa.Table | None
+    batch: pa.RecordBatch | None
     order: dict[int, int]
     rows: int
 
@@ -127,14 +127,16 @@ class RowGroup:
             keep = differs if keep is None else pc.and_(keep, differs)
         with Reading("data file", file.path):
             if keep is not None:
-                raw = _Raw(None if raw.table is None else raw.table.filter(keep), raw.order, keep.true_count)
+                raw = _Raw(None if raw.batch is None else raw.batch.filter(keep), raw.order, keep.true_count)
             if not raw.rows:
                 return []
             schema = plan.scan.read_arrow_schema
             if not len(schema):
                 return empty_batches(schema, raw.rows, self._batch_rows)
             projected = _project(plan, task, footer, raw)
-            return [batch for batch in projected.to_batches(max_chunksize=self._batch_rows) if batch.num_rows]
+            return [
+                projected.slice(start, self._batch_rows) for start in range(0, raw.rows, self._batch_rows)
+            ]
 
 
 @refusable
@@ -203,7 +205,7 @@ class _Source:
         batch = next(self._batches, None)
         if batch is None or not 0 < batch.num_rows <= left or batch.num_columns != len(self._order):
             raise ValueError("the file holds other columns or rows than its footer says")
-        return _Raw(pa.Table.from_batches([batch]), self._order, batch.num_rows)
+        return _Raw(batch, self._order, batch.num_rows)
 
     def close(self) -> None:
         self._batches = None
@@ -213,27 +215,21 @@ class _Source:
 def _key_values(task: RowGroupTask, footer: Footer, raw: _Raw, key: KeyColumn) -> Any:
     rows = Rows(raw.rows, task.file.partition_values)
     at = raw.order.get(key.root.field_id)
-    if at is None or raw.table is None:
+    if at is None or raw.batch is None:
         return key_values(key, None, None, rows)
     have = next(field for field in footer.schema.fields if field.field_id == key.root.field_id)
-    return key_values(key, raw.table.column(at).combine_chunks(), have, rows)
+    return key_values(key, raw.batch.column(at), have, rows)
 
 
-def _project(plan: ScanPlan, task: RowGroupTask, footer: Footer, raw: _Raw) -> pa.Table:
+def _project(plan: ScanPlan, task: RowGroupTask, footer: Footer, raw: _Raw) -> pa.RecordBatch:
     schema = plan.scan.read_arrow_schema
-    values = task.file.partition_values
+    rows = Rows(raw.rows, task.file.partition_values)
     have = {field.field_id: field for field in footer.schema.fields}
     columns: list[Any] = []
     for want, arrow in zip(plan.scan.read_schema.fields, schema, strict=True):
         at = raw.order.get(want.field_id)
-        if at is None or raw.table is None:
-            column = project_field(None, None, want, arrow.type, Rows(raw.rows, values))
+        if at is None or raw.batch is None:
+            columns.append(project_field(None, None, want, arrow.type, rows))
         else:
-            old = have[want.field_id]
-            chunks = [
-                project_field(chunk, old, want, arrow.type, Rows(len(chunk), values))
-                for chunk in raw.table.column(at).chunks
-            ]
-            column = pa.chunked_array(chunks, type=arrow.type)
-        columns.append(column)
-    return pa.Table.from_arrays(columns, schema=schema)
+            columns.append(project_field(raw.batch.column(at), have[want.field_id], want, arrow.type, rows))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
