@@ -21,8 +21,9 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from strata.http.asgi import App
 from strata.http.protocol import Protocol, Tasks
-from strata.http.streams import PatientStream
+from strata.http.streams import Bytes, PatientStream
 from strata.http.tally import Tally
+from strata.work import Load
 
 MAX_RECV = 64 * 1024
 
@@ -190,13 +191,18 @@ class Connection:
         """What Hypercorn's protocol has to say: bytes, the end, or that a request begins or is over."""
         assert self._protocol is not None
         if isinstance(event, RawData):
+            left: Bytes = event.data
+            if self._stream is self._raw and not self._sending.locked():
+                left = self._raw.send_now(left)
+            if not left:
+                return
             try:
                 self._sending.acquire_nowait()
             except trio.WouldBlock:
                 await self._sending.acquire()
             try:
                 with trio.CancelScope(shield=True):  # half an answer must not be followed by another
-                    await self._write(event.data)
+                    await self._write(left)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._protocol.handle(Closed())
             finally:
@@ -213,11 +219,12 @@ class Connection:
                 self._expect("", math.inf)
             self._restage()
 
-    async def _write(self, data: bytes | list[bytes]) -> None:
+    async def _write(self, data: Bytes) -> None:
         if isinstance(self._stream, PatientStream):
             await self._stream.send_all(data)
             return
-        for piece in [data] if isinstance(data, bytes) else data:
+        for piece in [data] if isinstance(data, bytes | memoryview) else data:
+            assert not isinstance(piece, Load)  # those are for plain sockets: see LOADS_KEY
             await self._stream.send_all(piece)
 
     async def _finish(self, protocol: Protocol) -> None:

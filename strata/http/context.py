@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar, cast
 
 import attrs
@@ -38,6 +39,8 @@ class Context:
         chunked: The client can tell a torn body without a length from a whole one: not in HTTP/1.0, where
             both end with the connection.
         meter: Counts and paces them; None where that is nobody's limit.
+        tell_gone: Takes who is to be called when the server says "disconnect"; None where it only says so to
+            whoever waits for its next message.
         carried: Whether the server takes loads for bytes of an answer.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
         place: Its place among those in hand, once it has one.
@@ -53,6 +56,7 @@ class Context:
     ended: bool = False
     chunked: bool = True
     meter: Meter | None = None
+    tell_gone: Callable[[Callable[[], None]], None] | None = None
     carried: bool = False
     opened: list[ByteStream] = attrs.field(factory=list)
     place: Place | None = None

@@ -26,6 +26,7 @@ from strata.http.holding import Holding
 from strata.http.peers import peer_key
 from strata.http.plain import PlainRoute
 from strata.http.problems import Problem, ProblemError
+from strata.http.protocol import GONE_KEY
 from strata.http.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.outcomes import Limit, Refused
 from strata.tenants import Registry
@@ -131,6 +132,7 @@ class FrontDoor:
         scope = {**scope, "path": _HOST.sub("", scope["path"], count=1)}
         found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
         found.carried = LOADS_KEY in scope.get("state", {})
+        found.tell_gone = scope.get(GONE_KEY)
         found.chunked = scope.get("http_version", "1.1") >= "1.1"
         with structlog.contextvars.bound_contextvars(request_id=found.request_id):
             await self._told(found, scope, receive, send)

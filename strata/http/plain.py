@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -108,18 +109,29 @@ async def answer(handler: Handler, call: Call, receive: Receive, send: Send) -> 
     Args:
         handler: Whose request it is.
         call: The request.
-        receive: What else the server has to say: whether the client is gone.
+        receive: What else the server has to say: whether the client is gone. Asked where the request's
+            context has no ``tell_gone``, which saves a task for each request.
         send: Takes the answer.
     """
+    context = call.context
+    if context.tell_gone is not None:
+        with trio.CancelScope() as scope:
+            context.tell_gone(partial(_leave, context, scope))
+            await _send(await _answer(handler, call), context, send)
+        return
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch, call.context, receive, nursery.cancel_scope)
-        await _send(await _answer(handler, call), call.context, send)
+        nursery.start_soon(_watch, context, receive, nursery.cancel_scope)
+        await _send(await _answer(handler, call), context, send)
         nursery.cancel_scope.cancel()
 
 
 async def _watch(context: Context, receive: Receive, scope: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+    _leave(context, scope)
+
+
+def _leave(context: Context, scope: trio.CancelScope) -> None:
     # Once the answer's last byte is on its way the goodbye is the server's own, from within that very send.
     if not context.ended:
         scope.cancel()

@@ -26,6 +26,9 @@ HEADER_BYTES = 32 * 1024
 QUEUED_PARTS = 10
 """Parts of a request's body that wait for the application; then the client is not read from."""
 
+GONE_KEY = "strata.gone"
+"""Key in an ASGI scope: takes who is to be called when the client has left, or the answer's end was sent."""
+
 _FAULTS = {
     431: "The request's head is too large.",
     501: "The request's transfer coding is not known.",
@@ -174,10 +177,23 @@ class _Inbox:
         self._sender, self._receiver = trio.open_memory_channel[dict[str, Any]](QUEUED_PARTS)
         self._send = send
         self._carry = carry
+        self._gone = False
+        self._listener: Callable[[], None] | None = None
+
+    def tell_gone(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called when nothing more can come, at once if that is so by now."""
+        if self._gone:
+            listener()
+        else:
+            self._listener = listener
 
     async def put(self, message: dict[str, Any]) -> None:
         if message["type"] == "http.disconnect":
             self._sender.close()
+            self._gone = True
+            listener, self._listener = self._listener, None
+            if listener is not None:
+                listener()
             return
         try:
             try:
@@ -213,6 +229,7 @@ class _Inbox:
             await self.send(None)
         finally:
             self._send = _nobody
+            self._listener = None
 
 
 async def _nobody(_message: dict[str, Any] | None) -> None:
@@ -238,6 +255,7 @@ class Tasks:
     async def spawn_app(self, app: App, _config: Config, scope: Scope, send: Put) -> Put:
         """See Hypercorn's ``TaskGroup``."""
         inbox = _Inbox(send, self.carry)
+        scope[GONE_KEY] = inbox.tell_gone
         self._nursery.start_soon(self._run, app, scope, inbox)
         return inbox.put
 

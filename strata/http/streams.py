@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import TypeAlias, cast
 
 import structlog
 import trio
@@ -30,6 +30,9 @@ JOIN_BYTES = 16 * 1024
 
 log = structlog.get_logger(__name__)
 
+Bytes: TypeAlias = "bytes | memoryview | Sequence[bytes | Load]"
+"""What is written: in one piece, or in several."""
+
 
 class PatientStream(trio.abc.HalfCloseableStream):
     """A socket stream whose writes must make progress.
@@ -45,34 +48,42 @@ class PatientStream(trio.abc.HalfCloseableStream):
         self._stall_seconds = stall_seconds
         self._writing: trio.CancelScope | None = None
         self._broken = False
+        self._more = False
         if hasattr(trio.socket, "TCP_NOTSENT_LOWAT") and stream.socket.family != trio.socket.AF_UNIX:
             stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
 
-    async def send_all(self, data: bytes | bytearray | memoryview | Sequence[bytes | Load]) -> None:
+    async def send_all(self, data: Bytes | bytearray) -> None:
         """Send everything, in one piece or several, as long as the peer keeps taking some of it.
 
         Raises:
             trio.BrokenResourceError: If the peer stalled, is gone, or the stream was broken off.
         """
         pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else data
-        if len(pieces) > 1 and sum(map(len, pieces)) <= JOIN_BYTES and not _has_load(pieces):
-            pieces = [b"".join(cast("Sequence[bytes]", pieces))]
         for piece in pieces:
             if isinstance(piece, Load):
                 await self._send_load(piece)
             elif piece:
                 await self._send_piece(memoryview(piece))
 
-    def _send_at_once(self, view: memoryview) -> int:
-        """Send what the kernel takes now; what is wrong with the stream, the way with patience finds out.
+    def send_now(self, data: Bytes) -> Bytes:
+        """Send what is small and what the kernel takes of it now, in one packet; return what is left.
 
         Trio's own way yields even when it need not wait. On a busy loop that is everybody else's work, before
-        each small answer's end.
+        each small answer's end. What is wrong with the stream, :meth:`send_all` of the rest finds out.
         """
-        if self._broken:
+        if not isinstance(data, bytes | memoryview):
+            if sum(map(len, data)) > JOIN_BYTES or _has_load(data):
+                return data
+            data = b"".join(cast("Sequence[bytes]", data))
+        if len(data) > JOIN_BYTES:
+            return data
+        return memoryview(data)[self._send_at_once(data) :]
+
+    def _send_at_once(self, data: bytes | memoryview) -> int:
+        if self._broken or not data:
             return 0
         try:
-            return os.write(self.socket.fileno(), view)
+            return os.write(self.socket.fileno(), data)
         except OSError:
             return 0
 
@@ -132,8 +143,21 @@ class PatientStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See :class:`trio.abc.ReceiveStream`."""
-        return await self._stream.receive_some(max_bytes)
+        """See :class:`trio.abc.ReceiveStream`.
+
+        Trio's own way asks the kernel before it waits. After each request there is nothing yet, so this one
+        waits first, unless there was more than it was asked for.
+        """
+        if max_bytes is None or self._more or self.socket.fileno() == -1:
+            data = await self._stream.receive_some(max_bytes)
+        else:
+            try:
+                await trio.lowlevel.wait_readable(self.socket)
+                data = os.read(self.socket.fileno(), max_bytes)
+            except OSError as error:
+                raise trio.BrokenResourceError(f"the connection broke: {error}") from error
+        self._more = len(data) == max_bytes
+        return data
 
     async def send_eof(self) -> None:
         """See :class:`trio.abc.HalfCloseableStream`."""

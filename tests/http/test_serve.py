@@ -4,25 +4,23 @@ import errno
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h11
 import pytest
 import trio
 import trustme
+from serve_kit import GET, serving
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from strata.http.connection import KNOWN_KEY, LOADS_KEY, Connection, Patience
+from strata.http.connection import KNOWN_KEY, LOADS_KEY, Connection
 from strata.http.crowd import Crowd
 from strata.http.listening import Bind, CannotListenError, Tls, close, listen
-from strata.http.serve import serve
 from strata.http.streams import PatientStream
 from strata.tls import tls_context
 from strata.work import Load, LoopTurns
-
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def small(_scope: dict, receive: Callable, send: Callable) -> None:
@@ -45,30 +43,6 @@ async def endless(_scope: dict, receive: Callable, send: Callable) -> None:
         while True:
             await trio.lowlevel.checkpoint()
             await send({"type": "http.response.body", "body": b"x" * 1024 * 1024, "more_body": True})
-
-
-@asynccontextmanager
-async def serving(
-    app, *, grace: float = 30, stall_seconds: float = 60, bind: Bind | None = None, **more
-) -> AsyncIterator[tuple[int, trio.Event]]:
-    """A server on a free port; the event stops it."""
-    stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-
-        async def run(*, task_status) -> None:
-            await serve(
-                app,
-                [bind or Bind()],
-                stop=stop.wait,
-                grace=grace,
-                patience=Patience(stall=stall_seconds),
-                **more,
-                task_status=task_status,
-            )
-
-        urls = await nursery.start(run)
-        yield int(urls[0].rsplit(":", 1)[1]) if bind is None else 0, stop
-        stop.set()
 
 
 async def answer(stream: trio.SocketStream) -> bytes:

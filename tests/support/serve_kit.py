@@ -1,0 +1,36 @@
+"""The serving loop on a free loopback port, for tests."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from strata.http.connection import Patience
+from strata.http.listening import Bind
+from strata.http.serve import serve
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@asynccontextmanager
+async def serving(
+    app, *, grace: float = 30, stall_seconds: float = 60, bind: Bind | None = None, **more
+) -> AsyncIterator[tuple[int, trio.Event]]:
+    """A server on a free port; the event stops it."""
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+
+        async def run(*, task_status) -> None:
+            await serve(
+                app,
+                [bind or Bind()],
+                stop=stop.wait,
+                grace=grace,
+                patience=Patience(stall=stall_seconds),
+                **more,
+                task_status=task_status,
+            )
+
+        urls = await nursery.start(run)
+        yield int(urls[0].rsplit(":", 1)[1]) if bind is None else 0, stop
+        stop.set()
