@@ -25,6 +25,7 @@ def answering(
         async def noting(message: dict) -> None:
             context.ended = message["type"] == "http.response.body" and not message["more_body"]
             await send(message)
+            assert trio.current_effective_deadline() > 0  # else it is cancelled
 
         await plain.answer(handler, plain.Call(context, ()), receive, noting)
 
