@@ -13,9 +13,9 @@ from strata.http.protocol import GONE_KEY, Tasks
 
 
 def answering(
-    handler: Callable[[plain.Call], Awaitable[plain.Answer]], *, told: bool
+    handler: Callable[[plain.Call], Awaitable[plain.Answer]], *, told: bool, alive: list[bool]
 ) -> Callable[..., Awaitable[None]]:
-    """An application that answers by a plain route's handler."""
+    """An application that answers by a plain route's handler; notes after each message if it is cancelled."""
 
     async def app(scope: dict, receive: Callable, send: Callable) -> None:
         await receive()
@@ -25,7 +25,7 @@ def answering(
         async def noting(message: dict) -> None:
             context.ended = message["type"] == "http.response.body" and not message["more_body"]
             await send(message)
-            assert trio.current_effective_deadline() > 0  # else it is cancelled
+            alive.append(trio.current_effective_deadline() > 0)
 
         await plain.answer(handler, plain.Call(context, ()), receive, noting)
 
@@ -38,7 +38,7 @@ async def test_nobody_works_on_for_a_client_that_left(
     autojump_clock: MockClock,
 ) -> None:
     """Whether the server tells, or has to be asked by a task of its own."""
-    working, ended = trio.Event(), trio.Event()
+    working, ended, alive = trio.Event(), trio.Event(), []
 
     async def handler(_call: plain.Call) -> plain.Answer:
         working.set()
@@ -48,7 +48,7 @@ async def test_nobody_works_on_for_a_client_that_left(
             ended.set()
         raise AssertionError
 
-    async with serving(answering(handler, told=told)) as (port, _stop):
+    async with serving(answering(handler, told=told, alive=alive)) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(GET)
         await working.wait()
@@ -56,6 +56,7 @@ async def test_nobody_works_on_for_a_client_that_left(
         await stream.aclose()
         await ended.wait()
         assert trio.current_time() < 1
+    assert [] == alive
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -64,12 +65,13 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
     autojump_clock: MockClock,
 ) -> None:
     """Every answer arrives whole, and the connection goes on with the next request."""
+    alive: list[bool] = []
 
     async def handler(_call: plain.Call) -> plain.Answer:
         await trio.sleep(1)
         return plain.Answer([("Content-Type", "text/plain")], b"ok")
 
-    async with serving(answering(handler, told=told)) as (port, _stop):
+    async with serving(answering(handler, told=told, alive=alive)) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         for _ in range(3):
             await stream.send_all(GET)
@@ -77,6 +79,7 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
             while not data.endswith(b"\r\n\r\nok"):
                 data += await stream.receive_some()
             assert data.startswith(b"HTTP/1.1 200")
+    assert [True] * 6 == alive
 
 
 async def test_who_asks_too_late_is_told_at_once() -> None:
