@@ -154,6 +154,8 @@ class PatientStream(trio.abc.HalfCloseableStream):
             try:
                 await trio.lowlevel.wait_readable(self.socket)
                 data = os.read(self.socket.fileno(), max_bytes)
+            except BlockingIOError:  # ready for nothing: select(2), "BUGS"
+                data = await self._stream.receive_some(max_bytes)
             except OSError as error:
                 raise trio.BrokenResourceError(f"the connection broke: {error}") from error
         self._more = len(data) == max_bytes

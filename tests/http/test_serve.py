@@ -153,6 +153,39 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
     assert 90 == trio.current_time()
 
 
+async def test_a_socket_that_is_ready_for_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may say so (select(2), "BUGS"); and what is reset, or closed meanwhile, is no bug of ours."""
+    ours, theirs = trio.socket.socketpair()
+    stream, got = PatientStream(trio.SocketStream(ours), 10), []
+
+    async def receive() -> None:
+        got.append(await stream.receive_some(100))
+
+    async def at_once(_socket: object) -> None:
+        """Say that there is something."""
+
+    with theirs:
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.lowlevel, "wait_readable", at_once)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await wait_all_tasks_blocked()
+                await theirs.send(b"at last")
+        assert [b"at last"] == got
+        await theirs.send(b"more")
+        assert [b"mo", b"re"] == [await stream.receive_some(2) for _ in range(2)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_closed_while_read, stream)
+            await wait_all_tasks_blocked()
+            await stream.aclose()
+        await _closed_while_read(stream)
+
+
+async def _closed_while_read(stream: PatientStream) -> None:
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some(2)
+
+
 async def ended(stream: trio.abc.ReceiveStream) -> float:
     """Read until the server closes; returns when."""
     with suppress(trio.BrokenResourceError):
