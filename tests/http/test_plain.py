@@ -88,16 +88,22 @@ async def test_who_asks_too_late_is_told_at_once() -> None:
     async def nowhere(_message: object) -> None:
         """Take an answer's messages."""
 
-    scopes, heard = [], []
+    heard: list[str] = []
 
-    async def app(scope: dict, receive: Callable, _send: Callable) -> None:
-        scopes.append(scope)
+    async def late(scope: dict, receive: Callable, _send: Callable) -> None:
         assert "http.disconnect" == (await receive())["type"]
         scope[GONE_KEY](lambda: heard.append("late"))
 
+    async def done(scope: dict, _receive: Callable, _send: Callable) -> None:
+        scope[GONE_KEY](lambda: heard.append("after the end"))
+
     async with trio.open_nursery() as nursery:
-        put = await Tasks(nursery).spawn_app(app, None, {}, nowhere)  # type: ignore[arg-type]  # not read
-        await put({"type": "http.disconnect"})
+        puts = [
+            await Tasks(nursery).spawn_app(app, None, {}, nowhere)  # type: ignore[arg-type]  # not read
+            for app in (late, done)
+        ]
+        await puts[0]({"type": "http.disconnect"})
+    await puts[1]({"type": "http.disconnect"})
     assert ["late"] == heard
 
 
@@ -118,8 +124,9 @@ async def test_small_pieces_that_the_kernel_does_not_take_arrive_in_order(autoju
         await stream.send_all(GET)
         await trio.sleep(5)  # nothing is taken from the kernel meanwhile
         data, whole = b"", b"".join(parts)
-        while len(data) < len(whole):
-            data += await stream.receive_some(100_000)
-            if b"\r\n\r\n" in data[:200]:
-                data = data.split(b"\r\n\r\n", 1)[1]
+        with trio.fail_after(30):
+            while len(data) < len(whole):
+                data += await stream.receive_some(100_000)
+                if b"\r\n\r\n" in data[:200]:
+                    data = data.split(b"\r\n\r\n", 1)[1]
         assert whole == data

@@ -154,7 +154,7 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
 
 
 async def test_a_socket_that_is_ready_for_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel may say so (select(2), "BUGS"); and what is reset, or closed meanwhile, is no bug of ours."""
+    """The kernel may say so (select(2), "BUGS"); and what is closed meanwhile is no bug of ours."""
     ours, theirs = trio.socket.socketpair()
     stream, got = PatientStream(trio.SocketStream(ours), 10), []
 
