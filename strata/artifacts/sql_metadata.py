@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,42 @@ _BUILDING = ArtifactState.BUILDING.value
 _FAILED = ArtifactState.FAILED.value
 
 _UNFINISHED = (ArtifactState.PENDING.value, _BUILDING)
+
+# What every build asks, and every result that is not remembered, put together once: SQLAlchemy needs longer
+# for that than for asking. The parameters are named after the columns they are for.
+_FIND_READY = (
+    sa.select(artifacts)
+    .where(
+        artifacts.c.tenant == sa.bindparam("tenant"),
+        artifacts.c.provenance_hash == sa.bindparam("provenance_hash"),
+        artifacts.c.state == _READY,
+    )
+    .order_by(artifacts.c.version.desc())
+    .limit(1)
+)
+_GET_ARTIFACT = sa.select(artifacts).where(
+    artifacts.c.tenant == sa.bindparam("tenant"),
+    artifacts.c.artifact_id == sa.bindparam("artifact_id"),
+    artifacts.c.version == sa.bindparam("version"),
+)
+_GET_BUILD = sa.select(builds).where(
+    builds.c.tenant == sa.bindparam("tenant"), builds.c.build_id == sa.bindparam("build_id")
+)
+_FIND_RUNNING = (
+    sa.select(builds)
+    .where(
+        builds.c.tenant == sa.bindparam("tenant"),
+        builds.c.artifact_id == sa.bindparam("artifact_id"),
+        builds.c.state.in_(_UNFINISHED),
+    )
+    .order_by(builds.c.version.desc())
+    .limit(1)
+)
+_LAST_VERSION = sa.select(sa.func.max(artifacts.c.version)).where(
+    artifacts.c.tenant == sa.bindparam("tenant"), artifacts.c.artifact_id == sa.bindparam("artifact_id")
+)
+_ADD_ARTIFACT, _ADD_BUILD = artifacts.insert(), builds.insert()
+_NO_BUILD = {column.name: None for column in builds.c}
 
 BUSY_SECONDS = 30
 """How long a write waits for another process's, such as a backup's."""
@@ -105,15 +141,14 @@ class SqlMetadataStore:
         """See :class:`~strata.artifacts.MetadataStore`."""
         now = self._now()
         artifact_id = artifact_id_of(provenance_hash)
-        mine = sa.and_(artifacts.c.tenant == tenant, artifacts.c.artifact_id == artifact_id)
         with self._writing() as connection:
             noted = _noted(connection, tenant, build_id, None if refresh else artifact_id)
             if noted is not None:
-                return _build_record(noted)
-            last = connection.scalar(sa.select(sa.func.max(artifacts.c.version)).where(mine))
+                return _build_record(noted._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+            mine = {"tenant": tenant, "artifact_id": artifact_id}
+            last = connection.scalar(_LAST_VERSION, mine)
             both = {
-                "tenant": tenant,
-                "artifact_id": artifact_id,
+                **mine,
                 "version": (last or 0) + 1,
                 "state": _BUILDING,
                 "input_versions": json.dumps(dict(input_versions)),
@@ -125,9 +160,9 @@ class SqlMetadataStore:
                 "transform_spec": transform_spec,
             }
             build = {"build_id": build_id, "executor_ref": executor_ref, "name": name, "started_at": now}
-            connection.execute(artifacts.insert().values(both | version))
-            connection.execute(builds.insert().values(both | build))
-            return _build_record(connection.execute(sa.select(builds).where(_build(tenant, build_id))).one())
+            connection.execute(_ADD_ARTIFACT, both | version)
+            connection.execute(_ADD_BUILD, both | build)
+        return _build_record(_NO_BUILD | both | build)
 
     def finish_build(
         self, tenant: str, build_id: str, *, facts: BlobFacts, row_count: int, arrow_schema: str
@@ -165,30 +200,38 @@ class SqlMetadataStore:
 
     def find_ready(self, tenant: str, provenance_hash: str) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        return self._newest(
-            tenant, artifacts.c.provenance_hash == provenance_hash, artifacts.c.version.desc()
-        )
+        with self._reading() as connection:
+            wanted = {"tenant": tenant, "provenance_hash": provenance_hash}
+            found = connection.execute(_FIND_READY, wanted).first()
+        return None if found is None else _artifact(found)
 
     def find_latest_by_query(self, tenant: str, query_hash: str) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         latest = (artifacts.c.created_at.desc(), artifacts.c.version.desc(), artifacts.c.artifact_id.desc())
-        return self._newest(tenant, artifacts.c.query_hash == query_hash, *latest)
+        wanted = (
+            artifacts.c.tenant == tenant,
+            artifacts.c.query_hash == query_hash,
+            artifacts.c.state == _READY,
+        )
+        query = sa.select(artifacts).where(*wanted).order_by(*latest).limit(1)
+        with self._reading() as connection:
+            found = connection.execute(query).first()
+        return None if found is None else _artifact(found)
 
     def get_artifact(self, tenant: str, artifact_id: str, version: int) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         if version > MAX_INTEGER:  # the driver would raise for a number no row can have
             return None
         with self._reading() as connection:
-            found = connection.execute(
-                sa.select(artifacts).where(_version(tenant, artifact_id, version))
-            ).first()
+            wanted = {"tenant": tenant, "artifact_id": artifact_id, "version": version}
+            found = connection.execute(_GET_ARTIFACT, wanted).first()
         return None if found is None else _artifact(found)
 
     def get_build(self, tenant: str, build_id: str) -> BuildRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         with self._reading() as connection:
-            found = connection.execute(sa.select(builds).where(_build(tenant, build_id))).first()
-        return None if found is None else _build_record(found)
+            found = connection.execute(_GET_BUILD, {"tenant": tenant, "build_id": build_id}).first()
+        return None if found is None else _build_record(found._mapping)  # noqa: SLF001  # a public name
 
     def list_artifacts(
         self,
@@ -336,14 +379,6 @@ class SqlMetadataStore:
         finally:
             self._turn.release()
 
-    def _newest(
-        self, tenant: str, what: sa.ColumnElement[bool], *by: sa.ColumnElement[Any]
-    ) -> ArtifactRecord | None:
-        query = sa.select(artifacts).where(artifacts.c.tenant == tenant, what, artifacts.c.state == _READY)
-        with self._reading() as connection:
-            found = connection.execute(query.order_by(*by).limit(1)).first()
-        return None if found is None else _artifact(found)
-
     def _end(
         self, connection: sa.Connection, tenant: str, build_id: str, **changes: object
     ) -> sa.Row[Any] | None:
@@ -399,12 +434,10 @@ def _noted(
     connection: sa.Connection, tenant: str, build_id: str, artifact_id: str | None
 ) -> sa.Row[Any] | None:
     """Return the build that asking for another one gives: the same one, or the artifact's running one."""
-    found = connection.execute(sa.select(builds).where(_build(tenant, build_id))).first()
+    found = connection.execute(_GET_BUILD, {"tenant": tenant, "build_id": build_id}).first()
     if found is not None or artifact_id is None:
         return found
-    ours = sa.and_(builds.c.tenant == tenant, builds.c.artifact_id == artifact_id)
-    running = sa.select(builds).where(ours, builds.c.state.in_(_UNFINISHED))
-    return connection.execute(running.order_by(builds.c.version.desc()).limit(1)).first()
+    return connection.execute(_FIND_RUNNING, {"tenant": tenant, "artifact_id": artifact_id}).first()
 
 
 def _version(tenant: str, artifact_id: str, version: int) -> sa.ColumnElement[bool]:
@@ -437,8 +470,8 @@ def _artifact(row: sa.Row[Any]) -> ArtifactRecord:
     return ArtifactRecord(**values | {"state": ArtifactState(values["state"])})
 
 
-def _build_record(row: sa.Row[Any]) -> BuildRecord:
-    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's own way
+def _build_record(row: Mapping[Any, Any]) -> BuildRecord:
+    values = dict(row)
     del values["tenant"], values["name"]
     return BuildRecord(**values | {"state": ArtifactState(values["state"])})
 

@@ -53,6 +53,8 @@ class RowGroup:
         task: Which row group.
         batch_rows: Most rows of a record batch.
         slice_rows: Most rows of a slice (deleted ones included); all of them by default.
+        threads: Decode the columns of the first slice in as many of Arrow's threads as there are cores: for
+            whoever has the machine to itself until then.
 
     Attributes:
         done: Whether every row has been read.
@@ -60,11 +62,18 @@ class RowGroup:
     """
 
     def __init__(
-        self, plan: ScanPlan, task: RowGroupTask, *, batch_rows: int, slice_rows: int | None = None
+        self,
+        plan: ScanPlan,
+        task: RowGroupTask,
+        *,
+        batch_rows: int,
+        slice_rows: int | None = None,
+        threads: bool = False,
     ) -> None:
         self.plan = plan
         self.task = task
         self.done = False
+        self._threads = threads
         self._batch_rows = batch_rows
         self._slice_rows = min(task.num_rows, max(1, slice_rows or task.num_rows))
         self.passed = 0
@@ -115,7 +124,9 @@ class RowGroup:
             if self._source is None:
                 wanted = {field.field_id for field in plan.scan.read_schema.fields}
                 wanted |= {key.root.field_id for key in keys.values()}
-                self._source = _Source(plan, task, footer, wanted, self._slice_rows)
+                self._source = _Source(
+                    plan, task, footer, wanted, rows=self._slice_rows, threads=self._threads
+                )
             first = task.first_row + self.passed
             raw = self._source.read(task.num_rows - self.passed)
             self.passed += raw.rows
@@ -174,14 +185,25 @@ def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.Reco
 
 
 class _Source:
-    """The wanted columns of a row group, as far as the file has them, in slices of ``rows`` rows."""
+    """The wanted columns of a row group, as far as the file has them, in slices of ``rows`` rows.
+
+    ``threads``: Arrow's decode the first slice.
+    """
 
     def __init__(
-        self, plan: ScanPlan, task: RowGroupTask, footer: Footer, wanted: set[int], rows: int
+        self,
+        plan: ScanPlan,
+        task: RowGroupTask,
+        footer: Footer,
+        wanted: set[int],
+        *,
+        rows: int,
+        threads: bool,
     ) -> None:
         present = [at for at, field in enumerate(footer.schema.fields) if field.field_id in wanted]
         self._order = {footer.schema.fields[at].field_id: index for index, at in enumerate(present)}
         leaves = [leaf for at in present for leaf in footer.leaves[at]]
+        self._reader: Any = None
         self._batches: Iterator[pa.RecordBatch] | None = None
         self._rows = rows
         self._files = ExitStack()
@@ -193,8 +215,9 @@ class _Source:
                 source = files.enter_context(open_source(io, path))
                 file = files.enter_context(pq.ParquetFile(source, metadata=footer.metadata, **ahead))
                 # Leaf numbers in file order, so the batches' columns are in file order too.
-                self._batches = file.reader.iter_batches(
-                    rows, row_groups=[task.index], column_indices=leaves, use_threads=False
+                self._reader = file.reader
+                self._batches = self._reader.iter_batches(
+                    rows, row_groups=[task.index], column_indices=leaves, use_threads=threads
                 )
                 self._files = files.pop_all()
 
@@ -203,12 +226,13 @@ class _Source:
         if self._batches is None:
             return _Raw(None, {}, min(self._rows, left))
         batch = next(self._batches, None)
+        self._reader.set_use_threads(False)  # looked at anew for each batch
         if batch is None or not 0 < batch.num_rows <= left or batch.num_columns != len(self._order):
             raise ValueError("the file holds other columns or rows than its footer says")
         return _Raw(batch, self._order, batch.num_rows)
 
     def close(self) -> None:
-        self._batches = None
+        self._batches = self._reader = None
         self._files.close()
 
 

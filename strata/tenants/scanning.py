@@ -172,8 +172,9 @@ class ScanBuild:
                     self._in_flight += lane.weight
                     await order.send(lane)
                     nursery.start_soon(self._fetch, lane)
-                    # The first slice has the machine to itself: its reader waits for it, and the others
-                    # would only stand in the way of writing it.
+                    # The first slice has the machine to itself, all of its cores: its reader waits for it,
+                    # and the others would only stand in the way of writing it. Of all builds one begins at a
+                    # time, so no more than one quantum has more than its own core.
                     await self._begun.wait()
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
@@ -227,7 +228,13 @@ class ScanBuild:
         return True
 
     async def _fetch_slices(self, lane: Lane) -> None:
-        group = RowGroup(self.plan, lane.task, batch_rows=self.limits.batch_rows, slice_rows=lane.slice_rows)
+        group = RowGroup(
+            self.plan,
+            lane.task,
+            batch_rows=self.limits.batch_rows,
+            slice_rows=lane.slice_rows,
+            threads=not self._begun.is_set(),
+        )
         cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
         try:
             while not group.done:

@@ -108,6 +108,25 @@ async def test_row_groups_in_slices_are_the_same_rows_and_one_segment_each(
             assert 8 == shard.stats().segments
 
 
+async def test_only_the_first_slice_of_a_build_has_more_than_its_own_core(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader waits for it. Whatever follows would take the cores from others."""
+    in_row_groups(warehouse)
+    monkeypatch.setattr(scanning, "FIRST_SLICE_BYTES", 3_000)
+    asked: list[bool] = []
+    real = scanning.RowGroup
+
+    def noted(*args, threads, **kwargs):
+        asked.append(threads)
+        return real(*args, threads=threads, **kwargs)
+
+    monkeypatch.setattr(scanning, "RowGroup", noted)
+    async with server.client() as client:
+        assert 40_000 == (await fetch(client, scan(warehouse.uri()))).num_rows
+    assert [True, *[False] * 7] == asked
+
+
 async def test_a_disconnect_frees_the_slot_at_once_and_the_build_ends_ready(
     server: Running, warehouse: Warehouse, gate
 ) -> None:

@@ -40,16 +40,18 @@ def test_row_groups_are_read_one_by_one_in_batches_of_the_size_asked_for(filled)
     assert all(task.nbytes >= task.num_rows * 8 for task in tasks)
 
 
+@pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("columns", [None, ["s"], ["id"]])
-def test_a_row_group_is_read_in_slices(filled, columns):
-    """Each with its own part of the deletes; together they are the row group."""
+def test_a_row_group_is_read_in_slices(filled, columns, threads):
+    """Each with its own part of the deletes; together they are the row group, whatever decodes the columns."""
     deleted = [3, 7, 8, 9, 10, 11, 39, 41]
     (path,) = filled.data_files()
     filled.delete_positions({path: deleted})
     plan = filled.plan({"columns": columns} if columns else {})
     for task in expand_file(plan, plan.files[0]):
         whole = pa.Table.from_batches(read_row_group(plan, task, batch_rows=100))
-        group, slices = RowGroup(plan, task, batch_rows=3, slice_rows=4), []
+        group = RowGroup(plan, task, batch_rows=3, slice_rows=4, threads=threads)
+        slices = []
         while not group.done:
             before = group.passed
             slices.append(read_slice(group))
@@ -59,6 +61,38 @@ def test_a_row_group_is_read_in_slices(filled, columns):
             assert 4 - len(gone) == sum(batch.num_rows for batch in slices[-1])
         assert task.num_rows == group.passed
         assert whole == pa.Table.from_batches([b for s in slices for b in s]).combine_chunks()
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_the_reader_of_a_first_slice_uses_arrows_threads_and_none_later(filled, monkeypatch, threads):
+    """They are everybody's: who has begun takes turns with the others."""
+    plan = filled.plan({})
+    task = expand_file(plan, plan.files[0])[0]
+    seen = []
+
+    class Reader:
+        def __init__(self, real):
+            self.real = real
+
+        def iter_batches(self, *args, use_threads, **kwargs):
+            seen.append(use_threads)
+            return self.real.iter_batches(*args, use_threads=use_threads, **kwargs)
+
+        def set_use_threads(self, use_threads):
+            seen.append(use_threads)
+            self.real.set_use_threads(use_threads)
+
+    class File(pq.ParquetFile):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.reader = Reader(self.reader)
+
+    monkeypatch.setattr(read_module.pq, "ParquetFile", File)
+    group = RowGroup(plan, task, batch_rows=100, slice_rows=20, threads=threads)
+    assert 20 == sum(batch.num_rows for batch in read_slice(group))
+    assert [threads, False] == seen
+    assert 20 == sum(batch.num_rows for batch in read_slice(group))
+    assert group.done
 
 
 def test_a_closed_row_group_lets_go_of_its_file(filled, monkeypatch):
