@@ -70,6 +70,10 @@ SLICE_BYTES = 4 * 1024 * 1024
 FIRST_SLICE_BYTES = 1024 * 1024
 """Estimated bytes of the slices of the first row group, which the reader of the result waits for."""
 
+HEAD_START_SECONDS = 0.005
+"""How long a build waits to be noted until the first footer is read: both are Python code, and side by side
+each takes twice as long; rows are read without the interpreter's lock, as soon as the footer is there."""
+
 CACHED_BYTES = 8 * 1024 * 1024
 """Largest cached row group that is read in one quantum, and most bytes of one that are checked in one."""
 
@@ -117,6 +121,8 @@ class ScanBuild:
     generation: int = attrs.field(init=False)
     _uncached: bool = False
     _in_flight: int = 0
+    _looked: trio.Event = attrs.field(factory=trio.Event)
+    _noted: trio.Event = attrs.field(factory=trio.Event)
     _begun: trio.Event = attrs.field(factory=trio.Event)
     _room: trio.Event = attrs.field(factory=trio.Event)
 
@@ -128,7 +134,7 @@ class ScanBuild:
         """Write the whole stream, marker included.
 
         Args:
-            begin: Makes the place for the bytes; the first row group is read meanwhile.
+            begin: Notes the build and makes the place for its bytes; the first row group is read meanwhile.
 
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
@@ -152,7 +158,10 @@ class ScanBuild:
         self, order: trio.MemoryReceiveChannel[Lane], begin: Callable[[], Awaitable[BlobWriter]]
     ) -> None:
         async with order as lanes:
+            with trio.move_on_after(HEAD_START_SECONDS):
+                await self._looked.wait()
             self.writer = await begin()
+            self._noted.set()
             # Not announced: a reader gets its first bytes with the first rows, so that a build which
             # fails on its first slice is still an error and not a torn stream.
             await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
@@ -179,7 +188,9 @@ class ScanBuild:
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
         tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=SMALL_COST)
+        self._looked.set()
         if isinstance(tasks, Refused):
+            await self._noted.wait()  # it fails as a build that can be asked for
             raise RefusalError(tasks)
         return tasks
 

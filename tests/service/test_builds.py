@@ -24,6 +24,7 @@ from service_kit import (
     scan,
 )
 
+from strata.artifacts.sql_metadata import SqlMetadataStore
 from strata.config import Settings
 from strata.tenants import scanning
 from strata.tenants.streams import ByteStream
@@ -205,6 +206,37 @@ async def test_a_missing_data_file_is_an_error_that_names_no_path(
         assert str(warehouse.path) not in answer.text
         build = (await client.get(f"/v1/builds/{started['build_id']}")).json()
         assert ("failed", 0) == (build["state"], bool(build["error_message"]) - 1)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_a_build_is_noted_when_its_first_footer_is_there_or_takes_too_long(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, *, slow: bool
+) -> None:
+    """They would only be in each other's way; a store that does not answer is no reason to answer nobody."""
+    warehouse.create(numbers(10))
+    noted, seen = threading.Event(), []
+    expand, begin = scanning.expand_file, SqlMetadataStore.begin_build
+
+    def expanded(plan, file):
+        assert noted.wait(30) or not slow
+        found = expand(plan, file)
+        seen.append("footer")
+        return found
+
+    def begun(self, *args, **kwargs):
+        seen.append("noted")
+        found = begin(self, *args, **kwargs)
+        noted.set()
+        return found
+
+    if not slow:
+        noted.set()
+    monkeypatch.setattr(scanning, "expand_file", expanded)
+    monkeypatch.setattr(SqlMetadataStore, "begin_build", begun)
+    monkeypatch.setattr(scanning, "HEAD_START_SECONDS", 0.0 if slow else 60.0)
+    async with server.client() as client:
+        assert 10 == (await fetch(client, scan(warehouse.uri()))).num_rows
+    assert (["noted", "footer"] if slow else ["footer", "noted"]) == seen
 
 
 async def test_a_lost_blob_is_an_error_once_and_then_built_anew(
