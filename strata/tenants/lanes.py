@@ -39,10 +39,12 @@ class Lane:
         task: The row group.
         slice_bytes: Estimated bytes of a slice.
         weight: Estimated bytes it may have in memory.
+        alone: Nobody else had work for the cores when it was begun.
     """
 
-    def __init__(self, task: RowGroupTask, slice_bytes: int) -> None:
+    def __init__(self, task: RowGroupTask, slice_bytes: int, *, alone: bool = False) -> None:
         self.task = task
+        self.alone = alone
         self.slice_bytes = slice_bytes
         self.weight = min(task.nbytes, _SLICES_AT_ONCE * slice_bytes)
         pieces: tuple[trio.MemorySendChannel[Piece], trio.MemoryReceiveChannel[Piece]]

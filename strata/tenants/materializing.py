@@ -27,7 +27,7 @@ from strata.tables import (
 from strata.tenants import messages as m
 from strata.tenants.build import Build
 from strata.tenants.building import Builder, Order
-from strata.tenants.gate import TABLE_NOT_FOUND, artifact_resource, table_resource
+from strata.tenants.gate import TABLE_NOT_FOUND, Access, artifact_resource, table_resource
 from strata.tenants.memory import Remembered
 from strata.tenants.promises import Drain, Promises
 from strata.tenants.provenance import Provenance, scan_provenance
@@ -129,6 +129,29 @@ class Materializer:
         build.ask(question.principal.id)
         self.builder.metrics.misses += 1
         return await self._join(build, question)
+
+    def hit_at_once(self, question: m.Materialize) -> m.Materialized | None:
+        """Do as :meth:`materialize` where that waits for nothing and finds the result; else None."""
+        if question.refresh or question.name is not None:
+            return None
+        asked = self._asked(question.principal, question.what)
+        if isinstance(asked, Refused):
+            return None
+        spec, uri, ref, access = asked
+        if not access.allowed:  # the work for a missing table, as in resolve
+            ref = attrs.evolve(ref, table=self.resources.new_id())
+        table = self.resources.catalogs.peek(ref)
+        if table is None or not access.allowed:
+            return None
+        scan = resolve_scan(table, spec, access.visible)
+        if isinstance(scan, Refused):
+            return None
+        provenance = scan_provenance(self.tenant, uri, question.what.executor, spec, scan)
+        hit = None if provenance.key in self.running else self.ready.get(provenance.key)
+        if hit is None:
+            return None
+        self.builder.metrics.hits += 1
+        return m.Materialized(hit.artifact_id, hit.version, hit=True)
 
     async def under_way(self, key: str) -> Build | None:
         """Return the build of a key, if one runs that is not being given up with its last asker."""
@@ -255,18 +278,11 @@ class Materializer:
         self, principal: Principal, what: m.Transformation
     ) -> tuple[ResolvedScan, Provenance] | Refused:
         """Return the scan that is asked for, within the caller's rights, and its identity."""
-        spec = _scan_spec(what)
-        if isinstance(spec, Refused):
-            return spec
-        gate = self.resources.gate
-        if gate.denies(principal, acl.resource_name("transforms", what.executor), "run"):
-            return TRANSFORM_NOT_FOUND
-        uri = what.inputs[0]
-        ref = self.resources.catalogs.resolve(uri)
-        if isinstance(ref, Refused):
-            return ref
-        catalogs = self.resources.catalogs
-        access = gate.reading(principal, table_resource(ref))
+        asked = self._asked(principal, what)
+        if isinstance(asked, Refused):
+            return asked
+        spec, uri, ref, access = asked
+        gate, catalogs = self.resources.gate, self.resources.catalogs
         if not access.allowed:
             if not gate.hide:
                 return gate.forbidden("read")
@@ -282,6 +298,22 @@ class Materializer:
         if isinstance(scan, Refused):
             return scan
         return scan, scan_provenance(self.tenant, uri, what.executor, spec, scan)
+
+    def _asked(
+        self, principal: Principal, what: m.Transformation
+    ) -> tuple[ScanSpec, str, TableRef, Access] | Refused:
+        """Return what is to be scanned, and what the rules say of that."""
+        spec = _scan_spec(what)
+        if isinstance(spec, Refused):
+            return spec
+        gate = self.resources.gate
+        if gate.denies(principal, acl.resource_name("transforms", what.executor), "run"):
+            return TRANSFORM_NOT_FOUND
+        uri = what.inputs[0]
+        ref = self.resources.catalogs.resolve(uri)
+        if isinstance(ref, Refused):
+            return ref
+        return spec, uri, ref, gate.reading(principal, table_resource(ref))
 
     async def _hit(self, artifact: ArtifactRecord, name: str | None) -> m.Materialized:
         self.builder.metrics.hits += 1

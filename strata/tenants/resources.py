@@ -116,23 +116,46 @@ class Resources:
         if self.gate.policy is None:
             return True
         for uri, version in inputs.items():
-            ref = self.catalogs.resolve(uri)
-            if isinstance(ref, Refused):
-                return False
-            access = self.gate.reading(principal, table_resource(ref))
-            if not access.allowed:
-                return False
-            visible = access.visible
-            if visible is None:
-                continue
-            table: LoadedTable | Refused | None = self.catalogs.peek(ref)
-            if table is None:
-                table = await self.look(ref, self.catalogs.load, ref)
-            if isinstance(table, Refused) or not may_see(
-                version, visible, table.metadata.schema(), ref.resource
-            ):
+            found = self._may_read_input(principal, uri, version)
+            if isinstance(found, TableRef):
+                table = await self.look(found, self.catalogs.load, found)
+                found = not isinstance(table, Refused) and self._may_read_input(
+                    principal, uri, version, table
+                )
+            if found is not True:
                 return False
         return True
+
+    def known_to_read(self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]) -> bool:
+        """Whether :meth:`may_read_artifact` would say yes, and without asking a catalog."""
+        denied = self.gate.denies(principal, artifact_resource(artifact_id), "read")
+        readable = self.gate.policy is None or all(
+            self._may_read_input(principal, uri, version) is True for uri, version in inputs.items()
+        )
+        return readable and not denied
+
+    def miss_at_once(self, principal: Principal, artifact_id: str) -> None:
+        """Do the work of :meth:`known_to_read` for an artifact that is not at hand, or does not exist."""
+        self.known_to_read(principal, artifact_id, {})
+        if self.gate.policy is not None:
+            self.gate.reading(principal, NOWHERE)
+
+    def _may_read_input(
+        self, principal: Principal, uri: str, version: str, loaded: LoadedTable | None = None
+    ) -> bool | TableRef:
+        """Whether ``principal`` may read what was made of an input, or which table must be loaded first."""
+        ref = self.catalogs.resolve(uri)
+        if isinstance(ref, Refused):
+            return False
+        access = self.gate.reading(principal, table_resource(ref))
+        if not access.allowed:
+            return False
+        if access.visible is None:
+            return True
+        table = loaded or self.catalogs.peek(ref)
+        return (
+            ref if table is None else may_see(version, access.visible, table.metadata.schema(), ref.resource)
+        )
 
     async def look(
         self, ref: TableRef, function: Callable[..., T | Refused], /, *args: object

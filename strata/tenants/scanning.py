@@ -176,15 +176,20 @@ class ScanBuild:
         async with order:
             for file in self.plan.files:
                 for task in await self._expand(file):
-                    lane = Lane(task, SLICE_BYTES if self._begun.is_set() else FIRST_SLICE_BYTES)
+                    lane = self._lane(task)
                     await self._wait_room(lane.weight)
                     self._in_flight += lane.weight
                     await order.send(lane)
                     nursery.start_soon(self._fetch, lane)
-                    # The first slice has the machine to itself, all of its cores: its reader waits for it,
-                    # and the others would only stand in the way of writing it. Of all builds one begins at a
-                    # time, so no more than one quantum has more than its own core.
+                    # The first slice has the machine to itself: its reader waits for it, and the others
+                    # would only stand in the way of writing it.
                     await self._begun.wait()
+
+    def _lane(self, task: RowGroupTask) -> Lane:
+        """Return a row group's lane. The first one's slice takes all cores, where nobody else wants any."""
+        if self._begun.is_set():
+            return Lane(task, SLICE_BYTES)
+        return Lane(task, FIRST_SLICE_BYTES, alone=not self.pool.running)
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
         tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=SMALL_COST)
@@ -244,7 +249,7 @@ class ScanBuild:
             lane.task,
             batch_rows=self.limits.batch_rows,
             slice_rows=lane.slice_rows,
-            threads=not self._begun.is_set(),
+            threads=lane.alone,
         )
         cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
         try:

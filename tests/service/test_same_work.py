@@ -16,6 +16,7 @@ from service_kit import Running, Warehouse, fetch, identity, numbers, running, s
 from strata.acl import Policy, Rule
 from strata.config import Settings
 from strata.tenants import Resources
+from strata.tenants.actor import TenantActor
 from strata.tenants.gate import Gate
 from strata.work import WorkPool
 
@@ -40,19 +41,36 @@ class Steps(trio.abc.Instrument):
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Count every call of a store or catalog by its name, quanta, transfers, questions to the rules, and steps."""
+    """Count every call of a store or catalog by its name, quanta, transfers, questions to the rules, and steps.
+
+    In the tasks that answer questions, and where an answer may be in hand at once.
+    """
     work: Counter[str] = Counter()
+    at_once = 0
 
     def count(kind: type, method: str, label: str) -> None:
         real = getattr(kind, method)
 
         def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
             named = getattr(getattr(args[0], "func", args[0]), "__name__", "") if method == "ask" else ""
-            if answers_a_question(trio.lowlevel.current_task()):
+            if at_once or answers_a_question(trio.lowlevel.current_task()):
                 work[label + named] += 1
             return real(self, *args, **kwargs)
 
         monkeypatch.setattr(kind, method, wrapped)
+
+    real_answer = TenantActor.answer_at_once
+
+    def answer(self: TenantActor, question: Any) -> object | None:
+        nonlocal at_once
+        at_once += 1
+        work["looks for an answer at hand"] += 1
+        try:
+            return real_answer(self, question)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(TenantActor, "answer_at_once", answer)
 
     count(Resources, "ask", "thread: ")
     count(Resources, "transfer", "transfer")

@@ -32,6 +32,9 @@ class Obedient:
     most: dict = attrs.field(factory=dict)
     hold = trio.Event()
 
+    def answer_at_once(self, question) -> object:
+        return (self.tenant, question) if question == "at hand" else None
+
     async def run(self) -> None:
         alive[self.tenant] = alive.get(self.tenant, 0) + 1
         assert 1 == alive[self.tenant], "two actors of one tenant"
@@ -87,6 +90,28 @@ async def test_each_tenant_has_an_actor_of_its_own(autojump_clock: MockClock, re
     assert ("b", "two") == await registry.ask("b", "two")
     assert ("a", "three") == await registry.ask("a", "three")
     assert {"a": 1, "b": 1} == alive
+
+
+async def test_what_is_at_hand_needs_no_message_and_counts_as_use(
+    autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is put into the mailbox, and the tenant is not the next one to go."""
+    for tenant in "ab":
+        await registry.ask(tenant, "x")
+    put: list = []
+
+    async def noted(_registry: Registry, _found: object, question: object) -> None:
+        put.append(question)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "_put", noted)
+        assert ("a", "at hand") == await registry.ask("a", "at hand")
+        assert [] == put
+        assert await registry.ask("a", "x") is None
+        assert ["x"] == put
+    await registry.ask("a", "at hand")
+    await registry.ask("c", "x")
+    assert ["a", "c"] == names(registry)
 
 
 async def test_the_least_recently_used_idle_tenant_makes_room(

@@ -1,0 +1,135 @@
+"""Answers that are in hand: given without a message, and never another answer than a message would get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import httpx
+import pyarrow as pa
+import pytest
+import trio
+from service_kit import Running, Warehouse, identity, numbers, running, scan
+
+from strata import acl
+from strata.config import Settings
+from strata.tenants import Registry
+from strata.tenants import messages as m
+from strata.tenants.materializing import Materializer
+
+ONE_COLUMN = acl.Policy(
+    allow=(acl.Rule("ana", "tables/**"), acl.Rule("eve", "tables/wh/db/events", columns=("id",)))
+)
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Questions that were put into a mailbox, by kind."""
+    sent: list[str] = []
+    real = Registry._put
+
+    async def noted(self: Registry, found: Any, question: m.Question) -> Any:
+        sent.append(type(question).__name__)
+        return await real(self, found, question)
+
+    monkeypatch.setattr(Registry, "_put", noted)
+    return sent
+
+
+async def pair(client: httpx.AsyncClient, **more: Any) -> tuple[bool, pa.Table]:
+    """Materialize and fetch; whether it was a hit, and the rows."""
+    answer = await client.post("/v1/materialize", json=scan("wh:db.events", **more))
+    assert 200 == answer.status_code, answer.text
+    found = answer.json()
+    data = await client.get(found["stream_url"])
+    assert 200 == data.status_code, data.text
+    return found["hit"], pa.ipc.open_stream(data.content).read_all()
+
+
+async def settled(client: httpx.AsyncClient, messages: list[str], **more: Any) -> pa.Table:
+    """Ask until the pair is a hit whose bytes are remembered; nothing is noted of that."""
+    with trio.fail_after(10):
+        while not (await pair(client, **more))[0]:
+            pass
+    rows = (await pair(client, **more))[1]
+    messages.clear()
+    return rows
+
+
+async def test_a_dashboards_pair_takes_no_message(
+    server: Running, warehouse: Warehouse, messages: list[str]
+) -> None:
+    """Once it was asked for; and what has changed since is seen by the very next one."""
+    table = warehouse.create(numbers(10))
+    async with server.client() as client:
+        rows = await settled(client, messages)
+        before = server.service.registry.metrics_of("team-a").hits
+        assert (True, rows) == await pair(client)
+        assert [] == messages
+        assert before + 1 == server.service.registry.metrics_of("team-a").hits
+
+        table.append(numbers(5))
+        hit, more = await pair(client)
+        assert (False, 15) == (hit, more.num_rows)
+        assert ["Materialize", "OpenStream"] == messages
+
+        settled_rows = await settled(client, messages)
+        assert more == settled_rows
+        for asked in ({"refresh": True}, {"name": "totals"}):
+            await pair(client, **asked)
+            assert "Materialize" == messages[0], "what is to be written down goes the long way"
+            await settled(client, messages)
+
+
+async def test_another_tenant_and_a_denied_principal_have_nothing_at_hand(
+    settings: Settings, warehouse: Warehouse, messages: list[str]
+) -> None:
+    """The result of one is in hand for those who may read it; the rules of this moment say who may."""
+    warehouse.create(numbers(10))
+    everybody = acl.Policy(allow=(acl.Rule("*", "tables/**"),))
+    async with running(attrs.evolve(settings, acl_config=everybody)) as server:
+        gate = server.service.registry.resources.gate
+        async with (
+            server.client(**identity("ana", "team-a")) as ana,
+            server.client(**identity("eve", "team-a")) as eve,
+            server.client(**identity("ana", "team-b")) as other,
+        ):
+            rows = await settled(ana, messages)
+            url = (await ana.post("/v1/materialize", json=scan("wh:db.events"))).json()["stream_url"]
+            assert (True, rows) == await pair(eve)
+            assert [] == messages
+            assert 404 == (await other.get(url)).status_code
+            hit, _ = await pair(other)
+            assert not hit
+            messages.clear()
+
+            gate.policy = ONE_COLUMN
+            assert 404 == (await eve.get(url)).status_code
+            assert ["OpenArtifact"] == messages
+            hit, part = await pair(eve)
+            assert (False, ["id"]) == (hit, part.column_names)
+            messages.clear()
+            assert (True, rows) == await pair(ana)
+            assert [] == messages
+
+            gate.policy = acl.Policy(deny=(acl.Rule("ana", "artifacts/**"),), allow=everybody.allow)
+            assert 404 == (await ana.get(url)).status_code
+            gate.policy = acl.Policy(deny=(acl.Rule("*", "transforms/**"),), allow=everybody.allow)
+            refused = await ana.post("/v1/materialize", json=scan("wh:db.events"))
+            assert "transform_not_allowed" == refused.json()["error"]
+
+
+async def test_a_bug_in_it_is_met_again_by_the_actor(
+    server: Running, warehouse: Warehouse, messages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So whatever goes wrong is supervised as ever, and counted once."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        rows = await settled(client, messages)
+
+        def broken(_self: Materializer, _question: m.Materialize) -> None:
+            raise RuntimeError("on purpose")
+
+        monkeypatch.setattr(Materializer, "hit_at_once", broken)
+        assert (True, rows) == await pair(client)
+        assert ["Materialize"] == messages
