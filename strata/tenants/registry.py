@@ -146,29 +146,17 @@ class Registry:
         if self.draining:
             return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
         found = await self._live(tenant, question)
+        answer: Any
         if isinstance(found, Refused):
-            answer: Any = found
+            answer = found
+        elif found.actor is None or found.state is not State.RUNNING:
+            answer = not_running(found)
+        elif (answer := found.actor.answer_at_once(question)) is not None:
+            self._note_quiet(found)
         else:
-            answer = (
-                not_running(found)
-                if found.state is not State.RUNNING
-                else await self._answer(found, question)
-            )
+            answer = await self._put(found, question)
         if isinstance(answer, Refused):
             self.metrics_of(tenant).refused(answer.code or answer.reason.value)
-        return answer
-
-    async def _answer(self, found: Tenant, question: Question) -> Any:
-        """Have a question answered: at once, if its answer is in hand, and otherwise by message.
-
-        What is at hand costs a pass of the loop instead of four, and each pass may wait for the interpreter
-        behind the threads of others.
-        """
-        assert found.actor is not None
-        answer = found.actor.answer_at_once(question)
-        if answer is None:
-            return await self._put(found, question)
-        self._note_quiet(found)
         return answer
 
     async def _put(self, found: Tenant, question: Question) -> Any:
