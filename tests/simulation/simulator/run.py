@@ -218,6 +218,7 @@ def simulate(seed: int) -> Report:
 class _Run:
     def __init__(self, seed: int, draw: random.Random, base: Path) -> None:
         self.tight = seed % 2 == 0
+        self.cores = 1 if seed % 3 == 0 else 2
         self.seed = seed
         self.draw = draw
         self.base = base
@@ -241,7 +242,7 @@ class _Run:
         plan = self.plan
         disk = Disk(self.root, self.draw, lying=plan.lying, short_reads=plan.short_reads, full=plan.full)
         life = Life(
-            number, _settings(self.root, self.plan.max_tenants, tight=self.tight), self.metadata, self.catalog, self.lake, self.root,
+            number, _settings(self.root, self.plan.max_tenants, tight=self.tight, cores=self.cores), self.metadata, self.catalog, self.lake, self.root,
             self.plan.lying, self.plan.errors > 0, self.book, self.trace, self.violations, self.log, self.names,
         )  # fmt: skip
         threads = Threads(self.draw, self.plan.slow)
@@ -384,7 +385,7 @@ class _Ending(trio.abc.Instrument):
         self.scope.cancel()
 
 
-def _settings(root: Path, max_tenants: int, *, tight: bool) -> Settings:
+def _settings(root: Path, max_tenants: int, *, tight: bool, cores: int) -> Settings:
     # Where builds wait for memory and for their principal's slot, the work pool has no crowd to be fair to.
     budget, each = (300_000, 1) if tight else (0, 0)
     own = tuple(acl.Rule(principal="*", resource=f"tables/wh/{owner}/*", tenant=owner) for owner in TENANTS)
@@ -397,7 +398,7 @@ def _settings(root: Path, max_tenants: int, *, tight: bool) -> Settings:
         deployment_mode="service", auth_mode="trusted_proxy", proxy_token=TOKEN, multi_tenant_enabled=True,
         require_tenant_header=True, artifact_dir=str(root / "artifacts"), cache_dir=str(root / "cache"),
         acl_config=policy, interactive_slots=2, bulk_slots=1, interactive_max_columns=2, max_concurrent_scans=4,
-        max_tenants=max_tenants, mailbox_size=8, work_slots=2, fetch_parallelism=2, batch_size=16,
+        max_tenants=max_tenants, mailbox_size=8, work_slots=cores, fetch_parallelism=2, batch_size=16,
         max_cache_size_bytes=100_000, auth_failures_per_second=0.5, auth_failure_burst=3,
         shutdown_grace_seconds=GRACE_SECONDS, disk_reserve_bytes=0, memory_budget_bytes=budget,
         interactive_slots_per_principal=each,
