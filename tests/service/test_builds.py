@@ -192,10 +192,12 @@ async def test_a_result_over_the_limit_is_413_measured_on_its_arrow_bytes(
         assert 100_000 == (await fetch(client, scan(warehouse.uri()))).num_rows
 
 
+@pytest.mark.parametrize("head_start", [0.0, 60.0])
 async def test_a_missing_data_file_is_an_error_that_names_no_path(
-    server: Running, warehouse: Warehouse
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, head_start: float
 ) -> None:
-    """And the build is failed, not building for ever."""
+    """And the build is failed, not building for ever; it was noted, whether the footer or that was sooner."""
+    monkeypatch.setattr(scanning, "HEAD_START_SECONDS", head_start)
     table = warehouse.create(numbers(10))
     [task] = table.scan().plan_files()
     Path(task.file.file_path.removeprefix("file://")).unlink()
