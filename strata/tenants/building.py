@@ -21,11 +21,12 @@ from strata.tenants.build import Build
 from strata.tenants.groups import UnwrappedRefusals
 from strata.tenants.limits import TenantLimits
 from strata.tenants.metrics import TenantMetrics
+from strata.tenants.output import HOT_GROUP_BYTES, too_large
 from strata.tenants.planning import Planner
 from strata.tenants.provenance import Provenance
 from strata.tenants.resources import SMALL_COST, Resources
 from strata.tenants.room import FULL
-from strata.tenants.scanning import HOT_GROUP_BYTES, IN_FLIGHT_BYTES, ScanBuild, too_large
+from strata.tenants.scanning import IN_FLIGHT_BYTES, ScanBuild
 from strata.tenants.slots import Slots
 from strata.tenants.streams import HOT_BYTES, Tail
 from strata.work import Place, Tier
@@ -247,13 +248,13 @@ class _Attempt:
         try:
             await scan.run(partial(self._begin, tier))
         finally:
-            self.pack = scan.pack
+            self.pack = scan.output.pack
         self._started()  # where no rows were, no first ones have said so
         assert self.build.tail is not None
         self.build.tail.end()
         artifact, facts = await self._commit(scan, tier)
         builder.metrics.rows_built += scan.rows
-        builder.metrics.bytes_built += scan.size
+        builder.metrics.bytes_built += scan.output.size
         self.kept = partial(self._keep_segments, scan, facts, tier)
         return artifact
 
@@ -316,9 +317,9 @@ class _Attempt:
         try:
             pack = await self._pack(scan, facts, tier)
         except BaseException as error:
-            if scan.pack is not None:
+            if scan.output.pack is not None:
                 with trio.move_on_after(CLEANUP_SECONDS, shield=True):
-                    await self._run(tier, scan.pack.abort)
+                    await self._run(tier, scan.output.pack.abort)
             if not isinstance(error, OSError):
                 raise
             name = type(error).__name__
@@ -336,8 +337,8 @@ class _Attempt:
     async def _pack(self, scan: ScanBuild, facts: BlobFacts, tier: Tier) -> Pack | None:
         """Make a pack of what was decoded: a file of its own, or the blob; None if nothing is to be kept."""
         shard = self.builder.shard
-        if scan.pack is not None:
-            return await self._run(tier, scan.pack.commit)
+        if scan.output.pack is not None:
+            return await self._run(tier, scan.output.pack.commit)
         if not scan.segments or facts.size > shard.most_of_one_scan:
             return None
         segments = []
@@ -347,10 +348,10 @@ class _Attempt:
                 carry_on = partial(shard.checksum, facts.path, segment.offset + done, length, crc32)
                 crc32 = await self._run(tier, carry_on, cost=length)
             segments.append(attrs.evolve(segment, crc32=crc32))
-        pack = await self._run(tier, partial(shard.adopt, facts.path, scan.columns, segments))
+        pack = await self._run(tier, partial(shard.adopt, facts.path, scan.output.columns, segments))
         if pack is not None:
             return pack
-        scan.pack = writer = await self._run(tier, partial(shard.begin_pack, scan.columns))
+        scan.output.pack = writer = await self._run(tier, partial(shard.begin_pack, scan.output.columns))
         for segment in segments:
             for done, length in _slices(segment.length):
                 await self._run(tier, partial(writer.copy, facts.path, segment, done, length), cost=length)

@@ -15,6 +15,19 @@ _SLICES_AT_ONCE = 2
 
 
 @attrs.frozen
+class Written:
+    """Where bytes are in the blob.
+
+    Attributes:
+        offset: Of the first one.
+        on_file: How many of the blob's bytes are in its file; the others are on their way to it.
+    """
+
+    offset: int
+    on_file: int
+
+
+@attrs.frozen
 class Piece:
     """A slice of a row group, read.
 
@@ -24,12 +37,14 @@ class Piece:
         segment: Messages for the cache, unless the cache already had them.
         crc32: Checksum of the segment up to here, unless it is part of the blob: then it gets one when that
             is finished.
+        written: Where it is in the blob, if whoever read it could write it as well.
     """
 
     out: Encoded
     scanned: int
     segment: Encoded | None
     crc32: int = 0
+    written: Written | None = None
 
 
 class Lane:
@@ -40,11 +55,13 @@ class Lane:
         slice_bytes: Estimated bytes of a slice.
         weight: Estimated bytes it may have in memory.
         alone: Nobody else had work for the cores when it was begun.
+        unwritten: Slices that were read and are yet to be written.
     """
 
     def __init__(self, task: RowGroupTask, slice_bytes: int, *, alone: bool = False) -> None:
         self.task = task
         self.alone = alone
+        self.unwritten = 0
         self.slice_bytes = slice_bytes
         self.weight = min(task.nbytes, _SLICES_AT_ONCE * slice_bytes)
         pieces: tuple[trio.MemorySendChannel[Piece], trio.MemoryReceiveChannel[Piece]]
@@ -53,6 +70,7 @@ class Lane:
 
     async def offer(self, piece: Piece) -> None:
         """Send a slice when there is room; where nobody takes it, the build has failed by itself."""
+        self.unwritten += piece.written is None
         with suppress(trio.BrokenResourceError):
             await self.send.send(piece)
 

@@ -7,7 +7,6 @@ pack of its segments and each byte is written once.
 
 from __future__ import annotations
 
-import errno
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -16,16 +15,13 @@ from typing import TypeVar
 
 import attrs
 import pyarrow as pa
-import structlog
 import trio
 
 from strata.artifacts import BlobWriter
 from strata.cache import (
     CacheShard,
-    Columns,
     Damaged,
     PackedSegment,
-    PackWriter,
     Segment,
     SegmentKey,
     SegmentReader,
@@ -45,20 +41,13 @@ from strata.tables import (
 from strata.tables.ipc import EOS, Encoded, encode, schema_message
 from strata.tenants.build import Build
 from strata.tenants.groups import UnwrappedRefusals
-from strata.tenants.lanes import Lane, Piece
+from strata.tenants.lanes import Lane, Piece, Written
 from strata.tenants.limits import TenantLimits
+from strata.tenants.output import HOT_GROUP_BYTES, Output
 from strata.tenants.resources import SMALL_COST
 from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
-
-SIDECAR_PART = 16
-"""The part of what a scan may leave in the cache that is left for the pack's sidecar: one 16th."""
-
-HOT_GROUP_BYTES = 8 * 1024 * 1024
-"""Largest row group that is handed to readers out of memory."""
-
-log = structlog.get_logger(__name__)
 
 IN_FLIGHT_BYTES = 12 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
@@ -95,10 +84,8 @@ class ScanBuild:
         limits: Whose limits hold.
         disk: How many may wait for the disk at a time.
         started: Called when the first rows are written.
-        writer: Where the bytes go; None until there is one.
-        pack: Where segments go that differ from the blob; None until there is one.
+        output: Where the rows go.
         rows: Rows written so far.
-        size: Bytes written so far.
         generation: The cache's when the scan began.
         segments: Where in the blob its segments are, when the blob is made of them.
     """
@@ -113,13 +100,10 @@ class ScanBuild:
     limits: TenantLimits
     disk: trio.CapacityLimiter
     started: Callable[[], None]
-    writer: BlobWriter | None = None
-    pack: PackWriter | None = None
+    output: Output = attrs.field(init=False)
     rows: int = 0
-    size: int = 0
     segments: list[PackedSegment] = attrs.field(factory=list)
     generation: int = attrs.field(init=False)
-    _uncached: bool = False
     _in_flight: int = 0
     _looked: trio.Event = attrs.field(factory=trio.Event)
     _noted: trio.Event = attrs.field(factory=trio.Event)
@@ -129,6 +113,10 @@ class ScanBuild:
     @generation.default
     def _present_generation(self) -> int:
         return self.shard.generation
+
+    @output.default
+    def _nothing_yet(self) -> Output:
+        return Output(self.plan, self.shard, self.flow, self.limits.max_response_bytes)
 
     async def run(self, begin: Callable[[], Awaitable[BlobWriter]]) -> None:
         """Write the whole stream, marker included.
@@ -141,18 +129,22 @@ class ScanBuild:
         """
         order: tuple[trio.MemorySendChannel[Lane], trio.MemoryReceiveChannel[Lane]]
         order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
-        with UnwrappedRefusals():
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._produce, order[0], nursery)
-                try:
-                    await self._consume(order[1], begin)
-                except BaseException:
-                    # Were it the nursery itself that cancels, its frame would be one of those that lead to
-                    # the cancellation, and knows the group with that in it: a cycle with all of the build.
-                    nursery.cancel_scope.cancel()
-                    raise
+        try:
+            with UnwrappedRefusals():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._produce, order[0], nursery)
+                    try:
+                        await self._consume(order[1], begin)
+                    except BaseException:
+                        # Were it the nursery itself that cancels, its frame would be one of those that lead
+                        # to the cancellation, and knows the group with that in it: a cycle with all of the
+                        # build.
+                        nursery.cancel_scope.cancel()
+                        raise
+        finally:
+            await self.output.rest()  # a thread that was abandoned may be about to write
         self._check_rows()
-        await self._append(_bare(EOS), last=True)
+        await self._append(EOS, last=True)
 
     async def _consume(
         self, order: trio.MemoryReceiveChannel[Lane], begin: Callable[[], Awaitable[BlobWriter]]
@@ -160,11 +152,11 @@ class ScanBuild:
         async with order as lanes:
             with trio.move_on_after(HEAD_START_SECONDS):
                 await self._looked.wait()
-            self.writer = await begin()
+            self.output.writer = await begin()
             self._noted.set()
             # Not announced: a reader gets its first bytes with the first rows, so that a build which
             # fails on its first slice is still an error and not a torn stream.
-            await self._append(_bare(schema_message(self.plan.scan.arrow_schema)), announce=False)
+            await self._append(schema_message(self.plan.scan.arrow_schema), announce=False)
             async for lane in lanes:
                 await self._take(lane)
 
@@ -217,9 +209,9 @@ class ScanBuild:
 
     async def _fetch_cached(self, lane: Lane, cached: Segment) -> bool:
         """Send a row group out of the cache; False, and nothing sent, if it is damaged there."""
-        task, size = lane.task, cached.packed.length
+        size = cached.packed.length
         if size <= CACHED_BYTES:
-            have = partial(self._from_cache, task, cached)
+            have = partial(self._from_cache, lane, cached, self.shard.most_of_one_scan)
             piece = await self._within_fetch_timeout(have, cost=size)
             if piece is not None:
                 await lane.offer(piece)
@@ -233,7 +225,8 @@ class ScanBuild:
                     return False
             first = True
             while not reader.done:
-                have = partial(self._cached_slice, task, cached, reader, first=first)
+                most = self.shard.most_of_one_scan
+                have = partial(self._cached_slice, lane, cached, reader, most, first=first)
                 piece = await self._within_fetch_timeout(have, cost=SLICE_BYTES, abandon=False)
                 if piece is None:
                     raise RefusalError(Refused(Reason.DATA_UNREADABLE, CACHE_CHANGED, code="cache_damaged"))
@@ -254,7 +247,7 @@ class ScanBuild:
         cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
         try:
             while not group.done:
-                read = partial(self._read, group, crc32)
+                read = partial(self._read, lane, group, crc32, self.shard.most_of_one_scan)
                 found = await self._within_fetch_timeout(read, cost=cost, charge=_took)
                 if isinstance(found, Refused):
                     raise RefusalError(found)
@@ -264,7 +257,7 @@ class ScanBuild:
         finally:
             group.close()
 
-    def _read(self, group: RowGroup, crc32: int) -> Piece | Refused:
+    def _read(self, lane: Lane, group: RowGroup, crc32: int, most: int) -> Piece | Refused:
         """One quantum: the next slice of a row group. Runs in a worker thread."""
         plan, before = self.plan, group.passed
         batches = read_slice(group)
@@ -272,25 +265,27 @@ class ScanBuild:
             return batches
         segment, scanned = encode(batches), group.passed - before
         if plan.passthrough:
-            return Piece(segment, scanned, segment)
+            return self.output.write_if_next(lane, Piece(segment, scanned, segment), most)
         out = _encode_some(finish(plan, group.task, batches))
-        return Piece(out, scanned, segment, _crc32(segment, crc32))
+        return self.output.write_if_next(lane, Piece(out, scanned, segment, _crc32(segment, crc32)), most)
 
-    def _from_cache(self, task: RowGroupTask, cached: Segment) -> Piece | None:
+    def _from_cache(self, lane: Lane, cached: Segment, most: int) -> Piece | None:
         """One quantum: a row group out of the cache; None if it is damaged. Runs in a worker thread."""
         plan = self.plan
         if plan.passthrough and cached.fields == plan.segment_fields:
             raw = self.shard.read_raw(cached)
             if isinstance(raw, Damaged):
                 return None
-            return Piece(Encoded((raw,), len(raw), cached.rows), task.num_rows, None)
-        batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
-        if isinstance(batches, Damaged):
-            return None
-        return Piece(_encode_some(finish(plan, task, batches)), task.num_rows, None)
+            out = Encoded((raw,), len(raw), cached.rows)
+        else:
+            batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
+            if isinstance(batches, Damaged):
+                return None
+            out = _encode_some(finish(plan, lane.task, batches))
+        return self.output.write_if_next(lane, Piece(out, lane.task.num_rows, None), most)
 
     def _cached_slice(
-        self, task: RowGroupTask, cached: Segment, reader: SegmentReader, *, first: bool
+        self, lane: Lane, cached: Segment, reader: SegmentReader, most: int, *, first: bool
     ) -> Piece | None:
         """One quantum: a slice of a checked segment; None if it is damaged now. Runs in a worker thread."""
         plan = self.plan
@@ -304,97 +299,62 @@ class ScanBuild:
             batches = reader.read(SLICE_BYTES, fields, segment_schema(plan, fields))
             if isinstance(batches, Damaged):
                 return None
-            out = _encode_some(finish(plan, task, batches))
-        return Piece(out, task.num_rows if reader.done else 0, None)
+            out = _encode_some(finish(plan, lane.task, batches))
+        piece = Piece(out, lane.task.num_rows if reader.done else 0, None)
+        return self.output.write_if_next(lane, piece, most)
 
     async def _take(self, lane: Lane) -> None:
-        """Write what comes down the lane."""
+        """Write what comes down the lane, unless it was written where it was read."""
+        self.output.let(lane)
         async with lane.receive:
             async for piece in lane.receive:
-                offset = await self._append(piece.out, piece, lane.task)
+                written = piece.written
+                if written is None:
+                    written = await self._write(piece.out, piece, lane)
+                    lane.unwritten -= 1
+                self._written(piece.out, written)
                 if piece.segment is not None and self.plan.passthrough:
                     key = SegmentKey(lane.task.file.file_key, lane.task.index)
                     size, rows = piece.segment.nbytes, piece.segment.rows
-                    extend(self.segments, PackedSegment(key, offset, size, 0, rows))
+                    extend(self.segments, PackedSegment(key, written.offset, size, 0, rows))
                 self.build.rows_done += piece.scanned
                 if not self._begun.is_set():
                     self._begun.set()
                     self.started()
                 del piece
+        self.output.let(None)
         self._in_flight -= lane.weight
         self._room.set()
         self._room = trio.Event()
 
-    async def _append(
-        self,
-        out: Encoded,
-        piece: Piece | None = None,
-        task: RowGroupTask | None = None,
-        *,
-        announce: bool = True,
-        last: bool = False,
-    ) -> int:
-        if self.size + out.nbytes > self.limits.max_response_bytes:
-            raise RefusalError(too_large(self.limits.max_response_bytes))
+    async def _append(self, message: bytes, *, announce: bool = True, last: bool = False) -> None:
+        """Write a message that has no rows."""
+        out = Encoded((message,), len(message), 0)
+        self._written(out, await self._write(out, last=last), announce=announce)
 
-        writer, tail, most = self.writer, self.build.tail, self.shard.most_of_one_scan
-        assert writer is not None
-        assert tail is not None
-
-        def write() -> int:
-            offset = writer.append(out.parts) if out.parts else self.size
-            if last or out.nbytes > HOT_GROUP_BYTES:
-                writer.settle()  # a disk that is full says so before the last reader has the last byte
-            if (
-                piece is not None
-                and task is not None
-                and piece.segment is not None
-                and not self.plan.passthrough
-            ):
-                self._keep(SegmentKey(task.file.file_key, task.index), piece.segment, piece.crc32, most)
-            return offset
-
-        if writer.behind(out.nbytes):  # a disk is waited for without a turn of the pool
-            await trio.to_thread.run_sync(writer.catch_up, limiter=self.disk)
+    async def _write(
+        self, out: Encoded, piece: Piece | None = None, lane: Lane | None = None, *, last: bool = False
+    ) -> Written:
+        output = self.output
+        output.check_room(out.nbytes)
+        assert output.writer is not None
+        while output.writer.behind(out.nbytes):  # a disk is waited for without a turn of the pool
+            await trio.to_thread.run_sync(output.writer.catch_up, limiter=self.disk)
+        write = partial(output.write, out, piece, lane, most=self.shard.most_of_one_scan, last=last)
         # Not abandoned when cancelled: whoever cleans up must find the files at rest.
-        offset = await self._run(write, cost=out.nbytes, abandon=False, urgent=True)
+        return await self._run(write, cost=out.nbytes, abandon=False, urgent=True)
+
+    def _written(self, out: Encoded, written: Written, *, announce: bool = True) -> None:
+        """Let those who follow the blob have what was written."""
+        tail = self.build.tail
+        assert tail is not None
         self.rows += out.rows
-        self.size = offset + out.nbytes
         if out.nbytes <= HOT_GROUP_BYTES:
-            tail.keep(offset, out.parts, writer.on_file)
+            tail.keep(written.offset, out.parts, written.on_file)
         else:
             tail.cool()
         if announce:
-            tail.advance(self.size)
-        return offset
-
-    @property
-    def columns(self) -> Columns:
-        """What its segments are made of."""
-        fields = self.plan.segment_fields
-        return Columns(fields, segment_schema(self.plan, fields))
-
-    def _keep(self, key: SegmentKey, segment: Encoded, crc32: int, most: int) -> None:
-        """Add a segment to the pack, up to ``most`` bytes; one that cannot be kept is no reason to fail."""
-        if self._uncached:
-            return
-        try:
-            if (0 if self.pack is None else self.pack.size) + segment.nbytes > most - most // SIDECAR_PART:
-                self._uncached = True
-                if self.pack is not None and not self.pack.cut(key):
-                    self.pack.abort()
-                    self.pack = None
-                return
-            if self.pack is None:
-                self.pack = self.shard.begin_pack(self.columns)
-            self.pack.append(key, segment, crc32)
-        except OSError as error:
-            self._uncached = True
-            name = errno.errorcode.get(error.errno or 0, type(error).__name__)
-            log.warning("cache could not keep segments", tenant=self.flow, error=name)
-            if self.pack is not None:
-                self.pack.abort()
-                self.pack = None
+            tail.advance(written.offset + out.nbytes)
 
     def _check_rows(self) -> None:
         """A stream whose rows are not those of the plan never gets its end-of-stream marker."""
@@ -438,21 +398,12 @@ class ScanBuild:
         )
 
 
-def too_large(limit: int) -> Refused:
-    """The refusal of a result over ``max_response_bytes``, measured on Arrow bytes."""
-    detail = f"The result is larger than {limit} bytes of Arrow data (max_response_bytes)."
-    return Refused(Reason.TOO_LARGE, detail, code="response_too_large")
-
-
 def _took(found: Piece | Refused) -> int | None:
-    """Return the Arrow bytes of a slice that was read, before filters if they are known."""
+    """Return the Arrow bytes of a slice that was read, before filters if known, and those written."""
     if isinstance(found, Refused):
         return None
-    return max(found.out.nbytes, 0 if found.segment is None else found.segment.nbytes)
-
-
-def _bare(message: bytes) -> Encoded:
-    return Encoded((message,), len(message), 0)
+    read = max(found.out.nbytes, 0 if found.segment is None else found.segment.nbytes)
+    return read if found.written is None else read + found.out.nbytes
 
 
 def _encode_some(batches: Sequence[pa.RecordBatch]) -> Encoded:

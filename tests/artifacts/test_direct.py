@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from strata.artifacts import direct
-from strata.artifacts.direct import BLOCK, BUFFER_BYTES, DirectTail
+from strata.artifacts.direct import BLOCK, BUFFER_BYTES, WRITES, DirectTail
 from strata.artifacts.growing import DIRECT_FROM, GrowingFile
 
 
@@ -138,8 +138,8 @@ def test_a_large_blob_is_the_same_with_and_without_direct_writes(
     assert expected == path.read_bytes()
 
 
-def test_one_buffer_is_filled_while_the_other_is_written(file, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a third one is not begun: that is said before, so that nobody waits for it with a core in hand."""
+def test_one_buffer_is_filled_while_others_are_written(file, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one more is not begun: that is said before, so that nobody waits for it with a core in hand."""
     tail, real, may_write = grown(file, b""), os.pwrite, threading.Event()
 
     def slow(descriptor: int, data: memoryview, offset: int) -> int:
@@ -147,18 +147,48 @@ def test_one_buffer_is_filled_while_the_other_is_written(file, monkeypatch: pyte
         return real(descriptor, data, offset)
 
     monkeypatch.setattr(os, "pwrite", slow)
-    expected = random.Random(3).randbytes(2 * BUFFER_BYTES + 5)
-    assert not tail.behind(BUFFER_BYTES)
+    whole = WRITES * BUFFER_BYTES
+    expected = random.Random(3).randbytes(whole + BUFFER_BYTES + 5)
+    assert not tail.behind(whole + BUFFER_BYTES)
     tail.append([expected[: BUFFER_BYTES + 10]])
+    assert tail.behind(whole - 10)
+    assert not tail.behind(whole - 11)
+    tail.append([expected[BUFFER_BYTES + 10 : whole]])
     assert 0 == tail.on_file
-    assert not tail.behind(BUFFER_BYTES - 11)
-    assert tail.behind(BUFFER_BYTES - 10)
-    tail.append([expected[BUFFER_BYTES + 10 : 2 * BUFFER_BYTES - 1]])
+    assert not tail.behind(BUFFER_BYTES - 1)
+    assert tail.behind(BUFFER_BYTES)
+    tail.append([expected[whole : whole + BUFFER_BYTES - 1]])
     may_write.set()
-    tail.catch_up()
-    assert BUFFER_BYTES == tail.on_file
-    assert not tail.behind(BUFFER_BYTES)
-    tail.append([expected[2 * BUFFER_BYTES - 1 :]])
+    while tail.behind(6):
+        tail.catch_up()
+    tail.append([expected[whole + BUFFER_BYTES - 1 :]])
+    assert BUFFER_BYTES <= tail.on_file
     tail.settle()
+    tail.close()
+    assert expected == file[1].read_bytes()
+
+
+def test_what_lies_behind_bytes_that_are_not_there_is_not_on_file(
+    file, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later of two writes may end first."""
+    tail, real, first, second = grown(file, b""), os.pwrite, threading.Event(), threading.Event()
+
+    def out_of_order(descriptor: int, data: memoryview, offset: int) -> int:
+        if offset == 0:
+            assert first.wait(30)
+        count = real(descriptor, data, offset)
+        if offset:
+            second.set()
+        return count
+
+    monkeypatch.setattr(os, "pwrite", out_of_order)
+    expected = random.Random(4).randbytes(2 * BUFFER_BYTES)
+    tail.append([expected])
+    assert second.wait(30)
+    assert 0 == tail.on_file
+    first.set()
+    tail.settle()
+    assert len(expected) == tail.on_file
     tail.close()
     assert expected == file[1].read_bytes()
