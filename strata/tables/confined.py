@@ -31,8 +31,7 @@ class ConfinedFileIO(PyArrowFileIO):
         Raises:
             RefusalError: DATA_UNREADABLE if the file lies elsewhere.
         """
-        self.local_path(location)
-        return super().new_input(location)
+        return PyArrowFile(location, self.local_path(location), self.fs_by_scheme("file", ""))
 
     def local_path(self, location: str) -> str:
         """Return the path of a file.

@@ -126,6 +126,8 @@ def open_source(io: FileIO, path: str) -> Any:
 
 def is_local(io: FileIO, path: str) -> bool:
     """Whether reads of ``path`` cost no round trips."""
+    if isinstance(io, ConfinedFileIO):
+        return True  # it opens no others
     return isinstance(io, PyArrowFileIO) and PyArrowFileIO.parse_location(path, io.properties)[0] == "file"
 
 

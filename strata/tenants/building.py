@@ -246,7 +246,7 @@ class _Attempt:
             started=self._started,
         )
         try:
-            await scan.run(partial(self._begin, tier))
+            await scan.run(self._begin)
         finally:
             self.pack = scan.output.pack
         self._started()  # where no rows were, no first ones have said so
@@ -258,33 +258,39 @@ class _Attempt:
         self.kept = partial(self._keep_segments, scan, facts, tier)
         return artifact
 
-    async def _begin(self, tier: Tier) -> BlobWriter:
-        """Open the blob, note the build, and let those who wait know its ids."""
+    async def _begin(self, head: bytes) -> BlobWriter:
+        """Open the blob, note the build, and let those who wait know its ids; the blob begins with ``head``.
+
+        In one call: what either of the two takes is less than the way to a thread and back.
+        """
         builder, order = self.builder, self.order
-        resources = builder.resources
+        resources, build_id = builder.resources, builder.resources.new_id()
 
-        def open_blob() -> tuple[BlobWriter, int]:
-            writer = resources.blobs.begin(builder.prefix)
-            return writer, os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)
+        def begin() -> tuple[BlobWriter, int, BuildRecord]:
+            self.writer = writer = resources.blobs.begin(builder.prefix)
+            writer.append((head,))
+            descriptor = os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                record = resources.metadata.begin_build(
+                    builder.tenant,
+                    build_id=build_id,
+                    provenance_hash=order.provenance.key,
+                    query_hash=order.provenance.query,
+                    transform_spec=order.provenance.transform,
+                    input_versions=order.provenance.inputs,
+                    executor_ref=order.executor,
+                    name=order.name,
+                )
+            except BaseException:
+                os.close(descriptor)
+                raise
+            return writer, descriptor, record
 
-        writer, descriptor = await self._run(tier, open_blob)
-        self.writer = writer
-        self.build.tail = Tail(descriptor)
-        build_id = resources.new_id()
-        self.record = await resources.ask(
-            resources.metadata.begin_build,
-            builder.tenant,
-            build_id=build_id,
-            provenance_hash=order.provenance.key,
-            query_hash=order.provenance.query,
-            transform_spec=order.provenance.transform,
-            input_versions=order.provenance.inputs,
-            executor_ref=order.executor,
-            name=order.name,
-        )
-        if self.record.build_id != build_id and order.name is not None:
+        writer, descriptor, record = await resources.ask(begin)
+        self.record, self.build.tail = record, Tail(descriptor)
+        if record.build_id != build_id and order.name is not None:
             self.build.names.add(order.name)  # an earlier attempt's, whose end could not be noted
-        self.build.admit(self.record)
+        self.build.admit(record)
         return writer
 
     async def _commit(self, scan: ScanBuild, tier: Tier) -> tuple[ArtifactRecord, BlobFacts]:

@@ -67,6 +67,10 @@ class Output:
         fields = self._plan.segment_fields
         return Columns(fields, segment_schema(self._plan, fields))
 
+    def begin(self, writer: BlobWriter, size: int) -> None:
+        """Have the blob that rows are written to, and how many bytes it has before them."""
+        self.writer, self.size = writer, size
+
     def let(self, lane: Lane | None) -> None:
         """Say whose rows are next: all of those before have been written."""
         self._next = lane

@@ -118,11 +118,12 @@ class ScanBuild:
     def _nothing_yet(self) -> Output:
         return Output(self.plan, self.shard, self.flow, self.limits.max_response_bytes)
 
-    async def run(self, begin: Callable[[], Awaitable[BlobWriter]]) -> None:
+    async def run(self, begin: Callable[[bytes], Awaitable[BlobWriter]]) -> None:
         """Write the whole stream, marker included.
 
         Args:
-            begin: Notes the build and makes the place for its bytes; the first row group is read meanwhile.
+            begin: Notes the build and makes the place for its bytes, with the first ones; the first row group
+                is read meanwhile.
 
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
@@ -144,19 +145,23 @@ class ScanBuild:
         finally:
             await self.output.rest()  # a thread that was abandoned may be about to write
         self._check_rows()
-        await self._append(EOS, last=True)
+        end = Encoded((EOS,), len(EOS), 0)
+        self._written(end, await self._write(end, last=True))
 
     async def _consume(
-        self, order: trio.MemoryReceiveChannel[Lane], begin: Callable[[], Awaitable[BlobWriter]]
+        self, order: trio.MemoryReceiveChannel[Lane], begin: Callable[[bytes], Awaitable[BlobWriter]]
     ) -> None:
         async with order as lanes:
             with trio.move_on_after(HEAD_START_SECONDS):
                 await self._looked.wait()
-            self.output.writer = await begin()
+            head = schema_message(self.plan.scan.arrow_schema)
+            out, written = Encoded((head,), len(head), 0), Written(0, 0)
+            self.output.check_room(out.nbytes)
+            self.output.begin(await begin(head), out.nbytes)
             self._noted.set()
             # Not announced: a reader gets its first bytes with the first rows, so that a build which
             # fails on its first slice is still an error and not a torn stream.
-            await self._append(schema_message(self.plan.scan.arrow_schema), announce=False)
+            self._written(out, written, announce=False)
             async for lane in lanes:
                 await self._take(lane)
 
@@ -326,11 +331,6 @@ class ScanBuild:
         self._in_flight -= lane.weight
         self._room.set()
         self._room = trio.Event()
-
-    async def _append(self, message: bytes, *, announce: bool = True, last: bool = False) -> None:
-        """Write a message that has no rows."""
-        out = Encoded((message,), len(message), 0)
-        self._written(out, await self._write(out, last=last), announce=announce)
 
     async def _write(
         self, out: Encoded, piece: Piece | None = None, lane: Lane | None = None, *, last: bool = False
