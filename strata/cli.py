@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import click
 import trio
 
-from strata import __version__
+from strata import __version__, garbage
 from strata.allocator import keep_little
 from strata.cli_acl import acl
 from strata.cli_config import check, checked_settings, config, load, settings_options
@@ -19,14 +19,6 @@ from strata.demo.command import demo
 SWITCH_SECONDS = 0.0005
 """How long a thread in Python code keeps the interpreter from the loop, which asks for it after each of its
 system calls. With Python's 5 ms a tenant's planning is felt in everybody's 99th percentile."""
-
-YOUNG_OBJECTS = 5_000
-"""How many more objects there are before the youngest are looked through for garbage.
-
-What requests and builds leave behind is in no cycles, so there is little to find. But how many objects
-there are goes up and down: with Python's 700 that alone started hundreds of collections a minute, and now
-and then a full one of 20 to 50 ms.
-"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,11 +66,7 @@ def _words(errors: BaseExceptionGroup[Exception]) -> list[str]:
 
 
 def _announce(urls: list[str]) -> None:
-    # What was imported stays. Looking through it for garbage stops the loop for a tenth of a second.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
-    gc.enable()
+    garbage.begin()
     sys.setswitchinterval(SWITCH_SECONDS)
     for url in urls:
         click.echo(f"strata {__version__} listens on {url}", err=True)

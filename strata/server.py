@@ -21,6 +21,7 @@ from strata.auth import IdentityContract, request_id
 from strata.cache import CacheBudget
 from strata.config import ConfigError, Problem, Settings
 from strata.config_tenants import Overrides, read_overrides
+from strata.garbage import collected_when_idle
 from strata.http import routes
 from strata.http.app import create_app
 from strata.http.asgi import App
@@ -267,7 +268,7 @@ async def open_service(
             shared.weight_of = lambda tenant: tenancy.limits(tenant).weight
         registry.vitals.requests = lambda: {"in_hand": desk.taken, "waiting": desk.waiting}
         service = Service(door, registry, gate, tenancy, settings, rules)
-        with desk.watching():
+        with desk.watching(), collected_when_idle(lambda: resources.pool.running > 0):
             async with trio.open_nursery() as nursery:
                 await nursery.start(registry.run)
                 nursery.start_soon(rules.watch)

@@ -19,6 +19,9 @@ from strata.outcomes import RefusalError
 from strata.tenants.messages import Opened
 from strata.tenants.streams import ByteStream
 
+FIRST_BYTES = 64 * 1024
+"""Most bytes that go out with the head of an answer: whoever waits for the first ones has them sooner."""
+
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 
 
@@ -109,7 +112,7 @@ async def stream_answer(opened: Opened, found: Context) -> Answer:
     try:
         if not found.chunked:
             await opened.stream.whole()
-        first = await opened.stream.chunk()
+        first = await opened.stream.chunk(FIRST_BYTES)
     except RefusalError as error:
         opened.stream.close()
         raise ProblemError(Problem.of(error.refused)) from None

@@ -231,8 +231,8 @@ class ByteStream:
             assert self.tail is not None
             self.stop = await self.tail.whole()
 
-    async def chunk(self) -> bytes | None:
-        """Return the next bytes, as many as a turn has, or None at the end.
+    async def chunk(self, most: int | None = None) -> bytes | None:
+        """Return the next bytes, as many as a turn has and no more than ``most``, or None at the end.
 
         Raises:
             RefusalError: If the build failed, or the blob is shorter than it must be.
@@ -244,7 +244,7 @@ class ByteStream:
         limit = await self._limit()
         if limit <= self.start:
             return None
-        found = await self._in_turn(limit)
+        found = await self._in_turn(limit if most is None else min(limit, self.start + most))
         if isinstance(found, int):
             found = await trio.to_thread.run_sync(os.pread, self.fd, found, self.start)
         if not found:
