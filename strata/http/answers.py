@@ -20,7 +20,8 @@ from strata.tenants.messages import Opened
 from strata.tenants.streams import ByteStream
 
 FIRST_BYTES = 64 * 1024
-"""Most bytes that go out with the head of an answer: whoever waits for the first ones has them sooner."""
+"""Most bytes of a result that still grows that go out with the head of the answer: the first ones are not to
+wait until a megabyte is copied."""
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 
@@ -112,7 +113,8 @@ async def stream_answer(opened: Opened, found: Context) -> Answer:
     try:
         if not found.chunked:
             await opened.stream.whole()
-        first = await opened.stream.chunk(FIRST_BYTES)
+        # Of what is finished, a chunk may well be all there is.
+        first = await opened.stream.chunk(FIRST_BYTES if opened.stream.size is None else None)
     except RefusalError as error:
         opened.stream.close()
         raise ProblemError(Problem.of(error.refused)) from None

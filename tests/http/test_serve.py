@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import random
 import socket
 import ssl
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from strata.http.connection import KNOWN_KEY, LOADS_KEY, Connection
 from strata.http.crowd import Crowd
 from strata.http.listening import Bind, CannotListenError, Tls, close, listen
-from strata.http.streams import PatientStream
+from strata.http.streams import TOGETHER_BYTES, PatientStream
 from strata.tls import tls_context
 from strata.work import Load, LoopTurns
 
@@ -701,6 +703,64 @@ async def test_the_last_answer_says_that_it_is_the_last(autojump_clock: MockCloc
         await wait_all_tasks_blocked()
         stop.set()
         assert b"connection: close" in (await answer(stream)).lower()
+
+
+async def test_the_head_of_an_answer_and_its_first_bytes_leave_by_one_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two calls a thread may keep the interpreter; what is larger goes the way of large things."""
+    calls: list[int] = []
+    real = os.writev
+
+    def counted(descriptor: int, pieces: list[bytes]) -> int:
+        calls.append(sum(map(len, pieces)))
+        return real(descriptor, pieces)
+
+    monkeypatch.setattr(os, "writev", counted)
+    ours, theirs = trio.socket.socketpair()
+    stream, peer = PatientStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
+    head, body = b"head", b"x" * (TOGETHER_BYTES - 6)
+    await stream.send_all([head, body, b"\r\n"])
+    assert [TOGETHER_BYTES] == calls
+    got = b""
+    while len(got) < TOGETHER_BYTES:
+        got += await peer.receive_some()
+    assert head + body + b"\r\n" == got
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.send_all, [head, body, b"\r\n!"])
+        while len(got) < 2 * TOGETHER_BYTES + 1:
+            got += await peer.receive_some()
+    assert got.endswith(b"x\r\n!")
+    assert [TOGETHER_BYTES] == calls
+    await stream.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.send_all([head, body])
+    await peer.aclose()
+
+
+@pytest.mark.parametrize("room", [4096, 20_000, 60_000])
+async def test_pieces_of_which_the_kernel_takes_a_part_arrive_whole_and_in_order(room: int) -> None:
+    """Wherever the part ends: inside of a piece, between two, or before the first."""
+    ours, theirs = trio.socket.socketpair()
+    ours.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, room)
+    stream, peer = PatientStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
+    draw = random.Random(room)
+    sent = [[draw.randbytes(draw.choice((0, 1, 5_000, 30_000))) for _ in range(4)] for _ in range(20)]
+    got = bytearray()
+    async with trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            for pieces in sent:
+                await stream.send_all(pieces)
+            await stream.send_eof()
+
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        async for part in peer:
+            got += part
+    assert b"".join(piece for pieces in sent for piece in pieces) == got
+    await stream.aclose()
+    await peer.aclose()
 
 
 async def test_what_the_kernel_does_not_take_at_once_follows() -> None:

@@ -225,6 +225,25 @@ async def test_who_follows_closely_reads_memory_and_who_does_not_the_file(
     tail.close()
 
 
+async def test_a_first_chunk_may_be_smaller_than_what_is_there(blob: Path) -> None:
+    """Out of memory, out of the file, or read ahead; what follows goes on behind it."""
+    data = bytes(range(256)) * 1024
+    blob.write_bytes(data)
+    tail = tail_of(blob)
+    tail.keep(0, [data[:1000], data[1000:]], on_file=len(data))
+    tail.advance(len(data))
+    tail.end()
+    hot, cold = follow(tail), follow(tail)
+    assert data[:5000] == await hot.chunk(5000)
+    assert data[5000:] == await read_all(hot)
+    tail.cool()
+    assert data[:5000] == await cold.chunk(5000)
+    assert data[5000:] == await read_all(cold)
+    for stream in (hot, cold):
+        stream.close()
+    tail.close()
+
+
 async def test_memory_holds_no_more_than_the_newest_bytes(blob: Path) -> None:
     """A reader that stalls costs the file, not memory; bytes not on file yet are the exception."""
     tail = tail_of(blob)
