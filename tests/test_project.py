@@ -42,7 +42,7 @@ LAYERS = (
         "rules",
     },
     {"config_problems", "config_section", "config_setting", "config_values"},
-    {"outcomes", "acl", "allocator", "config_metadata", "durable", "tls"},
+    {"outcomes", "acl", "allocator", "config_metadata", "durable", "garbage", "tls"},
 )
 
 
