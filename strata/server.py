@@ -268,7 +268,7 @@ async def open_service(
             shared.weight_of = lambda tenant: tenancy.limits(tenant).weight
         registry.vitals.requests = lambda: {"in_hand": desk.taken, "waiting": desk.waiting}
         service = Service(door, registry, gate, tenancy, settings, rules)
-        with desk.watching(), collected_when_idle(lambda: resources.pool.running > 0):
+        with desk.watching(), collected_when_idle(lambda: resources.busy):
             async with trio.open_nursery() as nursery:
                 await nursery.start(registry.run)
                 nursery.start_soon(rules.watch)

@@ -173,6 +173,12 @@ class Resources:
             return await trio.to_thread.run_sync(partial(function, *args), limiter=limiter)
         return catalog_unavailable(ref)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread works for somebody, or waits for a database or a catalog."""
+        limiters = (self.waits, *self._looks.values())
+        return self.pool.running > 0 or any(limiter.borrowed_tokens for limiter in limiters)
+
     async def ask(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
         """Call something that waits for a database, in a thread.
 
