@@ -56,7 +56,7 @@ IN_FLIGHT_BYTES = 12 * 1024 * 1024
 SLICE_BYTES = 4 * 1024 * 1024
 """Estimated bytes of a slice of a row group, the quantum of a scan: a few milliseconds of one core."""
 
-FIRST_SLICE_BYTES = 1024 * 1024
+FIRST_SLICE_BYTES = 512 * 1024
 """Estimated bytes of the slices of the first row group, which the reader of the result waits for."""
 
 HEAD_START_SECONDS = 0.005
