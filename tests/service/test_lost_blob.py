@@ -174,6 +174,40 @@ async def test_a_metadata_store_that_is_down_restarts_no_tenant(
         assert tenant.actor is actor
 
 
+async def test_a_build_that_cannot_be_noted_leaves_no_file_and_no_descriptor(
+    server: Running, settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its blob has begun by then."""
+    warehouse.create(numbers(10))
+
+    def down(*_args: object, **_kwargs: object) -> None:
+        [growing] = settings.artifact_root.glob("blobs/growing/*.part")
+        began.append(growing.stat().st_size)
+        raise RefusalError(DOWN)
+
+    began: list[int] = []
+    async with server.client() as client:
+        assert 200 == (await client.get("/v1/artifacts")).status_code
+        [tenant] = [t for t in server.service.registry.tenants() if t.actor is not None]
+        monkeypatch.setattr(tenant.actor.resources.metadata, "begin_build", down)
+        opened = []
+        for _ in range(4):
+            told = await client.post("/v1/materialize", json=scan(warehouse.uri()))
+            assert (503, "down") == (told.status_code, told.json()["error"])
+            opened.append(sum(map(_is_blob, Path("/proc/self/fd").iterdir())))
+    assert 4 == len(began)
+    assert all(began), "the blob begins with the schema"
+    assert [0] * 4 == opened
+    assert [] == list(settings.artifact_root.glob("blobs/growing/*"))
+
+
+def _is_blob(descriptor: Path) -> bool:
+    try:
+        return ".part" in str(descriptor.readlink())
+    except FileNotFoundError:
+        return False
+
+
 async def test_a_failed_build_that_cannot_be_noted_crashes_nothing(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError
 from strata.tables.ipc import Encoded
+from strata.tenants import scanning
 from strata.tenants.lanes import Lane, Piece, Written
 from strata.tenants.output import Output
 
@@ -144,6 +145,15 @@ def test_no_byte_is_written_after_a_write_that_failed(output: Output, writer: Wr
     assert output.write_if_next(here, piece(b"def"), 0).written is None
     assert b"abc" == writer.data
     assert 0 == output.size
+
+
+def test_writing_is_charged_whoever_does_it(output: Output) -> None:
+    """A tenant whose rows are next by luck pays no less than one whose are not."""
+    here = lane()
+    read = Piece(Encoded((b"ab",), 2, 1), 1, Encoded((b"abcde",), 5, 2))
+    assert 5 == scanning._took(read)
+    output.let(here)
+    assert 5 + 2 == scanning._took(output.write_if_next(here, read, 0))
 
 
 async def test_whoever_cleans_up_finds_the_files_at_rest(output: Output, writer: Writer) -> None:
