@@ -4,7 +4,9 @@ import errno
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,43 @@ def test_one_buffer_is_filled_while_others_are_written(file, monkeypatch: pytest
     assert BUFFER_BYTES <= tail.on_file
     tail.settle()
     tail.close()
+    assert expected == file[1].read_bytes()
+
+
+def test_a_slow_disk_is_waited_for_and_not_written_ahead_of(file, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file has as many buffers as may be written at a time, and the one that is filled."""
+
+    class Slow(Future):
+        """Ends when somebody waits for it."""
+
+        def __init__(self, write: Callable[[], None]) -> None:
+            super().__init__()
+            self.write = write
+
+        def result(self, timeout: float | None = None) -> None:
+            if not self.done():
+                self.set_result(self.write())
+            return super().result(timeout)
+
+    class Writers:
+        """Begins nothing by itself."""
+
+        @staticmethod
+        def submit(write: Callable[..., None], *args: object) -> Slow:
+            return Slow(partial(write, *args))
+
+    made: list[memoryview] = []
+    real = direct._buffer
+    monkeypatch.setattr(direct, "_writers", Writers)
+    monkeypatch.setattr(direct, "_buffer", lambda: made.append(real()) or made[-1])
+    tail = grown(file, b"")
+    expected = random.Random(5).randbytes(6 * BUFFER_BYTES)
+    tail.append([expected])
+    assert WRITES + 1 == len(made)
+    assert (6 - WRITES) * BUFFER_BYTES == tail.on_file
+    tail.settle()
+    tail.close()
+    assert WRITES + 1 == len(made)
     assert expected == file[1].read_bytes()
 
 

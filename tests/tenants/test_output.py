@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +17,9 @@ from strata.tables.ipc import Encoded
 from strata.tenants import scanning
 from strata.tenants.lanes import Lane, Piece, Written
 from strata.tenants.output import Output
+from strata.tenants.scanning import ScanBuild
+from strata.tenants.streams import Tail
+from strata.work import Tier, WorkPool
 
 LIMIT = 100
 
@@ -145,6 +150,44 @@ def test_no_byte_is_written_after_a_write_that_failed(output: Output, writer: Wr
     assert output.write_if_next(here, piece(b"def"), 0).written is None
     assert b"abc" == writer.data
     assert 0 == output.size
+
+
+async def test_a_slice_that_was_written_late_does_not_make_the_next_one_late(
+    tmp_path: Path, writer: Writer
+) -> None:
+    """It is the lane's turn from then on; the first slice is often read before there is a blob."""
+    blob = tmp_path / "blob"
+    blob.touch()
+    tail = Tail(os.open(blob, os.O_RDONLY))
+    scan = ScanBuild(
+        plan=SimpleNamespace(passthrough=True),
+        build=SimpleNamespace(tail=tail, rows_done=0),
+        shard=SimpleNamespace(generation=0, most_of_one_scan=0),
+        pool=WorkPool(1, inline=True),
+        flow="acme",
+        principal="ana",
+        tier=Tier.BULK,
+        limits=SimpleNamespace(max_response_bytes=LIMIT),
+        disk=trio.CapacityLimiter(1),
+        started=lambda: None,
+    )
+    here = lane()
+    late = scan.output.write_if_next(here, piece(b"abc"), 0)
+    assert late.written is None
+    scan.output.begin(writer, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scan._take, here)
+        async with here.send:
+            await here.offer(late)
+            await wait_all_tasks_blocked()
+            prompt = scan.output.write_if_next(here, piece(b"de"), 0)
+            assert prompt.written is not None
+            await here.offer(prompt)
+    assert b"abcde" == writer.data
+    assert 5 == tail.size
+    assert b"abcde" == b"".join(tail.hot(0, 5))
+    assert scan.output.write_if_next(here, piece(b"x"), 0).written is None
+    tail.close()
 
 
 def test_writing_is_charged_whoever_does_it(output: Output) -> None:
