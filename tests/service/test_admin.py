@@ -14,6 +14,7 @@ from service_kit import Running, Warehouse, fetch, identity, numbers, running, s
 
 from strata import acl
 from strata.artifacts import STORE_DOWN
+from strata.cache import CacheShard
 from strata.config import Settings
 from strata.config_section import TenantSection
 from strata.outcomes import RefusalError
@@ -178,7 +179,7 @@ async def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 class Gates:
-    """Slices of row groups are read one after the other, each when it is let."""
+    """Slices of row groups are read one after the other, each when it is let; none comes out of the cache."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gates = [threading.Event() for _ in range(9)]
@@ -189,6 +190,7 @@ class Gates:
             return real(*args)
 
         monkeypatch.setattr(scanning, "read_slice", read_slice)
+        monkeypatch.setattr(CacheShard, "lookup", lambda *_: None)
 
 
 def small(uri: str, number: int) -> dict[str, Any]:
