@@ -76,7 +76,7 @@ class PatientStream(trio.abc.HalfCloseableStream):
         its first bytes are not to wait for each other.
         """
         plain = list(takewhile(lambda piece: not isinstance(piece, Load), pieces))
-        if self._broken or len(plain) == 1 or sum(map(len, plain)) > TOGETHER_BYTES:
+        if self._broken or len(plain) <= 1 or sum(map(len, plain)) > TOGETHER_BYTES:
             return pieces
         try:
             sent = os.writev(self.socket.fileno(), cast("Sequence[bytes]", plain))

@@ -59,7 +59,7 @@ class Output:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Output {self.size} bytes of {self._plan!r}>"
+        return f"<Output {self.size} of at most {self._limit} bytes>"
 
     @property
     def columns(self) -> Columns:
@@ -128,12 +128,7 @@ class Output:
         if last or out.nbytes > HOT_GROUP_BYTES:
             writer.settle()  # a disk that is full says so before the last reader has the last byte
         self.size = offset + out.nbytes
-        if (
-            piece is not None
-            and piece.segment is not None
-            and lane is not None
-            and not self._plan.passthrough
-        ):
+        if piece is not None and lane is not None and not self._plan.passthrough:
             self._keep(lane, piece, most)
         return Written(offset, writer.on_file)
 

@@ -731,6 +731,9 @@ async def test_the_head_of_an_answer_and_its_first_bytes_leave_by_one_call(
         while len(got) < 2 * TOGETHER_BYTES + 1:
             got += await peer.receive_some()
     assert got.endswith(b"x\r\n!")
+    for single in ([], [b"alone"]):  # as a load is, which goes by a thread
+        await stream.send_all(single)
+    assert b"alone" == await peer.receive_some()
     assert [TOGETHER_BYTES] == calls
     await stream.aclose()
     with pytest.raises(trio.ClosedResourceError):
