@@ -19,7 +19,7 @@ import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.work import Load, LoopTurns, step_aside
-from strata.work.carry import LOAD_BYTES, WORTH_BYTES, Hold
+from strata.work.carry import LOAD_BYTES, READ_BYTES, WORTH_BYTES, Hold
 from strata.work.loop import LARGE_BYTES
 from strata.work.threads import close_file
 
@@ -268,7 +268,7 @@ class ByteStream:
             count = min(count, on_file)
             if not self._cached(count):
                 # What waits for the disk does so in a thread of its own, not where all loads are carried.
-                data = await trio.to_thread.run_sync(os.pread, self.fd, count, self.start)
+                data = await trio.to_thread.run_sync(os.pread, self.fd, min(count, READ_BYTES), self.start)
                 if not data:
                     raise RefusalError(_SHORT)
                 count, hold = len(data), _Bytes(data, self.start)

@@ -10,6 +10,7 @@ second carrier doubles what a small request waits, for no more bytes a second.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,8 +23,12 @@ import trio
 from strata.work.loop import LoopTurns
 from strata.work.threads import run_in_thread
 
-LOAD_BYTES = 2 * 1024 * 1024
-"""Most bytes of a load: a hop to the thread and back costs the loop 0.15 ms whatever it carries."""
+LOAD_BYTES = 4 * 1024 * 1024
+"""Most bytes of a load: a hop to the thread and back costs the loop 0.15 ms whatever it carries. Other loads
+wait for it: a millisecond, where its client keeps up."""
+
+READ_BYTES = 2 * 1024 * 1024
+"""Most bytes that a reader keeps in memory for a load, which had to be waited for on the disk."""
 
 WORTH_BYTES = 128 * 1024
 """What is less than that is sent on the loop, sooner than a thread would begin."""
@@ -31,9 +36,11 @@ WORTH_BYTES = 128 * 1024
 MOST_PIECES = 1000
 """Pieces the system takes in one call (IOV_MAX is 1,024)."""
 
+_SHORT = "the stored result is shorter than it must be, or cannot be read"
+
 
 class ShortFileError(OSError):
-    """A file ends before the bytes that were promised of it."""
+    """A file ends before the bytes that were promised of it, or they cannot be read."""
 
 
 class Hold(Protocol):
@@ -115,12 +122,22 @@ def _send_pieces(target: int, pieces: list[memoryview]) -> int:
 
 
 def _send_file(target: int, source: int, position: int, count: int) -> int:
-    """Send bytes of a file, likewise."""
-    total = 0
-    with suppress(BlockingIOError):
-        while total < count:
-            sent = os.sendfile(target, source, position + total, count - total)
-            if not sent:
-                raise ShortFileError(errno.EIO, "the stored result is shorter than it must be")
-            total += sent
-    return total
+    """Send bytes of a file, likewise.
+
+    They are mapped, and the system copies them: by ``sendfile`` it hands them over page by page, which takes
+    twice as long (Linux 6.18, loopback, 416 MB in the page cache: 2.1 GB/s, mapped 4.4).
+    """
+    skipped = position % mmap.ALLOCATIONGRANULARITY
+    try:
+        window = mmap.mmap(source, skipped + count, access=mmap.ACCESS_READ, offset=position - skipped)
+    except ValueError:
+        raise ShortFileError(errno.EIO, _SHORT) from None
+    try:
+        sent = _send_pieces(target, [memoryview(window)[skipped:]])
+    except OSError as error:
+        if error.errno == errno.EFAULT:  # the system could not read it
+            raise ShortFileError(errno.EIO, _SHORT) from None
+        raise
+    if os.fstat(source).st_size < position + sent:
+        raise ShortFileError(errno.EIO, _SHORT)  # cut meanwhile: the rest of its last page read as zeros
+    return sent

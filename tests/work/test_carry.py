@@ -1,5 +1,6 @@
 """Large results are handed to sockets by a thread: every byte, in order, to the right one, and nothing is held."""
 
+import mmap
 import os
 import random
 import socket
@@ -121,17 +122,40 @@ async def test_a_reader_that_stalls_holds_neither_memory_nor_the_carrier(tmp_pat
     assert hold.asked >= 2
 
 
-async def test_a_file_that_is_too_short_is_an_error_and_not_an_end(tmp_path: Path, pair) -> None:
-    """Whatever was sent of it before; the turn is given back."""
+@pytest.mark.parametrize("position", [0, 3, 5, 4096])
+async def test_a_file_that_is_too_short_is_an_error_and_not_an_end(
+    position: int, tmp_path: Path, pair
+) -> None:
+    """Nothing is sent of it; the turn is given back."""
     turns = LoopTurns()
     hold = Hold(tmp_path / "blob", b"short")
-    load = Load(hold, 0, 100, "a", turns)
+    load = Load(hold, position, 100, "a", turns)
     hold.in_hand = lambda _position, wanted: ((), wanted)  # as a store says whose file was cut
     with pytest.raises(ShortFileError):
         await send_all(load, pair[0])
-    assert b"short" == await receive(5, pair[1])
+    with pytest.raises(BlockingIOError):
+        os.read(pair[1].fileno(), 100)
     await turns.take("b")
     turns.give()
+
+
+@pytest.mark.parametrize("left", [0, 5000, 2 * mmap.PAGESIZE, 3 * mmap.PAGESIZE - 1])
+async def test_a_file_cut_while_it_is_sent_is_an_error_and_never_zeros(
+    left: int, tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was mapped with reads as zeros up to the end of a page, and beyond it not at all."""
+    data = random.Random(3).randbytes(3 * mmap.PAGESIZE)
+    hold = Hold(tmp_path / "blob", data)
+    real = carry.mmap.mmap
+
+    def cut(*args, **more) -> mmap.mmap:
+        found = real(*args, **more)
+        os.truncate(tmp_path / "blob", left)
+        return found
+
+    monkeypatch.setattr(carry.mmap, "mmap", cut)
+    with pytest.raises(ShortFileError):
+        await send_all(Load(hold, 0, len(data), "a", LoopTurns()), pair[0])
 
 
 async def test_a_peer_that_left_is_an_error(tmp_path: Path, pair) -> None:
