@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -55,6 +55,8 @@ class RowGroup:
         slice_rows: Most rows of a slice (deleted ones included); all of them by default.
         threads: Decode the columns of the first slice in as many of Arrow's threads as there are cores: for
             whoever has the machine to itself until then.
+        decoding: Called by the thread that reads the first slice, when Arrow is about to decode it: from then
+            on it does without the interpreter.
 
     Attributes:
         done: Whether every row has been read.
@@ -69,11 +71,13 @@ class RowGroup:
         batch_rows: int,
         slice_rows: int | None = None,
         threads: bool = False,
+        decoding: Callable[[], None] | None = None,
     ) -> None:
         self.plan = plan
         self.task = task
         self.done = False
         self._threads = threads
+        self._decoding = decoding
         self._batch_rows = batch_rows
         self._slice_rows = min(task.num_rows, max(1, slice_rows or task.num_rows))
         self.passed = 0
@@ -128,6 +132,9 @@ class RowGroup:
                     plan, task, footer, wanted, rows=self._slice_rows, threads=self._threads
                 )
             first = task.first_row + self.passed
+            decoding, self._decoding = self._decoding, None
+            if decoding is not None:
+                decoding()
             raw = self._source.read(task.num_rows - self.passed)
             self.passed += raw.rows
             self.done = self.passed == task.num_rows

@@ -258,15 +258,17 @@ class _Attempt:
         self.kept = partial(self._keep_segments, scan, facts, tier)
         return artifact
 
-    async def _begin(self, head: bytes) -> BlobWriter:
+    async def _begin(self, head: bytes, ready: Callable[[], object]) -> BlobWriter:
         """Open the blob, note the build, and let those who wait know its ids; the blob begins with ``head``.
 
-        In one call: what either of the two takes is less than the way to a thread and back.
+        In one call: what either of the two takes is less than the way to a thread and back. In the thread it
+        waits until ``ready`` returns.
         """
         builder, order = self.builder, self.order
         resources, build_id = builder.resources, builder.resources.new_id()
 
         def begin() -> tuple[BlobWriter, int, BuildRecord]:
+            ready()
             self.writer = writer = resources.blobs.begin(builder.prefix)
             writer.append((head,))
             descriptor = os.open(writer.path, os.O_RDONLY | os.O_CLOEXEC)

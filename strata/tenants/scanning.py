@@ -7,11 +7,12 @@ pack of its segments and each byte is written once.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import attrs
 import pyarrow as pa
@@ -49,6 +50,8 @@ from strata.work import Tier, WorkPool
 
 T = TypeVar("T")
 
+Begin: TypeAlias = "Callable[[bytes, Callable[[], object]], Awaitable[BlobWriter]]"
+
 IN_FLIGHT_BYTES = 12 * 1024 * 1024
 """Estimated bytes of row groups in flight in one build: bounds its memory, whatever the parallelism."""
 
@@ -60,8 +63,9 @@ FIRST_SLICE_BYTES = 512 * 1024
 """Estimated bytes of the slices of the first row group, which the reader of the result waits for."""
 
 HEAD_START_SECONDS = 0.005
-"""How long a build waits to be noted until the first footer is read: both are Python code, and side by side
-each takes twice as long; rows are read without the interpreter's lock, as soon as the footer is there."""
+"""How long a build waits to be noted, for its first footer and then until its first rows are being decoded.
+All of that is Python code, and side by side each takes twice as long; rows are decoded without the
+interpreter's lock."""
 
 CACHED_BYTES = 8 * 1024 * 1024
 """Largest cached row group that is read in one quantum, and most bytes of one that are checked in one."""
@@ -106,6 +110,7 @@ class ScanBuild:
     generation: int = attrs.field(init=False)
     _in_flight: int = 0
     _looked: trio.Event = attrs.field(factory=trio.Event)
+    _decoding: threading.Event = attrs.field(init=False, factory=threading.Event)
     _noted: trio.Event = attrs.field(factory=trio.Event)
     _begun: trio.Event = attrs.field(factory=trio.Event)
     _room: trio.Event = attrs.field(factory=trio.Event)
@@ -118,12 +123,12 @@ class ScanBuild:
     def _nothing_yet(self) -> Output:
         return Output(self.plan, self.shard, self.flow, self.limits.max_response_bytes)
 
-    async def run(self, begin: Callable[[bytes], Awaitable[BlobWriter]]) -> None:
+    async def run(self, begin: Begin) -> None:
         """Write the whole stream, marker included.
 
         Args:
             begin: Notes the build and makes the place for its bytes, with the first ones; the first row group
-                is read meanwhile.
+                is read meanwhile. In the thread that does it, it first calls what it is given.
 
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
@@ -148,16 +153,15 @@ class ScanBuild:
         end = Encoded((EOS,), len(EOS), 0)
         self._written(end, await self._write(end, last=True))
 
-    async def _consume(
-        self, order: trio.MemoryReceiveChannel[Lane], begin: Callable[[bytes], Awaitable[BlobWriter]]
-    ) -> None:
+    async def _consume(self, order: trio.MemoryReceiveChannel[Lane], begin: Begin) -> None:
         async with order as lanes:
             with trio.move_on_after(HEAD_START_SECONDS):
                 await self._looked.wait()
             head = schema_message(self.plan.scan.arrow_schema)
             out, written = Encoded((head,), len(head), 0), Written(0, 0)
             self.output.check_room(out.nbytes)
-            self.output.begin(await begin(head), out.nbytes)
+            ready = partial(self._decoding.wait, HEAD_START_SECONDS)
+            self.output.begin(await begin(head, ready), out.nbytes)
             self._noted.set()
             # Not announced: a reader gets its first bytes with the first rows, so that a build which
             # fails on its first slice is still an error and not a torn stream.
@@ -168,6 +172,8 @@ class ScanBuild:
     async def _produce(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
         with suppress(trio.BrokenResourceError):  # nobody takes lanes any more: the build has failed
             await self._produce_lanes(order, nursery)
+        self._looked.set()
+        self._decoding.set()  # there may be nothing to decode
 
     async def _produce_lanes(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
         async with order:
@@ -192,6 +198,7 @@ class ScanBuild:
         tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=SMALL_COST)
         self._looked.set()
         if isinstance(tasks, Refused):
+            self._decoding.set()
             await self._noted.wait()  # it fails as a build that can be asked for
             raise RefusalError(tasks)
         return tasks
@@ -206,6 +213,7 @@ class ScanBuild:
         async with lane.send:
             cached = self.shard.lookup(SegmentKey(task.file.file_key, task.index), fields)
             if cached is not None:
+                self._decoding.set()
                 if await self._fetch_cached(lane, cached):
                     return
                 damaged = partial(self.shard.remove_files, self.shard.forget(cached))
@@ -248,6 +256,7 @@ class ScanBuild:
             batch_rows=self.limits.batch_rows,
             slice_rows=lane.slice_rows,
             threads=lane.alone,
+            decoding=self._decoding.set,
         )
         cost, crc32 = min(lane.task.nbytes, lane.slice_bytes), 0
         try:
@@ -260,6 +269,7 @@ class ScanBuild:
                 await lane.offer(found)
                 del found  # it is the taker's memory from here on
         finally:
+            self._decoding.set()
             group.close()
 
     def _read(self, lane: Lane, group: RowGroup, crc32: int, most: int) -> Piece | Refused:

@@ -26,7 +26,7 @@ from service_kit import (
 
 from strata.artifacts.sql_metadata import SqlMetadataStore
 from strata.config import Settings
-from strata.tenants import scanning
+from strata.tenants import building, scanning
 from strata.tenants.streams import ByteStream
 
 
@@ -211,19 +211,23 @@ async def test_a_missing_data_file_is_an_error_that_names_no_path(
 
 
 @pytest.mark.parametrize("slow", [False, True])
-async def test_a_build_is_noted_when_its_first_footer_is_there_or_takes_too_long(
+async def test_a_build_is_noted_when_its_first_rows_are_being_decoded_or_take_too_long(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, *, slow: bool
 ) -> None:
     """They would only be in each other's way; a store that does not answer is no reason to answer nobody."""
     warehouse.create(numbers(10))
     noted, seen = threading.Event(), []
-    expand, begin = scanning.expand_file, SqlMetadataStore.begin_build
+    expand, read, begin = scanning.expand_file, scanning.read_slice, SqlMetadataStore.begin_build
 
     def expanded(plan, file):
         assert noted.wait(30) or not slow
         found = expand(plan, file)
         seen.append("footer")
         return found
+
+    def reading(group):
+        seen.append("rows")
+        return read(group)
 
     def begun(self, *args, **kwargs):
         seen.append("noted")
@@ -234,11 +238,40 @@ async def test_a_build_is_noted_when_its_first_footer_is_there_or_takes_too_long
     if not slow:
         noted.set()
     monkeypatch.setattr(scanning, "expand_file", expanded)
+    monkeypatch.setattr(scanning, "read_slice", reading)
     monkeypatch.setattr(SqlMetadataStore, "begin_build", begun)
     monkeypatch.setattr(scanning, "HEAD_START_SECONDS", 0.0 if slow else 60.0)
     async with server.client() as client:
         assert 10 == (await fetch(client, scan(warehouse.uri()))).num_rows
-    assert (["noted", "footer"] if slow else ["footer", "noted"]) == seen
+    assert (["noted", "footer", "rows"] if slow else ["footer", "rows", "noted"]) == seen
+
+
+async def test_a_build_with_nothing_to_decode_is_noted_at_once(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether its rows are in the cache, it has none, or its first file cannot be read."""
+    monkeypatch.setattr(scanning, "HEAD_START_SECONDS", 60.0)
+    told: list[object] = []
+    begin = building._Attempt._begin
+
+    async def begun(attempt, head, ready):
+        return await begin(attempt, head, lambda: told.append(ready()))
+
+    monkeypatch.setattr(building._Attempt, "_begin", begun)
+    warehouse.create(numbers(10))
+    body = scan(warehouse.uri())
+    async with server.client() as client:
+        for again in (False, True):
+            assert 10 == (await fetch(client, body | {"refresh": again})).num_rows
+        warehouse.create(numbers(0), "db.empty")
+        assert 0 == (await fetch(client, scan(warehouse.uri("db.empty")))).num_rows
+        [task] = warehouse.create(numbers(10), "db.broken").scan().plan_files()
+        Path(task.file.file_path.removeprefix("file://")).unlink()
+        broken = scan(warehouse.uri("db.broken"))
+        assert (
+            500 == (await client.post("/v1/materialize", json=broken, headers={"Accept": ARROW})).status_code
+        )
+    assert [True] * 4 == told
 
 
 async def test_a_lost_blob_is_an_error_once_and_then_built_anew(
