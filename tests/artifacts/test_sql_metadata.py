@@ -97,6 +97,37 @@ def test_commits_are_synced(store: SqlMetadataStore) -> None:
         assert {("wal", 2)} == set(threads.map(modes, range(6)))
 
 
+def test_what_is_ready_is_on_disk_and_only_a_beginning_may_be_lost(store: SqlMetadataStore) -> None:
+    """A power cut takes a build that runs anyway; whoever waits for its first byte does not wait for that disk.
+
+    On one connection again and again: what one transaction sets is not what the next one has.
+    """
+    synced = []
+
+    def committed(connection: sa.Connection) -> None:
+        synced.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+
+    sa.event.listen(store._engine, "commit", committed)
+    full, normal = 2, 1
+    for attempt in range(2):
+        begin(store, f"b{attempt}")
+        artifact = store.finish_build(
+            "t",
+            f"b{attempt}",
+            facts=BlobFacts("a" * 64, 10, Path("x")),
+            row_count=3,
+            arrow_schema="id: int64",
+        )
+        assert isinstance(artifact, ArtifactRecord)
+        assert [normal, full] == synced
+        synced.clear()
+        store.set_name("t", "n", artifact.artifact_id, artifact.version)
+        begin(store, f"c{attempt}")
+        store.fail_build("t", f"c{attempt}", code="abandoned", message="gone")
+        assert [full, normal, full] == synced
+        synced.clear()
+
+
 def test_readers_never_wait_for_a_writer(store: SqlMetadataStore, locked: sqlite3.Connection) -> None:
     """Every read took the write lock once: a hit waited for other tenants' commits."""
     with ThreadPoolExecutor(1) as threads:
