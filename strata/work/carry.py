@@ -132,6 +132,8 @@ def _send_file(target: int, source: int, position: int, count: int) -> int:
         window = mmap.mmap(source, skipped + count, access=mmap.ACCESS_READ, offset=position - skipped)
     except ValueError:
         raise ShortFileError(errno.EIO, _SHORT) from None
+    except OSError:  # a file system that maps nothing, or no address left for it
+        return _send_pieces(target, [memoryview(_read_file(source, position, min(count, READ_BYTES)))])
     try:
         sent = _send_pieces(target, [memoryview(window)[skipped:]])
     except OSError as error:
@@ -141,3 +143,14 @@ def _send_file(target: int, source: int, position: int, count: int) -> int:
     if os.fstat(source).st_size < position + sent:
         raise ShortFileError(errno.EIO, _SHORT)  # cut meanwhile: the rest of its last page read as zeros
     return sent
+
+
+def _read_file(source: int, position: int, count: int) -> bytes:
+    """Read so many bytes of a file, and not one less."""
+    try:
+        found = os.pread(source, count, position)
+    except OSError:
+        raise ShortFileError(errno.EIO, _SHORT) from None
+    if len(found) < count:
+        raise ShortFileError(errno.EIO, _SHORT)
+    return found

@@ -1,5 +1,6 @@
 """Large results are handed to sockets by a thread: every byte, in order, to the right one, and nothing is held."""
 
+import errno
 import mmap
 import os
 import random
@@ -156,6 +157,38 @@ async def test_a_file_cut_while_it_is_sent_is_an_error_and_never_zeros(
     monkeypatch.setattr(carry.mmap, "mmap", cut)
     with pytest.raises(ShortFileError):
         await send_all(Load(hold, 0, len(data), "a", LoopTurns()), pair[0])
+
+
+@pytest.mark.parametrize("why", [errno.ENODEV, errno.ENOMEM])
+async def test_a_file_that_cannot_be_mapped_is_read(
+    why: int, tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file system maps nothing, or no address is left; what is missing of it is an error there, too."""
+
+    def refuse(*args: object, **more: object) -> mmap.mmap:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(carry.mmap, "mmap", refuse)
+    data = random.Random(4).randbytes(carry.READ_BYTES + 5)
+    got: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            got.append(await receive(len(data) - 3, pair[1]))
+
+        nursery.start_soon(read)
+        await send_all(Load(Hold(tmp_path / "blob", data), 3, len(data) - 3, "a", LoopTurns()), pair[0])
+    assert data[3:] == got[0]
+
+    short = Hold(tmp_path / "short", data[:100])
+    short.in_hand = lambda _position, wanted: ((), wanted)
+    with pytest.raises(ShortFileError):
+        await send_all(Load(short, 0, 101, "a", LoopTurns()), pair[0])
+    closed = Hold(tmp_path / "closed", data[:100])
+    os.close(closed.fd)
+    closed.fd = os.open(tmp_path / "closed", os.O_WRONLY)
+    with pytest.raises(ShortFileError):
+        await send_all(Load(closed, 0, 100, "a", LoopTurns()), pair[0])
 
 
 async def test_a_peer_that_left_is_an_error(tmp_path: Path, pair) -> None:
