@@ -82,13 +82,18 @@ class Bench:
         self._samples: defaultdict[str, list[float]] = defaultdict(list)
         self._result = b""
         self._small = b""
+        self._scanner: servers.Target | None = None
 
     def measure(self) -> list[figures.Figure]:
         """Run everything ``runs`` times."""
         job = self._job
-        if job.files is not None:
-            bare.decode_and_encode(job.files.paths, job.threads)
         with ExitStack() as stack:
+            if job.files is not None:
+                bare.decode_and_encode(job.files.paths, job.threads)
+                listing = json.dumps([str(path) for path in job.files.paths]).encode()
+                base, threads = self._scratch / "bare-scan", str(job.threads)
+                self._scanner = stack.enter_context(servers.bare("bare_scan", listing, base, threads))
+                self._bare_scans()
             baselines: tuple[servers.Target, servers.Target] | None = None
             for number in range(job.runs):
                 with self._server(number) as target, target.connect() as connection:
@@ -136,8 +141,18 @@ class Bench:
             samples["bare decode"].append(
                 cold.size / MB / bare.decode_and_encode(job.files.paths, job.threads)
             )
+            for kind, seconds in self._bare_scans().items():
+                samples[kind].append(cold.size / MB / seconds)
             firsts = [bare.first_row_group(path) for path in job.files.paths[:FIRST_GROUPS]]
             samples["row group"].append(median(firsts) / MS)
+
+    def _bare_scans(self) -> dict[str, float]:
+        """Return the seconds in which bare threads decode, encode and send all rows, and also write them."""
+        assert self._scanner is not None
+        with self._scanner.connect() as baseline:
+            return {
+                f"bare {what}": workload.seconds_of_get(baseline, f"/{what}") for what in ("send", "keep")
+            }
 
     def _take_results(self, connection: wire.Connection) -> None:
         """Keep the bytes the baselines serve, and see that they are the table's rows."""
@@ -169,8 +184,14 @@ class Bench:
         decode = f"bare pyarrow decode + encode, {threads} threads"
         raw = "bare trio socket, same bytes and chunks"
         group = "bare pyarrow, first row group"
+        bounds = [
+            figures.Figure(f"no server, {what}", decode, "MB/s", of[kind], of["bare decode"])
+            for what, kind in (("only sent", "bare send"), ("written and sent", "bare keep"))
+            if of[kind]
+        ]
         return [
             figures.Figure("cold full scan", decode, "MB/s", of["cold"], of["bare decode"], 0.8),
+            *bounds,
             figures.Figure("cached full scan", raw, "MB/s", of["cached"], of["bare socket"], 0.7),
             figures.Figure("rebuilt from cached segments", raw, "MB/s", of["rebuilt"], of["bare socket"]),
             figures.Figure("first byte, cold", group, "ms", of["first byte"], of["row group"], 2, "≤"),

@@ -86,12 +86,12 @@ def strata(base: Path, warehouse: Path, *, limited: bool = False) -> Iterator[Ta
 
 
 @contextmanager
-def bare(script: str, data: bytes, base: Path) -> Iterator[Target]:
-    """Run one of the baseline servers, which answers every request with ``data``."""
+def bare(script: str, data: bytes, base: Path, *more: str) -> Iterator[Target]:
+    """Run one of the baseline servers, which answers every request with ``data``, or from what it names."""
     base.mkdir(parents=True, exist_ok=True)
     path = base / f"{script}.bytes"
     path.write_bytes(data)
-    command = [sys.executable, str(Path(__file__).with_name(f"{script}.py")), str(path)]
+    command = [sys.executable, str(Path(__file__).with_name(f"{script}.py")), str(path), *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -113,10 +113,12 @@ def gets_per_second(connection: wire.Connection, count: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def seconds_of_get(connection: wire.Connection) -> float:
+def seconds_of_get(connection: wire.Connection, path: str = "/") -> float:
     """Return how long a bare server takes to send its answer."""
     began = time.perf_counter()
-    return connection.get("/").last_byte - began
+    reply = connection.get(path)
+    _expect(reply, "the baseline")
+    return reply.last_byte - began
 
 
 def rows_of(stream: bytes) -> int:

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 BENCH = Path(__file__).parents[2] / "bench"
@@ -83,6 +85,33 @@ def test_the_bench_measures_every_aim() -> None:
         "small materialize + fetch": "≥ 0.3",
     } == aims
     assert all(figure["ratio"] > 0 for figure in report["figures"])
+    names = [figure["name"] for figure in report["figures"]]
+    assert sorted(set(names)) == sorted(names)
+    assert {"no server, only sent", "no server, written and sent"} < set(names)
+
+
+@pytest.mark.parametrize("path", ["/send", "/keep"])
+def test_the_bare_scan_sends_every_row_in_order(path: str, tmp_path: Path, monkeypatch) -> None:
+    """What a server is compared with does all of its work: each row group is a stream, decoded by two threads."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    servers = importlib.import_module("servers")
+    files = []
+    for number in range(3):
+        table = pa.table({"id": range(number * 50, number * 50 + 50), "text": ["x" * number] * 50})
+        files.append(tmp_path / f"{number}.parquet")
+        pq.write_table(table, files[-1], row_group_size=20)
+    listing = json.dumps([str(file) for file in files]).encode()
+    with servers.bare("bare_scan", listing, tmp_path / "base", "2") as target, target.connect() as connection:
+        bodies = [connection.get(path, keep=True).body for _ in range(2)]
+    for name in ("servers", "wire"):
+        monkeypatch.delitem(sys.modules, name)
+    assert bodies[0] == bodies[1]
+    source, ids = pa.BufferReader(bodies[0]), []
+    while source.tell() < source.size():
+        ids += pa.ipc.open_stream(source).read_all()["id"].to_pylist()
+    assert list(range(150)) == ids
+    kept = (tmp_path / "base" / "bare_scan.rows").read_bytes()
+    assert (bodies[0] if path == "/keep" else b"") == kept
 
 
 @pytest.mark.slow

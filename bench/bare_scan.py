@@ -1,0 +1,124 @@
+"""Baseline: bare threads that do what a cold scan must do, with nothing of a server around it.
+
+They decode row groups, encode each as Arrow IPC without a copy, and send them in order to one client, in a
+chunked answer: ``GET /send``. ``GET /keep`` writes them to a file first, as a server does that keeps results.
+
+Run as a script: ``bare_scan.py FILE THREADS``. FILE is a JSON list of Parquet files; rows are kept beside it.
+Prints the port it listens on. One client at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+MOST_PIECES = 1000  # IOV_MAX is 1,024
+
+
+class Pieces:
+    """A file-like sink that keeps what is written instead of copying it."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.parts: list[pa.Buffer | bytes] = []
+        self.size = 0
+
+    def write(self, data: pa.Buffer | bytes) -> int:
+        """Keep it."""
+        self.parts.append(data)
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Arrow calls it; there is nothing to flush."""
+
+    def close(self) -> None:
+        """Likewise."""
+
+
+def scan(paths: list[str], threads: int, take: Callable[[Pieces], None]) -> None:
+    """Decode and encode every row group of ``paths``, and have them taken in order, one by one."""
+    tasks = [(path, number) for path in paths for number in range(pq.read_metadata(path).num_row_groups)]
+    turn = threading.Condition()
+    taken = 0
+
+    def one(place: int) -> None:
+        nonlocal taken
+        path, number = tasks[place]
+        table = pq.ParquetFile(path).read_row_group(number, use_threads=False)
+        pieces = Pieces()
+        with pa.PythonFile(pieces, mode="w") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        with turn:
+            turn.wait_for(lambda: taken == place)
+        take(pieces)
+        with turn:
+            taken += 1
+            turn.notify_all()
+
+    # One more than decode: somebody is always waiting for the client.
+    with ThreadPoolExecutor(threads + 1) as pool:
+        for _ in pool.map(one, range(len(tasks))):
+            pass
+
+
+def write_all(descriptor: int, parts: list[pa.Buffer | bytes]) -> None:
+    """Write parts to a file or a blocking socket, to the last byte."""
+    left = [memoryview(part) for part in parts if len(part)]
+    while left:
+        count = os.writev(descriptor, left[:MOST_PIECES])
+        done = 0
+        while done < len(left) and count >= len(left[done]):
+            count -= len(left[done])
+            done += 1
+        del left[:done]
+        if count:
+            left[0] = left[0][count:]
+
+
+def answer(peer: socket.socket, paths: list[str], threads: int, kept: Path) -> None:
+    """Answer requests until the client leaves."""
+    request = bytearray()
+    while part := peer.recv(65536):
+        request += part
+        if b"\r\n\r\n" not in request:
+            continue
+        keep = request.startswith(b"GET /keep ")
+        request.clear()
+        peer.sendall(HEAD)
+        with kept.open("wb", buffering=0) as file:
+
+            def take(pieces: Pieces, file_of_rows: int = file.fileno(), *, keep: bool = keep) -> None:
+                if keep:
+                    write_all(file_of_rows, pieces.parts)
+                write_all(peer.fileno(), [b"%x\r\n" % pieces.size, *pieces.parts, b"\r\n"])
+
+            scan(paths, threads, take)
+        peer.sendall(b"0\r\n\r\n")
+
+
+def main(listing: Path, threads: int) -> None:
+    """Serve until killed."""
+    paths = json.loads(listing.read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            peer, _ = listener.accept()
+            with peer:
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                answer(peer, paths, threads, listing.with_suffix(".rows"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
