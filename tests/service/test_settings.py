@@ -381,10 +381,9 @@ async def test_connections_are_what_the_settings_say(settings: Settings, tmp_pat
     changed = attrs.evolve(settings, unix_socket=str(path), max_connections=3, max_connections_per_peer=2)
     announced: list[str] = []
 
-    async def closed(stream: trio.SocketStream) -> bool:
-        with trio.move_on_after(0.2):
-            return await stream.receive_some() == b""
-        return False
+    async def alive(stream: trio.SocketStream) -> bytes:
+        await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        return (await stream.receive_some())[: len(b"HTTP/1.1 200")]
 
     ready = trio.Event()
 
@@ -398,8 +397,10 @@ async def test_connections_are_what_the_settings_say(settings: Settings, tmp_pat
         streams = []
         for _ in range(3):
             streams.append(await trio.open_unix_socket(path))
-            await trio.sleep(0.05)
-        assert [True, False, False] == [await closed(stream) for stream in streams]
+            assert b"HTTP/1.1 200" == await alive(streams[-1])
+        with trio.fail_after(60):
+            assert b"" == await streams[0].receive_some()
+        assert [b"HTTP/1.1 200"] * 2 == [await alive(stream) for stream in streams[1:]]
         nursery.cancel_scope.cancel()
     assert [f"unix:{path}"] == announced
     patience = patience_of(
