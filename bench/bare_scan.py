@@ -3,8 +3,8 @@
 They decode row groups, encode each as Arrow IPC without a copy, and send them in order to one client, in a
 chunked answer: ``GET /send``. ``GET /keep`` writes them to a file first, as a server does that keeps results.
 
-Run as a script: ``bare_scan.py FILE THREADS``. FILE is a JSON list of Parquet files; rows are kept beside it.
-Prints the port it listens on. One client at a time.
+Run as a script: ``bare_scan.py FILE THREADS``. FILE is a JSON list of Parquet files; rows are written beside
+it, and removed when the client leaves. Prints the port it listens on. One client at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -67,8 +68,7 @@ def scan(paths: list[str], threads: int, take: Callable[[Pieces], None]) -> None
             taken += 1
             turn.notify_all()
 
-    # One more than decode: somebody is always waiting for the client.
-    with ThreadPoolExecutor(threads + 1) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(one, range(len(tasks))):
             pass
 
@@ -97,15 +97,19 @@ def answer(peer: socket.socket, paths: list[str], threads: int, kept: Path) -> N
         keep = request.startswith(b"GET /keep ")
         request.clear()
         peer.sendall(HEAD)
-        with kept.open("wb", buffering=0) as file:
-
-            def take(pieces: Pieces, file_of_rows: int = file.fileno(), *, keep: bool = keep) -> None:
-                if keep:
-                    write_all(file_of_rows, pieces.parts)
-                write_all(peer.fileno(), [b"%x\r\n" % pieces.size, *pieces.parts, b"\r\n"])
-
-            scan(paths, threads, take)
+        if keep:
+            with kept.open("wb", buffering=0) as file:
+                scan(paths, threads, partial(hand_on, [file.fileno()], peer))
+        else:
+            scan(paths, threads, partial(hand_on, [], peer))
         peer.sendall(b"0\r\n\r\n")
+
+
+def hand_on(files: list[int], peer: socket.socket, pieces: Pieces) -> None:
+    """Write a row group to files, and send it."""
+    for file in files:
+        write_all(file, pieces.parts)
+    write_all(peer.fileno(), [b"%x\r\n" % pieces.size, *pieces.parts, b"\r\n"])
 
 
 def main(listing: Path, threads: int) -> None:
@@ -115,9 +119,11 @@ def main(listing: Path, threads: int) -> None:
         print(listener.getsockname()[1], flush=True)
         while True:
             peer, _ = listener.accept()
+            kept = listing.with_suffix(".rows")
             with peer:
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                answer(peer, paths, threads, listing.with_suffix(".rows"))
+                answer(peer, paths, threads, kept)
+            kept.unlink(missing_ok=True)  # not in anybody's time: it takes the system a while
 
 
 if __name__ == "__main__":
