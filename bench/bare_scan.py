@@ -56,17 +56,22 @@ def scan(paths: list[str], threads: int, take: Callable[[Pieces], None]) -> None
 
     def one(place: int) -> None:
         nonlocal taken
-        path, number = tasks[place]
-        table = pq.ParquetFile(path).read_row_group(number, use_threads=False)
-        pieces = Pieces()
-        with pa.PythonFile(pieces, mode="w") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        with turn:
-            turn.wait_for(lambda: taken == place)
-        take(pieces)
-        with turn:
-            taken += 1
-            turn.notify_all()
+        following = -1  # nobody's, where this one fails
+        try:
+            path, number = tasks[place]
+            table = pq.ParquetFile(path).read_row_group(number, use_threads=False)
+            pieces = Pieces()
+            with pa.PythonFile(pieces, mode="w") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            with turn:
+                turn.wait_for(lambda: taken in (place, -1))
+            if taken == place:
+                take(pieces)
+                following = place + 1
+        finally:
+            with turn:
+                taken = following
+                turn.notify_all()
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(one, range(len(tasks))):

@@ -51,6 +51,25 @@ def test_what_cannot_be_compared_is_neither_met_nor_missed(figures) -> None:
     assert "out of reach" in figures.table([figure])
 
 
+def test_a_bare_scan_that_fails_ends(tmp_path: Path, monkeypatch) -> None:
+    """A thread whose turn never comes would have the benchmark wait for ever."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    bare_scan = importlib.import_module("bare_scan")
+    monkeypatch.delitem(sys.modules, "bare_scan")
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": range(100)}), path, row_group_size=10)
+    taken: list[int] = []
+
+    def take(pieces) -> None:
+        taken.append(pieces.size)
+        if len(taken) == 3:
+            raise BrokenPipeError("the client left")
+
+    with pytest.raises(BrokenPipeError):
+        bare_scan.scan([str(path)], 2, take)
+    assert 3 == len(taken)
+
+
 def environment() -> dict[str, str]:
     """Return ours, but with the benchmark's own modules found beside its script."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
@@ -96,10 +115,14 @@ def test_the_bare_scan_sends_every_row_in_order(path: str, tmp_path: Path, monke
     monkeypatch.syspath_prepend(str(BENCH))
     servers = importlib.import_module("servers")
     files = []
-    for number in range(3):
-        table = pa.table({"id": range(number * 50, number * 50 + 50), "text": ["x" * number] * 50})
+    for number, rows in enumerate(
+        (50_000, 50, 50)
+    ):  # the first ones take longest, and are the first all the same
+        table = pa.table(
+            {"id": range(number * 50_000, number * 50_000 + rows), "text": ["x" * number] * rows}
+        )
         files.append(tmp_path / f"{number}.parquet")
-        pq.write_table(table, files[-1], row_group_size=20)
+        pq.write_table(table, files[-1], row_group_size=rows // 2)
     listing = json.dumps([str(file) for file in files]).encode()
     with servers.bare("bare_scan", listing, tmp_path / "base", "2") as target, target.connect() as connection:
         bodies = [connection.get(path, keep=True).body for _ in range(2)]
@@ -111,7 +134,7 @@ def test_the_bare_scan_sends_every_row_in_order(path: str, tmp_path: Path, monke
     source, ids = pa.BufferReader(bodies[0]), []
     while source.tell() < source.size():
         ids += pa.ipc.open_stream(source).read_all()["id"].to_pylist()
-    assert list(range(150)) == ids
+    assert [*range(50_050), *range(100_000, 100_050)] == ids
 
 
 @pytest.mark.slow
