@@ -144,7 +144,7 @@ def docs(session: nox.Session) -> None:
     need_programs(session)
     install(session, "test")
     generated = [
-        "tests/test_config.py::test_the_settings_reference_is_the_settings",
+        "tests/config/test_settings.py::test_the_settings_reference_is_the_settings",
         "tests/service/test_metrics.py::test_the_metrics_reference_is_the_metrics",
     ]
     session.run("pytest", "tests/docs", *generated, *session.posargs, env=isolated(session))

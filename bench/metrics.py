@@ -15,9 +15,9 @@ import trio
 
 from strata.observability.metrics import expose
 from strata.tenants import Registry, TenantLimits
-from strata.tenants.metrics import TenantMetrics
-from strata.tenants.registry import Tenant
-from strata.tenants.slots import Slots
+from strata.tenants.lifecycle.registry import Tenant
+from strata.tenants.limits.slots import Slots
+from strata.tenants.stats.counters import TenantMetrics
 from strata.work import Tier, WorkPool
 
 ROUNDS = 20

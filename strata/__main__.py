@@ -1,5 +1,5 @@
 """``python -m strata``."""
 
-from strata.cli import main
+from strata.cli.main import main
 
 main()

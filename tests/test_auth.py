@@ -10,14 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from strata.auth import (
-    DEFAULT_TENANT,
-    IdentityContract,
-    IdentityRefused,
-    Principal,
-    identify,
-    request_id,
-)
+from strata.auth import DEFAULT_TENANT, IdentityContract, IdentityRefused, Principal, identify, request_id
 
 TOKEN = "correct-horse-battery"
 PREVIOUS = "previous-horse-battery"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,31 +19,59 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 IGNORED = {".git", ".nox", ".venv", "__pycache__", ".hypothesis", "dist", "build"}
 TEXT = {".py", ".md", ".toml", ".conf", ".yml", ".svg", ".txt", ".mako", ".ini", ".html", ".css", ".js", ""}
 
-#: The layers from the top: none imports one above it.
+FOLDER_MODULES = 12
+"""Most modules of a folder, besides its ``__init__``; more are two folders."""
+
+#: The folders and the modules beside folders, from the top: none imports one above it. A package's own
+#: ``__init__`` is the node ``package/__init__``, and stands above what it exports.
 LAYERS = (
-    {"cli", "__main__"},
-    {"cli_acl"},
-    {"cli_config", "demo"},
-    {"server", "reloading"},
-    {"stores"},
-    {"http", "observability", "config_report", "config_reference"},
-    {"tenants"},
-    {
-        "tables",
-        "cache",
-        "artifacts",
-        "work",
-        "config",
-        "config_sources",
-        "config_tenants",
-        "config_effective",
-        "config_places",
-        "auth",
-        "client",
-        "rules",
-    },
-    {"config_problems", "config_section", "config_setting", "config_values"},
-    {"outcomes", "acl", "allocator", "config_metadata", "durable", "garbage", "tls"},
+    "__main__",
+    "cli",
+    "demo",
+    "server",
+    "http/__init__",
+    "http/routes",
+    "http/routes/admin",
+    "http/api",
+    "http/door",
+    "http/metrics_app",
+    "http/serving",
+    "http/problems",
+    "http/peers",
+    "http/asgi",
+    "observability",
+    "tenants/__init__",
+    "tenants/lifecycle",
+    "tenants/results",
+    "tenants/builds",
+    "tenants/messages",
+    "tenants/shared",
+    "tenants/limits",
+    "tenants/stats",
+    "cache",
+    "tables/__init__",
+    "tables/read",
+    "tables/plan",
+    "tables/scan",
+    "tables/catalogs",
+    "tables/caches",
+    "tables/files",
+    "tables/errors",
+    "artifacts/__init__",
+    "artifacts/open",
+    "artifacts/migrations",
+    "artifacts/migrations/versions",
+    "artifacts/metadata",
+    "artifacts/blobs",
+    "artifacts/provenance",
+    "client",
+    "config",
+    "auth",
+    "work",
+    "acl",
+    "durable",
+    "outcomes",
+    "__init__",
 )
 
 
@@ -51,7 +80,7 @@ def name(path: Path) -> str:
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """Return the full names of all modules a module imports, type-checking imports included."""
+    """Return the full names a module imports: of modules, or of a name in one; type-checking imports included."""
     package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -59,7 +88,6 @@ def imports_of(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
-            yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
@@ -72,6 +100,32 @@ def texts() -> Iterator[tuple[Path, str]]:
                 yield path, path.read_text()
             except UnicodeDecodeError:
                 pytest.fail(f"{name(path)} is not UTF-8 text")
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of a module or package."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+BY_MODULE = {module_of(path): path for path in MODULES}
+
+
+def targets_of(path: Path) -> set[Path]:
+    """Return the modules of the package that a module imports, or imports a name from."""
+    found = set()
+    for imported in imports_of(path):
+        if imported.split(".")[0] == "strata":
+            found.add(BY_MODULE.get(imported) or BY_MODULE[imported.rpartition(".")[0]])
+    return found
+
+
+def node_of(path: Path) -> str:
+    """Return a module's place in :data:`LAYERS`: its folder, or itself beside the folders of its part."""
+    inside = path.relative_to(PACKAGE)
+    beside_folders = len(inside.parts) == 2 and any(path.parent.glob("*/__init__.py"))
+    if len(inside.parts) == 1 or beside_folders:
+        return str(inside.with_suffix(""))
+    return str(inside.parent)
 
 
 def part_of(path: Path) -> str:
@@ -108,25 +162,41 @@ def test_nothing_below_http_knows_http() -> None:
 
 
 def test_imports_go_down_the_layers() -> None:
-    """A module imports its own part or a layer that is not above it."""
-    above: set[str] = set()
-    wrong = []
-    for layer in LAYERS:
-        for path in MODULES:
-            if part_of(path) in layer:
-                wrong += [
-                    f"{name(path)} imports {imported}"
-                    for imported in imports_of(path)
-                    if imported.startswith("strata.") and imported.split(".")[1] in above
-                ]
-        above |= layer
+    """A module imports its own folder or one below it: so there is no circle, and no arrow that runs up."""
+    wrong = [
+        f"{name(path)} imports {module_of(target)}"
+        for path in MODULES
+        for target in targets_of(path)
+        if LAYERS.index(node_of(path)) > LAYERS.index(node_of(target))
+    ]
     assert [] == wrong
 
 
-def test_every_part_has_its_layer() -> None:
-    """A new folder or module has to say where it stands."""
-    parts = {part_of(path) for path in MODULES} - {"__init__"}
-    assert set() == parts - {part for layer in LAYERS for part in layer}
+def test_no_import_goes_in_a_circle() -> None:
+    """No module reaches itself by its imports, type-checking imports included."""
+    following = {path: {target for target in targets_of(path) if target != path} for path in MODULES}
+    done: set[Path] = set()
+
+    def visit(path: Path, way: tuple[Path, ...]) -> None:
+        assert path not in way, " -> ".join(name(step) for step in (*way[way.index(path) :], path))
+        if path not in done:
+            for target in sorted(following[path]):
+                visit(target, (*way, path))
+            done.add(path)
+
+    for path in MODULES:
+        visit(path, ())
+
+
+def test_every_folder_has_its_layer() -> None:
+    """A new folder or module has to say where it stands, and none that is gone still does."""
+    assert sorted(LAYERS) == sorted({node_of(path) for path in MODULES})
+
+
+def test_a_folder_answers_one_question() -> None:
+    """No folder has more than twelve modules."""
+    folders = Counter(name(path.parent) for path in MODULES if path.stem != "__init__")
+    assert [] == [folder for folder, modules in folders.items() if modules > FOLDER_MODULES]
 
 
 def test_nothing_below_tenants_knows_tenants() -> None:
@@ -147,10 +217,12 @@ def test_catalogs_are_asked_in_threads_of_their_own() -> None:
 def test_nothing_is_timed_by_the_wall_clock() -> None:
     """A limiter did, and every step of the clock let a burst through or nobody; stamps are all that may."""
     stamps = {
-        "strata/stores.py": {"time.time"},  # created_at and the like
+        "strata/server/stores.py": {"time.time"},  # created_at and the like
         "strata/cache/packs.py": {"time.time_ns"},  # names in order of age, across restarts
-        "strata/tenants/sharing.py": {"time.time_ns"},  # compared with the times of files of earlier runs
-        "strata/http/administration.py": {"time.time"},  # since when, for people
+        "strata/tenants/shared/cache_sharing.py": {
+            "time.time_ns"
+        },  # compared with the times of files of earlier runs
+        "strata/http/api/administration.py": {"time.time"},  # since when, for people
         "strata/client/wire.py": {"dt.datetime.now"},  # HTTP dates of Retry-After are the wall clock's
     }
     clocks = re.compile(r"\b(?:time\.time(?:_ns)?|(?:dt\.)?(?:datetime|date)\.(?:utcnow|now|today))\b")

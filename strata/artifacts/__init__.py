@@ -1,6 +1,6 @@
 """Versioned results: their identity, what is known of them, and their bytes."""
 
-from strata.artifacts.blobs import (
+from strata.artifacts.blobs.store import (
     BLOB_GONE,
     BLOB_UNREADABLE,
     BlobFacts,
@@ -9,12 +9,9 @@ from strata.artifacts.blobs import (
     BlobWriter,
     LocalBlobStore,
 )
-from strata.artifacts.memory_blobs import MemoryBlobStore
-from strata.artifacts.memory_metadata import MemoryMetadataStore
-from strata.artifacts.metadata import ORDERS, SORTS, STORE_DOWN, MetadataStore
-from strata.artifacts.migrate import NewerDatabaseError
-from strata.artifacts.provenance import canonical_json, provenance_hash, query_hash, tenant_prefix
-from strata.artifacts.records import (
+from strata.artifacts.metadata.contract import ORDERS, SORTS, STORE_DOWN, MetadataStore
+from strata.artifacts.metadata.migrate import NewerDatabaseError
+from strata.artifacts.metadata.records import (
     Act,
     ArtifactRecord,
     ArtifactState,
@@ -24,7 +21,8 @@ from strata.artifacts.records import (
     Page,
     Stats,
 )
-from strata.artifacts.sql_metadata import SqlMetadataStore
+from strata.artifacts.metadata.sql_store import SqlMetadataStore
+from strata.artifacts.provenance import canonical_json, provenance_hash, query_hash, tenant_prefix
 
 __all__ = [
     "BLOB_GONE",
@@ -42,8 +40,6 @@ __all__ = [
     "BlobWriter",
     "BuildRecord",
     "LocalBlobStore",
-    "MemoryBlobStore",
-    "MemoryMetadataStore",
     "MetadataStore",
     "NameRecord",
     "NewerDatabaseError",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from strata.artifacts.blobs import LocalBlobStore
-from strata.artifacts.object_stores import ObjectStoreSettings, open_object_store
-from strata.artifacts.objects import ObjectBlobStore
+from strata.artifacts.blobs.object_stores import ObjectStoreSettings, open_object_store
+from strata.artifacts.blobs.objects import ObjectBlobStore
+from strata.artifacts.blobs.store import LocalBlobStore
 
 
 def open_blob_store(
@@ -19,7 +19,7 @@ def open_blob_store(
         root: Directory of local blobs, or of the local copies of remote ones.
         artifact_blob_backend: ``local``, ``s3``, ``gcs`` (unverified against the real service) or ``azure``
             (likewise).
-        **settings: Any of :class:`~strata.artifacts.object_stores.ObjectStoreSettings`, by their names.
+        **settings: Any of :class:`~strata.artifacts.blobs.object_stores.ObjectStoreSettings`, by their names.
 
     Raises:
         ImportError: If an object store is named and the extra ``objectstore`` is not installed.

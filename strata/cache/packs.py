@@ -23,7 +23,7 @@ import pyarrow as pa
 from strata.cache.index import Pack, PackedSegment, SegmentKey
 from strata.durable import sync_directory, write_parts
 from strata.tables import FieldKey
-from strata.tables.ipc import Encoded
+from strata.tables.read.ipc import Encoded
 
 DATA = ".pack"
 SIDECAR = ".index"

@@ -18,7 +18,7 @@ from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, Segment
 from strata.cache.packs import Columns, PackWriter
 from strata.cache.sliced import Damaged, projected
 from strata.tables import FieldKey
-from strata.tables.ipc import decode
+from strata.tables.read.ipc import decode
 
 TOUCH_EVERY = 16
 """Packs used after which recency is written down; a crash forgets at most so many."""

@@ -14,14 +14,14 @@ import attrs
 import trio
 
 from strata.config import ConfigError, Settings
-from strata.config_sources import load_settings
+from strata.config.sources import load_settings
 from strata.demo.checks import CHECK_COUNT, Check, run_checks
 from strata.demo.dataset import ALIAS, DataSet
 from strata.demo.errors import DemoError, PortInUseError
 from strata.demo.proxy import DEMO_ADMIN, DEMO_USER, OTHER_USER, inject_identity
 from strata.demo.report import Addresses, Reporter
-from strata.http.listening import Bind
-from strata.http.serve import serve
+from strata.http.serving.listening import Bind
+from strata.http.serving.serve import serve
 from strata.server import Service, open_service
 
 GRACE_SECONDS = 5.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from strata.observability.exposition import Family
-from strata.tenants.histogram import BUCKETS
+from strata.tenants.stats.histogram import BUCKETS
 
 FAMILIES: list[Family] = []
 """All of them, in the order of the page."""

@@ -16,9 +16,9 @@ import trio
 from strata.observability import families as f
 from strata.observability.exposition import Exposition, labelled, negotiate
 from strata.tenants import Registry
-from strata.tenants.metrics import TenantMetrics
-from strata.tenants.sharing import FLOW
-from strata.tenants.tenant import Tenant
+from strata.tenants.lifecycle.handle import Tenant
+from strata.tenants.shared.cache_sharing import FLOW
+from strata.tenants.stats.counters import TenantMetrics
 from strata.work.fairness import jain_index
 
 OTHER = "other"

@@ -8,17 +8,17 @@ The steps, each a function that returns its answer or a :class:`strata.outcomes.
 Everything is synchronous and thread-safe; what blocks says so. Nothing here knows tenants, caches or HTTP.
 """
 
-from strata.tables.catalogs import Catalogs, LoadedTable, catalog_unavailable
-from strata.tables.expand import RowGroupTask, expand_file
-from strata.tables.finish import finish
-from strata.tables.params import Filter, ScanSpec, parse_scan_params
-from strata.tables.plan import FileTask, ScanPlan, segment_schema, too_many_files
-from strata.tables.planning import Planning, Step, plan_files, plan_step
-from strata.tables.read import RowGroup, read_row_group, read_slice
-from strata.tables.refs import TableRef
-from strata.tables.resolve import ResolvedScan, resolve_scan
-from strata.tables.sizes import FieldKey
-from strata.tables.visible import Grant, Visible, may_see
+from strata.tables.catalogs.loading import Catalogs, LoadedTable, catalog_unavailable
+from strata.tables.catalogs.refs import TableRef
+from strata.tables.plan.model import FileTask, ScanPlan, segment_schema, too_many_files
+from strata.tables.plan.planner import Planning, Step, plan_files, plan_step
+from strata.tables.plan.sizes import FieldKey
+from strata.tables.read.expand import RowGroupTask, expand_file
+from strata.tables.read.residual import finish
+from strata.tables.read.row_group import RowGroup, read_row_group, read_slice
+from strata.tables.scan.cell_grants import Grant, Visible, may_see
+from strata.tables.scan.params import Filter, ScanSpec, parse_scan_params
+from strata.tables.scan.resolve import ResolvedScan, resolve_scan
 
 __all__ = [
     "Catalogs",

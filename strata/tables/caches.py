@@ -6,11 +6,11 @@ from typing import Any
 
 import attrs
 
-from strata.tables.footers import FooterCache
-from strata.tables.lru import WeightedLru
-from strata.tables.manifests import Entry
+from strata.tables.files.footers import FooterCache
+from strata.tables.files.lru import WeightedLru
 
 _DELETE_BYTES = 64 << 20
+
 MANIFEST_BYTES = 64 << 20
 """What the entries of manifests may weigh."""
 
@@ -27,6 +27,7 @@ class Caches:
 
     footers: FooterCache = attrs.field(factory=FooterCache)
     deletes: WeightedLru[tuple[object, ...], Any] = attrs.field(factory=lambda: WeightedLru(_DELETE_BYTES))
-    manifests: WeightedLru[tuple[object, ...], tuple[Entry, ...]] = attrs.field(
+    # Entries of strata.tables.plan.manifests, which imports nothing from here up.
+    manifests: WeightedLru[tuple[object, ...], tuple[Any, ...]] = attrs.field(
         factory=lambda: WeightedLru(MANIFEST_BYTES)
     )

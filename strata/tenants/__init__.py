@@ -1,10 +1,10 @@
 """Tenants: each one an actor that owns everything it has."""
 
-from strata.tenants.actor import TenantActor
-from strata.tenants.gate import Gate
-from strata.tenants.limits import TenantLimits
-from strata.tenants.registry import Registry
-from strata.tenants.resources import Resources
-from strata.tenants.tenant import Readiness, State
+from strata.tenants.lifecycle.actor import TenantActor
+from strata.tenants.lifecycle.handle import Readiness, State
+from strata.tenants.lifecycle.registry import Registry
+from strata.tenants.limits.model import TenantLimits
+from strata.tenants.shared.authorizer import Gate
+from strata.tenants.shared.resources import Resources
 
 __all__ = ["Gate", "Readiness", "Registry", "Resources", "State", "TenantActor", "TenantLimits"]

@@ -16,8 +16,8 @@ from strata import acl
 from strata.artifacts import ArtifactRecord, BuildRecord, NameRecord
 from strata.auth import Principal
 from strata.cache import CacheStats
-from strata.tenants.limits import TenantLimits
-from strata.tenants.streams import ByteStream
+from strata.tenants.limits.model import TenantLimits
+from strata.tenants.shared.byte_stream import ByteStream
 
 
 class Mode(enum.Enum):
@@ -388,7 +388,10 @@ class AccessExplained:
 
 @attrs.frozen
 class ReloadRules:
-    """Read the rules' own file again. Answer: what :meth:`~strata.rules.RulesFile.reload` returns."""
+    """Read the rules' own file again.
+
+    Answer: what :meth:`~strata.config.rules_file.RulesFile.reload` returns.
+    """
 
     principal: Principal
 

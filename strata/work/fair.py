@@ -1,7 +1,8 @@
 """Who goes next: interactive work before bulk with a floor for bulk, tenants by bytes, principals within.
 
 A pure data structure without clock or I/O. Each tier is a round of tenants, each tenant a round of its
-principals (:class:`~strata.work.turns.Turns`), each principal a queue. What it promises, in starts of quanta
+principals (:class:`~strata.work.deficit_round_robin.Turns`), each principal a queue. What it
+promises, in starts of quanta
 (the *bound*; proved over arbitrary arrivals in ``tests/work/test_fair_bound.py``, watched in the simulator):
 
 - An interactive quantum at the head of a tenant that is within its share starts after at most
@@ -15,7 +16,8 @@ principals (:class:`~strata.work.turns.Turns`), each principal a queue. What it 
   credit and one quantum.
 
 A tenant is within its share while it has credit left in the present round: a quantum's worth of bytes
-(:data:`~strata.work.turns.QUANTUM_BYTES`) times its weight. Nothing takes longer when more is queued: a step
+(:data:`~strata.work.deficit_round_robin.QUANTUM_BYTES`) times its weight. Nothing takes
+longer when more is queued: a step
 costs the logarithm of the number of tenants, a removal nothing at all.
 """
 
@@ -26,8 +28,8 @@ from collections.abc import Iterator
 
 import attrs
 
+from strata.work.deficit_round_robin import QUANTUM_BYTES, Turns
 from strata.work.tier import Tier
-from strata.work.turns import QUANTUM_BYTES, Turns
 
 LEAST_COST = 64 * 1024
 """What any quantum costs: handing it to a thread and back takes as long as reading so many bytes."""

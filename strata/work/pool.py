@@ -11,10 +11,10 @@ from typing import TypeVar
 import attrs
 import trio
 
-from strata.work.adaptive import Gradient
-from strata.work.desk import step_aside
+from strata.work.admission import step_aside
 from strata.work.fair import FairQueue, Queued, Ticket
 from strata.work.fairness import Served
+from strata.work.gradient_limit import Gradient
 from strata.work.threads import run_in_thread
 from strata.work.tier import Tier
 

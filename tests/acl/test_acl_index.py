@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.acl import CompiledPolicy, Policy, Request, Rule, evaluate, index
-from strata.tenants.gate import Gate
+from strata.tenants.shared.authorizer import Gate
 
 
 @given(policies, st.lists(requests, min_size=1, max_size=8))

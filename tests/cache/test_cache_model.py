@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from strata.cache import CacheShard, Columns, Damaged, SegmentKey
-from strata.tables.ipc import encode
+from strata.tables.read.ipc import encode
 
 ALL = ((1, "long"), (2, "long"), (3, "long"))
 KEYS = st.builds(SegmentKey, st.sampled_from("fg"), st.integers(0, 3))

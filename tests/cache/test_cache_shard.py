@@ -12,7 +12,7 @@ import pytest
 
 from strata.cache import CacheShard, Columns, Damaged, Pack, PackedSegment, Segment, SegmentKey, extend
 from strata.cache import packs as packs_module
-from strata.tables.ipc import EOS, encode, schema_message
+from strata.tables.read.ipc import EOS, encode, schema_message
 
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.large_string()), ("s", pa.struct([("a", pa.int32())]))])
 FIELDS = ((1, "long"), (2, "string"), (3, "struct<4: a: int>"))

@@ -13,8 +13,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from strata.client import AsyncStrataClient, StrataClient, StrataError
 from strata.config import Settings
-from strata.http.listening import Bind
-from strata.http.serve import serve
+from strata.http.serving.listening import Bind
+from strata.http.serving.serve import serve
 from strata.server import open_service
 
 IDENTITY = {

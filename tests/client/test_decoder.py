@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from strata.client.decoder import StreamDecoder
 from strata.client.errors import BadAnswerError, StrataError, TruncatedStreamError
-from strata.tables import ipc
+from strata.tables.read import ipc
 
 SCHEMA = pa.schema(
     [

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from strata.client.filters import Filter, encode_filters, encode_moment, encode_value
-from strata.tables.values import Timestamp, canonical_value, parse_value
+from strata.tables.scan.values import Timestamp, canonical_value, parse_value
 
 EST = dt.timezone(dt.timedelta(hours=-5))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import strictyaml
 
-from strata.config_sources import load_settings
+from strata.config.sources import load_settings
 
 STACK = Path(__file__).parents[2] / "deploy" / "service-mode"
 

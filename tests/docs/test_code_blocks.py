@@ -33,7 +33,7 @@ from typing import Any
 
 import pytest
 
-from strata.config_sources import load_settings
+from strata.config.sources import load_settings
 
 ROOT = Path(__file__).parents[2]
 RUN = ("bash", "python", "output", "toml", "nginx", "json")

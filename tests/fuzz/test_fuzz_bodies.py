@@ -9,7 +9,7 @@ from fuzz_kit import SECRET, damaged, documents, fuzz, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.http.bodies import ExplainBody, MaterializeBody, TransformBody, decode_body
+from strata.http.api.schemas import ExplainBody, MaterializeBody, TransformBody, decode_body
 from strata.http.problems import ProblemError
 
 pytestmark = pytest.mark.slow

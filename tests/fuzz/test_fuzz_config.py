@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from strata.acl import ACTIONS, PolicyError, Request, evaluate, parse_policy, resource_name
 from strata.config import ConfigError, Settings
-from strata.config_report import effective
-from strata.config_sources import Loaded, load_settings
+from strata.config.report import effective
+from strata.config.sources import Loaded, load_settings
 
 pytestmark = pytest.mark.slow
 

@@ -11,14 +11,7 @@ from fuzz_kit import ODD_TEXT, SECRET, fuzz, texts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from strata.auth import (
-    DEFAULT_TENANT,
-    IdentityContract,
-    IdentityRefused,
-    Principal,
-    identify,
-    request_id,
-)
+from strata.auth import DEFAULT_TENANT, IdentityContract, IdentityRefused, Principal, identify, request_id
 
 pytestmark = pytest.mark.slow
 

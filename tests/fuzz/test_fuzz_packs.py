@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from strata.cache import CacheShard, Columns, Damaged, SegmentKey
 from strata.cache.packs import DATA, SIDECAR, read
-from strata.tables.ipc import encode
+from strata.tables.read.ipc import encode
 
 pytestmark = pytest.mark.slow
 

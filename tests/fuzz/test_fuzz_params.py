@@ -36,9 +36,9 @@ from pyiceberg.types import (
 from strata.client.filters import Filter as ClientFilter
 from strata.client.filters import encode_filters, encode_value
 from strata.outcomes import Reason, Refused
-from strata.tables.literals import LiteralTypeError, to_literal
-from strata.tables.params import OPERATORS, ScanSpec, parse_scan_params
-from strata.tables.values import Timestamp, ValueFormatError, canonical_value, parse_value
+from strata.tables.scan.literals import LiteralTypeError, to_literal
+from strata.tables.scan.params import OPERATORS, ScanSpec, parse_scan_params
+from strata.tables.scan.values import Timestamp, ValueFormatError, canonical_value, parse_value
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from strata.acl.patterns import split_resource
 from strata.client.answers import artifact_path, name_path
 from strata.outcomes import Reason, Refused
 from strata.tables import Catalogs
-from strata.tables.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
-from strata.tenants.gate import table_resource
+from strata.tables.catalogs.refs import CatalogName, TableRef, WarehouseName, normalise_path, parse_table_uri
+from strata.tenants.shared.authorizer import table_resource
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from service_kit import Running, Warehouse, environment, fetch, identity, number
 from strata import acl
 from strata.acl import Policy, parse_policy
 from strata.config import Settings
-from strata.config_sources import load_settings
+from strata.config.sources import load_settings
 
 PRODUCT_PAGE = """
 [tool.strata.acl_config]

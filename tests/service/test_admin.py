@@ -16,9 +16,10 @@ from strata import acl
 from strata.artifacts import STORE_DOWN
 from strata.cache import CacheShard
 from strata.config import Settings
-from strata.config_section import TenantSection
+from strata.config.fields import TenantSection
 from strata.outcomes import RefusalError
-from strata.tenants import State, scanning
+from strata.tenants import State
+from strata.tenants.builds import scan_pipeline
 from strata.work import Tier
 
 OPERATOR = identity("root", "ops", "admin:*")
@@ -105,13 +106,13 @@ async def test_lists_have_what_the_caller_may_see(server: Running, warehouse: Wa
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Builds read nothing until the event is set."""
     gate = threading.Event()
-    real = scanning.read_slice
+    real = scan_pipeline.read_slice
 
     def read_slice(*args: Any) -> Any:
         gate.wait(30)
         return real(*args)
 
-    monkeypatch.setattr(scanning, "read_slice", read_slice)
+    monkeypatch.setattr(scan_pipeline, "read_slice", read_slice)
     return gate
 
 
@@ -183,13 +184,13 @@ class Gates:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gates = [threading.Event() for _ in range(9)]
-        waiting, real = iter(self.gates), scanning.read_slice
+        waiting, real = iter(self.gates), scan_pipeline.read_slice
 
         def read_slice(*args: Any) -> Any:
             next(waiting).wait(30)
             return real(*args)
 
-        monkeypatch.setattr(scanning, "read_slice", read_slice)
+        monkeypatch.setattr(scan_pipeline, "read_slice", read_slice)
         monkeypatch.setattr(CacheShard, "lookup", lambda *_: None)
 
 

@@ -15,7 +15,7 @@ from strata import acl
 from strata.config import Settings
 from strata.tenants import Registry
 from strata.tenants import messages as m
-from strata.tenants.materializing import Materializer
+from strata.tenants.builds.materialize import Materializer
 
 ONE_COLUMN = acl.Policy(
     allow=(acl.Rule("ana", "tables/**"), acl.Rule("eve", "tables/wh/db/events", columns=("id",)))

@@ -24,23 +24,23 @@ from service_kit import (
     scan,
 )
 
-from strata.artifacts.sql_metadata import SqlMetadataStore
+from strata.artifacts.metadata.sql_store import SqlMetadataStore
 from strata.config import Settings
-from strata.tenants import building, scanning
-from strata.tenants.streams import ByteStream
+from strata.tenants.builds import runner, scan_pipeline
+from strata.tenants.shared.byte_stream import ByteStream
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Row groups after the first are read only when the gate is open."""
-    opened, real = threading.Event(), scanning.read_slice
+    opened, real = threading.Event(), scan_pipeline.read_slice
 
     def gated(group):
         if group.task.index or group.plan.files.index(group.task.file):
             assert opened.wait(30)
         return real(group)
 
-    monkeypatch.setattr(scanning, "read_slice", gated)
+    monkeypatch.setattr(scan_pipeline, "read_slice", gated)
     return opened
 
 
@@ -77,10 +77,10 @@ async def test_row_groups_in_slices_are_the_same_rows_and_one_segment_each(
 ) -> None:
     """With and without a filter, cold and out of the cache; what is cached is the row group, not a slice."""
     in_row_groups(warehouse)
-    monkeypatch.setattr(scanning, "SLICE_BYTES", 10_000)
-    monkeypatch.setattr(scanning, "FIRST_SLICE_BYTES", 3_000)
+    monkeypatch.setattr(scan_pipeline, "SLICE_BYTES", 10_000)
+    monkeypatch.setattr(scan_pipeline, "FIRST_SLICE_BYTES", 3_000)
     taken: list[int] = []
-    real = scanning.read_slice
+    real = scan_pipeline.read_slice
 
     def counted(group):
         before = group.passed
@@ -88,7 +88,7 @@ async def test_row_groups_in_slices_are_the_same_rows_and_one_segment_each(
         taken.append(group.passed - before)
         return found
 
-    monkeypatch.setattr(scanning, "read_slice", counted)
+    monkeypatch.setattr(scan_pipeline, "read_slice", counted)
     few = {"filters": [{"column": "id", "op": ">=", "value": 7}]}
     async with server.client() as client:
         for params, cold, at_least in ((few, True, 7), ({}, True, 0), ({"columns": ["name"]}, False, 0)):
@@ -114,15 +114,15 @@ async def test_only_the_first_slice_of_a_build_has_more_than_its_own_core(
 ) -> None:
     """Its reader waits for it. Whatever follows would take the cores from others."""
     in_row_groups(warehouse)
-    monkeypatch.setattr(scanning, "FIRST_SLICE_BYTES", 3_000)
+    monkeypatch.setattr(scan_pipeline, "FIRST_SLICE_BYTES", 3_000)
     asked: list[bool] = []
-    real = scanning.RowGroup
+    real = scan_pipeline.RowGroup
 
     def noted(*args, threads, **kwargs):
         asked.append(threads)
         return real(*args, threads=threads, **kwargs)
 
-    monkeypatch.setattr(scanning, "RowGroup", noted)
+    monkeypatch.setattr(scan_pipeline, "RowGroup", noted)
     async with server.client() as client:
         assert 40_000 == (await fetch(client, scan(warehouse.uri()))).num_rows
     assert [True, *[False] * 7] == asked
@@ -197,7 +197,7 @@ async def test_a_missing_data_file_is_an_error_that_names_no_path(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, head_start: float
 ) -> None:
     """And the build is failed, not building for ever; it was noted, whether the footer or that was sooner."""
-    monkeypatch.setattr(scanning, "HEAD_START_SECONDS", head_start)
+    monkeypatch.setattr(scan_pipeline, "HEAD_START_SECONDS", head_start)
     table = warehouse.create(numbers(10))
     [task] = table.scan().plan_files()
     Path(task.file.file_path.removeprefix("file://")).unlink()
@@ -217,7 +217,7 @@ async def test_a_build_is_noted_when_its_first_rows_are_being_decoded_or_take_to
     """They would only be in each other's way; a store that does not answer is no reason to answer nobody."""
     warehouse.create(numbers(10))
     noted, seen = threading.Event(), []
-    expand, read, begin = scanning.expand_file, scanning.read_slice, SqlMetadataStore.begin_build
+    expand, read, begin = scan_pipeline.expand_file, scan_pipeline.read_slice, SqlMetadataStore.begin_build
 
     def expanded(plan, file):
         assert noted.wait(30) or not slow
@@ -237,10 +237,10 @@ async def test_a_build_is_noted_when_its_first_rows_are_being_decoded_or_take_to
 
     if not slow:
         noted.set()
-    monkeypatch.setattr(scanning, "expand_file", expanded)
-    monkeypatch.setattr(scanning, "read_slice", reading)
+    monkeypatch.setattr(scan_pipeline, "expand_file", expanded)
+    monkeypatch.setattr(scan_pipeline, "read_slice", reading)
     monkeypatch.setattr(SqlMetadataStore, "begin_build", begun)
-    monkeypatch.setattr(scanning, "HEAD_START_SECONDS", 0.0 if slow else 60.0)
+    monkeypatch.setattr(scan_pipeline, "HEAD_START_SECONDS", 0.0 if slow else 60.0)
     async with server.client() as client:
         assert 10 == (await fetch(client, scan(warehouse.uri()))).num_rows
     assert (["noted", "footer", "rows"] if slow else ["footer", "rows", "noted"]) == seen
@@ -250,14 +250,14 @@ async def test_a_build_with_nothing_to_decode_is_noted_at_once(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether its rows are in the cache, it has none, or its first file cannot be read."""
-    monkeypatch.setattr(scanning, "HEAD_START_SECONDS", 60.0)
+    monkeypatch.setattr(scan_pipeline, "HEAD_START_SECONDS", 60.0)
     told: list[object] = []
-    begin = building._Attempt._begin
+    begin = runner._Attempt._begin
 
     async def begun(attempt, head, ready):
         return await begin(attempt, head, lambda: told.append(ready()))
 
-    monkeypatch.setattr(building._Attempt, "_begin", begun)
+    monkeypatch.setattr(runner._Attempt, "_begin", begun)
     warehouse.create(numbers(10))
     body = scan(warehouse.uri())
     async with server.client() as client:
@@ -483,17 +483,17 @@ async def test_fewer_rows_than_planned_are_an_error_and_never_a_shorter_result(
 ) -> None:
     """Finalising did not compare the row count with the plan, once."""
     in_row_groups(warehouse)
-    real = scanning.read_slice
+    real = scan_pipeline.read_slice
 
     def losing(group):
         return real(group)[1:] if group.task.index == 5 else real(group)
 
-    monkeypatch.setattr(scanning, "read_slice", losing)
+    monkeypatch.setattr(scan_pipeline, "read_slice", losing)
     async with server.client() as client:
         started = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
         with contextlib.suppress(httpx.RemoteProtocolError):  # cut, if its first rows had left by then
             assert 500 == (await client.get(started["stream_url"])).status_code
         build = (await client.get(f"/v1/builds/{started['build_id']}")).json()
         assert ("failed", "row_count_mismatch") == (build["state"], build["error_code"])
-        monkeypatch.setattr(scanning, "read_slice", real)
+        monkeypatch.setattr(scan_pipeline, "read_slice", real)
         assert 40_000 == (await fetch(client, scan(warehouse.uri()))).num_rows

@@ -7,8 +7,8 @@ import json
 import pytest
 from service_kit import Running, identity
 
-from strata.http.answers import ARROW_STREAM
-from strata.http.app import create_app
+from strata.http.api.responses import ARROW_STREAM
+from strata.http.routes.app import create_app
 
 
 async def description(*, personal: bool = False) -> dict:

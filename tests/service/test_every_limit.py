@@ -14,10 +14,10 @@ from limit_table import DRAINS, EDGES
 from service_kit import ARROW, Running, Warehouse, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.config_tenants import LIMITS, NUMBERS
-from strata.server import limits_of
+from strata.config.tenants import LIMITS, NUMBERS
+from strata.server.service import limits_of
 from strata.tenants import TenantLimits
-from strata.tenants.rates import Rules
+from strata.tenants.limits.rates import Rules
 from strata.work import Tier
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ async def test_a_change_of_any_limit_reaches_a_running_actor(settings: Settings)
                     assert (expected == before) == (value is None), f"{name} is in no TenantLimits"
                     with trio.fail_after(
                         10
-                    ):  # a second of a virtual clock: tests/tenants/test_supervision.py
+                    ):  # a second of a virtual clock: tests/tenants/lifecycle/test_supervision.py
                         while not holds(server, expected):  # noqa: ASYNC110  # nobody tells
                             await trio.sleep(0.01)
             assert [registry.find(tenant).actor for tenant in ("team-a", "team-b")] == actors

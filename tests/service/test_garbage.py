@@ -120,7 +120,7 @@ async def test_what_waits_for_the_collector_is_found() -> None:
 def test_a_server_that_listens_looks_for_garbage_seldom_and_not_in_what_it_imported() -> None:
     """Until then not at all: nothing of what is imported ever goes."""
     code = (
-        "import gc; from strata import cli; gc.disable(); cli._announce([]);"
+        "import gc; from strata.cli.main import _announce; gc.disable(); _announce([]);"
         "print(gc.isenabled(), gc.get_threshold()[0], gc.get_freeze_count() > 1000)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

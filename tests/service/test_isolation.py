@@ -13,7 +13,8 @@ from service_kit import ARROW, Running, Warehouse, fetch, identity, numbers, run
 
 from strata import acl
 from strata.config import Settings
-from strata.tenants import State, materializing
+from strata.tenants import State
+from strata.tenants.builds import materialize
 
 A, B = identity("ana", "team-a"), identity("bob", "team-b")
 
@@ -108,7 +109,7 @@ async def test_one_principals_streams_leave_room_for_anothers(
 ) -> None:
     """Whoever asks for results and reads none of them is refused alone; four fifths are enough."""
     warehouse.create(numbers(10))
-    monkeypatch.setattr(materializing, "STREAMS_REMEMBERED", 10)
+    monkeypatch.setattr(materialize, "STREAMS_REMEMBERED", 10)
     fresh = scan(warehouse.uri(), refresh=True)
     async with server.client(**A) as ana, server.client(**identity("eve", "team-a")) as eve:
         answers = [await eve.post("/v1/materialize", json=fresh) for _ in range(12)]

@@ -13,7 +13,7 @@ from service_kit import Running, Warehouse, fetch, numbers, running, scan
 from strata.artifacts import ArtifactRecord
 from strata.config import Settings
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.tenants import reading
+from strata.tenants.results import read
 
 DOWN = Refused(Reason.UNAVAILABLE, "The store does not answer.", code="down", retry_after=1)
 
@@ -21,7 +21,7 @@ DOWN = Refused(Reason.UNAVAILABLE, "The store does not answer.", code="down", re
 @pytest.fixture(autouse=True)
 def nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small results are kept in memory, where a lost blob does no harm."""
-    monkeypatch.setattr(reading, "SMALL_BYTES", 0)
+    monkeypatch.setattr(read, "SMALL_BYTES", 0)
 
 
 def blobs(settings: Settings) -> list[Path]:

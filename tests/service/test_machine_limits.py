@@ -4,7 +4,7 @@ import attrs
 from service_kit import Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.server import memory_of
+from strata.server.service import memory_of
 
 
 async def test_a_nearly_full_disk_begins_no_build_and_serves_what_is_there(

@@ -11,8 +11,8 @@ from service_kit import Running, Warehouse, identity, numbers, running, scan
 
 from strata.acl import print_policy
 from strata.config import Settings
-from strata.http.app import create_app
 from strata.http.routes import PLAIN
+from strata.http.routes.app import create_app
 
 
 def test_every_route_has_an_entry() -> None:

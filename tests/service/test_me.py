@@ -9,7 +9,7 @@ import pytest
 from service_kit import TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.tenants import scanning
+from strata.tenants.builds import scan_pipeline
 
 LIMITED = {"bulk_slots": 3}
 
@@ -98,13 +98,13 @@ async def test_usage_says_nothing_of_what_others_of_the_tenant_do(
 ) -> None:
     """Nor of the cache to whom its statistics are refused; what is in use is counted all the same."""
     warehouse.create(numbers(10))
-    gate, real = threading.Event(), scanning.read_slice
+    gate, real = threading.Event(), scan_pipeline.read_slice
 
     def slow(*args: Any) -> Any:
         gate.wait(30)
         return real(*args)
 
-    monkeypatch.setattr(scanning, "read_slice", slow)
+    monkeypatch.setattr(scan_pipeline, "read_slice", slow)
     async with server.client() as ana:
         made = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
     assert not made.json()["hit"]

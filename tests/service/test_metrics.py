@@ -13,15 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 from service_kit import Running, Warehouse, fetch, free_port, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.http.listening import CannotListenError
+from strata.http.serving.listening import CannotListenError
 from strata.observability import metrics as module
 from strata.observability.families import FAMILIES, reference
 from strata.observability.metrics import Page, expose, expose_at_once
 from strata.server import run_server
 from strata.tenants import Registry, TenantLimits
-from strata.tenants.histogram import BUCKETS, Histogram
-from strata.tenants.metrics import TenantMetrics
-from strata.tenants.tenant import Tenant
+from strata.tenants.lifecycle.handle import Tenant
+from strata.tenants.stats.counters import TenantMetrics
+from strata.tenants.stats.histogram import BUCKETS, Histogram
 from strata.work import WorkPool
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"

@@ -13,7 +13,7 @@ from service_kit import ARROW, Warehouse, fetch, identity, numbers, running, sca
 
 from strata import acl
 from strata.config import Settings
-from strata.tenants import resources
+from strata.tenants.shared import resources
 
 A, B = identity("ana", "team-a"), identity("bob", "team-b")
 

@@ -12,9 +12,9 @@ import pytest
 import trio
 from service_kit import Warehouse, fetch, numbers, running, scan
 
-from strata.artifacts.objects import open_object_store
+from strata.artifacts.blobs.objects import open_object_store
 from strata.config import Settings
-from strata.tenants import reading
+from strata.tenants.results import read
 
 moto = pytest.importorskip("moto.server", reason="moto is a test dependency")
 
@@ -32,7 +32,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def on_s3(settings: Settings, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(reading, "SMALL_BYTES", 0)
+    monkeypatch.setattr(read, "SMALL_BYTES", 0)
     return attrs.evolve(
         settings, artifact_blob_backend="s3", artifact_s3_bucket="strata-results", s3_endpoint_url=endpoint,
         s3_region="us-east-1", s3_access_key="k", s3_secret_key="s", s3_connect_timeout_seconds=2,

@@ -19,7 +19,7 @@ class Steps(trio.abc.Instrument):
         self.of: Counter[trio.lowlevel.Task] = Counter()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task.name == "strata.http.protocol.Tasks._run":
+        if task.name == "strata.http.serving.protocol.Tasks._run":
             self.of[task] += 1
 
 

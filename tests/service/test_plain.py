@@ -8,9 +8,9 @@ import pytest
 import trio
 from service_kit import ARROW, Running, Warehouse, fetch, identity, numbers, scan
 
-from strata.http.app import create_app
 from strata.http.routes import PLAIN
-from strata.tenants.registry import Registry
+from strata.http.routes.app import create_app
+from strata.tenants.lifecycle.registry import Registry
 
 OWN = {"date", "x-request-id"}
 THROUGH_THE_APP = {"params": {"through": "the application"}}  # a query is the application's

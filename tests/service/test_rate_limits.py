@@ -7,7 +7,7 @@ import trio
 from service_kit import ARROW, Warehouse, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.server import limits_of
+from strata.server.service import limits_of
 
 CASES = [
     ("rate_limit_global_rps", 0.02, ("ana", "bob"), ("GET", "/v1/artifacts")),
@@ -50,7 +50,7 @@ BYTES = ["rate_limit_bytes_per_day", "rate_limit_client_bytes_per_day"]
 
 
 def test_bytes_a_second_are_the_settings() -> None:
-    """rate_limit_bytes_per_second and rate_limit_client_bytes_per_second; paced in tests/tenants/test_rates.py."""
+    """rate_limit_bytes_per_second and rate_limit_client_bytes_per_second; paced in tests/tenants/limits/test_rates.py."""
     limits = limits_of(Settings(rate_limit_bytes_per_second=5, rate_limit_client_bytes_per_second=3))
     assert (5, 3) == (limits.bytes_per_second, limits.principal_bytes_per_second)
 

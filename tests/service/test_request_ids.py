@@ -18,11 +18,11 @@ from log_watch import MARK
 from service_kit import TOKEN, Running, Warehouse, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.http.app import create_app
+from strata.http.routes.app import create_app
 from strata.observability.logs import OURS, configure
 from strata.tables import read_slice
 from strata.tenants.messages import GetName
-from strata.tenants.reading import Reader
+from strata.tenants.results.read import Reader
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
         assert go.wait(10)
         return read_slice(group)
 
-    monkeypatch.setattr("strata.tenants.scanning.read_slice", read_later)
+    monkeypatch.setattr("strata.tenants.builds.scan_pipeline.read_slice", read_later)
     client = scene.call._client
     first = {"X-Request-ID": "the-one-that-began-it"} | identity()
     made = (

@@ -89,7 +89,7 @@ async def test_a_listing_has_the_same_pages_with_rules_as_without(
 
 async def test_many_results_are_listed_whole(server: Running, warehouse: Warehouse, monkeypatch) -> None:
     """More than are looked at in one go."""
-    monkeypatch.setattr("strata.tenants.listing.CHUNK", 2)
+    monkeypatch.setattr("strata.tenants.results.listing.CHUNK", 2)
     warehouse.create(numbers(3))
     use(server)
     async with server.client(**ANA) as ana:

@@ -16,8 +16,8 @@ from service_kit import Running, Warehouse, fetch, identity, numbers, running, s
 from strata.acl import Policy, Rule
 from strata.config import Settings
 from strata.tenants import Resources
-from strata.tenants.actor import TenantActor
-from strata.tenants.gate import Gate
+from strata.tenants.lifecycle.actor import TenantActor
+from strata.tenants.shared.authorizer import Gate
 from strata.work import WorkPool
 
 ROUNDS = 12

@@ -14,8 +14,8 @@ from service_kit import Warehouse, identity, numbers, running, scan
 from strata.artifacts import tenant_prefix
 from strata.config import Settings
 from strata.server import open_service
-from strata.stores import open_stores
-from strata.tenants.registry import Registry
+from strata.server.stores import open_stores
+from strata.tenants.lifecycle.registry import Registry
 
 KIBIBYTES_EACH = 16
 
@@ -109,7 +109,7 @@ async def test_a_start_does_the_same_however_many_tenants_there_are(
 ) -> None:
     """Counted in files opened and directories read until requests are answered; the walk comes after."""
     if backend == "copies":
-        monkeypatch.setattr("strata.stores._open_blobs", _copies)
+        monkeypatch.setattr("strata.server.stores._open_blobs", _copies)
     counts = []
     for count in (3, 60):
         place = tmp_path / f"{count}"
@@ -133,7 +133,7 @@ async def test_a_start_does_the_same_however_many_tenants_there_are(
 
 
 def _copies(_settings: Settings, root: Path) -> object:
-    from strata.artifacts.copies import LocalCopies  # noqa: PLC0415  # only here
+    from strata.artifacts.blobs.copies import LocalCopies  # noqa: PLC0415  # only here
 
     return LocalCopies(root, 10**9)
 

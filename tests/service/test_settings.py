@@ -12,44 +12,46 @@ import trio
 from service_kit import ARROW, TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.http.connection import Patience
-from strata.server import contract_of, limits_of, patience_of, run_server
-from strata.tenants import planning, scanning
+from strata.http.serving.connection import Patience
+from strata.server import run_server
+from strata.server.run import patience_of
+from strata.server.service import contract_of, limits_of
+from strata.tenants.builds import planning, scan_pipeline
 from strata.work import Tier
 
 ELSEWHERE = {
-    "deployment_mode": "tests/test_boot_matrix.py, tests/service/test_contract.py (direct writes)",
+    "deployment_mode": "tests/config/test_boot_matrix.py, tests/service/test_contract.py (direct writes)",
     "host": "tests/service/test_settings.py::test_host_and_port_are_where_the_server_listens",
     "port": "tests/service/test_settings.py::test_host_and_port_are_where_the_server_listens",
-    "allow_remote_clients_in_personal": "tests/test_boot_matrix.py",
+    "allow_remote_clients_in_personal": "tests/config/test_boot_matrix.py",
     "auth_mode": "tests/test_auth.py",
     "proxy_token": "tests/test_auth.py",
     "hide_forbidden_as_not_found": "tests/service/test_isolation.py",
     "acl_config": "tests/service/test_isolation.py",
-    "acl_file": "tests/service/test_acl_http.py, tests/test_rules.py",
-    "acl_file_watch_seconds": "tests/service/test_acl_http.py, tests/test_rules.py",
+    "acl_file": "tests/service/test_acl_http.py, tests/config/test_rules_file.py",
+    "acl_file_watch_seconds": "tests/service/test_acl_http.py, tests/config/test_rules_file.py",
     "multi_tenant_enabled": "tests/test_auth.py",
     "require_tenant_header": "tests/test_auth.py",
-    "max_tenants": "tests/tenants/test_registry.py",
-    "tenant_idle_seconds": "tests/tenants/test_registry.py, tests/service/test_scale.py",
-    "metrics_max_tenants": "tests/tenants/test_registry.py, tests/service/test_metrics.py",
+    "max_tenants": "tests/tenants/lifecycle/test_registry.py",
+    "tenant_idle_seconds": "tests/tenants/lifecycle/test_registry.py, tests/service/test_scale.py",
+    "metrics_max_tenants": "tests/tenants/lifecycle/test_registry.py, tests/service/test_metrics.py",
     "metrics_port": "tests/service/test_metrics.py",
     "metrics_host": "tests/service/test_metrics.py",
     "cache_guaranteed_bytes": "tests/cache/test_cache_budget.py, tests/service/test_cache_sharing.py",
-    "mailbox_size": "tests/tenants/test_registry.py",
+    "mailbox_size": "tests/tenants/lifecycle/test_registry.py",
     "max_tenant_crashes": "tests/service/test_isolation.py",
-    "tenant_crash_window_seconds": "tests/tenants/test_registry.py",
-    "tenants": "tests/tenants/test_tenancy.py",
-    "tenant_maximum": "tests/tenants/test_tenancy.py",
-    "tenant_overrides_file": "tests/tenants/test_tenancy.py",
+    "tenant_crash_window_seconds": "tests/tenants/lifecycle/test_registry.py",
+    "tenants": "tests/tenants/limits/test_overrides.py",
+    "tenant_maximum": "tests/tenants/limits/test_overrides.py",
+    "tenant_overrides_file": "tests/tenants/limits/test_overrides.py",
     "warehouses": "tests/service/test_contract.py",
-    "catalogs": "tests/tables/test_catalogs.py",
-    "cache_granularity": "tests/test_config.py: it has one value",
+    "catalogs": "tests/tables/catalogs/test_loading.py",
+    "cache_granularity": "tests/config/test_settings.py: it has one value",
     "max_concurrent_scans": "tests/service/test_builds.py",
     "max_response_bytes": "tests/service/test_builds.py",
     "interactive_slots": "tests/service/test_builds.py",
     "interactive_queue_timeout_seconds": "tests/service/test_builds.py",
-    "artifact_blob_backend": "tests/artifacts/test_blob_stores.py",
+    "artifact_blob_backend": "tests/artifacts/blobs/test_blob_stores.py",
     "log_level": "tests/observability/test_logs.py",
     "log_format": "tests/observability/test_logs.py",
     "shutdown_grace_seconds": "tests/service/test_signals.py",
@@ -61,24 +63,24 @@ ELSEWHERE = {
     "request_head_seconds": "tests/service/test_connections.py",
     "request_body_seconds": "tests/service/test_connections.py",
     "client_stall_seconds": "tests/service/test_signals.py",
-    "auth_failures_per_second": "tests/http/test_door.py, tests/service/test_connections.py",
+    "auth_failures_per_second": "tests/http/door/test_front_door.py, tests/service/test_connections.py",
     "auth_failure_burst": "tests/service/test_connections.py",
-    "tls_certificate": "tests/service/test_connections.py, tests/test_tls.py",
-    "tls_key": "tests/service/test_connections.py, tests/test_tls.py",
-    "tls_client_ca": "tests/service/test_connections.py, tests/test_tls.py",
+    "tls_certificate": "tests/service/test_connections.py, tests/config/test_tls.py",
+    "tls_key": "tests/service/test_connections.py, tests/config/test_tls.py",
+    "tls_client_ca": "tests/service/test_connections.py, tests/config/test_tls.py",
 }
 for _name in ("s3_bucket", "s3_prefix", "gcs_bucket", "gcs_prefix", "azure_container", "azure_prefix"):
-    ELSEWHERE[f"artifact_{_name}"] = "tests/artifacts/test_object_settings.py"
+    ELSEWHERE[f"artifact_{_name}"] = "tests/artifacts/blobs/test_object_settings.py"
 for _name in ("region", "endpoint_url", "access_key", "secret_key", "anonymous"):
-    ELSEWHERE[f"s3_{_name}"] = "tests/artifacts/test_object_settings.py"
+    ELSEWHERE[f"s3_{_name}"] = "tests/artifacts/blobs/test_object_settings.py"
 ELSEWHERE["artifact_copies_bytes"] = "tests/service/test_on_s3.py"
 for _name in ("connect", "request"):
-    ELSEWHERE[f"s3_{_name}_timeout_seconds"] = "tests/artifacts/test_object_settings.py"
+    ELSEWHERE[f"s3_{_name}_timeout_seconds"] = "tests/artifacts/blobs/test_object_settings.py"
 
 for _name in ("enabled", "global_rps", "client_rps", "scan_rps"):
-    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
+    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/limits/test_rates.py"
 for _name in ("bytes_per_second", "client_bytes_per_second", "bytes_per_day", "client_bytes_per_day"):
-    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/test_rates.py"
+    ELSEWHERE[f"rate_limit_{_name}"] = "tests/service/test_rate_limits.py, tests/tenants/limits/test_rates.py"
 for _name in ("memory_budget_bytes", "disk_reserve_bytes"):
     ELSEWHERE[_name] = "tests/service/test_machine_limits.py"
 
@@ -212,7 +214,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
     """fetch_parallelism bounds a scan, work_slots and max_fetch_workers the process; each is reached exactly."""
     warehouse.create(numbers(1000), **{"write.parquet.row-group-limit": "50"})
     gate, lock, now, peak = threading.Event(), threading.Lock(), [0], [0]
-    real = scanning.read_slice
+    real = scan_pipeline.read_slice
     first = threading.Event()
 
     def counted(*args, **kwargs):
@@ -227,7 +229,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
             now[0] -= 1
         return found
 
-    monkeypatch.setattr(scanning, "read_slice", counted)
+    monkeypatch.setattr(scan_pipeline, "read_slice", counted)
     changed = attrs.evolve(
         settings, fetch_parallelism=parallelism, work_slots=slots, max_fetch_workers=workers
     )
@@ -273,9 +275,9 @@ def slow(monkeypatch: pytest.MonkeyPatch, module, name: str) -> threading.Event:
 
 
 TIMEOUTS: list[tuple[str, object, str]] = [
-    ("fetch_timeout_seconds", scanning, "read_slice"),
+    ("fetch_timeout_seconds", scan_pipeline, "read_slice"),
     ("plan_timeout_seconds", planning, "plan_step"),
-    ("scan_timeout_seconds", scanning, "read_slice"),
+    ("scan_timeout_seconds", scan_pipeline, "read_slice"),
 ]
 
 
@@ -331,7 +333,7 @@ async def test_bytes_and_columns_decide_the_tier(
 ) -> None:
     """And a full bulk tier refuses after bulk_queue_timeout_seconds."""
     warehouse.create(numbers(1000))
-    gate = slow(monkeypatch, scanning, "read_slice")
+    gate = slow(monkeypatch, scan_pipeline, "read_slice")
     changed = attrs.evolve(settings, bulk_slots=1, bulk_queue_timeout_seconds=0.05, **change)
     async with running(changed) as server, server.client() as client:
         first = scan(warehouse.uri(), mode="artifact")
@@ -354,7 +356,7 @@ async def test_a_principal_has_so_many_slots(
 ) -> None:
     """interactive_slots_per_principal and bulk_slots_per_principal; another principal has slots of its own."""
     warehouse.create(numbers(1000))
-    gate = slow(monkeypatch, scanning, "read_slice")
+    gate = slow(monkeypatch, scan_pipeline, "read_slice")
     change = change or {"interactive_slots_per_principal": 1}
     waits = {"interactive_queue_timeout_seconds": 0.05, "bulk_queue_timeout_seconds": 0.05}
     async with running(attrs.evolve(settings, **change, **waits)) as server, server.client() as client:

@@ -9,7 +9,7 @@ import trio
 from service_kit import Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.tenants import planning, scanning
+from strata.tenants.builds import planning, scan_pipeline
 
 
 @pytest.fixture
@@ -52,7 +52,9 @@ async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
             if stage == "plan":
                 monkeypatch.setattr(planning, "plan_step", waiting(planning.plan_step, gate, began))
             elif stage == "rows":
-                monkeypatch.setattr(scanning, "read_slice", waiting(scanning.read_slice, gate, began))
+                monkeypatch.setattr(
+                    scan_pipeline, "read_slice", waiting(scan_pipeline.read_slice, gate, began)
+                )
             else:
                 store = server.service.registry.resources.metadata
                 monkeypatch.setattr(store, "begin_build", waiting(store.begin_build, gate, began))

@@ -24,15 +24,15 @@ from trio.testing import MockClock
 
 from strata.artifacts import LocalBlobStore
 from strata.config import Settings
-from strata.http.door import FrontDoor
+from strata.http.door.front_door import FrontDoor
 from strata.server import Service, open_service
 from strata.tables import Catalogs
-from strata.tenants import room
-from strata.tenants.building import Builder, _Attempt
-from strata.tenants.materializing import Materializer
-from strata.tenants.registry import Registry
-from strata.tenants.resources import Resources
-from strata.tenants.scanning import ScanBuild
+from strata.tenants.builds.materialize import Materializer
+from strata.tenants.builds.runner import Builder, _Attempt
+from strata.tenants.builds.scan_pipeline import ScanBuild
+from strata.tenants.lifecycle.registry import Registry
+from strata.tenants.shared import disk_space
+from strata.tenants.shared.resources import Resources
 from strata.work import Desk
 
 CANCELS = 3000
@@ -87,7 +87,7 @@ def struck(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return counted
 
-    monkeypatch.setattr(room, "SECONDS", 0)  # each build looks at the disk
+    monkeypatch.setattr(disk_space, "SECONDS", 0)  # each build looks at the disk
     for stage, (owner, name) in STAGES.items():
         monkeypatch.setattr(owner, name, counting(stage, getattr(owner, name)))
     return found

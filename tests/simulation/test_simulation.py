@@ -85,7 +85,8 @@ def test_another_process_has_the_same_trace() -> None:
     """Whatever the order of sets and dictionaries there: the command that is printed replays the run."""
     traces = []
     for hash_seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent)}
+        folders = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "tests" / "support")])
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": folders}
         done = subprocess.run(
             [sys.executable, "-m", "simulator", "17"],
             capture_output=True,

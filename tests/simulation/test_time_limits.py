@@ -25,7 +25,7 @@ from strata.artifacts import LocalBlobStore
 from strata.config import Settings
 from strata.server import Service, open_service
 from strata.tables import Catalogs
-from strata.tenants.building import _Attempt
+from strata.tenants.builds.runner import _Attempt
 
 PAUSE = 1.0
 """How long everything takes that is done in a thread."""

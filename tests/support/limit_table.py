@@ -6,8 +6,8 @@ are here or not, in ``tests/service/test_every_limit.py``.
 
 from __future__ import annotations
 
-_EDGES = "tests/tenants/test_limit_edges.py::"
-_RATES = "tests/tenants/test_rates.py::"
+_EDGES = "tests/tenants/limits/test_limit_edges.py::"
+_RATES = "tests/tenants/limits/test_rates.py::"
 _TIMES = "tests/simulation/test_time_limits.py::"
 _HERE = "tests/service/test_every_limit.py::"
 _REQUESTS = f"{_RATES}test_a_rate_of_requests_is_reached_exactly"
@@ -15,7 +15,7 @@ _BYTES = f"{_RATES}test_a_request_is_refused_while_its_bytes_are_in_debt"
 _WAIT = f"{_EDGES}test_a_wait_for_a_slot_is_exactly_as_long_as_it_may_be"
 _SMALL = f"{_EDGES}test_a_scan_is_small_up_to_exactly_so_many_bytes_and_columns"
 _SLOTS = f"{_EDGES}test_slots_are_given_to_the_last_one"
-_OWN = "tests/tenants/test_slots.py::test_a_principal_at_its_cap_is_told_so_and_others_go_on"
+_OWN = "tests/tenants/limits/test_slots.py::test_a_principal_at_its_cap_is_told_so_and_others_go_on"
 
 EDGES: dict[str, str] = {
     "batch_size": f"{_HERE}test_a_batch_has_exactly_as_many_rows_as_it_may",
@@ -31,7 +31,7 @@ EDGES: dict[str, str] = {
         "tests/service/test_admin.py::test_a_limit_that_is_changed_holds_for_the_next_request"
     ),
     "stream_state_ttl_seconds": (
-        "tests/tenants/test_promised_streams.py::test_a_stream_waits_exactly_as_long_as_it_may"
+        "tests/tenants/builds/test_promised_streams.py::test_a_stream_waits_exactly_as_long_as_it_may"
     ),
     "interactive_slots": _SLOTS,
     "bulk_slots": _SLOTS,
@@ -57,12 +57,12 @@ EDGES: dict[str, str] = {
 DRAINS: dict[str, str] = {
     "max_concurrent_scans": f"{_EDGES}test_max_concurrent_scans_lowered_below_use_drains",
     "interactive_slots": "tests/service/test_admin.py::test_lowered_slots_drain_and_are_never_given_twice",
-    "bulk_slots": "tests/tenants/test_slots.py::test_lowering_below_use_drains_and_never_over_admits",
+    "bulk_slots": "tests/tenants/limits/test_slots.py::test_lowering_below_use_drains_and_never_over_admits",
     "interactive_slots_per_principal": f"{_EDGES}test_a_principals_slots_lowered_below_use_drain",
     "bulk_slots_per_principal": f"{_EDGES}test_a_principals_slots_lowered_below_use_drain",
     "max_cache_size_bytes": "tests/cache/test_cache_shard.py::test_a_budget_is_filled_to_the_last_byte",
     "stream_state_ttl_seconds": (
-        "tests/tenants/test_promised_streams.py::test_a_changed_time_holds_for_every_new_stream"
+        "tests/tenants/builds/test_promised_streams.py::test_a_changed_time_holds_for_every_new_stream"
     ),
     "rate_limit_client_rps": f"{_RATES}test_a_new_limit_holds_at_once_for_what_was_taken",
 }

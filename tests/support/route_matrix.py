@@ -14,8 +14,8 @@ from quart import Quart
 from service_kit import identity
 
 from strata.acl import Policy, Rule
-from strata.http.plain import PlainRoute
-from strata.http.uploads import UploadRoute
+from strata.http.door.fast_routes import PlainRoute
+from strata.http.door.uploads import UploadRoute
 
 CALLERS: dict[str, dict[str, str]] = {
     "own": identity("ana", "team-a"),

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from strata.http.connection import Patience
-from strata.http.listening import Bind
-from strata.http.serve import serve
+from strata.http.serving.connection import Patience
+from strata.http.serving.listening import Bind
+from strata.http.serving.serve import serve
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

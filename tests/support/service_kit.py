@@ -22,8 +22,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from strata.config import Settings
-from strata.http.listening import Bind
-from strata.http.serve import serve
+from strata.http.serving.listening import Bind
+from strata.http.serving.serve import serve
 from strata.server import Service, open_service
 
 TOKEN = "a-token-of-twenty-characters"

@@ -14,7 +14,7 @@ from pyiceberg.types import DoubleType, LongType, NestedField, StringType, Struc
 
 from strata.outcomes import Reason, Refused
 from strata.tables import ScanSpec, expand_file, finish, parse_scan_params, read_row_group
-from strata.tables.nested import leaf_of
+from strata.tables.scan.nested import leaf_of
 
 SCHEMA = Schema(
     NestedField(1, "id", LongType(), required=False),

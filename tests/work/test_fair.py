@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.work import FairQueue, Ticket, Tier
+from strata.work.deficit_round_robin import QUANTUM_BYTES
 from strata.work.fair import BULK_FLOOR
-from strata.work.turns import QUANTUM_BYTES
 
 FLOWS = st.sampled_from("abcd")
 TICKETS = st.builds(Ticket, FLOWS, st.sampled_from(Tier), st.integers(1, 3 * QUANTUM_BYTES))

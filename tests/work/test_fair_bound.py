@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from simulator.queues import BULK, FLOOR, INTERACTIVE, WatchedQueue
 
 from strata.work import FairQueue, Ticket, Tier, fair
+from strata.work.deficit_round_robin import QUANTUM_BYTES, Turns
 from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, LEAST_COST, most_before
-from strata.work.turns import QUANTUM_BYTES, Turns
 
 FLOWS = st.sampled_from("abcdef")
 COSTS = st.one_of(

@@ -15,9 +15,9 @@ from simulator.twins import Threads
 
 from strata.work import Tier, WorkPool
 from strata.work import pool as pool_module
+from strata.work.deficit_round_robin import QUANTUM_BYTES
 from strata.work.fair import most_before
 from strata.work.fairness import jain_index
-from strata.work.turns import QUANTUM_BYTES
 
 LONGEST = 0.008
 """Seconds a quantum takes at most."""

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from strata.artifacts.tables import schema
+from strata.artifacts.metadata.schema import schema
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=schema, transactional_ddl=False

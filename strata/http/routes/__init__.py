@@ -4,15 +4,10 @@ import re
 
 from quart import Quart
 
-from strata.http.converters import VersionConverter
-from strata.http.plain import PlainRoute
+from strata.http.api.converters import VersionConverter
+from strata.http.door.fast_routes import PlainRoute
 from strata.http.routes import (
-    access,
-    admin_limits,
-    admin_server,
-    admin_tenants,
     artifacts,
-    audit,
     builds,
     cache,
     health,
@@ -24,6 +19,7 @@ from strata.http.routes import (
     streams,
     writes,
 )
+from strata.http.routes.admin import acl, audit, limits, server, tenants
 
 _ID = "([A-Za-z0-9_-]{1,128})"
 
@@ -53,12 +49,12 @@ def register(app: Quart, *, personal: bool) -> None:
         lineage.blueprint,
         names.blueprint,
         cache.blueprint,
-        access.blueprint,
+        acl.blueprint,
         metrics.blueprint,
         me.blueprint,
-        admin_tenants.blueprint,
-        admin_limits.blueprint,
-        admin_server.blueprint,
+        tenants.blueprint,
+        limits.blueprint,
+        server.blueprint,
         audit.blueprint,
     ):
         app.register_blueprint(blueprint)

@@ -4,12 +4,12 @@ from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
 from strata.artifacts import ORDERS, SORTS, ArtifactRecord, ArtifactState, Page, Stats
-from strata.http.answers import ARROW_STREAM, data_answer, iso, json, respond_in_part
-from strata.http.bodies import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
-from strata.http.context import ask, context, principal
-from strata.http.description import answers, refuses, takes
-from strata.http.plain import Answer, Call
-from strata.http.queries import moment, refuse_unknown, whole
+from strata.http.api.openapi import answers, refuses, takes
+from strata.http.api.query_params import moment, refuse_unknown, whole
+from strata.http.api.responses import ARROW_STREAM, data_answer, iso, json, respond_in_part
+from strata.http.api.schemas import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
+from strata.http.door.context import ask, context, principal
+from strata.http.door.fast_routes import Answer, Call
 from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
 
 blueprint = Blueprint("artifacts", __name__)

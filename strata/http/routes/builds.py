@@ -3,10 +3,10 @@
 from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
-from strata.http.answers import artifact_uri, iso, json
-from strata.http.bodies import BuildAnswer
-from strata.http.context import ask, principal
-from strata.http.description import refuses
+from strata.http.api.openapi import refuses
+from strata.http.api.responses import artifact_uri, iso, json
+from strata.http.api.schemas import BuildAnswer
+from strata.http.door.context import ask, principal
 from strata.tenants.messages import BuildStatus, GetBuild
 
 blueprint = Blueprint("builds", __name__)

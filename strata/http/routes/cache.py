@@ -4,8 +4,9 @@ from quart import Blueprint, Response
 from quart_schema import document_request, document_response, tag
 
 from strata.cache import CacheStats
-from strata.http.answers import json
-from strata.http.bodies import (
+from strata.http.api.openapi import BUILD, refuses
+from strata.http.api.responses import json
+from strata.http.api.schemas import (
     CacheStatsAnswer,
     StatusAnswer,
     WarmAnswer,
@@ -13,8 +14,7 @@ from strata.http.bodies import (
     WarmedTableAnswer,
     parse_body,
 )
-from strata.http.context import ask, principal, require_admin
-from strata.http.description import BUILD, refuses
+from strata.http.door.context import ask, principal, require_admin
 from strata.tenants.messages import ClearCache, Cleared, DescribeCache, Warm, WarmCache, Warmed
 
 blueprint = Blueprint("cache", __name__)

@@ -3,9 +3,9 @@
 from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
-from strata.http.answers import json
-from strata.http.bodies import StatusAnswer
-from strata.http.context import context
+from strata.http.api.responses import json
+from strata.http.api.schemas import StatusAnswer
+from strata.http.door.context import context
 
 blueprint = Blueprint("health", __name__)
 

@@ -3,8 +3,10 @@
 from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
-from strata.http.answers import artifact_uri, iso, json
-from strata.http.bodies import (
+from strata.http.api.openapi import refuses, takes
+from strata.http.api.query_params import refuse_unknown, whole
+from strata.http.api.responses import artifact_uri, iso, json
+from strata.http.api.schemas import (
     ChangedInputAnswer,
     DependentsAnswer,
     EdgeAnswer,
@@ -12,9 +14,7 @@ from strata.http.bodies import (
     NameStatusAnswer,
     NodeAnswer,
 )
-from strata.http.context import ask, principal
-from strata.http.description import refuses, takes
-from strata.http.queries import refuse_unknown, whole
+from strata.http.door.context import ask, principal
 from strata.tenants.messages import (
     Dependents,
     GetDependents,

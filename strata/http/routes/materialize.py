@@ -3,7 +3,8 @@
 from quart import Blueprint, Response, request
 from quart_schema import document_request, document_response, tag
 
-from strata.http.answers import (
+from strata.http.api.openapi import BUILD, answers, refuses
+from strata.http.api.responses import (
     ARROW_STREAM,
     artifact_uri,
     data_url,
@@ -13,7 +14,7 @@ from strata.http.answers import (
     respond,
     stream_answer,
 )
-from strata.http.bodies import (
+from strata.http.api.schemas import (
     ChangedInputAnswer,
     ExplainAnswer,
     ExplainBody,
@@ -23,9 +24,8 @@ from strata.http.bodies import (
     decode_body,
     parse_body,
 )
-from strata.http.context import Context, ask, context, principal
-from strata.http.description import BUILD, answers, refuses
-from strata.http.plain import Answer, Call
+from strata.http.door.context import Context, ask, context, principal
+from strata.http.door.fast_routes import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import (
     Explain,

@@ -5,16 +5,16 @@ from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
 from strata.auth import DEFAULT_TENANT
-from strata.http import administration as admin
-from strata.http.admin_bodies import CheckAnswer, HeaderAnswer, MeAnswer, UsageAnswer
-from strata.http.answers import json
-from strata.http.context import context, principal
+from strata.http.api import administration as admin
+from strata.http.api.responses import json
+from strata.http.api.schemas_admin import CheckAnswer, HeaderAnswer, MeAnswer, UsageAnswer
+from strata.http.door.context import context, principal
 from strata.http.problems import STATUS
 from strata.outcomes import Reason, Refused
-from strata.tenants import supervision
+from strata.tenants.lifecycle import supervision
+from strata.tenants.lifecycle.handle import State, not_running
+from strata.tenants.lifecycle.supervision import View
 from strata.tenants.messages import Description
-from strata.tenants.supervision import View
-from strata.tenants.tenant import State, not_running
 
 blueprint = Blueprint("me", __name__)
 

@@ -3,8 +3,8 @@
 from quart import Blueprint, Response, request
 from quart_schema import tag
 
-from strata.http.context import context, require_admin
-from strata.http.description import answers, refuses
+from strata.http.api.openapi import answers, refuses
+from strata.http.door.context import context, require_admin
 from strata.observability.metrics import expose
 
 blueprint = Blueprint("metrics", __name__)

@@ -4,10 +4,10 @@ from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
 from strata.artifacts import NameRecord
-from strata.http.answers import artifact_uri, iso, json
-from strata.http.bodies import NameAnswer, NameListAnswer
-from strata.http.context import ask, principal
-from strata.http.description import refuses
+from strata.http.api.openapi import refuses
+from strata.http.api.responses import artifact_uri, iso, json
+from strata.http.api.schemas import NameAnswer, NameListAnswer
+from strata.http.door.context import ask, principal
 from strata.tenants.messages import GetName, ListNames
 
 blueprint = Blueprint("names", __name__)

@@ -3,10 +3,10 @@
 from quart import Blueprint, Response
 from quart_schema import tag
 
-from strata.http.answers import ARROW_STREAM, respond, stream_answer
-from strata.http.context import context
-from strata.http.description import BUILD, answers, refuses
-from strata.http.plain import Answer, Call
+from strata.http.api.openapi import BUILD, answers, refuses
+from strata.http.api.responses import ARROW_STREAM, respond, stream_answer
+from strata.http.door.context import context
+from strata.http.door.fast_routes import Answer, Call
 from strata.tenants.messages import Opened, OpenStream
 
 blueprint = Blueprint("streams", __name__)

@@ -3,7 +3,7 @@
 from quart import Blueprint, Response
 from quart_schema import tag
 
-from strata.http.description import refuses
+from strata.http.api.openapi import refuses
 from strata.http.problems import Problem, ProblemError
 
 blueprint = Blueprint("writes", __name__)

@@ -10,18 +10,19 @@ from unittest import mock
 import attrs
 import trio
 
-from strata.artifacts import blobs, tenant_prefix
-from strata.http.failures import FailureLimit
+from strata.artifacts import tenant_prefix
+from strata.artifacts.blobs import store
+from strata.http.door.auth_failures import FailureLimit
 from strata.outcomes import Refused
-from strata.tenants import actor
-from strata.tenants.build import Build
-from strata.tenants.building import Builder
-from strata.tenants.materializing import Materializer
-from strata.tenants.registry import Registry
-from strata.tenants.slots import Lease
-from strata.tenants.tenant import Tenant
+from strata.tenants.builds.materialize import Materializer
+from strata.tenants.builds.runner import Builder
+from strata.tenants.builds.state import Build
+from strata.tenants.lifecycle import actor
+from strata.tenants.lifecycle.handle import Tenant
+from strata.tenants.lifecycle.registry import Registry
+from strata.tenants.limits.slots import Lease
 from strata.work import WorkPool, fair
-from strata.work.turns import Turns
+from strata.work.deficit_round_robin import Turns
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
@@ -60,16 +61,16 @@ def leaked_slot() -> Iterator[None]:
 def missing_fsync() -> Iterator[None]:
     """A blob gets its name before its bytes are on the disk."""
 
-    def commit(self: blobs.LocalBlobWriter) -> blobs.BlobFacts:
+    def commit(self: store.LocalBlobWriter) -> store.BlobFacts:
         digest = self._digest()
-        final = blobs._place(self._directory, digest)
+        final = store._place(self._directory, digest)
         self._directories.ensure(final.parent)
         self._path.rename(final)
-        blobs.sync_directory(final.parent)
+        store.sync_directory(final.parent)
         self._close()
-        return blobs.BlobFacts(digest, self._size, final)
+        return store.BlobFacts(digest, self._size, final)
 
-    with mock.patch.object(blobs.LocalBlobWriter, "commit", commit):
+    with mock.patch.object(store.LocalBlobWriter, "commit", commit):
         yield
 
 

@@ -294,8 +294,8 @@ def describe() -> str:
         "",
         *(f"- **{_title(name)}**: {_first(check)}" for name, check in INVARIANTS.items()),
         "",
-        "A failing seed prints the command that replays it: `python -m simulator SEED`, with `tests/simulation` on",
-        "the path.",
+        "A failing seed prints the command that replays it: `python -m simulator SEED`, with `tests/simulation` and",
+        "`tests/support` on the path.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -22,6 +22,7 @@ from unittest import mock
 
 import attrs
 import trio
+from memory_metadata import MemoryMetadataStore
 from trio.testing import MockClock
 
 from simulator.clients import Book, Client, check_promises
@@ -41,14 +42,14 @@ from simulator.queues import WatchedQueue
 from simulator.twins import CatalogTwin, Threads, copied, metadata_twin
 from simulator.wire import TOKEN, Caller
 from strata import acl
-from strata.artifacts import LocalBlobStore, MemoryMetadataStore
+from strata.artifacts import LocalBlobStore
 from strata.config import Settings
-from strata.http.app import create_app
+from strata.http.routes.app import create_app
 from strata.observability.logs import configure
 from strata.server import Service, open_service
 from strata.tables import Catalogs
-from strata.tenants import scanning
-from strata.tenants.actor import TenantActor
+from strata.tenants.builds import scan_pipeline
+from strata.tenants.lifecycle.actor import TenantActor
 from strata.work import pool
 
 REST_SECONDS = 900.0
@@ -197,7 +198,9 @@ class Report:
     @property
     def replay(self) -> str:
         """The command that runs it again."""
-        return f"PYTHONPATH=tests/simulation {Path(sys.executable).name} -m simulator {self.seed}"
+        return (
+            f"PYTHONPATH=tests/simulation:tests/support {Path(sys.executable).name} -m simulator {self.seed}"
+        )
 
 
 def simulate(seed: int) -> Report:
@@ -248,7 +251,7 @@ class _Run:
         threads = Threads(self.draw, self.plan.slow)
         crash = number < self.plan.lives - 1
         slices = mock.patch.multiple(
-            scanning, SLICE_BYTES=self.plan.slice_bytes, FIRST_SLICE_BYTES=self.plan.slice_bytes // 2
+            scan_pipeline, SLICE_BYTES=self.plan.slice_bytes, FIRST_SLICE_BYTES=self.plan.slice_bytes // 2
         )
         queue = mock.patch.object(pool, "FairQueue", WatchedQueue)
         with disk.watched(), threads.instead(), _watched_actors(life), slices, queue:

@@ -13,12 +13,13 @@ from unittest import mock
 
 import attrs
 import trio
+from memory_metadata import MemoryMetadataStore
 
 from simulator.lake import Lake, Version
-from strata.artifacts import STORE_DOWN, MemoryMetadataStore
+from strata.artifacts import STORE_DOWN
 from strata.outcomes import RefusalError
-from strata.tables.refs import TableRef
-from strata.tables.sqlite_catalog import CatalogFileError
+from strata.tables.catalogs.refs import TableRef
+from strata.tables.catalogs.sqlite_catalog import CatalogFileError
 from strata.work import pool
 
 FIRST_SECOND = 1_700_000_000
@@ -44,7 +45,7 @@ class CatalogTwin:
     errors: float
 
     def metadata_location(self, ref: TableRef) -> str | None:
-        """See :class:`strata.tables.sqlite_catalog.SqliteCatalog`."""
+        """See :class:`strata.tables.catalogs.sqlite_catalog.SqliteCatalog`."""
         if self.draw.random() < self.errors:
             raise CatalogFileError("the simulated catalog cannot be read")
         version = self.current(ref.namespace[0]) if ref.table == "t" else None

@@ -51,7 +51,7 @@ from strata.tables import (
     resolve_scan,
     segment_schema,
 )
-from strata.tables.ipc import encode
+from strata.tables.read.ipc import encode
 
 OPS = {
     "=": EqualTo,

@@ -1,0 +1,245 @@
+"""Where settings come from, in rising order: defaults, ``[tool.strata]``, ``STRATA_*`` variables, options.
+
+What is not understood is an error that names it, with a suggestion; everything wrong is reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+import typing
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from strata.acl import Policy, PolicyError, parse_policy
+from strata.config.coherence import validate_mode_coherence
+from strata.config.problems import ConfigError, Problem
+from strata.config.rules_file import place_of, read_rules
+from strata.config.settings import Settings
+from strata.config.tenants import coherence, parse_maximum, parse_sections, read_overrides
+from strata.config.values import InvalidError, convert, suggest
+
+PREFIX = "STRATA_"
+FILE_SUFFIX = "_file"
+ACL_ALIASES = ("acl_config", "acl")
+
+_FIELDS = {field.name: field for field in attrs.fields(Settings)}
+_TYPES = typing.get_type_hints(Settings)
+
+
+@attrs.frozen
+class Source:
+    """Where a value came from.
+
+    Attributes:
+        name: Such as ``default``, ``pyproject.toml`` or ``STRATA_PORT``.
+        layer: Which of the four.
+    """
+
+    name: str
+    layer: Literal["default", "file", "environment", "option"]
+
+
+@attrs.frozen
+class Loaded:
+    """Settings, each with its source.
+
+    Attributes:
+        settings: Valid and coherent values.
+        sources: By setting.
+        warnings: What an operator should see.
+    """
+
+    settings: Settings
+    sources: Mapping[str, Source]
+    warnings: tuple[str, ...] = ()
+
+
+def load_settings(
+    *, config_file: Path | None, environ: Mapping[str, str], options: Mapping[str, object], cwd: Path
+) -> Loaded:
+    """Collect, convert and check settings.
+
+    Args:
+        config_file: A TOML file to read instead of ``pyproject.toml`` in ``cwd``.
+        environ: The environment.
+        options: Command-line options by setting; None means not given.
+        cwd: Where ``pyproject.toml`` is looked for.
+
+    Raises:
+        ConfigError: With everything that is wrong.
+    """
+    collector = _Collector()
+    collector.add_file(config_file, cwd)
+    collector.add_environment(environ)
+    collector.add_options(options)
+    return collector.finish()
+
+
+class _Collector:
+    """Values by setting, the later source winning, and everything found wrong on the way."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, Source] = {}
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+        self._acl: Mapping[str, object] | None = None
+
+    def add_file(self, config_file: Path | None, cwd: Path) -> None:
+        path = config_file if config_file is not None else cwd / "pyproject.toml"
+        if config_file is None and not path.is_file():
+            return
+        try:
+            document = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            self._wrong("--config", f"{path} cannot be read: {error.strerror}.")
+            return
+        except (ValueError, RecursionError) as error:  # also of a number too long to be one
+            self._wrong("--config", f"{path} is not valid TOML: {error}.")
+            return
+        tool = document.get("tool", {})
+        if not isinstance(tool, dict):
+            self._wrong("tool", "must be a table.")
+            return
+        if config_file is not None and "strata" not in tool:
+            self._wrong("--config", f"{path} has no [tool.strata] table.")
+        for key in tool:
+            if key != "strata" and difflib.get_close_matches(key, ["strata"], cutoff=0.8):
+                self._wrong(f"tool.{key}", "unknown section; did you mean tool.strata?")
+        self._add_table(tool.get("strata", {}), Source(path.name, "file"))
+
+    def _add_table(self, table: object, source: Source) -> None:
+        if not isinstance(table, dict):
+            self._wrong("tool.strata", "must be a table.")
+            return
+        acl = [name for name in ACL_ALIASES if name in table]
+        if len(acl) > 1:
+            self._wrong("acl", "give the rules once, as [tool.strata.acl_config] or as [tool.strata.acl].")
+        for key, value in table.items():
+            if key in acl:
+                self._add_acl(key, value, source)
+            elif key.endswith(FILE_SUFFIX) and _is_secret(key.removesuffix(FILE_SUFFIX)):
+                self._add_secret_file(key.removesuffix(FILE_SUFFIX), value, source)
+            elif key in ("tenants", "tenant_maximum"):
+                self._add_tenants(key, value, source)
+            elif key not in _FIELDS:
+                self._wrong(key, f"unknown setting{suggest(key, _known_keys())}")
+            else:
+                self._add(key, value, source)
+
+    def _add_acl(self, key: str, value: object, source: Source) -> None:
+        if isinstance(value, dict):
+            self._acl = self._acl if self._acl is not None else value
+            self.sources["acl_config"] = source
+        else:
+            self._wrong(key, "must be a table.")
+
+    def _add_tenants(self, key: str, value: object, source: Source) -> None:
+        found, problems = parse_sections(value) if key == "tenants" else parse_maximum(value, key)
+        self.problems += problems
+        self.values[key], self.sources[key] = found, source
+
+    def add_environment(self, environ: Mapping[str, str]) -> None:
+        for variable, text in sorted(environ.items()):
+            if not variable.upper().startswith(PREFIX):
+                continue
+            key = variable[len(PREFIX) :].lower()
+            source = Source(variable, "environment")
+            if variable != variable.upper():
+                self._wrong(variable, f"variables are upper-case; did you mean {variable.upper()}?")
+            elif key.endswith(FILE_SUFFIX) and _is_secret(key.removesuffix(FILE_SUFFIX)):
+                self._add_secret_file(key.removesuffix(FILE_SUFFIX), text, source)
+            elif key not in _FIELDS:
+                names = [PREFIX + name.upper() for name in _known_keys()]
+                self._wrong(variable, f"unknown variable{suggest(variable, names)}")
+            elif _FIELDS[key].metadata["toml_only"]:
+                self._wrong(variable, f"it cannot be a variable; write [tool.strata.{key}].")
+            else:
+                self._add(key, text, source, from_text=True)
+
+    def add_options(self, options: Mapping[str, object]) -> None:
+        for key, value in options.items():
+            if value is not None:
+                source = Source("--" + key.replace("_", "-"), "option")
+                self._add(key, value, source, from_text=isinstance(value, str))
+
+    def _add_secret_file(self, key: str, value: object, source: Source) -> None:
+        where = source.name if source.layer == "environment" else key + FILE_SUFFIX
+        if not isinstance(value, str):
+            self._wrong(where, "must be a path.")
+            return
+        given = self.sources.get(key)
+        if given is not None and given.layer == source.layer:
+            self._wrong(where, f"give {key} or {key}{FILE_SUFFIX}, not both.")
+            return
+        try:
+            text = Path(value).expanduser().read_text("utf-8").rstrip("\r\n")
+        except (OSError, ValueError, RuntimeError):  # unreadable, no path at all, the home of nobody
+            self._wrong(where, "the file cannot be read.")
+            return
+        if not text:
+            self._wrong(where, "the file is empty.")
+            return
+        self.values[key], self.sources[key] = text, source
+
+    def _add(self, key: str, value: object, source: Source, *, from_text: bool = False) -> None:
+        name = key if source.layer == "file" else source.name
+        try:
+            converted = convert(_FIELDS[key], _TYPES[key], value, from_text=from_text)
+        except InvalidError as error:
+            self._wrong(name, str(error))
+            return
+        self.values[key], self.sources[key] = converted, source
+
+    def finish(self) -> Loaded:
+        file = self.values.get("acl_file")
+        if self._acl is not None and file is not None:
+            self._wrong("acl_file", "give the rules once, in this file or as [tool.strata.acl_config].")
+        elif self._acl is not None:
+            self._take_rules("acl_config", partial(parse_policy, self._acl))
+        elif file is not None:
+            path = place_of(file, (), 0).path
+            assert path is not None
+            self._take_rules("acl_file", partial(read_rules, path))
+            self.sources["acl_config"] = Source(path.name, self.sources["acl_file"].layer)
+        settings = Settings(**self.values)
+        problems = (
+            *self.problems,
+            *validate_mode_coherence(settings),
+            *coherence(settings),
+        )
+        if not {"artifact_dir", "tenant_overrides_file"} & {problem.setting for problem in problems}:
+            problems = (*problems, *read_overrides(settings.overrides_path)[1])
+        if problems:
+            raise ConfigError(problems)
+        sources = {name: self.sources.get(name, Source("default", "default")) for name in _FIELDS}
+        return Loaded(settings, sources, tuple(self.warnings))
+
+    def _take_rules(self, setting: str, read: Callable[[list[str]], tuple[Policy, tuple[str, ...]]]) -> None:
+        aliases = [*self.values.get("warehouses", {}), *self.values.get("catalogs", {})]
+        try:
+            policy, warnings = read(aliases)
+        except PolicyError as error:
+            for problem in error.problems:
+                self._wrong(setting, problem)
+            # What is coherent with rules is checked even while the rules themselves are wrong.
+            self.values["acl_config"] = Policy()
+            return
+        self.values["acl_config"] = policy
+        self.warnings += [f"{setting}: {warning}" for warning in warnings]
+
+    def _wrong(self, setting: str, message: str) -> None:
+        self.problems.append(Problem(setting, message))
+
+
+def _known_keys() -> list[str]:
+    return [*_FIELDS, "acl", *(name + FILE_SUFFIX for name in _FIELDS if _is_secret(name))]
+
+
+def _is_secret(key: str) -> bool:
+    return key in _FIELDS and bool(_FIELDS[key].metadata["secret"])

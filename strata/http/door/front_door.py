@@ -1,0 +1,406 @@
+"""The door: plain ASGI around the application.
+
+Before the application is entered, a request has an id, an identity and its whole body (all of this
+surface's bodies are small and capped). An early answer is given only after the body was drained, up to a
+cap: answering before it has arrived leaves the proxy's connection in a state in which the *next* request on
+it, perhaps another user's, now and then stalls. Past the cap the connection is closed instead.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+import trio
+
+from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, Principal, identify
+from strata.http.asgi import GONE_KEY, KNOWN_KEY, LOADS_KEY, App, Receive, Scope, Send
+from strata.http.door import fast_routes
+from strata.http.door.auth_failures import FailureLimit
+from strata.http.door.context import SCOPE_KEY, Context
+from strata.http.door.fast_routes import PlainRoute
+from strata.http.door.tarpit import Holding
+from strata.http.door.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
+from strata.http.peers import peer_key
+from strata.http.problems import Problem, ProblemError
+from strata.outcomes import Limit, Refused
+from strata.tenants import Registry
+from strata.tenants.limits.bandwidth import Meter
+from strata.tenants.limits.rates import RateBook
+from strata.tenants.stats.counters import TenantMetrics
+from strata.work import Desk, LoopTurns
+from strata.work.admission import IN_HAND
+
+OPEN_PATHS = frozenset({"/health", "/health/ready"})
+"""What may be asked without an identity. Nothing else."""
+
+DRAIN_BYTES = 64 * 1024 * 1024
+"""How much of a refused body is read and thrown away before its connection is given up."""
+
+SCANS = frozenset({"/v1/materialize", "/v1/cache/warm"})
+"""What costs a scan, besides a request."""
+
+_HOST = re.compile(r"\Ahttps?://[^/]*(?=/)", re.IGNORECASE)
+"""What comes before the path when a request names its host there, too (RFC 9112, section 3.2.2)."""
+
+_PATH = re.compile(r"/(?!/).*", re.DOTALL)
+"""A path. The application would take ``//v1/x`` for ``/v1/x``, past every rule that knows one name for it."""
+
+BODY_SECONDS = 60.0
+"""How long a body may take to arrive."""
+
+log = structlog.get_logger("strata.access")
+
+
+class _GoneError(Exception):
+    """The client left before its request was whole."""
+
+
+class FrontDoor:
+    """ASGI application that lets requests through to ``app``.
+
+    Args:
+        app: The application inside.
+        contract: How identities are read.
+        registry: The tenants.
+        max_request_bytes: Largest body of a request.
+        request_id: Returns the id of a request from its headers: its own if fit, else a new one.
+        failures: Limits failed authentication; None for no limit.
+        uploads: Paths with large bodies; they never reach ``app``.
+        plain_routes: Routes that are answered here, too.
+        turns: Told of every request, for large results to make way.
+        metrics_of: Returns where a tenant's requests are counted.
+        body_seconds: How long a body may take to arrive.
+        rates: What tenants and principals have taken of their rates; None for no limit.
+        holding: How many refusals may be held up.
+        desk: How many requests are in hand at a time, and whose is next.
+
+    Attributes:
+        contract: How identities are read. This, and the limits of bodies and failures, may be replaced while
+            requests are under way.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        contract: IdentityContract,
+        registry: Registry,
+        max_request_bytes: int,
+        request_id: Callable[[Headers], str],
+        failures: FailureLimit | None = None,
+        uploads: Sequence[UploadRoute] = (),
+        plain_routes: Sequence[PlainRoute] = (),
+        turns: LoopTurns | None = None,
+        metrics_of: Callable[[str], TenantMetrics] | None = None,
+        body_seconds: float = BODY_SECONDS,
+        rates: RateBook | None = None,
+        holding: Holding | None = None,
+        desk: Desk | None = None,
+    ) -> None:
+        self._app = app
+        self.contract = contract
+        self.failures = failures
+        self._uploads = uploads
+        self._plain = plain_routes
+        self._turns = turns or LoopTurns()
+        self._metrics_of = metrics_of
+        self.body_seconds = body_seconds
+        self._registry = registry
+        self.max_request_bytes = max_request_bytes
+        self._request_id = request_id
+        self._rates = rates
+        self.holding = holding or Holding(0)
+        self.desk = desk or Desk()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            # No route speaks WebSocket; an unaccepted one is answered 403 by the server.
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = {**scope, "path": _HOST.sub("", scope["path"], count=1)}
+        found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
+        found.carried = LOADS_KEY in scope.get("state", {})
+        found.tell_gone = scope.get(GONE_KEY)
+        found.chunked = scope.get("http_version", "1.1") >= "1.1"
+        with structlog.contextvars.bound_contextvars(request_id=found.request_id):
+            await self._told(found, scope, receive, send)
+
+    async def _told(self, found: Context, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and tell the log of it."""
+        began = trio.current_time()
+        try:
+            await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
+        except _GoneError:
+            found.status = found.status or 499
+        finally:
+            for stream in found.opened:
+                stream.close()
+            found.leave_desk()
+            if found.principal is not None:
+                streamed = trio.current_time() - began if found.opened else None
+                if self._metrics_of is not None:
+                    counted = self._metrics_of(found.principal.tenant)
+                    counted.requested(found.status or 499, found.sent, streamed)
+            log.info(
+                "request",
+                tenant=found.principal.tenant if found.principal else None,
+                method=scope["method"] if scope["method"] in _METHODS else "other",
+                path=scope["path"][:128],
+                status=found.status,
+                bytes=found.sent,
+                seconds=round(trio.current_time() - began, 6),
+                broken=found.broken.code or found.broken.reason.value if found.broken else None,
+            )
+
+    async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
+        found = reply.context
+        if scope["path"] not in OPEN_PATHS:
+            identity = identify(scope["headers"], self.contract)
+            if isinstance(identity, IdentityRefused):
+                await self._refuse(receive, reply, self._stranger(identity, scope))
+                return
+            found.principal = identity
+            self._turns.note_request()
+            _let_in(scope)
+            refused = self._over_rate(found, identity, scope)
+            if refused is not None:
+                await self._refuse_slowly(receive, reply, identity, refused)
+                return
+            if not _PATH.fullmatch(scope["path"]):
+                await self._refuse(receive, reply, Problem(404, "No such path"))
+                return
+        for route in self._uploads:
+            match = route.match(scope["method"], scope["path"])
+            if match is not None:
+                await self._upload(route, match, scope, receive, reply)
+                return
+        body, whole = None, False
+        with trio.move_on_after(self.body_seconds) as patience:
+            body, whole = await _take_body(receive, self.max_request_bytes)
+        if patience.cancelled_caught:
+            await reply.problem(Problem(408, "The request's body did not arrive in time."), close=True)
+        elif body is None:
+            detail = f"The request's body is larger than {self.max_request_bytes} bytes (max_request_bytes)."
+            await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
+        else:
+            if found.principal is not None:  # a probe never waits
+                await self._at_desk(found)
+            await self._enter(scope, body, receive, reply)
+
+    async def _enter(self, scope: Scope, body: bytes, receive: Receive, reply: _Reply) -> None:
+        found = reply.context
+        for route in self._plain:
+            parts = route.parts(scope)
+            if parts is not None:
+                call = fast_routes.Call(found, parts, scope["headers"], body)
+                await fast_routes.answer(route.handler, call, receive, reply.send)
+                return
+        scope[SCOPE_KEY] = found
+        await self._app(scope, _Replay(body, receive, found), reply.send)
+
+    def _over_rate(self, found: Context, who: Principal, scope: Scope) -> Refused | None:
+        """Count a request, unless it is one too many; nothing is waited for, and no actor asked."""
+        if self._rates is None:
+            return None
+        now = trio.current_time()
+        rates = self._rates.of(who.tenant, now)
+        builds = scope["method"] == "POST" and scope["path"] in SCANS
+        refused = rates.admit(who.id, scan=builds, now=now)
+        if refused is None:
+            found.meter = Meter(rates, who.id)
+        return refused
+
+    async def _refuse_slowly(self, receive: Receive, reply: _Reply, who: Principal, refused: Refused) -> None:
+        """Refuse; whoever asks on and on without regard is answered later and later."""
+        assert self._rates is not None
+        whole, now = await self._drain(receive), trio.current_time()
+        seconds = self._rates.of(who.tenant, now).hold_up(who.id, now)
+        with self.holding.place(who.tenant) as held:
+            if held:
+                await trio.sleep(seconds)
+        await self._at_desk(reply.context)
+        await reply.problem(Problem.of(refused), close=not whole)
+
+    def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
+        """What to answer somebody who is nobody we know: 429 when that happens too often."""
+        if self.failures is None or identity.authenticated:  # the proxy's own word is no guess
+            return _unknown(identity)
+        client = scope.get("client")
+        wait = self.failures.fail(peer_key(client[0] if client else None), trio.current_time())
+        if wait is None:
+            return _unknown(identity)
+        seconds = max(1, math.ceil(wait))
+        return Problem(
+            429,
+            "Too many requests of this address failed to authenticate.",
+            "too_many_failures",
+            retry_after=seconds,
+            limit=Limit("auth_failure_burst", self.failures.burst, seconds),
+        )
+
+    async def _upload(
+        self, route: UploadRoute, match: re.Match[str], scope: Scope, receive: Receive, reply: _Reply
+    ) -> None:
+        """Hand a large body over piece by piece; the answer comes when it was read."""
+        body = UploadBody(receive, route.cap, self.body_seconds)
+        length = declared(scope["headers"])
+        if length is not None and length > route.cap:
+            await self._refuse(receive, reply, too_large(route.cap))
+            return
+        answer: bytes | Problem
+        try:
+            answer = await route.handler(reply.context, match, body)
+        except ProblemError as error:
+            answer = error.problem
+        except UploadGoneError:
+            raise _GoneError from None
+        answer = body.fault or answer
+        slow = isinstance(answer, Problem) and answer.status == 408  # noqa: PLR2004  # no use in waiting on
+        whole = body.whole or (not slow and await self._drain(receive))
+        if isinstance(answer, Problem):
+            await reply.problem(answer, close=not whole)
+        else:
+            await reply.json(answer, close=not whole)
+
+    async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
+        whole = await self._drain(receive)
+        await self._at_desk(reply.context)
+        await reply.problem(problem, close=not whole)
+
+    async def _at_desk(self, found: Context) -> None:
+        """Wait until a request is in hand. What it has to say has arrived; strangers are one crowd."""
+        who = found.principal
+        found.place = await self.desk.take(who.tenant if who else "", who.id if who else "")
+        IN_HAND.set(found.place)
+
+    async def _drain(self, receive: Receive) -> bool:
+        """Throw away what arrives of a body; whether its end was among it."""
+        with trio.move_on_after(self.body_seconds):
+            return (await _take_body(receive, 0))[1]
+        return False
+
+
+class _Reply:
+    """The way back: adds what every answer carries, and cuts the connection of a broken body."""
+
+    def __init__(self, context: Context, send: Send, *, head: bool) -> None:
+        self.context = context
+        self._send = send
+        self._head = head
+
+    async def send(self, message: dict[str, Any]) -> None:
+        found = self.context
+        if message["type"] == "http.response.start":
+            found.status = message["status"]
+            message = {**message, "headers": [*message["headers"], *self._every_answer()]}
+        elif message["type"] == "http.response.body":
+            if found.broken is not None and not message.get("more_body", False):
+                return  # without this last message the server cuts the connection
+            if self._head:
+                message = {**message, "body": b""}
+            size = len(message.get("body", b""))
+            if size and found.meter is not None:
+                await found.meter.pace(size)
+            found.ended = not message.get("more_body", False)
+            found.sent += size
+            if not found.ended:
+                found.leave_desk()  # what is large leaves in turns of its own
+        if message.get("more_body"):
+            # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
+            # cache has none either: without this one, a client that left would hold the whole loop.
+            await trio.lowlevel.checkpoint()
+        await self._send(message)
+
+    def _every_answer(self) -> list[tuple[bytes, bytes]]:
+        found = self.context
+        pairs = [(b"x-request-id", found.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if found.principal is not None and found.principal.tenant != DEFAULT_TENANT:
+            pairs.append((b"x-tenant-id", found.principal.tenant.encode()))
+        return pairs
+
+    async def problem(self, problem: Problem, *, close: bool) -> None:
+        body = problem.body(self.context.request_id)
+        pairs = [(name.lower().encode(), value.encode()) for name, value in problem.header_pairs()]
+        await self._whole(problem.status, pairs, body, close=close)
+
+    async def json(self, body: bytes, *, close: bool) -> None:
+        """Answer with JSON."""
+        await self._whole(200, [(b"content-type", b"application/json")], body, close=close)
+
+    async def _whole(
+        self, status: int, pairs: list[tuple[bytes, bytes]], body: bytes, *, close: bool
+    ) -> None:
+        pairs.append((b"content-length", str(len(body)).encode()))
+        if close:
+            pairs.append((b"connection", b"close"))
+        await self.send({"type": "http.response.start", "status": status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _let_in(scope: Scope) -> None:
+    """Tell the serving loop, where it is ours, that this connection's client has an identity."""
+    known = scope.get("state", {}).get(KNOWN_KEY)
+    if known is not None:
+        known()
+
+
+def _unknown(identity: IdentityRefused) -> Problem:
+    # RFC 9110, section 11.6.1: a 401 names a scheme. Ours is the proxy's business, so it is one of our own.
+    headers = (("WWW-Authenticate", "StrataProxy"),) if identity.status == 401 else ()  # noqa: PLR2004  # Unauthorized
+    return Problem(identity.status, identity.detail, identity.code, headers=headers)
+
+
+class _Replay:
+    """Gives the application a body that has arrived, then what else the server has to say.
+
+    Once the last byte of the answer is on its way, Hypercorn says "disconnect" while it still does its
+    bookkeeping inside that very ``send``; Quart-Trio would cancel it there and the connection's idle timer
+    would never start. So that goodbye is kept from the application, which is about to end anyway.
+    """
+
+    def __init__(self, body: bytes, receive: Receive, context: Context) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+        self._context = context
+
+    async def __call__(self) -> dict[str, Any]:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        message = await self._receive()
+        if self._context.ended:
+            await trio.sleep_forever()
+        return message
+
+
+async def _take_body(receive: Receive, keep: int) -> tuple[bytes | None, bool]:
+    """Read a body; return it if it is no larger than ``keep`` bytes, and whether it was read to its end."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= keep:
+            parts.append(part)
+        else:
+            parts.clear()
+        if not message.get("more_body", False):
+            return (b"".join(parts) if size <= keep else None), True
+        if size > max(keep, DRAIN_BYTES):
+            return None, False
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})

@@ -1,0 +1,1 @@
+"""Routes for operators: tenants, limits, access rules, audit log, server."""

@@ -1,0 +1,271 @@
+"""One connection, from its first byte to its last: who reads it, for how long, and how it ends.
+
+Until its first byte arrives a connection is one waiting task and nothing else; thousands of silent ones cost
+little. From then on it has a deadline whenever it owes us bytes: of a head, or of its next request. The
+bodies of requests have theirs in the door, the bytes of answers in the stream.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeAlias
+
+import attrs
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.trio.worker_context import WorkerContext
+
+from strata.http.asgi import KNOWN_KEY, LOADS_KEY, App
+from strata.http.serving.connection_table import Tally
+from strata.http.serving.protocol import Protocol, Tasks
+from strata.http.serving.socket_stream import Bytes, PatientStream
+from strata.work import Load
+
+MAX_RECV = 64 * 1024
+
+LINGER_SECONDS = 2.0
+"""How long a connection that is closed early is still read from: closing it with bytes unread would have the
+kernel destroy the answer on its way."""
+
+TlsStream: TypeAlias = "trio.SSLStream[PatientStream]"
+
+Address: TypeAlias = tuple[str, int]
+
+
+@attrs.frozen
+class Patience:
+    """How long a connection waits for its client, in seconds.
+
+    Attributes:
+        idle: For the next request. Longer than the proxy keeps its connections (nginx: 60 s), or the proxy
+            sends a request just when we close.
+        head: For a request's head, from its first byte; and for the first head of a new connection, from when
+            it was accepted, the handshake of TLS included.
+        stall: For the client to take any of the bytes it is sent.
+    """
+
+    idle: float = 75.0
+    head: float = 10.0
+    stall: float = 60.0
+
+
+@attrs.frozen(eq=False)
+class House:
+    """What all connections of a server share.
+
+    Attributes:
+        app: The ASGI application.
+        config: Hypercorn's configuration.
+        context: Hypercorn's; its ``terminated`` says that the server stops.
+        patience: The deadlines.
+        tally: Counts what is cut.
+        changed: Told of a connection whether it can be spared now, and whether its client has an identity.
+    """
+
+    app: App
+    config: Config
+    context: WorkerContext
+    patience: Patience
+    tally: Tally
+    changed: Callable[[Connection, bool, bool], None]
+
+
+class Connection:
+    """An accepted connection.
+
+    Args:
+        house: What it shares.
+        stream: Its socket's stream.
+        client: The peer's address; None on a Unix socket.
+        tls: The server's side of TLS, if it speaks that.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        stream: PatientStream,
+        client: Address | None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._client = client
+        self._house = house
+        self._raw = stream
+        self._stream: PatientStream | TlsStream = stream
+        if tls is not None:
+            self._stream = trio.SSLStream(stream, tls, server_side=True)
+        self._all = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        self._sending = trio.Lock()
+        self._known = False
+        self._under_way = False
+        self._lingers = False
+        self._late = "silent"
+        self._protocol: Protocol | None = None
+        self._tasks: Tasks | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection of {self._client}, {self._late or 'busy'}>"
+
+    async def run(self) -> None:
+        """Serve the connection until it ends; closes its socket."""
+        try:
+            with self._all:
+                self._reading.deadline = trio.current_time() + self._house.patience.head
+                first = b""
+                with self._reading:
+                    if isinstance(self._stream, trio.SSLStream):
+                        await self._stream.do_handshake()
+                    first = await self._receive()
+                self._note_late()
+                if first:
+                    await self._serve(first)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the handshake failed
+        finally:
+            with trio.CancelScope() as scope:
+                scope.cancel()  # at once; an orderly end has been made by now
+                await self._raw.aclose()
+            # They know each other: without this all of a connection would wait for the collector of garbage.
+            self._protocol = None
+            if self._tasks is not None:
+                self._tasks.end()
+
+    async def _serve(self, first: bytes) -> None:
+        socket = self._raw.socket
+        state: dict[str, object] = {KNOWN_KEY: self._become_known}
+        if self._stream is self._raw:
+            state[LOADS_KEY] = True
+        async with trio.open_nursery() as nursery:
+            tasks = self._tasks = Tasks(nursery)
+            self._protocol = Protocol(
+                self._house.app,
+                self._house.config,
+                self._house.context,
+                tasks,
+                tls=self._stream is not self._raw,
+                client=self._client,
+                server=address(socket.getsockname()),
+                state=state,
+                send=self._send,
+                last=self._house.context.terminated.is_set,
+            )
+            deadline = self._reading.deadline
+            with trio.CancelScope(deadline=deadline) as self._reading:
+                await self._read(first, self._protocol)
+            self._note_late()
+            with trio.move_on_after(LINGER_SECONDS):
+                await self._end()
+            await self._protocol.handle(Closed())
+
+    async def _read(self, data: bytes, protocol: Protocol) -> None:
+        while data:
+            if not self._under_way:
+                self._begin_head()
+            if not protocol.last:
+                await protocol.handle(RawData(data))
+                self._restage()
+            data = await self._receive()
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(MAX_RECV))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    async def _end(self) -> None:
+        while self._lingers and await self._receive():
+            pass
+        with suppress(trio.BrokenResourceError, trio.BusyResourceError):
+            await self._stream.aclose()
+
+    async def _send(self, event: Event) -> None:
+        """What Hypercorn's protocol has to say: bytes, the end, or that a request begins or is over."""
+        assert self._protocol is not None
+        if isinstance(event, RawData):
+            left: Bytes = event.data
+            if self._stream is self._raw and not self._sending.locked():
+                left = self._raw.send_now(left)
+            if not left:
+                return
+            try:
+                self._sending.acquire_nowait()
+            except trio.WouldBlock:
+                await self._sending.acquire()
+            try:
+                with trio.CancelScope(shield=True):  # half an answer must not be followed by another
+                    await self._write(left)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._protocol.handle(Closed())
+            finally:
+                self._sending.release()
+        elif isinstance(event, Closed):
+            await self._finish(self._protocol)
+        elif isinstance(event, Updated):
+            self._under_way = not event.idle
+            if event.idle and self._protocol.begun:
+                self._expect("slow head", self._house.patience.head)
+            elif event.idle:
+                self._expect("idle", self._house.patience.idle)
+            else:
+                self._expect("", math.inf)
+            self._restage()
+
+    async def _write(self, data: Bytes) -> None:
+        if isinstance(self._stream, PatientStream):
+            await self._stream.send_all(data)
+            return
+        for piece in [data] if isinstance(data, bytes | memoryview) else data:
+            assert not isinstance(piece, Load)  # those are for plain sockets: see LOADS_KEY
+            await self._stream.send_all(piece)
+
+    async def _finish(self, protocol: Protocol) -> None:
+        """End the connection after an answer; with a request still arriving, read on for a moment."""
+        self._lingers = not protocol.whole or protocol.begun
+        if self._lingers and self._stream is self._raw:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                await self._raw.send_eof()
+        self._late = ""
+        self._reading.cancel()
+
+    def _begin_head(self) -> None:
+        if self._late == "idle":
+            self._expect("slow head", self._house.patience.head)
+        elif self._late == "silent":
+            self._late = "slow head"  # its deadline runs since it was accepted
+
+    def _expect(self, what: str, seconds: float) -> None:
+        self._late = what
+        self._reading.deadline = trio.current_time() + seconds
+
+    def _note_late(self) -> None:
+        if self._reading.cancelled_caught and self._late:
+            self._house.tally.note(self._late)
+
+    def _become_known(self) -> None:
+        self._known = True
+        self._restage()
+
+    def _restage(self) -> None:
+        assert self._protocol is not None
+        busy = self._under_way and (self._known or self._protocol.whole)
+        self._house.changed(self, not busy, self._known)
+
+    def break_off(self) -> None:
+        """End the connection, whatever it is doing."""
+        self._raw.break_off()
+        self._all.cancel()
+
+    def end_if_idle(self) -> None:
+        """End the connection if nothing of a request has arrived."""
+        if self._late in {"silent", "idle"}:
+            self._late = ""
+            self._reading.cancel()
+
+
+def address(name: object) -> Address | None:
+    """Return a socket's name as ASGI states it: host and port; None for a Unix socket."""
+    return (name[0], name[1]) if isinstance(name, tuple) else None

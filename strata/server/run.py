@@ -1,0 +1,167 @@
+"""A server process: sockets, signals, reload on SIGHUP, shutdown."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from strata.config import ConfigError, Problem, Settings
+from strata.config.tls import tls_context
+from strata.http.door.tarpit import SHARE
+from strata.http.metrics_app import metrics_app
+from strata.http.serving.connection import Connection, Patience
+from strata.http.serving.connection_table import Crowd, Tally
+from strata.http.serving.listening import Bind, Tls
+from strata.http.serving.serve import serve
+from strata.server.process import connections_within
+from strata.server.reload import Reloaded, difference
+from strata.server.service import Service, open_service
+
+log = structlog.get_logger(__name__)
+
+METRICS_CONNECTIONS = 32
+"""Connections to the metrics' own port at a time."""
+
+
+async def run_server(
+    settings: Settings,
+    *,
+    announce: Callable[[list[str]], None],
+    reload: Callable[[], Settings] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal ends at once.
+
+    Args:
+        settings: Checked settings.
+        announce: Called with the bound addresses when requests are answered.
+        reload: Reads the configuration again, on SIGHUP; blocking. Raises ``ConfigError``.
+
+    Raises:
+        CannotListenError: If it cannot listen.
+        ConfigError: If its certificates are not what they were when the settings were checked.
+    """
+    stopping = trio.Event()
+    tls = await trio.to_thread.run_sync(tls_of, settings)
+    async with open_service(settings) as service, trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
+        nursery.start_soon(_watch_hangups, service, tls, reload)
+        nursery.start_soon(service.tenancy.watch)
+        fitting = connections_within(settings.max_connections)
+        crowd: Crowd[Connection] = Crowd(fitting, settings.max_connections_per_peer)
+        service.app.holding.most = fitting // SHARE
+        nursery.start_soon(service.registry.vitals.watch)
+        tally = Tally()
+        service.registry.vitals.cut = tally.counts
+        service.registry.vitals.connections = lambda: {"idle": crowd.idle, "busy": len(crowd) - crowd.idle}
+        serving = partial(
+            serve,
+            service.app,
+            [bind_of(settings)],
+            stop=stopping.wait,
+            grace=settings.shutdown_grace_seconds,
+            patience=patience_of(settings),
+            crowd=crowd,
+            tls=tls,
+            tally=tally,
+        )
+        async with trio.open_nursery() as inner:
+            urls: list[str] = await inner.start(serving)
+            if settings.metrics_port is not None:
+                # In the outer nursery: how a shutdown goes can be watched to its end.
+                urls += await nursery.start(partial(_serve_metrics, service, settings, settings.metrics_port))
+            announce(urls)
+        nursery.cancel_scope.cancel()
+
+
+async def _serve_metrics(
+    service: Service,
+    settings: Settings,
+    port: int,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await serve(
+        metrics_app(service.registry),
+        [Bind(settings.metrics_host, port, names="metrics_host, metrics_port")],
+        stop=trio.sleep_forever,
+        grace=0,
+        patience=patience_of(settings),
+        crowd=Crowd(METRICS_CONNECTIONS),
+        task_status=task_status,
+    )
+
+
+def bind_of(settings: Settings) -> Bind:
+    """Return where to listen."""
+    return Bind(
+        settings.host,
+        settings.port,
+        None if settings.unix_socket is None else Path(settings.unix_socket).expanduser(),
+    )
+
+
+def patience_of(settings: Settings) -> Patience:
+    """Return how long to wait for clients."""
+    return Patience(settings.keep_alive_seconds, settings.request_head_seconds, settings.client_stall_seconds)
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Return the server's TLS; blocking.
+
+    Raises:
+        ConfigError: If a file is not what it must be.
+    """
+    found = tls_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    if isinstance(found, tuple):
+        raise ConfigError(tuple(Problem(fault.setting, fault.message) for fault in found))
+    return None if found is None else Tls(found)
+
+
+async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.CancelScope) -> None:
+    """SIGTERM, SIGINT: say so to who asks, wait a while if that is wanted, stop. The second one: at once."""
+    settings = service.settings
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        await anext(signals)
+        log.info("stopping", notice=settings.shutdown_notice_seconds, grace=settings.shutdown_grace_seconds)
+        service.registry.leaving = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_after, settings.shutdown_notice_seconds, service, stopping)
+            await anext(signals)
+            log.warning("second signal: stopping at once")
+            scope.cancel()
+
+
+async def _stop_after(seconds: float, service: Service, stopping: trio.Event) -> None:
+    await trio.sleep(seconds)
+    service.registry.draining = True
+    stopping.set()
+
+
+async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[], Settings] | None) -> None:
+    """SIGHUP: read configuration and certificates again; take all of it or, if anything is wrong, nothing."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            read = reload or partial(_same, service.settings)
+            try:
+                found, renewed = await trio.to_thread.run_sync(_read_again, service.settings, read)
+            except ConfigError as error:
+                problems = [str(problem) for problem in error.problems]
+                log.warning("configuration refused: the old one stays", problems=problems)
+                continue
+            if tls is not None and renewed is not None:
+                tls.context = renewed.context
+            service.apply(found)
+            await service.tenancy.refresh()
+
+
+def _read_again(old: Settings, reload: Callable[[], Settings]) -> tuple[Reloaded, Tls | None]:
+    found = difference(old, reload())
+    return found, tls_of(found.settings)
+
+
+def _same(settings: Settings) -> Settings:
+    return settings

@@ -1,0 +1,276 @@
+"""A whole server out of settings: resources, registry, door, and the sockets it listens on."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from typing import Literal, cast
+
+import attrs
+import structlog
+import trio
+
+from strata.acl import CompiledPolicy
+from strata.auth import IdentityContract, request_id
+from strata.cache import CacheBudget
+from strata.config import ConfigError, Settings
+from strata.config.rules_file import RulesFile, RulesPlace, place_of
+from strata.config.tenants import Overrides, read_overrides
+from strata.http import routes
+from strata.http.asgi import App
+from strata.http.door.auth_failures import FailureLimit
+from strata.http.door.front_door import FrontDoor
+from strata.http.door.tarpit import SHARE, Holding
+from strata.http.routes.app import create_app
+from strata.observability.logs import configure
+from strata.server.process import collected_when_idle
+from strata.server.reload import LOGS, Reloaded
+from strata.server.stores import Stores, open_stores
+from strata.tables import Catalogs
+from strata.tenants import Registry, Resources, TenantLimits
+from strata.tenants.limits.overrides import Tenancy
+from strata.tenants.shared.authorizer import Gate
+from strata.tenants.shared.cache_sharing import CacheSharing
+from strata.tenants.shared.disk_space import Room
+from strata.tenants.shared.memory_budget import SHARE_OF_MACHINE, MemoryBudget, machine_bytes
+from strata.tenants.shared.resources import START_SECONDS
+from strata.work import Desk, WorkPool
+
+log = structlog.get_logger(__name__)
+
+WAITING_CALLS = 40
+"""Calls to databases that may block in threads at a time."""
+
+TRANSFERS = 64
+"""Calls to a remote blob store that may block in threads at a time."""
+
+
+@attrs.define(eq=False)
+class Service:
+    """A running service without sockets: what tests and the demo call directly.
+
+    Attributes:
+        app: The ASGI application: the door.
+        registry: The tenants.
+        gate: The access rules.
+        tenancy: The tenants' limits.
+        settings: What is in effect.
+        rules: Reads the rules' own file.
+    """
+
+    app: FrontDoor
+    registry: Registry
+    gate: Gate
+    tenancy: Tenancy
+    settings: Settings
+    rules: RulesFile
+
+    def take(self, settings: Settings, rules: CompiledPolicy | None) -> None:
+        """Put settings into effect, as far as a running server can (:data:`strata.server.reload.LIVE`).
+
+        Args:
+            settings: Checked settings.
+            rules: Their access rules, ready to be asked; None if there are none.
+        """
+        self.settings = settings
+        self.app.contract = contract_of(settings)
+        self.app.max_request_bytes = settings.max_request_bytes
+        self.app.body_seconds = settings.request_body_seconds
+        if self.app.failures is not None:
+            self.app.failures.rate = settings.auth_failures_per_second
+            self.app.failures.burst = settings.auth_failure_burst
+        resources = self.registry.resources
+        resources.memory.resize(memory_of(settings))
+        if resources.room is not None:
+            resources.room.reserve = settings.disk_reserve_bytes
+        self.gate.take(rules)
+        self.gate.hide = settings.hide_forbidden_as_not_found
+        self.tenancy.take(settings)
+        self.registry.update_limits()
+        self.rules.moved.set()
+
+    def apply(self, found: Reloaded) -> None:
+        """Take what a running service can of a new configuration; no checkpoint in between."""
+        self.take(found.settings, found.rules)
+        if LOGS & set(found.changed):
+            configure(found.settings.log_level, cast("Literal['json', 'text']", found.settings.log_format))
+        log.info("configuration read again", changed=found.changed, needs_restart=found.waiting)
+
+    def take_rules(self, compiled: CompiledPolicy) -> None:
+        """Put the rules of their own file into effect."""
+        self.settings = attrs.evolve(self.settings, acl_config=compiled.policy)
+        self.gate.take(compiled)
+
+
+def limits_of(settings: Settings) -> TenantLimits:
+    """Return the limits every tenant has."""
+    return TenantLimits(
+        interactive_slots=settings.interactive_slots,
+        bulk_slots=settings.bulk_slots,
+        interactive_slots_per_principal=settings.interactive_slots_per_principal,
+        bulk_slots_per_principal=settings.bulk_slots_per_principal,
+        interactive_max_bytes=settings.interactive_max_bytes,
+        interactive_max_columns=settings.interactive_max_columns,
+        interactive_queue_timeout=settings.interactive_queue_timeout_seconds,
+        bulk_queue_timeout=settings.bulk_queue_timeout_seconds,
+        max_builds=settings.max_concurrent_scans,
+        max_tasks=settings.max_tasks_per_scan,
+        max_response_bytes=settings.max_response_bytes,
+        plan_timeout=settings.plan_timeout_seconds,
+        scan_timeout=settings.scan_timeout_seconds,
+        fetch_timeout=settings.fetch_timeout_seconds,
+        fetch_parallelism=settings.fetch_parallelism,
+        batch_rows=settings.batch_size,
+        stream_ttl=settings.stream_state_ttl_seconds,
+        cache_bytes=settings.max_cache_size_bytes,
+        rate_limited=settings.rate_limit_enabled,
+        requests_per_second=settings.rate_limit_global_rps,
+        principal_requests_per_second=settings.rate_limit_client_rps,
+        principal_scans_per_second=settings.rate_limit_scan_rps,
+        bytes_per_second=settings.rate_limit_bytes_per_second,
+        principal_bytes_per_second=settings.rate_limit_client_bytes_per_second,
+        bytes_per_day=settings.rate_limit_bytes_per_day,
+        principal_bytes_per_day=settings.rate_limit_client_bytes_per_day,
+        whole_row_groups=settings.cache_granularity == "row_group",
+    )
+
+
+def memory_of(settings: Settings) -> int:
+    """Return the bytes all builds together may hold in flight."""
+    return settings.memory_budget_bytes or machine_bytes() // SHARE_OF_MACHINE
+
+
+def overrides_of(settings: Settings) -> Overrides:
+    """Return what the admin API has changed; blocking.
+
+    Raises:
+        ConfigError: If its file is not what it must be.
+    """
+    found, problems = read_overrides(settings.overrides_path)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return found
+
+
+def contract_of(settings: Settings) -> IdentityContract:
+    """Return how the server reads identities."""
+    tokens = tuple(token for token in (settings.proxy_token, settings.proxy_token_previous) if token)
+    return IdentityContract(
+        mode=cast("Literal['none', 'trusted_proxy']", settings.auth_mode),
+        tokens=tokens,
+        principal_header=settings.principal_header,
+        scopes_header=settings.scopes_header,
+        tenant_header=settings.tenant_header,
+        multi_tenant=settings.multi_tenant_enabled,
+        require_tenant=settings.require_tenant_header,
+        personal_user_header=settings.personal_mode_user_header,
+    )
+
+
+def rules_place_of(settings: Settings) -> RulesPlace:
+    """Return where the access rules are from."""
+    catalogs = (*settings.warehouses, *settings.catalogs)
+    return place_of(settings.acl_file, catalogs, settings.acl_file_watch_seconds)
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings,
+    *,
+    pool: WorkPool | None = None,
+    stores: Callable[[Settings], Stores] = open_stores,
+    catalogs: Catalogs | None = None,
+    app: App | None = None,
+) -> AsyncIterator[Service]:
+    """Open the stores, start the registry, and yield the service; on the way out, everything is closed.
+
+    Args:
+        settings: Checked settings.
+        pool: The work pool, where it is not the usual one; likewise the rest, which a simulation replaces.
+        stores: Opens the stores; blocking.
+        catalogs: The configured warehouses and catalogs.
+        app: The application behind the door.
+    """
+    personal = settings.deployment_mode == "personal"
+    slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
+    with closing(await trio.to_thread.run_sync(stores, settings)) as opened:
+        gate = Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found)
+        rules = RulesFile(
+            place=lambda: rules_place_of(service.settings),
+            present=lambda: gate.policy,
+            take=lambda compiled: service.take_rules(compiled),  # noqa: PLW0108  # there is no service yet
+        )
+        resources = Resources(
+            catalogs=catalogs
+            or Catalogs(
+                warehouses={alias: _path(path) for alias, path in settings.warehouses.items()},
+                catalogs=settings.catalogs,
+                any_file_warehouse=personal,
+            ),
+            metadata=opened.metadata,
+            blobs=opened.blobs,
+            pool=pool or WorkPool(slots, tolerance=settings.bulk_latency_tolerance),
+            gate=gate,
+            cache_dir=_path(settings.cache_dir),
+            new_id=partial(secrets.token_urlsafe, 18),
+            waits=trio.CapacityLimiter(WAITING_CALLS),
+            transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
+            starts=Desk(max(1, slots // 2), START_SECONDS),
+            memory=MemoryBudget(memory_of(settings)),
+            room=Room(settings.artifact_root, settings.disk_reserve_bytes),
+            rules=rules,
+        )
+        tenancy = Tenancy(settings, limits_of, await trio.to_thread.run_sync(overrides_of, settings))
+        registry = Registry(
+            resources=resources,
+            limits=tenancy.limits,
+            tenancy=tenancy,
+            max_tenants=settings.max_tenants,
+            mailbox_size=settings.mailbox_size,
+            max_crashes=settings.max_tenant_crashes,
+            crash_window=settings.tenant_crash_window_seconds,
+            probe=opened.metadata.probe,
+            sharing=CacheSharing(
+                resources.cache_dir,
+                CacheBudget(settings.max_cache_size_bytes, settings.cache_guaranteed_bytes),
+                resources.pool,
+            ),
+            idle_seconds=settings.tenant_idle_seconds,
+            most_named=settings.metrics_max_tenants,
+        )
+        desk = Desk()
+        door = FrontDoor(
+            app or cast("App", create_app(personal=personal)),
+            contract=contract_of(settings),
+            registry=registry,
+            max_request_bytes=settings.max_request_bytes,
+            request_id=partial(request_id, generator=random.SystemRandom()),
+            failures=FailureLimit(settings.auth_failures_per_second, settings.auth_failure_burst),
+            body_seconds=settings.request_body_seconds,
+            plain_routes=routes.PLAIN,
+            turns=resources.turns,
+            metrics_of=registry.metrics_of,
+            rates=registry.rates,
+            holding=Holding(settings.max_connections // SHARE),
+            desk=desk,
+        )
+        tenancy.changed = registry.update_limits
+        for shared in (resources.pool, resources.starts, desk):
+            shared.weight_of = lambda tenant: tenancy.limits(tenant).weight
+        registry.vitals.requests = lambda: {"in_hand": desk.taken, "waiting": desk.waiting}
+        service = Service(door, registry, gate, tenancy, settings, rules)
+        with desk.watching(), collected_when_idle(lambda: resources.busy):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(registry.run)
+                nursery.start_soon(rules.watch)
+                yield service
+                nursery.cancel_scope.cancel()
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()

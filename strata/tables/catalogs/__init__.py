@@ -1,0 +1,1 @@
+"""Which table a URI names, and its current metadata."""

@@ -1,0 +1,1 @@
+"""Opening files of a warehouse: confinement, footers, Avro."""

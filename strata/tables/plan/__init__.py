@@ -1,0 +1,1 @@
+"""Which files and row groups a scan has to read."""

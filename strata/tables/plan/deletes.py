@@ -1,0 +1,142 @@
+"""Which delete files apply to which data file (Iceberg specification, "Scan Planning").
+
+Pure: built from manifest entries, it reads no file. A delete applies to a data file if the file's sequence
+number is not above the delete's (position deletes and deletion vectors) or is below it (equality deletes),
+and both have the same partition; an equality delete of an unpartitioned spec applies to the whole table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from pyiceberg.manifest import DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionSpec
+
+from strata.tables.plan.manifests import PATH_FIELD_ID, Entry
+
+
+@attrs.frozen
+class DeleteFile:
+    """A delete file as it applies to one data file.
+
+    Attributes:
+        path: Location.
+        size: Bytes.
+        file_format: ``PARQUET`` or ``PUFFIN`` …
+        content_offset: Where the deletion vector starts; ``None`` for a whole file.
+        content_size: Its length.
+        equality_ids: Field ids an equality delete compares; empty for positions.
+    """
+
+    path: str
+    size: int
+    file_format: str
+    content_offset: int | None = None
+    content_size: int | None = None
+    equality_ids: tuple[int, ...] = ()
+
+
+class DeleteIndex:
+    """Finds the delete files of a data file.
+
+    Args:
+        specs: The table's partition specs by id.
+    """
+
+    def __init__(self, specs: Mapping[int, PartitionSpec]) -> None:
+        self._specs = specs
+        self._by_path: dict[str, list[Entry]] = {}
+        self._by_partition: dict[object, list[Entry]] = {}
+        self._global: list[Entry] = []
+        self._checked = 0
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take some delete files."""
+        for entry in entries:
+            target = referenced_data_file(entry)
+            spec = self._specs.get(entry.spec_id)
+            if entry.content == DataFileContent.EQUALITY_DELETES and _is_global(spec):
+                self._global.append(entry)
+            elif target is not None:
+                self._by_path.setdefault(target, []).append(entry)
+            else:
+                self._by_partition.setdefault(partition_key(entry), []).append(entry)
+
+    def for_data_file(self, data: Entry) -> tuple[DeleteFile, ...]:
+        """Return the delete files of ``data``, in a deterministic order."""
+        same_partition = self._by_partition.get(partition_key(data), ())
+        candidates = (
+            *self._by_path.get(data.path, ()),
+            *(entry for entry in same_partition if _may_name(entry, data.path)),
+            *self._global,
+        )
+        self._checked += len(same_partition) + len(candidates)
+        found = [_delete_file(entry) for entry in candidates if _is_later(entry, data)]
+        return tuple(sorted(found, key=lambda file: (file.path, file.content_offset or 0)))
+
+    def take_checked(self) -> int:
+        """Return how many deletes were held against data files since this was last asked."""
+        checked, self._checked = self._checked, 0
+        return checked
+
+
+def referenced_data_file(entry: Entry) -> str | None:
+    """Return the one data file a position delete names, if its entry says so."""
+    if entry.content != DataFileContent.POSITION_DELETES:
+        return None
+    if entry.referenced_data_file is not None:
+        return entry.referenced_data_file
+    bounds = _path_bounds(entry)
+    if bounds is None or bounds[0] != bounds[1]:
+        return None
+    try:
+        return bounds[0].decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def partition_key(entry: Entry) -> object:
+    """Return a hashable identity of the partition in which NaN equals itself."""
+    return entry.spec_id, tuple(_partition_value(value) for value in entry.partition)
+
+
+def _partition_value(value: Any) -> object:
+    is_nan = isinstance(value, float) and value != value  # noqa: PLR0124 - NaN is the one number unequal to itself
+    return "nan" if is_nan else (type(value).__name__, value)
+
+
+def _is_global(spec: PartitionSpec | None) -> bool:
+    return spec is not None and spec.is_unpartitioned()
+
+
+def _is_later(delete: Entry, data: Entry) -> bool:
+    if delete.content == DataFileContent.EQUALITY_DELETES:
+        return data.sequence_number < delete.sequence_number
+    return data.sequence_number <= delete.sequence_number
+
+
+def _may_name(delete: Entry, path: str) -> bool:
+    if delete.content != DataFileContent.POSITION_DELETES:
+        return True
+    bounds = _path_bounds(delete)
+    return bounds is None or bounds[0] <= path.encode() <= bounds[1]
+
+
+def _path_bounds(entry: Entry) -> tuple[bytes, bytes] | None:
+    if entry.metrics is None:
+        return None
+    lower, upper = entry.metrics.lower.get(PATH_FIELD_ID), entry.metrics.upper.get(PATH_FIELD_ID)
+    return None if lower is None or upper is None else (bytes(lower), bytes(upper))
+
+
+def _delete_file(entry: Entry) -> DeleteFile:
+    return DeleteFile(
+        path=entry.path,
+        size=entry.size,
+        file_format=FileFormat(entry.file_format).value,
+        content_offset=entry.content_offset,
+        content_size=entry.content_size,
+        equality_ids=entry.equality_ids,
+    )

@@ -1,0 +1,129 @@
+"""Which files and row groups cannot hold a row of the result, by their column statistics.
+
+Every function errs only towards keeping: statistics that are missing, cannot be decoded or cannot be compared
+are unknown, and prune nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+from pyiceberg.conversions import from_bytes
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    LongType,
+    PrimitiveType,
+    StringType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+)
+
+from strata.tables.plan.manifests import Metrics
+from strata.tables.scan.constants import normal_constant
+from strata.tables.scan.predicates import Predicate, Statistics, might_match
+from strata.tables.scan.values import Timestamp
+
+# Column types whose Parquet statistics are ordered as Iceberg orders the type. Nanoseconds are left out:
+# pyarrow shows them as pandas or plain values, by what is installed.
+_ORDERED_IN_PARQUET = (
+    BooleanType,
+    IntegerType,
+    LongType,
+    FloatType,
+    DoubleType,
+    DecimalType,
+    DateType,
+    TimeType,
+    TimestampType,
+    TimestamptzType,
+    StringType,
+    BinaryType,
+)
+_WIDENED = ((IntegerType, LongType), (FloatType, DoubleType), (DecimalType, DecimalType))
+
+
+def metrics_might_match(metrics: Metrics, predicates: Sequence[Predicate]) -> bool:
+    """Test one file by its column statistics."""
+    return all(might_match(predicate, _file_statistics(metrics, predicate)) for predicate in predicates)
+
+
+def row_group_might_match(
+    group: pq.RowGroupMetaData, predicates: Sequence[tuple[Predicate, IcebergType, int]]
+) -> bool:
+    """Test one row group by the statistics of its column chunks.
+
+    Args:
+        group: The row group.
+        predicates: Each with the Iceberg type the file has for the column and its Parquet leaf index.
+    """
+    return all(
+        might_match(predicate, _chunk_statistics(group.column(leaf), kind, predicate.kind))
+        for predicate, kind, leaf in predicates
+    )
+
+
+def decode_bound(kind: IcebergType, bound: bytes | None) -> Any:
+    """Decode a bound in Iceberg's single-value serialization; ``None`` if it is unknown or damaged."""
+    if bound is None or not isinstance(kind, PrimitiveType):
+        return None
+    try:
+        return normal_constant(kind, from_bytes(kind, bound))
+    except Exception:  # noqa: BLE001 - a bound that cannot be decoded is unknown
+        return None
+
+
+def _file_statistics(metrics: Metrics, predicate: Predicate) -> Statistics:
+    field_id = predicate.field_id
+    values, nulls, nans = (counts.get(field_id) for counts in (metrics.values, metrics.nulls, metrics.nans))
+    return Statistics(
+        lower=decode_bound(predicate.kind, metrics.lower.get(field_id)),
+        upper=decode_bound(predicate.kind, metrics.upper.get(field_id)),
+        has_null=None if nulls is None else nulls > 0,
+        all_null=values is not None and nulls is not None and 0 < values == nulls,
+        all_nan=values is not None and nans is not None and 0 < values == nans + (nulls or 0),
+    )
+
+
+def _chunk_statistics(chunk: pq.ColumnChunkMetaData, kind: IcebergType, wanted: IcebergType) -> Statistics:
+    found = chunk.statistics if chunk.is_stats_set else None
+    if found is None:
+        return Statistics()
+    lower = upper = None
+    if found.has_min_max and isinstance(kind, _ORDERED_IN_PARQUET) and _same_order(kind, wanted):
+        lower, upper = _parquet_bound(kind, found), _parquet_bound(kind, found, upper=True)
+    nulls = found.null_count if found.has_null_count else None
+    return Statistics(
+        lower=lower,
+        upper=upper,
+        has_null=None if nulls is None else nulls > 0,
+        all_null=nulls is not None and 0 < chunk.num_values == nulls,
+    )
+
+
+def _same_order(kind: IcebergType, wanted: IcebergType) -> bool:
+    """Whether bounds of the file's type compare with literals of the table's; a date is no timestamp."""
+    pair = (type(kind), type(wanted))
+    return pair[0] is pair[1] or pair in _WIDENED
+
+
+def _parquet_bound(kind: IcebergType, found: pq.Statistics, *, upper: bool = False) -> Any:
+    try:
+        value = found.max if upper else found.min
+        if isinstance(kind, (TimestampType, TimestamptzType)):
+            # Units finer than Iceberg's come as a subclass of datetime and are left unknown.
+            return Timestamp.from_datetime(value).nanos // 1_000 if type(value) is dt.datetime else None
+        return normal_constant(kind, value)
+    except (ValueError, OverflowError):
+        # A text bound may be cut inside a character, a timestamp lie outside of Python's years.
+        return None

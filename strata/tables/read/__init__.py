@@ -1,0 +1,1 @@
+"""The rows of a row group: decode, deletes, filters, Arrow IPC."""

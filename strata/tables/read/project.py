@@ -1,0 +1,195 @@
+"""Arrays of a file's columns as arrays of the table's, matched by field id at every level.
+
+The rules are the Iceberg specification's ("Column Projection", "Schema Evolution"): a field absent from the
+file has its partition value, default or null; types widen; names and order are the table's. Where a column
+already has the wanted Arrow type nothing is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import pyarrow as pa
+from pyiceberg.exceptions import ResolveError
+from pyiceberg.schema import promote
+from pyiceberg.types import (
+    DecimalType,
+    IcebergType,
+    ListType,
+    MapType,
+    NestedField,
+    PrimitiveType,
+    StructType,
+    TimestampType,
+    TimestamptzType,
+)
+
+from strata.tables.scan.constants import absent_value, constant_array
+
+_UTC = frozenset({None, "UTC", "+00:00", "Etc/UTC", "Z"})
+
+
+@attrs.frozen
+class Rows:
+    """The rows an array is made for.
+
+    Attributes:
+        length: Number of values.
+        partition_values: Identity-partition values of the file by field id.
+    """
+
+    length: int
+    partition_values: Mapping[int, Any] = attrs.field(factory=dict)
+
+
+def project_field(
+    array: Any | None,
+    have: NestedField | None,
+    want: NestedField,
+    kind: Any,
+    rows: Rows,
+) -> Any:
+    """Return the values of the field ``want`` as an array of the Arrow type ``kind``.
+
+    Args:
+        array: The file's array; ``None`` together with ``have`` if the file lacks the field.
+        have: The field in the file's schema.
+        want: The field in the table's.
+        kind: Arrow type of the result.
+        rows: How many values, and what fills absent fields.
+
+    Raises:
+        ResolveError: If the file's type cannot be read as the table's, or lacks a required field.
+    """
+    if array is None or have is None:
+        value = absent_value(want, rows.partition_values)
+        if value is None and want.required:
+            raise ResolveError("a required field is absent from the file")
+        return constant_array(want.field_type, value, rows.length, kind)
+    return _project(array, have.field_type, want.field_type, kind, rows.partition_values)
+
+
+def same_layout(have: IcebergType, want: IcebergType) -> bool:
+    """Whether a file's nested type holds the same ids in the same order, so that it needs no rebuilding."""
+    match have, want:
+        case StructType(), StructType():
+            return len(have.fields) == len(want.fields) and all(
+                a.field_id == b.field_id and same_layout(a.field_type, b.field_type)
+                for a, b in zip(have.fields, want.fields, strict=True)
+            )
+        case ListType(), ListType():
+            return have.element_id == want.element_id and same_layout(have.element_type, want.element_type)
+        case MapType(), MapType():
+            return (
+                have.key_id == want.key_id
+                and have.value_id == want.value_id
+                and same_layout(have.key_type, want.key_type)
+                and same_layout(have.value_type, want.value_type)
+            )
+    return isinstance(have, PrimitiveType) and have == want
+
+
+def _project(array: Any, have: IcebergType, want: IcebergType, kind: Any, values: Mapping[int, Any]) -> Any:
+    if array.type.equals(kind) and same_layout(have, want):
+        return array
+    match have, want:
+        case StructType(), StructType():
+            return _struct(array, have, want, kind, values)
+        case ListType(), ListType():
+            return _list(array, have, want, kind, values)
+        case MapType(), MapType():
+            return _map(array, have, want, kind, values)
+        case PrimitiveType(), PrimitiveType():
+            return _primitive(array, have, want, kind)
+    raise ResolveError("a nested field cannot become a primitive one, nor the reverse")
+
+
+def _struct(array: Any, have: StructType, want: StructType, kind: Any, values: Mapping[int, Any]) -> Any:
+    position = {field.field_id: index for index, field in enumerate(have.fields)}
+    children = []
+    for index, field in enumerate(want.fields):
+        at = position.get(field.field_id)
+        child = None if at is None else array.field(at)
+        old = None if at is None else have.fields[at]
+        children.append(project_field(child, old, field, kind.field(index).type, Rows(len(array), values)))
+    if not children:
+        validity = array.is_valid() if array.null_count else None
+        return _empty_struct(kind, len(array), validity)
+    mask = array.is_null() if array.null_count else None
+    fields = [kind.field(index) for index in range(kind.num_fields)]
+    return pa.StructArray.from_arrays(children, fields=fields, mask=mask)
+
+
+def _empty_struct(kind: Any, length: int, validity: Any | None) -> Any:
+    bitmap = None if validity is None else validity.buffers()[1]
+    return pa.Array.from_buffers(kind, length, [bitmap])
+
+
+def _list(array: Any, have: ListType, want: ListType, kind: Any, values: Mapping[int, Any]) -> Any:
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.large_list(array.type.value_field))
+    array = _unsliced(array)
+    child = array.values
+    element = project_field(
+        child,
+        have.element_field,
+        want.element_field,
+        kind.value_type,
+        Rows(len(child), values),
+    )
+    # Built from buffers: from_arrays drops the difference between null and empty lists.
+    offsets = array.offsets.cast(pa.int64())
+    return pa.Array.from_buffers(
+        kind, len(array), [_validity(array), offsets.buffers()[1]], array.null_count, children=[element]
+    )
+
+
+def _map(array: Any, have: MapType, want: MapType, kind: Any, values: Mapping[int, Any]) -> Any:
+    array = _unsliced(array)
+    keys = project_field(
+        array.keys,
+        have.key_field,
+        want.key_field,
+        kind.key_type,
+        Rows(len(array.keys), values),
+    )
+    items = project_field(
+        array.items,
+        have.value_field,
+        want.value_field,
+        kind.item_type,
+        Rows(len(array.items), values),
+    )
+    entries = pa.StructArray.from_arrays([keys, items], fields=[kind.key_field, kind.item_field])
+    return pa.Array.from_buffers(
+        kind, len(array), [_validity(array), array.offsets.buffers()[1]], array.null_count, children=[entries]
+    )
+
+
+def _primitive(array: Any, have: PrimitiveType, want: PrimitiveType, kind: Any) -> Any:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if array.type.equals(kind):
+        return array
+    if pa.types.is_timestamp(array.type) and isinstance(want, (TimestampType, TimestamptzType)):
+        if have != want and {type(have), type(want)} != {TimestampType, TimestamptzType}:
+            raise ResolveError("a timestamp of another precision")
+        if array.type.tz not in _UTC:
+            raise ResolveError("a timestamp of another time zone")
+        # Version 1 and 2 tables hold microseconds; finer files are cut (pyiceberg's reader does the same).
+        return array.cast(kind, safe=array.type.unit != "ns")
+    if isinstance(have, DecimalType) and isinstance(want, DecimalType) and have.scale != want.scale:
+        raise ResolveError("a decimal of another scale")
+    if have != want:
+        promote(have, want)
+    return array.cast(kind)
+
+
+def _unsliced(array: Any) -> Any:
+    return pa.concat_arrays([array]) if array.offset else array
+
+
+def _validity(array: Any) -> Any | None:
+    return array.buffers()[0] if array.null_count else None

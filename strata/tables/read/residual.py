@@ -1,0 +1,72 @@
+"""The last step of a scan: the exact row filter and the columns of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from strata.tables.plan.model import ScanPlan
+from strata.tables.read.expand import RowGroupTask
+from strata.tables.read.project import Rows, project_field
+from strata.tables.read.row_group import empty_batches
+from strata.tables.scan.predicates import Predicate, row_mask
+
+
+def finish(plan: ScanPlan, task: RowGroupTask, batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Keep the rows every condition holds for, and return the result's columns in request order.
+
+    Args:
+        plan: The scan's plan.
+        task: The row group the batches are of; it says which conditions its file leaves open.
+        batches: With the plan's ``segment_fields`` as columns; their order and types must be the plan's.
+
+    Returns:
+        Batches of ``plan.scan.arrow_schema`` without empty ones; the very same objects when nothing is to do.
+    """
+    if plan.passthrough:
+        return list(batches)
+    filtered = (_filter(plan, task, batch) for batch in batches)
+    return [_select(plan, batch) for batch in filtered if batch.num_rows]
+
+
+def _filter(plan: ScanPlan, task: RowGroupTask, batch: pa.RecordBatch) -> pa.RecordBatch:
+    mask = _all_hold(plan, task.predicates, batch)
+    for clause in task.clauses:
+        either: Any = None
+        for option in clause:
+            # Where a value is null, a condition is null: it does not hold, whatever the others say.
+            own = pc.fill_null(_all_hold(plan, option, batch), fill_value=False)
+            either = own if either is None else pc.or_(either, own)
+        mask = either if mask is None else pc.and_kleene(mask, either)
+    if mask is None or mask.true_count == batch.num_rows:
+        return batch
+    return batch.filter(mask)
+
+
+def _all_hold(plan: ScanPlan, predicates: Sequence[Predicate], batch: pa.RecordBatch) -> Any:
+    """Return a BooleanArray of the rows for which all conditions hold; ``None`` without any."""
+    mask: Any = None
+    for predicate in predicates:
+        # Looked up by position: an index of -1 would silently test the last column.
+        at = plan.position_of(predicate)
+        own = row_mask(predicate, batch.column(at))
+        mask = own if mask is None else pc.and_kleene(mask, own)
+    return mask
+
+
+def _select(plan: ScanPlan, batch: pa.RecordBatch) -> pa.RecordBatch:
+    scan = plan.scan
+    if scan.read_schema is scan.schema:
+        return batch
+    if not scan.schema.fields:
+        return empty_batches(scan.arrow_schema, batch.num_rows, batch.num_rows)[0]
+    position = {field.field_id: at for at, field in enumerate(scan.read_schema.fields)}
+    columns = []
+    for want, arrow in zip(scan.schema.fields, scan.arrow_schema, strict=True):
+        at = position[want.field_id]
+        have = scan.read_schema.fields[at]
+        columns.append(project_field(batch.column(at), have, want, arrow.type, Rows(batch.num_rows)))
+    return pa.RecordBatch.from_arrays(columns, schema=scan.arrow_schema)

@@ -1,0 +1,1 @@
+"""What a scan asks for: parameters, columns, predicates, cell grants."""

@@ -1,0 +1,224 @@
+"""The parameters of a scan: parsed from the wire, strict about every key, and in one canonical form."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeGuard
+
+import attrs
+
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables.scan.values import (
+    NANOS_PER_SECOND,
+    Timestamp,
+    Value,
+    ValueFormatError,
+    canonical_value,
+    parse_value,
+)
+
+COMPARISONS = frozenset({"=", "!=", "<", "<=", ">", ">="})
+MEMBERSHIPS = frozenset({"in", "not in"})
+NULL_CHECKS = frozenset({"is null", "is not null"})
+OPERATORS = COMPARISONS | MEMBERSHIPS | NULL_CHECKS
+_KEYS = frozenset({"columns", "filters", "snapshot_id", "ref", "as_of"})
+_FILTER_KEYS = frozenset({"column", "op", "value"})
+_LOC = ("body", "transform", "params")
+
+MAX_CONDITIONS = 1_000
+"""Filters of one scan. They are read on the loop, where everybody waits for it."""
+
+MAX_VALUES = 10_000
+"""Members of all of its ``in`` and ``not in`` together, for the same reason."""
+
+_MAX_SNAPSHOT_ID = 2**63 - 1
+_NANOS_PER_MICRO = 1_000
+
+
+@attrs.frozen
+class Filter:
+    """One condition on a column; all conditions of a scan hold for every row of its result.
+
+    Attributes:
+        column: Full name; a field of a struct is ``struct.field``.
+        op: One of :data:`OPERATORS`.
+        value: A typed value (:data:`strata.tables.scan.values.Value`), a tuple of them for ``in`` and
+            ``not in``, and ``None`` for the null checks.
+    """
+
+    column: str
+    op: str
+    value: object = None
+
+
+@attrs.frozen
+class ScanSpec:
+    """What of a table to read.
+
+    Attributes:
+        columns: Names in the order of the result; ``None`` means all, ``()`` means none (only a row count):
+            two different requests.
+        filters: AND-ed conditions.
+        snapshot_id: Read this snapshot.
+        ref: Read the snapshot of this branch or tag.
+        as_of: Read the snapshot that was current then (aware).
+    """
+
+    columns: tuple[str, ...] | None = None
+    filters: tuple[Filter, ...] = ()
+    snapshot_id: int | None = None
+    ref: str | None = None
+    as_of: dt.datetime | None = None
+
+    def canonical(self) -> dict[str, Any]:
+        """Return a JSON-able form, equal for two specs only if they ask the same of every table.
+
+        AND-ed filters and the members of ``in`` are sets, so their order does not count; the types of the
+        values do (1, "1" and 1.0 differ).
+        """
+        forms = (_canonical_filter(condition) for condition in self.filters)
+        filters = {json.dumps(form, sort_keys=True): form for form in forms}
+        return {
+            "columns": None if self.columns is None else list(self.columns),
+            "filters": [filters[key] for key in sorted(filters)],
+            "snapshot_id": self.snapshot_id,
+            "ref": self.ref,
+            "as_of": None if self.as_of is None else str(Timestamp.from_datetime(self.as_of).nanos),
+        }
+
+
+def parse_scan_params(params: Mapping[str, object]) -> ScanSpec | Refused:
+    """Parse ``transform.params`` of ``scan@v1``; anything not understood is refused with its place."""
+    try:
+        _refuse_unknown(params, _KEYS, ())
+        spec = ScanSpec(
+            columns=_parse_columns(params.get("columns")),
+            filters=_parse_filters(params.get("filters")),
+            snapshot_id=_parse_snapshot_id(params.get("snapshot_id")),
+            ref=_parse_ref(params.get("ref")),
+            as_of=_parse_as_of(params.get("as_of")),
+        )
+        chosen = [name for name in ("snapshot_id", "ref", "as_of") if getattr(spec, name) is not None]
+        if len(chosen) > 1:
+            _refuse(f"{' and '.join(chosen)} exclude each other", chosen[-1])
+    except RefusalError as refusal:
+        return refusal.refused
+    return spec
+
+
+def _parse_columns(raw: object) -> tuple[str, ...] | None:
+    if raw is None:
+        return None
+    if not _is_list(raw):
+        _refuse("columns must be a list of names", "columns")
+    names: dict[str, None] = {}
+    for index, name in enumerate(raw):
+        if not isinstance(name, str) or not name:
+            _refuse("a column is named by a string", "columns", index)
+        if name in names:
+            _refuse("a column is named twice", "columns", index)
+        names[name] = None
+    return tuple(names)
+
+
+def _parse_filters(raw: object) -> tuple[Filter, ...]:
+    if raw is None:
+        return ()
+    if not _is_list(raw):
+        _refuse("filters must be a list", "filters")
+    if len(raw) > MAX_CONDITIONS:
+        _refuse(f"more than {MAX_CONDITIONS} filters", "filters")
+    values = [item.get("value") if isinstance(item, Mapping) else None for item in raw]
+    if sum(len(value) for value in values if _is_list(value)) > MAX_VALUES:
+        _refuse(f"more than {MAX_VALUES} values in all of its lists", "filters")
+    return tuple(_parse_filter(item, index) for index, item in enumerate(raw))
+
+
+def _parse_filter(raw: object, index: int) -> Filter:
+    if not isinstance(raw, Mapping):
+        _refuse("a filter is an object with column, op and value", "filters", index)
+    _refuse_unknown(raw, _FILTER_KEYS, ("filters", index))
+    column, op, value = raw.get("column"), raw.get("op"), raw.get("value")
+    if not isinstance(column, str) or not column:
+        _refuse("a filter names its column by a string", "filters", index, "column")
+    if not isinstance(op, str) or op not in OPERATORS:
+        _refuse(f"op must be one of {', '.join(sorted(OPERATORS))}", "filters", index, "op")
+    if op in NULL_CHECKS:
+        if value is not None:
+            _refuse(f"'{op}' takes no value", "filters", index, "value")
+        return Filter(column, op)
+    if op in MEMBERSHIPS:
+        if not _is_list(value):
+            _refuse(f"'{op}' takes a list of values", "filters", index, "value")
+        members = (_parse_one(item, "filters", index, "value", at) for at, item in enumerate(value))
+        return Filter(column, op, tuple(members))
+    return Filter(column, op, _parse_one(value, "filters", index, "value"))
+
+
+def _parse_one(raw: object, *loc: str | int) -> Value:
+    try:
+        return parse_value(raw)
+    except ValueFormatError as error:
+        _refuse(f"the filter value {error}", *loc)
+
+
+def _parse_snapshot_id(raw: object) -> int | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw <= _MAX_SNAPSHOT_ID:
+        _refuse("snapshot_id must be a 64-bit integer", "snapshot_id")
+    return raw
+
+
+def _parse_ref(raw: object) -> str | None:
+    if raw is not None and not (isinstance(raw, str) and raw):
+        _refuse("ref must be the name of a branch or tag", "ref")
+    return raw
+
+
+def _parse_as_of(raw: object) -> dt.datetime | None:
+    if raw is None:
+        return None
+    try:
+        stamp = parse_value(raw)
+        if isinstance(stamp, str):
+            stamp = parse_value(f"__datetime__:{stamp}")
+    except ValueFormatError as error:
+        _refuse(f"as_of {error}", "as_of")
+    if not isinstance(stamp, Timestamp) or not stamp.zoned:
+        _refuse("as_of must be an ISO 8601 date and time with an offset from UTC", "as_of")
+    # Snapshots carry milliseconds, so what is below a microsecond can select nothing else.
+    seconds, rest = divmod(stamp.nanos, NANOS_PER_SECOND)
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    try:
+        return epoch + dt.timedelta(seconds=seconds, microseconds=rest // _NANOS_PER_MICRO)
+    except OverflowError:  # its own offset has it within the years 1 to 9999, UTC does not
+        _refuse("as_of is outside of the years 1 to 9999 in UTC", "as_of")
+
+
+def _canonical_filter(condition: Filter) -> dict[str, Any]:
+    value: Any = None
+    if condition.op in MEMBERSHIPS:
+        members: Sequence[Value] = condition.value  # type: ignore[assignment]  # the parser made it a tuple
+        value = sorted({tuple(canonical_value(member)) for member in members})
+        value = [list(member) for member in value]
+    elif condition.op in COMPARISONS:
+        value = canonical_value(condition.value)  # type: ignore[arg-type]  # the parser typed it
+    return {"column": condition.column, "op": condition.op, "value": value}
+
+
+def _is_list(raw: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(raw, Sequence) and not isinstance(raw, (str, bytes))
+
+
+def _refuse_unknown(given: Mapping[str, object], known: frozenset[str], loc: tuple[str | int, ...]) -> None:
+    unknown = sorted(str(key) for key in given if key not in known)
+    if unknown:
+        # The key is not echoed beyond a word's length: it is the caller's text.
+        _refuse(f"unknown parameter {unknown[0][:64]!r}; known are {', '.join(sorted(known))}", *loc)
+
+
+def _refuse(why: str, *loc: str | int) -> NoReturn:
+    raise RefusalError(Refused(Reason.BAD_REQUEST, f"Bad scan parameter: {why}", loc=(*_LOC, *loc)))

@@ -1,0 +1,1 @@
+"""How a result comes about: materialize, plan, scan, write."""

@@ -1,0 +1,1 @@
+"""A tenant actor: started, asked, supervised, evicted."""

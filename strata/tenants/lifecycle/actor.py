@@ -1,0 +1,300 @@
+"""The actor that is a tenant: it owns the tenant's slots, cache shard, running builds and counters.
+
+Its loop only routes: each question is answered by a task of its own, so a slow scan never blocks the mailbox.
+A question that crashes (a bug) crashes the actor; its supervisor, the registry, answers whoever waits and
+starts it anew from what is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from strata.artifacts import tenant_prefix
+from strata.cache import Allowance, CacheShard, CacheStats
+from strata.outcomes import RefusalError, Refused
+from strata.tenants import messages as m
+from strata.tenants.builds.materialize import Materializer
+from strata.tenants.builds.runner import Builder
+from strata.tenants.lifecycle.administering import explain_access, reload_rules
+from strata.tenants.limits.model import TenantLimits
+from strata.tenants.limits.slots import Slots
+from strata.tenants.results.lineage import Historian
+from strata.tenants.results.read import Reader
+from strata.tenants.results.warming import Warmer
+from strata.tenants.shared.resources import Resources
+from strata.tenants.stats.counters import TenantMetrics
+from strata.work import Tier
+from strata.work.admission import IN_HAND
+
+log = structlog.get_logger(__name__)
+
+
+class Envelope:
+    """A question on its way, and the place for its answer.
+
+    Attributes:
+        question: What is asked.
+        request_id: The request it is asked for, which all lines logged on its behalf carry.
+        place: The request's place among those in hand, if it has one.
+        scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
+        answer: The answer, once there is one.
+        gone: Nobody waits for it any more.
+    """
+
+    def __init__(self, question: m.Question) -> None:
+        self.question = question
+        self.request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
+        self.place = IN_HAND.get()
+        self.scope = trio.CancelScope()
+        self.answer: Any = None
+        self.answered = trio.Event()
+        self.gone = False
+
+    def reply(self, answer: object) -> None:
+        """Settle the answer; the first one counts. What nobody will take is let go of."""
+        if self.gone or self.answered.is_set():
+            _let_go(answer)
+            return
+        self.answer = answer
+        self.answered.set()
+
+    def abandon(self) -> None:
+        """The asker leaves, perhaps at the very moment in which the answer came."""
+        self.gone = True
+        self.scope.cancel()
+        _let_go(self.answer)
+
+
+def _let_go(answer: object) -> None:
+    if isinstance(answer, m.Opened):
+        answer.stream.close()
+
+
+@attrs.define(eq=False)
+class TenantActor:
+    """One tenant, running.
+
+    Attributes:
+        tenant: Its id.
+        resources: What the process lends it.
+        limits: What it may use.
+        metrics: Its counters; they outlive a restart.
+        mailbox: Where its questions come from.
+        allowance: What its cache may have of what all caches share; None for all that its limits say.
+        busy: Questions being answered.
+        left_bytes: Bytes of cache on disk when it ended; None before.
+    """
+
+    tenant: str
+    resources: Resources
+    limits: TenantLimits
+    metrics: TenantMetrics
+    mailbox: trio.MemoryReceiveChannel[Envelope]
+    allowance: Allowance | None = None
+    busy: int = 0
+    left_bytes: int | None = None
+    builder: Builder | None = None
+    materializer: Materializer | None = None
+    reader: Reader | None = None
+    _shard: CacheShard | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is asked, built or expected to be fetched: the actor can go."""
+        return not self.busy and (self.materializer is None or self.materializer.idle)
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is asked or built; a stream may still wait for its reader."""
+        return not self.busy and (self.materializer is None or not self.materializer.running)
+
+    @property
+    def shard(self) -> CacheShard:
+        """The tenant's cache, once the actor runs."""
+        assert self._shard is not None
+        return self._shard
+
+    @property
+    def cache(self) -> CacheStats | None:
+        """Counters of the tenant's cache while it is open."""
+        return None if self._shard is None else self._shard.stats()
+
+    async def run(self) -> None:
+        """Open what the tenant has on disk, then answer until the mailbox closes and all work is done."""
+        prefix = tenant_prefix(self.tenant)
+        self._shard = await self._open(prefix)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._move_in(prefix, self._shard, nursery)
+                async with self.mailbox:
+                    async for envelope in self.mailbox:
+                        self.busy += 1
+                        nursery.start_soon(self._serve, envelope)
+                        del envelope  # or an idle tenant would keep its last question and the answer
+        finally:
+            self.metrics.cache_closed(self._shard.stats())
+            self.left_bytes = self._shard.stats().bytes
+            self._shard = None
+
+    async def _open(self, prefix: str) -> CacheShard:
+        opened = partial(
+            CacheShard.open,
+            self.resources.cache_dir / prefix,
+            budget_bytes=self.limits.cache_bytes,
+            allowance=self.allowance,
+        )
+        shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
+        files = shard.settle()
+        if files:
+            remove = partial(shard.remove_files, files)
+            await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)
+        return shard
+
+    def _move_in(self, prefix: str, shard: CacheShard, nursery: trio.Nursery) -> None:
+        slots = {
+            Tier.INTERACTIVE: Slots(
+                "interactive_slots",
+                self.limits.interactive_slots,
+                self.limits.interactive_slots_per_principal,
+            ),
+            Tier.BULK: Slots("bulk_slots", self.limits.bulk_slots, self.limits.bulk_slots_per_principal),
+        }
+        self.builder = Builder(
+            tenant=self.tenant,
+            prefix=prefix,
+            resources=self.resources,
+            shard=shard,
+            slots=slots,
+            limits=self.limits,
+            metrics=self.metrics,
+        )
+        self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
+        self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
+
+    async def _serve(self, envelope: Envelope) -> None:
+        question = envelope.question
+        if envelope.request_id is not None:
+            # This task's own: what it starts, a build above all, goes on carrying the id.
+            structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
+        IN_HAND.set(envelope.place)
+        try:
+            with envelope.scope:
+                try:
+                    answer = await self._answer(question)
+                except RefusalError as error:  # a store that does not answer: no reason to start anew
+                    answer = error.refused
+                except Exception as error:  # the supervisor logs the cause, and cannot know the request
+                    crash = {"question": type(question).__name__, "error": type(error).__name__}
+                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
+                    raise
+                outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
+                if isinstance(answer, Refused):
+                    self.metrics.note_refused(answer, type(question).__name__)
+                self.metrics.answered(type(question).__name__, outcome)
+                envelope.reply(answer)
+        finally:
+            self.busy -= 1
+
+    async def _answer(self, question: m.Question) -> Any:
+        materializer, reader = self.materializer, self.reader
+        assert materializer is not None
+        assert reader is not None
+        historian = Historian(self.tenant, self.resources, reader)
+        handlers: dict[type, Callable[[Any], Awaitable[object]]] = {
+            m.Materialize: materializer.materialize,
+            m.Explain: materializer.explain,
+            m.OpenStream: reader.open_stream,
+            m.OpenArtifact: reader.open_artifact,
+            m.GetArtifact: reader.get_artifact,
+            m.GetBuild: reader.get_build,
+            m.ListArtifacts: reader.list_artifacts,
+            m.ArtifactStats: reader.stats,
+            m.GetName: reader.get_name,
+            m.ListNames: reader.list_names,
+            m.ClearCache: self._clear_cache,
+            m.DescribeCache: self._describe_cache,
+            m.GetLineage: historian.lineage,
+            m.GetDependents: historian.dependents,
+            m.GetNameStatus: historian.status,
+            m.WarmCache: Warmer(materializer).warm,
+            m.ExplainAccess: partial(explain_access, self.resources),
+            m.ReloadRules: partial(reload_rules, self.resources),
+            m.UpdateLimits: self._update_limits,
+            m.FitCache: self._fit_cache,
+            m.Describe: self._describe,
+        }
+        return await handlers[type(question)](question)
+
+    def answer_at_once(self, question: m.Question) -> object | None:
+        """Answer a question that waits for nothing, as a dashboard's for a result it has asked for before.
+
+        None for any other; that is to be sent to the mailbox. Nothing was done then.
+        """
+        if self.materializer is None or self.reader is None:
+            return None
+        answer: object | None = None
+        try:
+            if isinstance(question, m.Materialize):
+                answer = self.materializer.hit_at_once(question)
+            elif isinstance(question, m.OpenArtifact):
+                answer = self.reader.open_at_once(question)
+        except Exception:  # noqa: BLE001  # a bug: the actor meets it again, crashes and says so
+            return None
+        if answer is not None:
+            self.metrics.answered(type(question).__name__, "ok")
+        return answer
+
+    async def _clear_cache(self, question: m.ClearCache) -> m.Cleared | Refused:
+        refused = self.resources.gate.check_admin(question.principal, "admin/cache")
+        if refused is not None:
+            return refused
+        await self._remove(self.shard.clear())
+        return m.Cleared()
+
+    async def _describe_cache(self, question: m.DescribeCache) -> object:
+        refused = self.resources.gate.check_admin(question.principal, "admin/cache")
+        return self.shard.stats() if refused is None else refused
+
+    async def _describe(self, _question: m.Describe) -> m.Description:
+        assert self.builder is not None
+        assert self.materializer is not None
+        return m.Description(
+            limits=self.limits,
+            slots=tuple(
+                m.SlotUse(tier.value, held.total, held.used, held.waiting)
+                for tier, held in self.builder.slots.items()
+            ),
+            in_flight=tuple(
+                m.InFlight(
+                    None if build.record is None else build.record.build_id,
+                    build.progress,
+                    tuple(build.principals),
+                )
+                for build in self.materializer.running.values()
+            ),
+            questions=self.busy - 1,  # this one aside
+            streams=len(self.materializer.streams),
+            cache=self.shard.stats(),
+        )
+
+    async def _update_limits(self, question: m.UpdateLimits) -> TenantLimits:
+        assert self.builder is not None
+        self.limits = question.limits
+        self.builder.update(question.limits)
+        await self._remove(self.shard.set_budget(question.limits.cache_bytes))
+        return self.limits
+
+    async def _fit_cache(self, _question: m.FitCache) -> None:
+        await self._remove(self.shard.fit())
+
+    async def _remove(self, files: list[Path]) -> None:
+        if files:
+            remove = partial(self.shard.remove_files, files)
+            await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)

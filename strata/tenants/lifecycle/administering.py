@@ -1,0 +1,34 @@
+"""The access rules as a matter of administration: why they decide as they do, and reading them again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from strata import acl
+from strata.config.rules_file import NoRulesFile, RulesRefused, RulesTaken
+from strata.outcomes import Refused
+from strata.tenants import messages as m
+from strata.tenants.shared.resources import Resources
+
+RESOURCE = "admin/acl"
+
+
+async def explain_access(resources: Resources, question: m.ExplainAccess) -> m.AccessExplained | Refused:
+    """Say why a request is decided as it is; looks at every rule, so it is done in a thread."""
+    refused = resources.gate.check_admin(question.principal, RESOURCE)
+    if refused is not None:
+        return refused
+    policy = resources.gate.policy
+    if policy is None:
+        return m.AccessExplained(None)
+    return m.AccessExplained(await resources.ask(partial(acl.explain, policy, question.request)))
+
+
+async def reload_rules(
+    resources: Resources, question: m.ReloadRules
+) -> RulesTaken | RulesRefused | NoRulesFile | Refused:
+    """Read the rules' own file again."""
+    refused = resources.gate.check_admin(question.principal, RESOURCE)
+    if refused is not None:
+        return refused
+    return NoRulesFile() if resources.rules is None else await resources.rules.reload()

@@ -1,0 +1,490 @@
+"""All tenants of the process: who is live, who may go, and what happens when one crashes.
+
+Each actor runs under its own supervisor, in one nursery that belongs to the server and not to Quart. A crash
+is logged once with its cause, callers get 503 at once, and the actor starts anew after a pause that doubles;
+after too many crashes in a window it stays down, and says so. Other tenants never notice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+from strata.artifacts import tenant_prefix
+from strata.outcomes import Reason, Refused
+from strata.tenants.lifecycle.actor import Envelope, TenantActor
+from strata.tenants.lifecycle.handle import Readiness, State, Tenant, not_running
+from strata.tenants.limits.model import TenantLimits
+from strata.tenants.limits.overrides import DISABLED, Tenancy
+from strata.tenants.limits.rates import RateBook
+from strata.tenants.messages import Explain, FitCache, Materialize, Question, UpdateLimits, WarmCache
+from strata.tenants.shared.cache_sharing import CacheSharing
+from strata.tenants.shared.resources import Resources
+from strata.tenants.stats.counters import TenantMetrics
+from strata.tenants.stats.runtime import Vitals
+from strata.work import step_aside
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+DOWN_RETRY_SECONDS = 60
+IDLE_LOOK_SECONDS = 0.25
+
+NEW_WORK = (Materialize, Explain, WarmCache)
+"""What a drained tenant is not asked any more."""
+
+DRAINED = Refused(
+    Reason.UNAVAILABLE,
+    "This tenant is drained: an operator has stopped its new work here.",
+    code="tenant_drained",
+    retry_after=30,
+)
+
+LOOKS = 64
+"""Quiet tenants that are looked at in one go, for one that can leave."""
+
+log = structlog.get_logger(__name__)
+
+
+@attrs.define(eq=False)
+class Registry:
+    """The live tenants, bounded, least recently used first to go.
+
+    Attributes:
+        resources: What every actor is lent.
+        limits: Limits by tenant id.
+        max_tenants: Most live actors (``max_tenants``).
+        mailbox_size: Questions that may wait in one mailbox (``mailbox_size``).
+        max_crashes: Crashes within the window after which an actor stays down (``max_tenant_crashes``).
+        crash_window: The window, in seconds (``tenant_crash_window_seconds``).
+        probe: Asks the metadata store whether it lives; blocking.
+        sharing: The caches' budget; None: every tenant has what its limits say.
+        idle_seconds: How long a tenant may be idle before it goes by itself (``tenant_idle_seconds``).
+        most_named: Tenants whose metrics have a name of their own (``metrics_max_tenants``).
+        tenancy: Whose word on who is served at all is asked, if there is one.
+        leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
+        draining: Whether questions are refused.
+        drained: Tenants that take no new work until they are restarted.
+        rates: What tenants have taken of their rates, whether they are live or not.
+        others: What happened in tenants that are no longer live.
+        vitals: How the process is.
+    """
+
+    resources: Resources
+    limits: Callable[[str], TenantLimits]
+    max_tenants: int
+    mailbox_size: int
+    max_crashes: int
+    crash_window: float
+    probe: Callable[[], bool]
+    sharing: CacheSharing | None = None
+    idle_seconds: float = math.inf
+    most_named: int = 1000
+    tenancy: Tenancy | None = None
+    leaving: bool = False
+    draining: bool = False
+    drained: set[str] = attrs.field(factory=set)
+    rates: RateBook = attrs.field(init=False)
+    others: TenantMetrics = attrs.field(factory=TenantMetrics)
+    vitals: Vitals = attrs.field(factory=Vitals)
+    _tenants: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
+    _quiet: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
+    _ending: dict[str, Tenant] = attrs.field(factory=dict)
+    _directories: dict[str, Tenant] = attrs.field(factory=dict)
+    _named: int = 0
+    _grown_quiet: trio.Event = attrs.field(factory=trio.Event)
+    _nursery: trio.Nursery | None = None
+
+    @rates.default
+    def _nothing_taken(self) -> RateBook:
+        return RateBook(self.limits)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Host the actors until cancelled or drained."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            if self.sharing is not None:
+                self.sharing.told = self._cache_was_cut
+                nursery.start_soon(self.sharing.run)
+            task_status.started()
+            await self._dismiss_idle()
+
+    def tenants(self) -> Iterator[Tenant]:
+        """The live tenants, the one unused for longest first."""
+        yield from self._tenants.values()
+
+    def metrics_of(self, tenant: str) -> TenantMetrics:
+        """Where to count what happens on behalf of ``tenant``, live or not."""
+        found = self._tenants.get(tenant)
+        return self.others if found is None else found.metrics
+
+    async def readiness(self) -> Readiness:
+        """Whether requests should be sent here."""
+        if self.leaving or self.draining:
+            return Readiness.DRAINING
+        return Readiness.READY if await self.resources.ask(self.probe) else Readiness.STORE_DOWN
+
+    async def ask(self, tenant: str, question: Question) -> Any:
+        """Ask ``tenant`` and return its answer, or a refusal.
+
+        Never waits for room: a full mailbox is refused at once.
+        """
+        if self.draining:
+            return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
+        found = await self._live(tenant, question)
+        answer: Any
+        if isinstance(found, Refused):
+            answer = found
+        elif found.actor is None or found.state is not State.RUNNING:
+            answer = not_running(found)
+        elif (answer := found.actor.answer_at_once(question)) is not None:
+            self._note_quiet(found)
+        else:
+            answer = await self._put(found, question)
+        if isinstance(answer, Refused):
+            self.metrics_of(tenant).refused(answer.code or answer.reason.value)
+        return answer
+
+    async def _put(self, found: Tenant, question: Question) -> Any:
+        envelope = Envelope(question)
+        assert found.inbox is not None
+        try:
+            found.inbox.send_nowait(envelope)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            return Refused(
+                Reason.UNAVAILABLE,
+                "Too many questions wait for this tenant.",
+                code="mailbox_full",
+                retry_after=1,
+            )
+        found.open[envelope] = None
+        self._quiet.pop(found.id, None)
+        try:
+            await envelope.answered.wait()
+        except trio.Cancelled:
+            envelope.abandon()
+            raise
+        finally:
+            found.open.pop(envelope, None)
+            self._note_quiet(found)
+        return envelope.answer
+
+    def turned_away(self, tenant: str, question: Question | None = None) -> Refused | None:
+        """Return why ``tenant`` is not served whatever its state, or None; no actor is started for that.
+
+        A tenant that is drained and still there answers what is asked about work that is under way.
+        """
+        if self.tenancy is not None and not self.tenancy.enabled(tenant):
+            return DISABLED
+        if tenant not in self.drained:
+            return None
+        if tenant in self._tenants and question is not None and not isinstance(question, NEW_WORK):
+            return None
+        return DRAINED
+
+    @property
+    def full(self) -> bool:
+        """Whether a tenant that is not live has to wait for another one to go, and none can."""
+        full = len(self._tenants) >= self.max_tenants and not self._ending
+        return full and not any(found.idle for found in self._quiet.values())
+
+    def find(self, tenant: str) -> Tenant | None:
+        """Return a live tenant."""
+        return self._tenants.get(tenant)
+
+    async def _live(self, tenant: str, question: Question) -> Tenant | Refused:
+        while True:
+            refused = self.turned_away(tenant, question)  # which it may be since it began to wait
+            if refused is not None:
+                return refused
+            found = self._tenants.get(tenant)
+            if found is not None and found.state is not State.LEAVING:
+                self._tenants.move_to_end(tenant)
+                if self.sharing is not None:
+                    self.sharing.budget.touch(tenant_prefix(tenant))
+                return found
+            if found is None and len(self._tenants) < self.max_tenants:
+                return self._start(tenant)
+            # One that leaves comes back only when its old work is over: never a second set of slots.
+            leaving = found if found is not None else self._evict()
+            if leaving is None:
+                detail = "The server serves as many tenants as it may (max_tenants)."
+                return Refused(Reason.UNAVAILABLE, detail, code="too_many_tenants", retry_after=5)
+            step_aside()
+            await leaving.gone.wait()
+
+    def _start(self, tenant: str) -> Tenant:
+        named = self._named < self.most_named
+        self._named += named
+        found = self._tenants[tenant] = Tenant(tenant, TenantMetrics(), named)
+        self._note_quiet(found)
+        self._hire(found)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._supervise, found)
+        return found
+
+    def _note_quiet(self, found: Tenant) -> None:
+        """Stand at the end of those who can go, unless something is asked or it is going already."""
+        if found.open or self._tenants.get(found.id) is not found or found.state is State.LEAVING:
+            return
+        self._stand_at_end(found)
+        self._grown_quiet.set()
+
+    def _stand_at_end(self, found: Tenant) -> None:
+        found.quiet_since = trio.current_time()
+        self._quiet[found.id] = found
+        self._quiet.move_to_end(found.id)
+
+    def _evict(self) -> Tenant | None:
+        """Let the least recently used idle tenant go, unless one leaves already; None when all are busy.
+
+        Looks at a few only: those that turn out to be building stand at the end from then on.
+        """
+        if self._ending:
+            return next(iter(self._ending.values()))
+        for _ in range(min(LOOKS, len(self._quiet))):
+            found = next(iter(self._quiet.values()))
+            if self._dismissed(found):
+                return found
+        return None
+
+    def _dismissed(self, found: Tenant) -> bool:
+        """Let a quiet tenant go if it is idle; whether it was."""
+        if not found.idle:
+            self._stand_at_end(found)  # also while it is being described: the look is at others then
+            return False
+        self.let_go(found)
+        return True
+
+    async def _dismiss_idle(self) -> None:
+        """Let tenants go that were idle for long enough, a few at a time."""
+        while True:
+            while not self._quiet:
+                self._grown_quiet = trio.Event()
+                await self._grown_quiet.wait()
+            await trio.sleep_until(next(iter(self._quiet.values())).quiet_since + self.idle_seconds)
+            for found in list(islice(self._quiet.values(), LOOKS)):
+                if found.quiet_since + self.idle_seconds > trio.current_time():
+                    break
+                self._dismissed(found)
+
+    def let_go(self, found: Tenant) -> None:
+        """Let an idle tenant go: it ends what is in its mailbox, and is then gone."""
+        self._end(found)
+        assert found.inbox is not None
+        found.inbox.close()
+
+    def stop(self, found: Tenant, refused: Refused, *, again: bool = False) -> None:
+        """End a tenant's actor now, or the pause after its crash; whoever waits is refused.
+
+        Args:
+            found: Not one that is down.
+            refused: What they are told.
+            again: Start another one at once, with the crashes forgiven, instead of letting it go.
+        """
+        if again:
+            found.state = State.RESTARTING
+        else:
+            self._end(found)
+        found.again, found.retry_after = again, 1
+        if again:
+            found.crashes.clear()
+        assert found.inbox is not None
+        found.inbox.close()
+        found.fail_all(refused)
+        found.scope.cancel()
+        if found.pause is not None:
+            found.pause.cancel()
+
+    def start(self, tenant: str) -> None:
+        """Start a tenant that is not live, if there is room."""
+        if tenant not in self._tenants and len(self._tenants) < self.max_tenants:
+            self._start(tenant)
+
+    def forget(self, found: Tenant) -> None:
+        """Forget a tenant that is down, whose supervisor has ended."""
+        assert found.state is State.DOWN
+        del self._tenants[found.id]
+        self._quiet.pop(found.id, None)
+        self._named -= found.named
+        self.others.add(found.metrics)
+
+    def _end(self, found: Tenant) -> None:
+        found.state = State.LEAVING
+        self._quiet.pop(found.id, None)
+        self._ending[found.id] = found
+
+    def dismiss(self, found: Tenant) -> None:
+        """Let a tenant go when its work is over, unless it is welcome again by then."""
+        if not found.leaves:
+            found.leaves = True
+            assert self._nursery is not None
+            self._nursery.start_soon(self._dismiss, found)
+
+    async def _dismiss(self, found: Tenant) -> None:
+        structlog.contextvars.unbind_contextvars("request_id")
+        while not found.gone.is_set() and self.turned_away(found.id) is not None:
+            # Nobody will read the streams of a tenant that is not served.
+            unread = found.id not in self.drained and found.at_rest
+            if unread or found.idle:
+                self.let_go(found)
+                return
+            await trio.sleep(IDLE_LOOK_SECONDS)
+        found.leaves = False
+
+    def update_limits(self, tenants: Collection[str] | None = None) -> None:
+        """Give live tenants the limits of this moment, without a restart, also downwards.
+
+        Args:
+            tenants: Whose limits have changed; by default all may have. One tenant's change costs no other
+                tenant anything, however often its administrators make one.
+        """
+        self.rates.update(tenants)
+        changed = self._tenants if tenants is None else self._tenants.keys() & set(tenants)
+        for found in [self._tenants[tenant] for tenant in changed]:
+            self._give_limits(found)
+            if self.turned_away(found.id) is not None:
+                self.dismiss(found)
+
+    def _give_limits(self, found: Tenant) -> None:
+        self._tell(found, self._limits_now(found))
+
+    def _tell(self, found: Tenant, question: Question) -> None:
+        """Send what nobody waits for an answer to; a full mailbox gets it when there is room."""
+        if found.inbox is None:
+            return
+        assert self._nursery is not None
+        envelope = Envelope(question)
+        try:
+            found.inbox.send_nowait(envelope)
+        except trio.WouldBlock:
+            self._nursery.start_soon(self._tell_later, found, found.inbox, envelope)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # whoever is hired next begins with what is true then
+
+    async def _tell_later(
+        self, found: Tenant, inbox: trio.MemorySendChannel[Envelope], envelope: Envelope
+    ) -> None:
+        """Wait for room in a full mailbox; what was given meanwhile may have overtaken it."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await inbox.send(envelope)
+            if isinstance(envelope.question, UpdateLimits) and envelope.question != self._limits_now(found):
+                self._give_limits(found)
+
+    def _limits_now(self, found: Tenant) -> UpdateLimits:
+        return UpdateLimits(self.limits(found.id))
+
+    def _cache_was_cut(self, key: str) -> None:
+        """Have a tenant shrink its cache; what it may have it looks up when it comes to it."""
+        found = self._directories.get(key)
+        if found is not None:
+            self._tell(found, FitCache())
+
+    def _hire(self, found: Tenant) -> None:
+        found.inbox, mailbox = trio.open_memory_channel[Envelope](self.mailbox_size)
+        limits = self._limits_now(found).limits
+        found.actor = TenantActor(
+            found.id, self.resources, limits, found.metrics, mailbox, allowance=found.allowance
+        )
+        found.scope, found.again, found.since = trio.CancelScope(), False, trio.current_time()
+
+    async def _supervise(self, found: Tenant) -> None:
+        # The task inherits the id of the request that happened to be the tenant's first.
+        structlog.contextvars.unbind_contextvars("request_id")
+        try:
+            await self._admit(found)
+            while await self._run_once(found):
+                self._stay(found)
+                self._hire(found)
+                found.state = State.RUNNING
+        finally:
+            self._part(found)
+
+    def _stay(self, found: Tenant) -> None:
+        """One that was leaving is restarted, or has crashed: whoever waits for it to be gone looks again."""
+        if self._ending.pop(found.id, None) is not None:
+            found.gone.set()
+            found.gone, found.leaves = trio.Event(), False
+
+    async def _admit(self, found: Tenant) -> None:
+        """Give the tenant its part in the caches' budget."""
+        if self.sharing is None:
+            return
+        key = tenant_prefix(found.id)
+        self._directories[key] = found
+        found.allowance = await self.sharing.enter(key)
+        assert found.actor is not None
+        found.actor.allowance = found.allowance
+
+    def _part(self, found: Tenant) -> None:
+        """Forget a tenant that has ended, but not what happened in it; one that is down stays."""
+        if self.sharing is not None and found.actor is not None:
+            key = tenant_prefix(found.id)
+            self._directories.pop(key, None)
+            self.sharing.leave(key, found.actor.left_bytes)
+        self._quiet.pop(found.id, None)
+        self._ending.pop(found.id, None)
+        if found.state is not State.DOWN:
+            del self._tenants[found.id]
+            self._named -= found.named
+            self.others.add(found.metrics)
+        found.gone.set()
+
+    async def _run_once(self, found: Tenant) -> bool:
+        """Run the actor until it ends; whether it should be started again."""
+        assert found.actor is not None
+        assert found.inbox is not None
+        try:
+            with found.scope:
+                await found.actor.run()
+        except Exception as error:  # noqa: BLE001  # a supervisor is where any crash ends
+            pause = self._crashed(found, error)
+            found.inbox.close()
+            if pause is None:
+                return False
+            with trio.move_on_after(pause) as found.pause:
+                await trio.sleep_forever()
+            return found.state is State.RESTARTING
+        finally:
+            found.fail_all(not_running(found))
+        return found.again
+
+    def _crashed(self, found: Tenant, error: Exception) -> float | None:
+        """Note a crash; the pause before the next start, or None to stay down."""
+        now = trio.current_time()
+        found.metrics.restarts += 1
+        found.metrics.note_error(_cause(error), "crash")
+        found.crashes.append(now)
+        found.crashes = [moment for moment in found.crashes if moment > now - self.crash_window]
+        count = len(found.crashes)
+        failed = [envelope.request_id for envelope in found.open]
+        if count > self.max_crashes:
+            found.state, found.retry_after = State.DOWN, DOWN_RETRY_SECONDS
+            log.error("tenant down", tenant=found.id, crashes=count, request_ids=failed, exc_info=error)
+            return None
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (count - 1))
+        found.state, found.retry_after = State.RESTARTING, max(1, math.ceil(pause))
+        log.error(
+            "tenant crashed",
+            tenant=found.id,
+            crashes=count,
+            pause=pause,
+            request_ids=failed,
+            exc_info=error,
+        )
+        found.fail_all(not_running(found))
+        return pause
+
+
+def _cause(error: BaseException) -> str:
+    """Return the kind of error that is in nurseries' groups, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return type(error).__name__

@@ -1,0 +1,142 @@
+"""What operators do with tenants: look at them, and stop, restart or drain them.
+
+Nobody touches an actor: it is asked by message, or its supervisor ends it. Whatever ends an actor, a result
+that is ready stays ready, a build under way fails as interrupted and leaves no trace, and whoever waits is
+told to ask again.
+"""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from strata.outcomes import Reason, Refused
+from strata.tenants.lifecycle.actor import Envelope
+from strata.tenants.lifecycle.handle import State, Tenant
+from strata.tenants.lifecycle.registry import Registry
+from strata.tenants.messages import Describe, Description
+from strata.tenants.stats.counters import ErrorNote
+
+DESCRIBE_SECONDS = 1.0
+"""How long an actor may take to say how it does; one that is stuck is described without its word."""
+
+EVICTED = Refused(
+    Reason.UNAVAILABLE,
+    "An administrator has stopped this tenant's work; ask again.",
+    code="tenant_evicted",
+    retry_after=1,
+)
+
+RESTARTED = attrs.evolve(
+    EVICTED, detail="An administrator has restarted this tenant's service.", code="tenant_restarting"
+)
+
+
+@attrs.frozen
+class View:
+    """A tenant as its supervisor sees it.
+
+    Attributes:
+        state: Of its actor: a :class:`~strata.tenants.lifecycle.registry.State`, or ``absent``.
+        enabled: Whether it is served.
+        drained: Whether it takes no new work until it is restarted.
+        seconds: How long its actor has been running.
+        restarts: Crashes of its actor.
+        waiting: How many callers wait for an answer.
+        queued: How many questions are in its mailbox.
+        errors: The tenant's last errors, the oldest first.
+        inside: What the actor says itself, when it does.
+    """
+
+    state: str
+    enabled: bool
+    drained: bool
+    seconds: float | None = None
+    restarts: int = 0
+    waiting: int = 0
+    queued: int = 0
+    errors: tuple[ErrorNote, ...] = ()
+    inside: Description | None = None
+
+
+def look(registry: Registry, tenant: str) -> View:
+    """Return how a tenant does, without asking its actor."""
+    enabled = registry.tenancy is None or registry.tenancy.enabled(tenant)
+    drained, found = tenant in registry.drained, registry.find(tenant)
+    if found is None:
+        return View("absent", enabled, drained)
+    queued = 0 if found.inbox is None else found.inbox.statistics().current_buffer_used
+    seconds = trio.current_time() - found.since
+    metrics, errors = found.metrics, found.metrics.errors
+    return View(
+        found.state.value, enabled, drained, seconds, metrics.restarts, len(found.open), queued, errors
+    )
+
+
+async def describe(registry: Registry, tenant: str) -> View:
+    """Return how a tenant does; starts no actor, and makes none more recently used."""
+    view, found = look(registry, tenant), registry.find(tenant)
+    if found is None or found.state is not State.RUNNING:
+        return view
+    return attrs.evolve(view, inside=await _ask(found))
+
+
+async def _ask(found: Tenant) -> Description | None:
+    envelope = Envelope(Describe())
+    assert found.inbox is not None
+    try:
+        found.inbox.send_nowait(envelope)
+    except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+        return None  # full or about to end: it has no time to say how it does
+    found.open[envelope] = None
+    try:
+        with trio.move_on_after(DESCRIBE_SECONDS):
+            await envelope.answered.wait()
+    finally:
+        found.open.pop(envelope, None)
+        if not envelope.answered.is_set():
+            envelope.abandon()
+    return envelope.answer if isinstance(envelope.answer, Description) else None
+
+
+def evict(registry: Registry, tenant: str) -> bool:
+    """End a tenant's actor now; the next question starts another one. Whether there was one."""
+    found = registry.find(tenant)
+    if found is None:
+        return False
+    if found.state is State.DOWN:
+        registry.forget(found)
+        return True
+    registry.stop(found, EVICTED)
+    return True
+
+
+def restart(registry: Registry, tenant: str) -> bool:
+    """End a tenant's actor and start another one, with its crashes forgiven; takes new work again.
+
+    Returns whether there was one.
+    """
+    registry.drained.discard(tenant)
+    found = registry.find(tenant)
+    if found is None or found.state is State.DOWN:
+        if found is not None:
+            registry.forget(found)
+        if registry.turned_away(tenant) is None:
+            registry.start(tenant)
+        return found is not None
+    if found.state is State.LEAVING:
+        return True  # whoever waits for it to be gone starts another one, and must not wait in vain
+    registry.stop(found, RESTARTED, again=True)
+    return True
+
+
+def drain(registry: Registry, tenant: str) -> bool:
+    """Take no new work of a tenant until it is restarted; what is under way ends, then its actor does.
+
+    Returns whether there was an actor.
+    """
+    registry.drained.add(tenant)
+    found = registry.find(tenant)
+    if found is not None:
+        registry.dismiss(found)
+    return found is not None

@@ -1,0 +1,1 @@
+"""What is asked of finished results: reading, listing, lineage, cache warming."""

@@ -1,0 +1,185 @@
+"""What a result was made of, what was made of it, and whether it is still what its inputs would give."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+from strata.artifacts import ArtifactRecord
+from strata.auth import Principal
+from strata.outcomes import Refused
+from strata.tables import ScanSpec, resolve_scan
+from strata.tables.scan.cell_grants import VIEW
+from strata.tenants import messages as m
+from strata.tenants.results.listing import every_visible
+from strata.tenants.results.read import ARTIFACT_NOT_FOUND, NAME_NOT_FOUND, Reader
+from strata.tenants.shared.authorizer import table_resource
+from strata.tenants.shared.resources import Resources
+
+MOST_NODES: Final = 1000
+"""Nodes of one answer; what lies beyond is left out, and said to be."""
+
+_ARTIFACT: Final = re.compile(r"strata://artifact/([^/@?#]+)@v=([1-9][0-9]{0,17})")
+_SCAN: Final = "scan@v1"
+
+Found: TypeAlias = "ArtifactRecord | Literal['table', 'redacted']"
+"""What an input is to the caller: an artifact, a table, or something the caller may not see."""
+
+
+def uri_of(record: ArtifactRecord) -> str:
+    """Return the URI of an artifact's version."""
+    return f"strata://artifact/{record.artifact_id}@v={record.version}"
+
+
+def node_of(record: ArtifactRecord) -> m.Node:
+    """Return an artifact as a node."""
+    made = json.loads(record.transform_spec).get("executor")
+    return m.Node(uri_of(record), "artifact", record.artifact_id, record.version, made, record.created_at)
+
+
+@attrs.define(eq=False)
+class _Graph:
+    """A lineage while it is followed."""
+
+    root: ArtifactRecord
+    nodes: dict[str, m.Node] = attrs.field(init=False)
+    edges: dict[m.Edge, None] = attrs.field(factory=dict)
+    direct: dict[str, None] = attrs.field(factory=dict)
+    hidden: dict[str, str] = attrs.field(factory=dict)
+    truncated: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.nodes = {uri_of(self.root): node_of(self.root)}
+
+    def add(self, record: ArtifactRecord, uri: str, version: str, found: Found) -> ArtifactRecord | None:
+        """Note an input of a result; returns it if it is an artifact that has not been met before."""
+        shown, seen = uri, found
+        if found == "redacted":
+            shown = self.hidden.setdefault(uri, f"redacted:{len(self.hidden) + 1}")
+        new = shown not in self.nodes
+        if new and len(self.nodes) >= MOST_NODES:
+            self.truncated = True
+            return None
+        if new:
+            self.nodes[shown] = node_of(seen) if isinstance(seen, ArtifactRecord) else m.Node(shown, seen)
+        self.edges[m.Edge(shown, uri_of(record), None if found == "redacted" else version)] = None
+        if record is self.root:
+            self.direct[shown] = None
+        return found if new and isinstance(found, ArtifactRecord) else None
+
+
+async def trace(root: ArtifactRecord, look: Callable[[str], Awaitable[Found]], max_depth: int) -> m.Lineage:
+    """Follow a result's inputs, breadth first, each once; nothing behind a redacted one is followed.
+
+    Args:
+        root: The result.
+        look: Says what an input is to the caller.
+        max_depth: How many steps from the result.
+    """
+    graph, level, depth = _Graph(root), [root], 0
+    while level and depth < max_depth:
+        following: list[ArtifactRecord] = []
+        for record in level:
+            for uri, version in record.inputs.items():
+                further = graph.add(record, uri, version, await look(uri))
+                if further is not None:
+                    following.append(further)
+        depth += any(record.inputs for record in level)
+        level = following
+    nodes, edges = tuple(graph.nodes.values()), tuple(graph.edges)
+    return m.Lineage(root, nodes, edges, depth, tuple(graph.direct), graph.truncated)
+
+
+@attrs.define(eq=False)
+class Historian:
+    """Answers what results were made of and from, for one tenant, within the caller's present rights."""
+
+    tenant: str
+    resources: Resources
+    reader: Reader
+
+    async def lineage(self, question: m.GetLineage) -> m.Lineage | Refused:
+        """Follow the inputs of an artifact the caller may read."""
+        who = question.principal
+        root = await self.reader.readable(who, question.artifact_id, question.version)
+        if root is None:
+            return ARTIFACT_NOT_FOUND
+
+        async def look(uri: str) -> Found:
+            named = _ARTIFACT.fullmatch(uri)
+            if named is None:
+                return "table" if self._sees_table(who, uri) else "redacted"
+            record = await self.reader.readable(who, named[1], int(named[2]))
+            return "redacted" if record is None else record
+
+        return await trace(root, look, question.max_depth)
+
+    def _sees_table(self, principal: Principal, uri: str) -> bool:
+        ref = self.resources.catalogs.resolve(uri)
+        if isinstance(ref, Refused):
+            return False
+        return self.resources.gate.reading(principal, table_resource(ref)).allowed
+
+    async def dependents(self, question: m.GetDependents) -> m.Dependents | Refused:
+        """Find what was made of an artifact; only what the caller may read is found, and counted."""
+        who = question.principal
+        root = await self.reader.readable(who, question.artifact_id, question.version)
+        if root is None:
+            return ARTIFACT_NOT_FOUND
+        uri, total = uri_of(root), 0
+        found: list[m.Node] = []
+        async for record in every_visible(self.resources, self.tenant, who):
+            if uri in record.input_versions and uri in record.inputs:
+                total += 1
+                if len(found) < MOST_NODES:
+                    found.append(node_of(record))
+        return m.Dependents(root, tuple(found), total)
+
+    async def status(self, question: m.GetNameStatus) -> m.NameStatus | Refused:
+        """Say whether what a name points at is what its inputs would give now."""
+        named = await self.reader.named(question.principal, question.name)
+        if named is None:
+            return NAME_NOT_FOUND
+        name, record = named
+        changed = []
+        for uri, version in record.inputs.items():
+            current = await self._current(uri, version, record)
+            if current != version:
+                changed.append(m.ChangedInput(uri, version, current))
+        return m.NameStatus(name, record, tuple(changed))
+
+    async def _current(self, uri: str, version: str, record: ArtifactRecord) -> str | None:
+        """Return the version that an input would have in the same transform now; None: it is gone."""
+        if _ARTIFACT.fullmatch(uri):
+            return version  # versions of artifacts never change
+        ref = self.resources.catalogs.resolve(uri)
+        if isinstance(ref, Refused):
+            return None
+        table = self.resources.catalogs.peek(ref)
+        if table is None:
+            loaded = await self.resources.look(ref, self.resources.catalogs.load, ref)
+            if isinstance(loaded, Refused):
+                return None
+            table = loaded
+        scan = resolve_scan(table, _choice(json.loads(record.transform_spec)))
+        if isinstance(scan, Refused):
+            return None
+        # The view is the caller's own right, which was checked; the rest says which rows there are.
+        _, marker, view = version.partition(VIEW)
+        return scan.version + marker + view
+
+
+def _choice(transform: Mapping[str, object]) -> ScanSpec:
+    """Return a scan of no columns of the snapshot that a transform chose."""
+    params = transform.get("params")
+    if transform.get("executor") != _SCAN or not isinstance(params, dict):
+        return ScanSpec(columns=())
+    at, moment = params.get("as_of"), None
+    if isinstance(at, str):
+        moment = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(microseconds=int(at) // 1000)
+    return ScanSpec(columns=(), snapshot_id=params.get("snapshot_id"), ref=params.get("ref"), as_of=moment)

@@ -1,0 +1,85 @@
+"""Reading tables into the cache before anybody asks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+
+from strata.cache import SegmentKey
+from strata.outcomes import RefusalError, Refused
+from strata.tables import ScanPlan, expand_file
+from strata.tenants import messages as m
+from strata.tenants.builds.materialize import SCAN, Materializer
+from strata.tenants.builds.runner import Order
+from strata.tenants.shared.resources import SMALL_COST
+from strata.work import Tier
+
+
+@attrs.define(eq=False)
+class Warmer:
+    """Warms one tenant's cache, within the caller's rights and by the same builds as any request.
+
+    Attributes:
+        materializer: Makes what is missing: slots, limits and deadlines are those of its builds.
+    """
+
+    materializer: Materializer
+
+    async def warm(self, question: m.WarmCache) -> m.Warmed | Refused:
+        """See to it that row groups are cached; asks the rules for every part before it reads any."""
+        builder = self.materializer.builder
+        refused = builder.resources.gate.check_admin(question.principal, "admin/cache")
+        if refused is not None:
+            return refused
+        asked = [m.Transformation((part.uri,), SCAN, {"columns": part.columns}) for part in question.parts]
+        orders = []
+        for what in asked:
+            resolved = await self.materializer.resolve(question.principal, what)
+            if isinstance(resolved, Refused):
+                return resolved
+            orders.append(Order(*resolved, SCAN, None, question.principal.id))
+        segments, found, cached = [], [], []
+        for order in orders:
+            plan = await builder.plan(order.scan, order.principal)
+            keys = await self._keys(plan, order.principal)
+            before = self._cached(plan, keys)
+            if before < len(keys):
+                failed = await self._build(order)
+                if failed is not None:
+                    return failed
+            segments.append(len(keys))
+            found.append(before)
+            cached.append(self._cached(plan, keys))
+        return m.Warmed(tuple(segments), tuple(found), tuple(cached))
+
+    async def _build(self, order: Order) -> Refused | None:
+        """Make the result, or wait for it where it is being made: its row groups go into the cache."""
+        build = await self.materializer.under_way(order.provenance.key)
+        if build is None:
+            started = self.materializer.start(order)
+            if isinstance(started, Refused):
+                return started
+            build = started
+        await build.wait_admitted()
+        await build.settled.wait()
+        return build.outcome if isinstance(build.outcome, Refused) else None
+
+    async def _keys(self, plan: ScanPlan, principal: str) -> list[SegmentKey]:
+        """Return the keys of a plan's row groups; each file's footer is a quantum.
+
+        Raises:
+            RefusalError: If a file cannot be read.
+        """
+        keys: list[SegmentKey] = []
+        pool, tenant = self.materializer.resources.pool, self.materializer.tenant
+        for file in plan.files:
+            expand = partial(expand_file, plan, file)
+            tasks = await pool.run(tenant, Tier.BULK, expand, cost=SMALL_COST, principal=principal)
+            if isinstance(tasks, Refused):
+                raise RefusalError(tasks)
+            keys += [SegmentKey(task.file.file_key, task.index) for task in tasks]
+        return keys
+
+    def _cached(self, plan: ScanPlan, keys: list[SegmentKey]) -> int:
+        return sum(self.materializer.builder.shard.holds(key, plan.segment_fields) for key in keys)

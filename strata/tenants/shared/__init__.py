@@ -1,0 +1,1 @@
+"""The process's resources that every tenant actor is handed."""

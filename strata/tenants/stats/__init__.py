@@ -1,0 +1,1 @@
+"""Counters of tenants and of the process."""

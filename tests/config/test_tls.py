@@ -1,0 +1,89 @@
+"""TLS files: what is wrong with them is said at once, by the setting at fault."""
+
+import os
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from strata.config import Settings, validate_mode_coherence
+from strata.config.tls import tls_context
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    authority, other = trustme.CA(), trustme.CA()
+    made = authority.issue_cert("strata.example.com")
+    key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)
+    contents = {
+        "cert": made.cert_chain_pems[0].bytes(),
+        "key": made.private_key_pem.bytes(),
+        "both": made.private_key_and_cert_chain_pem.bytes(),
+        "ca": authority.cert_pem.bytes(),
+        "other_key": other.issue_cert("x").private_key_pem.bytes(),
+        "locked_key": key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        ),
+        "junk": b"junk",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    return {name: str(tmp_path / name) for name in (*contents, "missing")}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ((None, None, None), None),
+        (("cert", "key", None), True),
+        (("both", None, None), True),
+        (("cert", "key", "ca"), True),
+        ((None, "key", "ca"), ["tls_key: it needs tls_certificate", "tls_client_ca: it needs tls_certificate"]),
+        (("cert", None, None), ["tls_certificate: {cert} is no certificate and its key in PEM, or its key is in another"]),
+        (("cert", "other_key", None), ["tls_key: the key in {other_key} is not that of {cert}."]),
+        (("cert", "locked_key", None), ["tls_key: the key in {locked_key} is encrypted"]),
+        (("junk", "key", "junk"), ["tls_certificate: {junk} is no certificate", "tls_client_ca: {junk} holds no certificate in PEM."]),
+        (("missing", "missing", "missing"), [f"{name}: {{missing}} cannot be read: No such file" for name in ("tls_certificate", "tls_key", "tls_client_ca")]),
+    ],
+)  # fmt: skip
+def test_everything_wrong_is_said_with_its_setting(files, names, expected) -> None:
+    """A server that ends at its first handshake, or asks a terminal for a password, is found too late."""
+    given = [files[name] if name else None for name in names]
+    found = tls_context(*given)
+
+    if not isinstance(expected, list):
+        assert expected is (found and isinstance(found, ssl.SSLContext))
+        return
+    said = [f"{fault.setting}: {fault.message}" for fault in found]
+    assert len(expected) == len(said)
+    for words, sentence in zip(expected, said, strict=True):
+        assert sentence.startswith(words.format(**files))
+    settings = Settings(
+        **dict(zip(("tls_certificate", "tls_key", "tls_client_ca"), given, strict=True)),
+        artifact_dir=str(Path(files["ca"]).parent / "a"),
+        cache_dir=str(Path(files["ca"]).parent / "c"),
+    )
+    assert said == [str(problem) for problem in validate_mode_coherence(settings)]
+
+
+def test_nothing_older_than_tls_1_2_and_nothing_newer_than_http_1(files) -> None:
+    """What ALPN agrees on is seen with real sockets in tests/http/serving/test_serve.py."""
+    context = tls_context(files["both"], None, None)
+    assert isinstance(context, ssl.SSLContext)
+    assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
+
+
+def test_what_opens_and_is_no_file_is_neither_waited_for_nor_read(files, tmp_path) -> None:
+    """A pipe has no end, a device no end either, and a file of /proc fails when it is read."""
+    os.mkfifo(tmp_path / "pipe")
+    for place, why in ((tmp_path / "pipe", "it is not a file"), ("/dev/zero", "it is not a file")):
+        [fault] = tls_context(str(place), None, None)
+        assert f"{place} cannot be read: {why}." == fault.message
+    [fault] = tls_context("/proc/self/mem", None, None)
+    assert fault.message.startswith("/proc/self/mem is no certificate")
+    [fault] = tls_context(files["cert"], files["key"], "/proc/self/mem")
+    assert "tls_client_ca" == fault.setting

@@ -1,0 +1,170 @@
+"""The live server against its own description: no 5xx, and no answer that contradicts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from service_kit import TOKEN, Warehouse, identity, numbers, process, scan
+
+SUPPORT = Path(__file__).parents[2] / "support"
+CASES = 5_000
+
+CHECKS = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+    "arrow_streams_are_whole",
+    "the_request_id_is_one",
+]
+"""All but three. A sound body is refused where it names a table, column or artifact that does not exist, which a
+schema cannot say (positive_data_acceptance); nothing is created or deleted here (use_after_free,
+ensure_resource_availability, object_level_authorization)."""
+
+EXAMPLES = 220
+"""Most cases an operation; those without any input have one."""
+
+DETERMINISTIC = (
+    "--mode=all",
+    "--generation-deterministic",
+    "--suppress-health-check=all",
+    "--continue-on-failure",
+)
+
+
+def start(tmp_path: Path):
+    (tmp_path / "warehouse").mkdir()
+    path = tmp_path / "warehouse"
+    warehouse = Warehouse(path, SqlCatalog("strata", uri=f"sqlite:///{path}/catalog.db", warehouse=str(path)))
+    warehouse.create(numbers(50))
+    settings = {
+        "STRATA_DEPLOYMENT_MODE": "service",
+        "STRATA_AUTH_MODE": "trusted_proxy",
+        "STRATA_PROXY_TOKEN": TOKEN,
+        "STRATA_MULTI_TENANT_ENABLED": "true",
+        "STRATA_REQUIRE_TENANT_HEADER": "true",
+        "STRATA_ARTIFACT_DIR": str(tmp_path / "artifacts"),
+        "STRATA_CACHE_DIR": str(tmp_path / "cache"),
+        "STRATA_WAREHOUSES": f"wh={path}",
+        "STRATA_RATE_LIMIT_ENABLED": "false",  # five thousand requests of one principal
+        "STRATA_AUTH_FAILURE_BURST": "100000",  # many of them without a token: that is 401 here, never 429
+    }
+    return warehouse, process(tmp_path, **settings)
+
+
+def real_values(url: str, table: str) -> dict[str, object]:
+    """Make a named result and return what there is."""
+    with httpx.Client(base_url=url, headers=identity(scopes="admin:*"), timeout=30) as client:
+        made = client.post("/v1/materialize", json=scan(table, mode="artifact", name="reports/daily")).json()
+        stream = client.post("/v1/materialize", json=scan(table, params={"columns": ["id"]})).json()
+    artifact_id, _, version = made["artifact_uri"].removeprefix("strata://artifact/").partition("@v=")
+    return {
+        "table": table,
+        "artifact_id": artifact_id,
+        "version": int(version),
+        "build_id": made["build_id"],
+        "stream_id": stream["stream_id"],
+        "name": "reports/daily",
+        "own_tenant": identity()["X-Tenant-ID"],
+        "tenant": "another",  # not the caller's own: it will be disabled, drained and limited to nothing
+    }
+
+
+def schemathesis(
+    document: str, known: dict[str, object], cwd: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it in a process of its own, as its command does; ``document`` is a URL or a file."""
+    headers = [f"--header={name}: {value}" for name, value in identity(scopes="admin:*").items()]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]),
+        "SCHEMATHESIS_HOOKS": "schema_hooks",
+        "STRATA_TEST_KNOWN": json.dumps(known),
+    }
+    command = [
+        sys.executable,
+        "-c",
+        "from schemathesis.cli import schemathesis; schemathesis()",
+        "run",
+        document,
+    ]
+    return subprocess.run(
+        [*command, *headers, *options],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_five_thousand_requests_out_of_the_description_are_answered_as_it_says(tmp_path: Path) -> None:
+    """With a valid identity: positive and negative data, every check that makes sense, no 5xx."""
+    warehouse, server = start(tmp_path)
+    with server as running:
+        known = real_values(running.url, warehouse.uri())
+        done = schemathesis(
+            f"{running.url}/openapi.json",
+            known,
+            tmp_path,
+            f"--checks={','.join(CHECKS)}",
+            f"--max-examples={EXAMPLES}",
+            "--phases=examples,coverage,fuzzing",
+            # What makes the server, or the tenant that asks, unavailable: that it is so then is no fault.
+            "--exclude-path-regex=^/v1/admin/.*(drain|disable|evict|restart)$",
+            *DETERMINISTIC,
+        )
+        assert None is running.popen.poll()
+    assert 0 == done.returncode, done.stdout[-20_000:] + done.stderr[-5_000:]
+    counted = re.search(r"([\d,]+) generated, ([\d,]+) passed", done.stdout)
+    assert counted, done.stdout[-5_000:]
+    generated, passed = (int(number.replace(",", "")) for number in counted.groups())
+    assert generated >= CASES
+    assert generated == passed
+
+
+@pytest.mark.slow
+def test_a_description_that_lies_is_found_out(tmp_path: Path) -> None:
+    """The test above can fail: a status that is left out, a type that is wrong and a header that is not there."""
+    warehouse, server = start(tmp_path)
+    with server as running:
+        known = real_values(running.url, warehouse.uri())
+        document = httpx.get(f"{running.url}/openapi.json", headers=identity()).json()
+        del document["paths"]["/v1/streams/{stream_id}"]["get"]["responses"]["404"]
+        names = document["paths"]["/v1/names"]["get"]["responses"]["200"]
+        names["headers"]["X-Not-There"] = {"required": True, "schema": {"type": "string"}}
+        stats = document["paths"]["/v1/artifacts/stats"]["get"]["responses"]["200"]["content"]
+        stats["application/json"]["schema"]["properties"]["total_bytes"] = {"type": "string"}
+        (tmp_path / "lies.json").write_text(json.dumps(document))
+        done = schemathesis(
+            "lies.json",
+            known,
+            tmp_path,
+            f"--url={running.url}",
+            f"--checks={','.join(CHECKS)}",
+            "--phases=coverage",
+            *DETERMINISTIC,
+        )
+    assert 1 == done.returncode, done.stdout[-5_000:]
+    for lie in (
+        "GET /v1/streams/{stream_id}",
+        "Undocumented status code",
+        "X-Not-There",
+        "Response violates schema",
+    ):
+        assert lie in done.stdout, done.stdout[-10_000:]

@@ -1,0 +1,135 @@
+"""At the door a crowd of one tenant's requests waits behind itself, refused ones and strangers included."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+from door_kit import CONTRACT, GOOD, Wire, echo
+from trio.testing import MockClock
+
+from strata.http.door.front_door import FrontDoor
+from strata.tenants import TenantLimits
+from strata.tenants.limits.rates import RateBook
+from strata.work import Desk
+from strata.work.admission import PLACES
+from strata.work.fair import most_before
+
+CROWD = 64
+NO_RATE = TenantLimits(requests_per_second=0, principal_requests_per_second=0, principal_scans_per_second=0)
+ONE = TenantLimits(requests_per_second=1, principal_requests_per_second=0)
+
+
+async def busy(_scope: dict, receive: Callable, send: Callable) -> None:
+    """Take as many passes of the loop as a finished result does."""
+    await receive()
+    for _ in range(12):
+        await trio.lowlevel.checkpoint()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class House:
+    """A door, and the order in which answers left it."""
+
+    def __init__(self, app: Any = busy, limits: TenantLimits = NO_RATE) -> None:
+        self.desk = Desk()
+        self.answered: list[str] = []
+        self.door = FrontDoor(
+            app, contract=CONTRACT, registry=None, max_request_bytes=1000, request_id=lambda _headers: "request-1",
+            rates=RateBook(lambda _tenant: limits), desk=self.desk,
+        )  # fmt: skip
+
+    async def ask(self, tenant: str, *, known: bool = True, path: str = "/v1/x") -> Wire:
+        wire = Wire(b"body")
+        headers = [*GOOD[:2], (b"x-tenant-id", tenant.encode())] if known else []
+        scope = {"type": "http", "path": path, "method": "GET", "headers": headers}
+        await self.door(scope, wire.receive, wire.send)
+        self.answered.append(tenant)
+        return wire
+
+    async def before(self, crowd: Callable[[], Any]) -> int:
+        """Return how many of a crowd are answered before a quiet tenant that asked in the same instant."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(CROWD):
+                nursery.start_soon(crowd)
+            await trio.lowlevel.checkpoint()
+            await self.ask("quiet")
+        assert CROWD + 1 == len(self.answered)
+        return self.answered.index("quiet")
+
+
+async def test_a_crowd_of_requests_is_answered_behind_another_tenants_one(autojump_clock: MockClock) -> None:
+    """Those in hand, and one for each turn: not sixty-four."""
+    house = House()
+    assert await house.before(lambda: house.ask("crowd")) <= PLACES + most_before(2)
+
+
+async def test_strangers_are_one_crowd(autojump_clock: MockClock) -> None:
+    """They are turned away next to a request that is in hand, a few in the time it takes."""
+    house = House()
+    assert await house.before(lambda: house.ask("crowd", known=False)) <= CROWD // 4
+
+
+async def test_a_crowd_of_refusals_is_answered_behind_another_tenants_request(
+    autojump_clock: MockClock,
+) -> None:
+    """Refusals are cheap, and there may be many."""
+    house = House(limits=ONE)
+    assert await house.before(lambda: house.ask("crowd")) <= CROWD // 4
+
+
+async def test_probes_wait_for_nobody() -> None:
+    """However many requests are in line."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        for _ in range(CROWD):
+            nursery.start_soon(house.ask, "crowd")
+        while not house.answered:
+            await trio.lowlevel.checkpoint()
+        before = len(house.answered)
+        assert 200 == (await house.ask("probe", known=False, path="/health")).status
+        assert len(house.answered) - 1 - before <= PLACES
+
+
+async def hang(_scope: dict, _receive: Callable, _send: Callable) -> None:
+    await trio.sleep_forever()
+
+
+async def crash(_scope: dict, _receive: Callable, _send: Callable) -> None:
+    raise RuntimeError("a bug")
+
+
+async def test_a_place_is_left_however_a_request_ends() -> None:
+    """With its answer, in a crash, or when the client is gone."""
+    house = House(echo)
+    await house.ask("a")
+    assert 0 == house.desk.taken
+    crashing = House(crash)
+    with pytest.raises(RuntimeError):
+        await crashing.ask("a")
+    assert 0 == crashing.desk.taken
+    hanging = House(hang)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hanging.ask, "a")
+        await trio.testing.wait_all_tasks_blocked()
+        assert 1 == hanging.desk.taken
+        nursery.cancel_scope.cancel()
+    assert 0 == hanging.desk.taken
+
+
+async def test_a_large_result_holds_no_place() -> None:
+    """Its first bytes are the end of what it does among the small ones."""
+    seen = []
+
+    async def app(scope: dict, _receive: Callable, send: Callable) -> None:
+        seen.append(house.desk.taken)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        seen.append(house.desk.taken)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    house = House(app)
+    wire = await house.ask("a")
+    assert [1, 0] == seen
+    assert b"part" == wire.body

@@ -1,0 +1,133 @@
+"""Routes answered at the door, on real loopback sockets: who leaves is not worked for."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from serve_kit import GET, serving
+from trio.testing import MockClock
+
+from strata.http.asgi import GONE_KEY
+from strata.http.door import fast_routes
+from strata.http.door.context import Context
+from strata.http.serving.protocol import Tasks
+
+
+def answering(
+    handler: Callable[[fast_routes.Call], Awaitable[fast_routes.Answer]], *, told: bool, alive: list[bool]
+) -> Callable[..., Awaitable[None]]:
+    """An application that answers by a plain route's handler; notes after each message if it is cancelled."""
+
+    async def app(scope: dict, receive: Callable, send: Callable) -> None:
+        await receive()
+        context = Context("request-1", None)  # type: ignore[arg-type]  # no handler here asks
+        context.tell_gone = scope[GONE_KEY] if told else None
+
+        async def noting(message: dict) -> None:
+            context.ended = message["type"] == "http.response.body" and not message["more_body"]
+            await send(message)
+            alive.append(trio.current_effective_deadline() > 0)
+
+        await fast_routes.answer(handler, fast_routes.Call(context, ()), receive, noting)
+
+    return app
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_nobody_works_on_for_a_client_that_left(
+    told: bool,  # noqa: FBT001  # a parameter
+    autojump_clock: MockClock,
+) -> None:
+    """Whether the server tells, or has to be asked by a task of its own."""
+    working, ended, alive = trio.Event(), trio.Event(), []
+
+    async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
+        working.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    async with serving(answering(handler, told=told, alive=alive)) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        await working.wait()
+        assert not ended.is_set()
+        await stream.aclose()
+        await ended.wait()
+        assert trio.current_time() < 1
+    assert [] == alive
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_the_goodbye_within_the_last_send_cancels_nothing(
+    told: bool,  # noqa: FBT001  # a parameter
+    autojump_clock: MockClock,
+) -> None:
+    """Every answer arrives whole, and the connection goes on with the next request."""
+    alive: list[bool] = []
+
+    async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
+        await trio.sleep(1)
+        return fast_routes.Answer([("Content-Type", "text/plain")], b"ok")
+
+    async with serving(answering(handler, told=told, alive=alive)) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        for _ in range(3):
+            await stream.send_all(GET)
+            data = b""
+            while not data.endswith(b"\r\n\r\nok"):
+                data += await stream.receive_some()
+            assert data.startswith(b"HTTP/1.1 200")
+    assert [True] * 6 == alive
+
+
+async def test_who_asks_too_late_is_told_at_once() -> None:
+    """A client may leave while its request waits for the desk; and after the end nobody is told any more."""
+
+    async def nowhere(_message: object) -> None:
+        """Take an answer's messages."""
+
+    heard: list[str] = []
+
+    async def late(scope: dict, receive: Callable, _send: Callable) -> None:
+        assert "http.disconnect" == (await receive())["type"]
+        scope[GONE_KEY](lambda: heard.append("late"))
+
+    async def done(scope: dict, _receive: Callable, _send: Callable) -> None:
+        scope[GONE_KEY](lambda: heard.append("after the end"))
+
+    async with trio.open_nursery() as nursery:
+        puts = [
+            await Tasks(nursery).spawn_app(app, None, {}, nowhere)  # type: ignore[arg-type]  # not read
+            for app in (late, done)
+        ]
+        await puts[0]({"type": "http.disconnect"})
+    await puts[1]({"type": "http.disconnect"})
+    assert ["late"] == heard
+
+
+async def test_small_pieces_that_the_kernel_does_not_take_arrive_in_order(autojump_clock: MockClock) -> None:
+    """What is written at once may be cut anywhere; the rest waits for the reader."""
+    parts = [bytes([number % 251]) * 9973 for number in range(1500)]
+
+    async def app(_scope: dict, receive: Callable, send: Callable) -> None:
+        await receive()
+        length = str(sum(map(len, parts))).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with serving(app) as (port, _stop):
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        await trio.sleep(5)  # nothing is taken from the kernel meanwhile
+        data, whole = b"", b"".join(parts)
+        with trio.fail_after(30):
+            while len(data) < len(whole):
+                data += await stream.receive_some(100_000)
+                if b"\r\n\r\n" in data[:200]:
+                    data = data.split(b"\r\n\r\n", 1)[1]
+        assert whole == data

@@ -1,0 +1,41 @@
+"""The allocator is told before it is loaded."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from strata.server.process import PURGE_DELAY_MS, keep_little
+
+
+def test_an_operators_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets the variable knows the machine."""
+    monkeypatch.setenv("MIMALLOC_PURGE_DELAY", "500")
+    keep_little()
+    assert "500" == os.environ["MIMALLOC_PURGE_DELAY"]
+    monkeypatch.delenv("MIMALLOC_PURGE_DELAY")
+    keep_little()
+    assert PURGE_DELAY_MS == os.environ["MIMALLOC_PURGE_DELAY"]
+
+
+def test_arrow_is_not_loaded_before_it_is_told(tmp_path: Path) -> None:
+    """It reads the variable once, when it is loaded: `strata serve` must say it before that."""
+    program = (
+        "import sys\n"
+        "import importlib\n"
+        "main = importlib.import_module('strata.cli.main')\n"
+        "def told():\n"
+        "    print('pyarrow' in sys.modules)\n"
+        "    raise SystemExit(7)\n"
+        "main.keep_little = told\n"
+        "sys.argv = ['strata', 'serve']\n"
+        "main.main()\n"
+    )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
+    clean |= {"STRATA_CACHE_DIR": str(tmp_path / "cache"), "STRATA_ARTIFACT_DIR": str(tmp_path / "artifacts")}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=clean, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert (7, "False") == (ran.returncode, ran.stdout.strip()), ran.stderr

@@ -1,0 +1,109 @@
+"""Garbage is looked for while nobody waits, and otherwise as seldom as it can be."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import trio
+
+from strata.server import process
+from strata.server.process import IDLE_OBJECTS, MIDDLE_COLLECTIONS, collected_when_idle
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the generations that are collected; how many objects there are is for the test to say."""
+    found: list[int] = []
+    monkeypatch.setattr(gc, "collect", found.append)
+    monkeypatch.setattr(gc, "get_count", lambda: (IDLE_OBJECTS, 0, 0))
+    monkeypatch.setattr(gc, "isenabled", lambda: True)
+    return found
+
+
+async def idle() -> None:
+    """Let the loop sleep, once: a thread has to wake it."""
+    await trio.to_thread.run_sync(int)
+
+
+async def test_the_youngest_are_looked_through_when_the_loop_sleeps(looked: list[int]) -> None:
+    """And not while tasks have something to do."""
+    with collected_when_idle(lambda: False):
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        assert [] == looked
+        await idle()
+    assert looked
+    assert {0} == set(looked)
+    looked.clear()
+    await idle()
+    assert [] == looked, "only as long as it was asked for"
+
+
+@pytest.mark.parametrize(
+    ("count", "enabled", "busy"),
+    [
+        ((IDLE_OBJECTS - 1, 99, 99), True, False),
+        ((IDLE_OBJECTS, 0, 0), False, False),
+        ((9999, 0, 0), True, True),
+    ],
+)
+async def test_nothing_is_looked_for_where_it_is_not_worth_it_or_in_somebodys_way(
+    looked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    count: tuple[int, int, int],
+    *,
+    enabled: bool,
+    busy: bool,
+) -> None:
+    """Few objects; a process that wants none of it; a thread that works for somebody."""
+    monkeypatch.setattr(gc, "get_count", lambda: count)
+    monkeypatch.setattr(gc, "isenabled", lambda: enabled)
+    with collected_when_idle(lambda: busy):
+        await idle()
+    assert [] == looked
+
+
+async def test_what_the_youngest_leave_is_looked_through_now_and_then(
+    looked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would wait for somebody's request after all; the oldest are left to Python's own rule."""
+    monkeypatch.setattr(gc, "get_count", lambda: (IDLE_OBJECTS, MIDDLE_COLLECTIONS + 1, 99))
+    with collected_when_idle(lambda: False):
+        await idle()
+    assert {1} == set(looked)
+
+
+async def test_the_garbage_of_a_request_is_gone_before_the_next_one() -> None:
+    """By Python's own collector, not a stand-in."""
+
+    class Own:
+        """Of a type that nobody else has."""
+
+    def some() -> None:
+        for _ in range(2 * IDLE_OBJECTS):
+            own = Own()
+            own.itself = own  # type: ignore[attr-defined]  # a cycle
+
+    threshold, was = gc.get_threshold(), gc.isenabled()
+    gc.set_threshold(100 * IDLE_OBJECTS)
+    gc.enable()
+    try:
+        with collected_when_idle(lambda: False):
+            some()
+            assert 2 * IDLE_OBJECTS == sum(type(thing) is Own for thing in gc.get_objects())
+            await idle()
+            assert 0 == sum(type(thing) is Own for thing in gc.get_objects())
+    finally:
+        gc.set_threshold(*threshold)
+        if not was:
+            gc.disable()
+
+
+def test_what_is_begun_with_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this order: what is frozen is not looked through again."""
+    done: list[str] = []
+    for name in ("collect", "freeze", "set_threshold", "enable"):
+        monkeypatch.setattr(gc, name, lambda *_, name=name: done.append(name))
+    process.begin()
+    assert ["collect", "freeze", "set_threshold", "enable"] == done

@@ -1,0 +1,141 @@
+"""Opening the stores: alone, after a crash, and with clear words when it cannot be done."""
+
+import sqlite3
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner
+
+from strata.artifacts import BlobFacts
+from strata.cli.main import main
+from strata.config import Settings
+from strata.server.stores import CannotOpenError, Stores, open_stores
+
+KEY = "k" * 64
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(artifact_dir=str(tmp_path / "artifacts"), cache_dir=str(tmp_path / "cache"))
+
+
+def begin(stores: Stores, build_id: str) -> None:
+    stores.metadata.begin_build(
+        "t", build_id=build_id, provenance_hash=KEY, query_hash=KEY, transform_spec="{}", input_versions=[("u", "1")],
+        executor_ref="scan@v1", name=None, refresh=True,
+    )  # fmt: skip
+
+
+def test_what_a_killed_server_left_is_cleaned_up(settings: Settings) -> None:
+    """Its builds are failed, its temporaries removed, its results kept."""
+    with closing(open_stores(settings)) as stores:
+        begin(stores, "done")
+        writer = stores.blobs.begin("p")
+        writer.append([b"bytes"])
+        facts = writer.commit()
+        stores.metadata.finish_build("t", "done", facts=facts, row_count=1, arrow_schema="")
+        begin(stores, "half")
+        stores.blobs.begin("p").append([b"half"])
+    with closing(open_stores(settings)) as stores:
+        assert "interrupted" == stores.metadata.get_build("t", "half").error_code
+        assert 1 == stores.metadata.find_ready("t", KEY).version
+        assert [facts.path] == [path for path in settings.artifact_root.glob("blobs/**/*") if path.is_file()]
+
+
+def open_files(settings: Settings) -> set[str]:
+    """The files below the artifact directory that this process has open."""
+    links = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the listing's own descriptor is gone by now
+            links.add(str(link.readlink()))
+    return {link for link in links if link.startswith(str(settings.artifact_root))}
+
+
+def test_closed_stores_hold_no_file(settings: Settings) -> None:
+    """Nor does an attempt that failed."""
+    stores = open_stores(settings)
+    stores.metadata.stats("t")
+    assert {"server.lock", "metadata.db"} <= {Path(link).name for link in open_files(settings)}
+    stores.close()
+    assert set() == open_files(settings)
+    with closing(sqlite3.connect(settings.artifact_root / "metadata.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(CannotOpenError):
+        open_stores(settings)
+    assert set() == open_files(settings)
+
+
+def test_a_second_server_on_one_directory_is_refused(settings: Settings) -> None:
+    """It would fail the first one's builds and remove the files it writes; afterwards it may have it."""
+    with closing(open_stores(settings)) as stores:
+        begin(stores, "mine")
+        writer = stores.blobs.begin("p")
+        with pytest.raises(CannotOpenError, match=r"artifact_dir: .*artifacts is in use by another server"):
+            open_stores(settings)
+        writer.append([b"bytes"])
+        facts = BlobFacts(writer.commit().sha256, 5, writer.path)
+        stores.metadata.finish_build("t", "mine", facts=facts, row_count=1, arrow_schema="")
+        assert "ready" == stores.metadata.get_build("t", "mine").state.value
+    open_stores(settings).close()
+
+
+def test_stores_that_cannot_be_opened_leave_the_directory_to_others(settings: Settings) -> None:
+    """The lock goes with the failure."""
+    root = settings.artifact_root
+    root.mkdir()
+    (root / "metadata.db").write_text(
+        "this is no database, and long enough to be told from an empty one" * 20
+    )
+    for _ in range(2):
+        with pytest.raises(CannotOpenError, match=r"metadata.db cannot be opened as a metadata database"):
+            open_stores(settings)
+    (root / "metadata.db").unlink()
+    open_stores(settings).close()
+
+
+def test_the_directory_of_the_metadata_database_is_made(settings: Settings, tmp_path: Path) -> None:
+    """As that of the artifacts is."""
+    database = tmp_path / "new" / "place" / "m.db"
+    open_stores(attrs.evolve(settings, metadata_db=str(database))).close()
+
+    assert database.exists()
+
+
+def test_a_missing_extra_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+
+    with pytest.raises(CannotOpenError, match=r"pip install 'strata\[objectstore\]'"):
+        open_stores(attrs.evolve(settings, artifact_blob_backend="s3", artifact_s3_bucket="b"))
+
+
+def newer(settings: Settings) -> None:
+    open_stores(settings).close()
+    with closing(sqlite3.connect(settings.artifact_root / "metadata.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+def unwritable(settings: Settings) -> None:
+    """A directory where the lock should be: root may write anywhere, but not into that."""
+    (settings.artifact_root / "server.lock").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [(newer, "revision 9999, which this version of Strata does not know"), (unwritable, "server.lock: Is a directory")],
+)  # fmt: skip
+def test_strata_serve_says_why_it_cannot_start(
+    prepare, says: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sentence, and ends in 1; no traceback."""
+    prepare(settings)
+    monkeypatch.chdir(tmp_path)
+    options = ["--artifact-dir", str(settings.artifact_dir), "--cache-dir", str(settings.cache_dir)]
+    found = CliRunner().invoke(main, ["serve", *options])
+
+    assert (1, SystemExit) == (found.exit_code, type(found.exception))
+    assert says in found.output
+    assert "Traceback" not in found.output

@@ -1,0 +1,150 @@
+"""Tables of a REST catalog, over a real connection: exact rows, and nobody's word but the operator's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from rest_catalog import RestServer, rest_server
+
+from strata.outcomes import Reason, Refused
+from strata.tables import Catalogs, LoadedTable, TableRef, parse_scan_params, plan_files, resolve_scan
+
+SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])
+REF = TableRef("prod", ("db",), "t")
+TOKEN = "secret-token"
+
+
+@pytest.fixture
+def rest(warehouse) -> Iterator[RestServer]:
+    with rest_server(warehouse.catalog) as server:
+        yield server
+
+
+@pytest.fixture
+def ours(rest: RestServer) -> Iterator[Catalogs]:
+    properties = {"type": "rest", "uri": rest.uri, "token": TOKEN, "s3.region": "the-operators"}
+    catalogs = Catalogs(warehouses={}, catalogs={"prod": properties}, any_file_warehouse=False)
+    yield catalogs
+    catalogs.close()
+
+
+def scanned(warehouse, ours: Catalogs, params: dict) -> pa.Table:
+    table = ours.load(ours.resolve("prod:db.t"))
+    assert isinstance(table, LoadedTable), table
+    spec = parse_scan_params(params)
+    assert not isinstance(spec, Refused), spec
+    scan = resolve_scan(table, spec)
+    assert not isinstance(scan, Refused), scan
+    plan = plan_files(scan)
+    assert not isinstance(plan, Refused), plan
+    rows = warehouse.run(plan)
+    assert isinstance(rows, pa.Table), rows
+    return rows
+
+
+def test_a_scan_through_a_rest_catalog_is_what_pyicebergs_own_client_reads(warehouse, rest, ours):
+    """Filtered, projected and with rows deleted; a commit is noticed by the next look."""
+    warehouse.create(SCHEMA, row_group=2)
+    warehouse.append([{"id": number, "name": f"n{number}"} for number in range(7)])
+    warehouse.delete_positions({warehouse.data_files()[0]: [3, 6]})
+    theirs = load_catalog("prod", type="rest", uri=rest.uri).load_table("db.t")
+    params = {"columns": ["name"], "filters": [{"column": "id", "op": ">", "value": 1}]}
+
+    expected = theirs.scan(row_filter="id > 1", selected_fields=("name",)).to_arrow()
+    assert ["n2", "n4", "n5"] == expected["name"].to_pylist()
+    assert expected.to_pylist() == scanned(warehouse, ours, params).to_pylist()
+
+    warehouse.append([{"id": 9, "name": "n9"}])
+    assert ["n2", "n4", "n5", "n9"] == sorted(scanned(warehouse, ours, params)["name"].to_pylist())
+
+
+def test_names_and_the_token_go_to_the_catalog(warehouse, rest, ours):
+    """As its specification wants them: namespaces joined by the unit separator, the token as a bearer's."""
+    warehouse.catalog.create_namespace_if_not_exists(("a", "b"))
+    warehouse.catalog.create_table(("a", "b", "t"), SCHEMA)
+    assert isinstance(ours.load(ours.resolve("prod:a.b.t")), LoadedTable)
+    assert ("/v1/namespaces/a%1Fb/tables/t", f"Bearer {TOKEN}") in rest.asked
+
+
+@pytest.mark.parametrize("uri", ["prod:db.none", "prod:nowhere.t"])
+def test_a_table_a_rest_catalog_does_not_have_is_refused_as_any_missing_table(rest, ours, uri):
+    """Whether its namespace is there or not, and like one of a catalog nobody configured."""
+    assert ours.resolve("nope:db.t") == ours.load(ours.resolve(uri))
+
+
+def test_a_dropped_and_recreated_table_is_another_table(warehouse, ours):
+    """Its uuid is, so that no result of the old one is found for it."""
+    warehouse.create(SCHEMA)
+    before = ours.load(REF)
+    warehouse.catalog.drop_table("db.t")
+    assert Reason.NOT_FOUND is ours.load(REF).reason
+    warehouse.create(SCHEMA)
+    assert before.uuid != ours.load(REF).uuid
+
+
+def test_properties_of_a_table_choose_neither_the_file_system_class_nor_where_requests_go(
+    warehouse, rest, ours
+):
+    """Its writers are not the operator; pyiceberg's own client does as they say."""
+    warehouse.create(SCHEMA)
+    rest.properties = {"py-io-impl": "this.Nothing", "s3.endpoint": "http://elsewhere", "s3.region": "x"}
+    with pytest.raises(AttributeError, match="Nothing"):
+        load_catalog("prod", type="rest", uri=rest.uri).load_table("db.t")
+
+    table = ours.load(REF)
+    assert isinstance(table, LoadedTable)
+    assert type(table.io) is PyArrowFileIO
+    assert "s3.endpoint" not in table.io.properties
+    assert "the-operators" == table.io.properties["s3.region"]
+    assert "http://elsewhere" == table.metadata.properties["s3.endpoint"], "they stay the table's properties"
+
+
+def test_what_the_catalog_vends_for_a_table_opens_its_files(warehouse, rest, ours):
+    """Its configuration over the operator's, and the credentials of the longest prefix over both."""
+    warehouse.create(SCHEMA)
+    rest.config = {"s3.region": "vended", "s3.access-key-id": "config"}
+    rest.credentials = [
+        {"prefix": "file", "config": {"s3.access-key-id": "short"}},
+        {"prefix": "file://", "config": {"s3.access-key-id": "longest"}},
+        {"prefix": "s3://", "config": {"s3.access-key-id": "other"}},
+    ]
+    table = ours.load(REF)
+    assert isinstance(table, LoadedTable)
+    assert ("vended", "longest") == tuple(
+        table.io.properties[key] for key in ("s3.region", "s3.access-key-id")
+    )
+    assert "longest" not in repr(table)
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_a_rest_catalog_that_refuses_is_unavailable_and_its_words_are_not_repeated(
+    warehouse, rest, ours, status
+):
+    """Its message may say anything; ours names the alias."""
+    warehouse.create(SCHEMA)
+    rest.status = status
+    refused = ours.load(REF)
+    assert isinstance(refused, Refused)
+    assert Reason.UNAVAILABLE is refused.reason
+    assert "The catalog prod is unavailable" == refused.detail
+    assert "secret" not in repr(refused)
+
+
+def test_a_rest_catalog_that_does_not_answer_is_given_up(warehouse, rest, ours, monkeypatch):
+    """Or its silence would keep the threads in which every tenant's questions wait."""
+    warehouse.create(SCHEMA)
+    assert isinstance(ours.load(REF), LoadedTable)
+    monkeypatch.setattr("strata.tables.catalogs.remote_catalogs.PATIENCE", (5.0, 0.05))
+    fresh = Catalogs(warehouses={}, catalogs={"prod": {"uri": rest.uri}}, any_file_warehouse=False)
+    rest.go.clear()
+    refused = fresh.load(REF)
+    assert isinstance(refused, Refused)
+    assert Reason.UNAVAILABLE is refused.reason
+    rest.go.set()
+    monkeypatch.undo()
+    fresh = Catalogs(warehouses={}, catalogs={"prod": {"uri": rest.uri}}, any_file_warehouse=False)
+    assert isinstance(fresh.load(REF), LoadedTable)

@@ -1,0 +1,162 @@
+"""Conditions: on rows, on constants, and on statistics that may never lose a row."""
+
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyiceberg.types import DoubleType, LongType, StringType
+
+from strata.tables.scan.predicates import (
+    Statistics,
+    matches_constant,
+    might_match,
+    normal_predicate,
+    row_mask,
+)
+
+OPS = ["=", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null"]
+TYPES = {
+    LongType(): (pa.int64(), st.integers(-3, 3)),
+    DoubleType(): (pa.float64(), st.sampled_from([-1.0, -0.0, 0.0, 0.5, math.inf, math.nan])),
+    StringType(): (pa.large_string(), st.sampled_from(["", "a", "ab", "b", "é"])),
+}
+
+
+def predicate(kind, op, values=()):
+    return normal_predicate(1, ("c",), kind, op, tuple(values))
+
+
+@st.composite
+def cases(draw):
+    """A condition and a column of rows."""
+    kind = draw(st.sampled_from(list(TYPES)))
+    arrow, values = TYPES[kind]
+    rows = draw(st.lists(st.none() | values, min_size=1, max_size=6))
+    op = draw(st.sampled_from(OPS))
+    literal = values.filter(lambda value: value == value)  # noqa: PLR0124 - no NaN literal passes the parser
+    members = {"is null": 0, "is not null": 0, "in": None, "not in": None}.get(op, 1)
+    sizes = {"min_size": 0 if members is None else members, "max_size": 3 if members is None else members}
+    return predicate(kind, op, draw(st.lists(literal, **sizes))), pa.array(rows, arrow)
+
+
+def kept(condition, column):
+    return [
+        value for value, keep in zip(column, row_mask(condition, column).to_pylist(), strict=True) if keep
+    ]
+
+
+def statistics(column):
+    """What a writer records: NaN is left out of the bounds."""
+    values = [value for value in column.to_pylist() if value is not None]
+    plain = [value for value in values if value == value]  # noqa: PLR0124 - drops NaN
+    return Statistics(
+        lower=min(plain) if plain else None,
+        upper=max(plain) if plain else None,
+        has_null=len(values) < len(column),
+        all_null=not values,
+        all_nan=bool(values) and not plain,
+    )
+
+
+@given(cases(), st.sets(st.sampled_from(["lower", "upper", "has_null", "all_null", "all_nan"])))
+def test_pruning_never_loses_a_row_whatever_statistics_are_missing(case, missing):
+    """If any row passes, the group might match: with all statistics and with any of them unknown."""
+    condition, column = case
+    stats = statistics(column)
+    unknown = {"lower": None, "upper": None, "has_null": None, "all_null": False, "all_nan": False}
+    known = {name: unknown[name] if name in missing else getattr(stats, name) for name in unknown}
+    if kept(condition, column):
+        assert might_match(condition, Statistics(**known))
+
+
+@given(cases(), st.sampled_from(["lower", "upper"]))
+def test_a_nan_bound_prunes_nothing(case, bound):
+    """A writer that lets NaN into its bounds has spoilt both."""
+    condition, column = case
+    if isinstance(condition.kind, DoubleType) and kept(condition, column):
+        stats = statistics(column)
+        spoilt = {"lower": stats.lower, "upper": stats.upper} | {bound: math.nan}
+        assert might_match(condition, Statistics(**spoilt))
+
+
+@pytest.mark.parametrize(
+    ("op", "values", "stats", "expected"),
+    [
+        ("=", [5], Statistics(6, 9), False),
+        ("=", [5], Statistics(5, 9), True),
+        ("<", [5], Statistics(5, 9), False),
+        ("<=", [5], Statistics(5, 9), True),
+        (">", [5], Statistics(1, 5), False),
+        (">=", [5], Statistics(1, 5), True),
+        ("in", [1, 9], Statistics(2, 8), False),
+        ("in", [], Statistics(2, 8), False),
+        ("is null", [], Statistics(has_null=False), False),
+        ("is null", [], Statistics(), True),
+        ("is not null", [], Statistics(all_null=True), False),
+        ("!=", [5], Statistics(5, 5), True),
+        ("!=", [5], Statistics(all_null=True), False),
+        ("not in", [5, 6], Statistics(all_null=True), True),
+        ("<", [5], Statistics("a", "b"), True),
+    ],
+)
+def test_pruning_happens_where_it_may(op, values, stats, expected):
+    """Sound and not idle; bounds of another type are unknown."""
+    assert expected is might_match(predicate(LongType(), op, values), stats)
+
+
+@pytest.mark.parametrize(
+    ("op", "values", "expected"),
+    [
+        ("=", [1.0], [1.0]),
+        ("!=", [1.0], [2.0, math.nan]),
+        ("<", [9.0], [1.0, 2.0]),
+        (">", [0.0], [1.0, 2.0]),
+        ("in", [1.0, 3.0], [1.0]),
+        ("in", [], []),
+        ("not in", [1.0, 3.0], [2.0, None, math.nan]),
+        ("not in", [1.0], [2.0, math.nan]),
+        ("not in", [], [1.0, 2.0, None, math.nan]),
+        ("is null", [], [None]),
+        ("is not null", [], [1.0, 2.0, math.nan]),
+    ],
+)
+def test_nulls_and_nan_follow_the_oracle(op, values, expected):
+    """The rows pyiceberg's reader keeps of 1, 2, null and NaN."""
+    column = pa.array([1.0, 2.0, None, math.nan])
+    assert repr(expected) == repr(
+        [value.as_py() for value in kept(predicate(DoubleType(), op, values), column)]
+    )
+
+
+def test_the_two_zeros_are_equal_in_every_operator():
+    """``in`` is an or of ``=`` and ``not in`` its opposite, also for -0.0."""
+    column = pa.array([0.0, -0.0, 1.0, 2.0])
+    for zero in (0.0, -0.0):
+        assert 2 == len(kept(predicate(DoubleType(), "=", [zero]), column))
+        assert 3 == len(kept(predicate(DoubleType(), "in", [zero, 1.0]), column))
+        assert [2.0] == [
+            value.as_py() for value in kept(predicate(DoubleType(), "not in", [zero, 1.0]), column)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("op", "values", "value", "expected"),
+    [
+        ("=", [1], None, False),
+        ("!=", [1], None, True),
+        ("not in", [1, 2], None, True),
+        ("<", [1], None, False),
+        ("<", [1], 0, True),
+        (">=", [1], 0, False),
+        ("in", [1, 2], 2, True),
+        ("is null", [], None, True),
+        ("is not null", [], None, False),
+    ],
+)
+def test_a_column_absent_from_a_file_follows_icebergs_evaluator(op, values, value, expected):
+    """Where null differs from everything, unlike a null that is stored."""
+    assert expected is matches_constant(predicate(LongType(), op, values), value)

@@ -1,0 +1,90 @@
+"""Memory is reserved before it is used; no tenant can have what the others need, and none learns of it."""
+
+import random
+from pathlib import Path
+
+import trio
+from trio.testing import MockClock
+
+from strata.outcomes import Reason, Refused
+from strata.tenants.limits.slots import Lease
+from strata.tenants.shared.disk_space import SECONDS, Room
+from strata.tenants.shared.memory_budget import MemoryBudget, machine_bytes
+
+
+async def test_the_budget_is_reached_exactly_and_then_503(autojump_clock: MockClock) -> None:
+    """The machine's state is no limit of the caller's: the setting is named, and nothing of other tenants."""
+    budget = MemoryBudget(100)
+    mine = await budget.queue("a", 75).wait(1)
+    assert isinstance(mine, Lease)
+    other = await budget.queue("b", 25).wait(1)
+    assert isinstance(other, Lease)
+    refused = await budget.queue("c", 1).wait(2)
+    assert isinstance(refused, Refused)
+    assert (Reason.UNAVAILABLE, "memory_budget_bytes", 2) == (
+        refused.reason,
+        refused.code,
+        refused.retry_after,
+    )
+    assert "100" not in refused.detail
+    other.release()
+    assert isinstance(await budget.queue("c", 25).wait(1), Lease)
+
+
+async def test_no_tenant_takes_what_the_others_need(autojump_clock: MockClock) -> None:
+    """However much one asks for, the first build of each other tenant finds room at once."""
+    budget = MemoryBudget(1000)
+    async with trio.open_nursery() as nursery:
+        for _ in range(100):
+            nursery.start_soon(budget.queue("greedy", 50).wait, 1000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 750 == budget.used_by("greedy")
+        for tenant in ("b", "c", "d", "e"):
+            assert isinstance(await budget.queue(tenant, 50).wait(0), Lease)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_thousand_cancels_leak_no_memory(autojump_clock: MockClock) -> None:
+    """At every instant of waiting, holding and giving back."""
+    budget, draw = MemoryBudget(100), random.Random(5)
+
+    async def build(tenant: str, size: int, give_up: float, hold: float) -> None:
+        with trio.move_on_after(give_up):
+            found = await budget.queue(tenant, size).wait(5)
+            if isinstance(found, Lease):
+                try:
+                    await trio.sleep(hold)
+                finally:
+                    found.release()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(1000):
+            how = (draw.choice("abcd"), draw.randint(1, 120), draw.random() * 3, draw.random() / 50)
+            nursery.start_soon(build, *how)
+    assert (0, 0) == (budget.used, budget.waiting)
+
+
+def test_the_machines_memory_is_that_of_its_control_group(tmp_path: Path) -> None:
+    """Of either kind; without a limit there, all there is."""
+    everything = machine_bytes(tmp_path)
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    limit = tmp_path / "sys/fs/cgroup/memory.max"
+    limit.write_text("max\n")
+    assert everything == machine_bytes(tmp_path)
+    limit.write_text("1048576\n")
+    assert 1048576 == machine_bytes(tmp_path)
+
+
+def test_the_disk_is_looked_at_once_a_second() -> None:
+    """The reserve is reached exactly; without one nobody looks."""
+    free = [100]
+    room = Room(Path("/"), 100, lambda _path: free[0])
+    assert not room.known(0.0)
+    room.look(0.0)
+    assert (True, False) == (room.known(SECONDS - 0.1), room.full)
+    free[0] = 99
+    assert not room.known(SECONDS)
+    room.look(SECONDS)
+    assert room.full
+    room.reserve = 0
+    assert (True, False) == (room.known(99.0), room.full)
