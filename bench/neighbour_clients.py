@@ -73,7 +73,7 @@ def identity(tenant: str, principal: str) -> dict[str, str]:
 
 
 @attrs.define
-class Crowd:
+class ConnectionTable:
     """A process with a thread a task; it is connected and waits for :meth:`go`."""
 
     _process: multiprocessing.context.SpawnProcess
@@ -90,7 +90,7 @@ class Crowd:
 
 
 @contextmanager
-def crowd(tasks: Sequence[Task], *, background: bool) -> Iterator[Crowd]:
+def crowd(tasks: Sequence[Task], *, background: bool) -> Iterator[ConnectionTable]:
     """Start a crowd, ready to go.
 
     Args:
@@ -104,7 +104,7 @@ def crowd(tasks: Sequence[Task], *, background: bool) -> Iterator[Crowd]:
     theirs.close()
     try:
         ours.recv()
-        yield Crowd(process, ours)
+        yield ConnectionTable(process, ours)
     finally:
         process.terminate()
         process.join()

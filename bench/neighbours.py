@@ -201,16 +201,20 @@ class Bench:
             yield target
 
     @contextmanager
-    def _quiet(self, scene: Scene, target: servers.Target, seconds: float) -> Iterator[clients.Crowd]:
+    def _quiet(
+        self, scene: Scene, target: servers.Target, seconds: float
+    ) -> Iterator[clients.ConnectionTable]:
         tasks = [
             self._task("pairs", target, tenant, "ana", workload.SMALL, rate=scene.rate, seconds=seconds)
             for tenant in scene.quiet
         ]
-        with clients.crowd(tasks, background=False) as crowd:
+        with clients.connections(tasks, background=False) as crowd:
             yield crowd
 
     @contextmanager
-    def _loud(self, scene: Scene, target: servers.Target, seconds: float) -> Iterator[clients.Crowd]:
+    def _loud(
+        self, scene: Scene, target: servers.Target, seconds: float
+    ) -> Iterator[clients.ConnectionTable]:
         tasks = [
             # All columns but one, another one each: none is answered out of the other's cache.
             self._task("scan", target, tenant, f"scanner{number}", {"columns": _all_but(number)})
@@ -222,7 +226,7 @@ class Bench:
                 params = workload.SMALL if number % 2 else {"columns": ["no_such_column"]}
                 who = f"flooder{number % SCANS}"
                 tasks.append(self._task("flood", target, tenant, who, params, seconds=seconds))
-        with clients.crowd(tasks, background=True) as crowd:
+        with clients.connections(tasks, background=True) as crowd:
             yield crowd
 
     def _task(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from strata.config import ConfigError, Settings
-from strata.config.report import as_text, effective, outlook
+from strata.config.report import as_text, effective, summary
 from strata.config.sources import Loaded, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,7 +85,7 @@ def check(*, as_json: bool, **options: Any) -> None:
     except ConfigError as error:
         _complain(error, as_json=as_json)
         sys.exit(1)
-    found = outlook(loaded.settings)
+    found = summary(loaded.settings)
     if as_json:
         click.echo(json.dumps({"ok": True, "warnings": list(loaded.warnings), **found}, indent=2))
         return

@@ -15,7 +15,7 @@ from strata.cli.acl import acl
 from strata.cli.config import check, checked_settings, config, load, settings_options
 from strata.demo.command import demo
 from strata.server import process
-from strata.server.process import keep_little
+from strata.server.process import return_memory_soon
 
 SWITCH_SECONDS = 0.0005
 """How long a thread in Python code keeps the interpreter from the loop, which asks for it after each of its
@@ -39,7 +39,7 @@ def serve(**options: Any) -> None:
     Refuses to start on a configuration in which anything is wrong, and says all of it.
     """
     settings = checked_settings(options)
-    keep_little()
+    return_memory_soon()
     gc.disable()  # nothing of what is imported ever goes: it is looked through when all is there
     # The server's own imports take a second that `strata --help` need not wait for.
     from strata.http.serving.listening import CannotListenError  # noqa: PLC0415  # see above

@@ -87,7 +87,7 @@ Operation = Generator[Send | Pause, Reply | None, T]
 
 
 @attrs.frozen
-class Surroundings:
+class ClientEnvironment:
     """Where an operation gets time and chance from.
 
     Attributes:
@@ -163,7 +163,7 @@ class Scan:
         return body if self.name is None else {**body, "name": self.name}
 
 
-def exchange(here: Surroundings, request: Send) -> Operation[Reply]:
+def exchange(here: ClientEnvironment, request: Send) -> Operation[Reply]:
     """Make a request, again while the server says so. Every request here is safe to repeat.
 
     Raises:
@@ -190,18 +190,18 @@ def exchange(here: Surroundings, request: Send) -> Operation[Reply]:
     raise AssertionError  # the loop has no end
 
 
-def materialize(here: Surroundings, scan: Scan, mode: str, *, refresh: bool) -> Operation[Materialized]:
+def materialize(here: ClientEnvironment, scan: Scan, mode: str, *, refresh: bool) -> Operation[Materialized]:
     """Build the result, or find it."""
     return (yield from _ask(here, Materialized, _materialize_request(scan, mode, refresh=refresh)))
 
 
-def explain(here: Surroundings, scan: Scan) -> Operation[Explanation]:
+def explain(here: ClientEnvironment, scan: Scan) -> Operation[Explanation]:
     """Say what :func:`materialize` would do."""
     request = Send("POST", "/v1/artifacts/explain-materialize", _json(scan.body()))
     return (yield from _ask(here, Explanation, request))
 
 
-def open_scan(here: Surroundings, scan: Scan, *, refresh: bool) -> Operation[Reply]:
+def open_scan(here: ClientEnvironment, scan: Scan, *, refresh: bool) -> Operation[Reply]:
     """Ask for a scan's bytes in one round trip, or in two from a server that does not know how."""
     request = _materialize_request(scan, "stream", refresh=refresh)
     reply = yield from exchange(here, attrs.evolve(request, accept=ARROW_STREAM))
@@ -210,7 +210,7 @@ def open_scan(here: Surroundings, scan: Scan, *, refresh: bool) -> Operation[Rep
     return (yield from open_result(here, parse_answer(Materialized, reply.body)))
 
 
-def open_result(here: Surroundings, source: Materialized | str) -> Operation[Reply]:
+def open_result(here: ClientEnvironment, source: Materialized | str) -> Operation[Reply]:
     """Ask for the bytes of a result, or of an artifact by its URI; waits for a build in artifact mode."""
     if isinstance(source, str):
         path = f"{(yield from _resolve(here, source))}/data"
@@ -226,13 +226,13 @@ def open_result(here: Surroundings, source: Materialized | str) -> Operation[Rep
     return reply
 
 
-def build(here: Surroundings, build_id: str) -> Operation[Build]:
+def build(here: ClientEnvironment, build_id: str) -> Operation[Build]:
     """Look how a build goes."""
     request = Send("GET", f"/v1/artifacts/builds/{quote(build_id, safe='')}")
     return (yield from _ask(here, Build, request))
 
 
-def wait(here: Surroundings, build_id: str, timeout: float | None) -> Operation[Build]:
+def wait(here: ClientEnvironment, build_id: str, timeout: float | None) -> Operation[Build]:
     """Wait until a build is ready.
 
     Raises:
@@ -257,34 +257,34 @@ def wait(here: Surroundings, build_id: str, timeout: float | None) -> Operation[
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def artifact(here: Surroundings, uri: str) -> Operation[Artifact]:
+def artifact(here: ClientEnvironment, uri: str) -> Operation[Artifact]:
     """Describe an artifact by its URI or by its name's."""
     path = yield from _resolve(here, uri)
     return (yield from _ask(here, Artifact, Send("GET", path)))
 
 
-def artifacts(here: Surroundings, options: Mapping[str, str | int]) -> Operation[ArtifactPage]:
+def artifacts(here: ClientEnvironment, options: Mapping[str, str | int]) -> Operation[ArtifactPage]:
     """List the tenant's artifacts."""
     query = f"?{urlencode(options)}" if options else ""
     return (yield from _ask(here, ArtifactPage, Send("GET", f"/v1/artifacts{query}")))
 
 
-def cache_stats(here: Surroundings) -> Operation[CacheStats]:
+def cache_stats(here: ClientEnvironment) -> Operation[CacheStats]:
     """Count the tenant's cache."""
     return (yield from _ask(here, CacheStats, Send("GET", "/v1/cache/stats")))
 
 
-def me(here: Surroundings) -> Operation[Me]:
+def me(here: ClientEnvironment) -> Operation[Me]:
     """Ask who one is."""
     return (yield from _ask(here, Me, Send("GET", "/v1/me")))
 
 
-def clear_cache(here: Surroundings) -> Operation[None]:
+def clear_cache(here: ClientEnvironment) -> Operation[None]:
     """Empty the tenant's cache."""
     yield from _ask(here, Status, Send("POST", "/v1/cache/clear"))
 
 
-def _resolve(here: Surroundings, uri: str) -> Operation[str]:
+def _resolve(here: ClientEnvironment, uri: str) -> Operation[str]:
     path = artifact_path(uri)
     named = name_path(uri)
     if path is None and named is not None:
@@ -295,7 +295,7 @@ def _resolve(here: Surroundings, uri: str) -> Operation[str]:
     return path
 
 
-def _ask(here: Surroundings, kind: type[T], request: Send) -> Operation[T]:
+def _ask(here: ClientEnvironment, kind: type[T], request: Send) -> Operation[T]:
     reply = yield from exchange(here, request)
     return parse_answer(kind, reply.body)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from strata.client import operations, wire
 from strata.client.answers import Artifact, ArtifactPage, Build, CacheStats, Explanation, Materialized, Me
-from strata.client.operations import Operation, Pause, Reply, Scan, ScanOptions, Send, Surroundings
+from strata.client.operations import ClientEnvironment, Operation, Pause, Reply, Scan, ScanOptions, Send
 from strata.client.results import Arriving, ProgressCallback, ResultDecoder
 from strata.client.retry import RetryPolicy
 
@@ -116,7 +116,7 @@ class StrataClient:
             base_url=base_url, headers=wire.client_headers(headers), timeout=timeout, transport=transport
         )
         self._sleep = sleep
-        self._here = Surroundings(retry or RetryPolicy(), clock, wall, chance or random.Random())  # noqa: S311 - jitter
+        self._here = ClientEnvironment(retry or RetryPolicy(), clock, wall, chance or random.Random())  # noqa: S311 - jitter
 
     def __repr__(self) -> str:
         return f"<StrataClient {self.base_url}>"

@@ -65,7 +65,7 @@ def effective(loaded: Loaded) -> dict[str, dict[str, Any]]:
     }
 
 
-def outlook(settings: Settings) -> dict[str, dict[str, Any]]:
+def summary(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return what a server with these settings will do, by subject."""
     return {"mode": _mode(settings), "identity": _identity(settings), "storage": _storage(settings)} | {
         "limits": {

@@ -152,13 +152,13 @@ class Page:
         if registry.sharing is not None:
             out.add(f.BUDGET, "", registry.sharing.budget.total)
             out.add(f.BUDGET_HELD, "", registry.sharing.budget.held)
-        vitals = registry.vitals
-        out.add_histogram(f.LOOP_LAG, "", vitals.lag)
-        for state, count in vitals.requests().items():
+        runtime_stats = registry.runtime_stats
+        out.add_histogram(f.LOOP_LAG, "", runtime_stats.lag)
+        for state, count in runtime_stats.requests().items():
             out.add(f.DESK, labelled(state=state), count)
-        for state, count in vitals.connections().items():
+        for state, count in runtime_stats.connections().items():
             out.add(f.CONNECTIONS, labelled(state=state), count)
-        for reason, count in vitals.cut.items():
+        for reason, count in runtime_stats.cut.items():
             out.add(f.CONNECTIONS_CUT, labelled(reason=reason.replace(" ", "_").replace(":", "")), count)
 
 

@@ -22,7 +22,7 @@ Measured with pyarrow 26 (mimalloc 3.4), added memory and throughput of a cold s
 """
 
 
-def keep_little() -> None:
+def return_memory_soon() -> None:
     """Have free memory given back soon; must come before Arrow is imported, which reads it then.
 
     An operator who has set the allocator's own variable has decided otherwise.

@@ -14,8 +14,8 @@ from strata.config import ConfigError, Problem, Settings
 from strata.config.tls import tls_context
 from strata.http.door.tarpit import SHARE
 from strata.http.metrics_app import metrics_app
-from strata.http.serving.connection import Connection, Patience
-from strata.http.serving.connection_table import Crowd, Tally
+from strata.http.serving.connection import ClientTimeouts, Connection
+from strata.http.serving.connection_table import ConnectionCounters, ConnectionTable
 from strata.http.serving.listening import Bind, Tls
 from strata.http.serving.serve import serve
 from strata.server.process import connections_within
@@ -50,24 +50,27 @@ async def run_server(
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
         nursery.start_soon(_watch_hangups, service, tls, reload)
-        nursery.start_soon(service.tenancy.watch)
+        nursery.start_soon(service.tenant_overrides.watch)
         fitting = connections_within(settings.max_connections)
-        crowd: Crowd[Connection] = Crowd(fitting, settings.max_connections_per_peer)
-        service.app.holding.most = fitting // SHARE
-        nursery.start_soon(service.registry.vitals.watch)
-        tally = Tally()
-        service.registry.vitals.cut = tally.counts
-        service.registry.vitals.connections = lambda: {"idle": crowd.idle, "busy": len(crowd) - crowd.idle}
+        connections: ConnectionTable[Connection] = ConnectionTable(fitting, settings.max_connections_per_peer)
+        service.app.tarpit.most = fitting // SHARE
+        nursery.start_soon(service.registry.runtime_stats.watch)
+        counters = ConnectionCounters()
+        service.registry.runtime_stats.cut = counters.counts
+        service.registry.runtime_stats.connections = lambda: {
+            "idle": connections.idle,
+            "busy": len(connections) - connections.idle,
+        }
         serving = partial(
             serve,
             service.app,
             [bind_of(settings)],
             stop=stopping.wait,
             grace=settings.shutdown_grace_seconds,
-            patience=patience_of(settings),
-            crowd=crowd,
+            timeouts=timeouts_of(settings),
+            table=connections,
             tls=tls,
-            tally=tally,
+            counters=counters,
         )
         async with trio.open_nursery() as inner:
             urls: list[str] = await inner.start(serving)
@@ -89,8 +92,8 @@ async def _serve_metrics(
         [Bind(settings.metrics_host, port, names="metrics_host, metrics_port")],
         stop=trio.sleep_forever,
         grace=0,
-        patience=patience_of(settings),
-        crowd=Crowd(METRICS_CONNECTIONS),
+        timeouts=timeouts_of(settings),
+        table=ConnectionTable(METRICS_CONNECTIONS),
         task_status=task_status,
     )
 
@@ -104,9 +107,11 @@ def bind_of(settings: Settings) -> Bind:
     )
 
 
-def patience_of(settings: Settings) -> Patience:
+def timeouts_of(settings: Settings) -> ClientTimeouts:
     """Return how long to wait for clients."""
-    return Patience(settings.keep_alive_seconds, settings.request_head_seconds, settings.client_stall_seconds)
+    return ClientTimeouts(
+        settings.keep_alive_seconds, settings.request_head_seconds, settings.client_stall_seconds
+    )
 
 
 def tls_of(settings: Settings) -> Tls | None:
@@ -155,7 +160,7 @@ async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[],
             if tls is not None and renewed is not None:
                 tls.context = renewed.context
             service.apply(found)
-            await service.tenancy.refresh()
+            await service.tenant_overrides.refresh()
 
 
 def _read_again(old: Settings, reload: Callable[[], Settings]) -> tuple[Reloaded, Tls | None]:

@@ -25,7 +25,7 @@ from strata.http import routes
 from strata.http.asgi import App
 from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.front_door import FrontDoor
-from strata.http.door.tarpit import SHARE, Holding
+from strata.http.door.tarpit import SHARE, Tarpit
 from strata.http.routes.app import create_app
 from strata.observability.logs import configure
 from strata.server.process import collected_when_idle
@@ -33,13 +33,13 @@ from strata.server.reload import LOGS, Reloaded
 from strata.server.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
-from strata.tenants.limits.overrides import Tenancy
-from strata.tenants.shared.authorizer import Gate
-from strata.tenants.shared.cache_sharing import CacheSharing
-from strata.tenants.shared.disk_space import Room
+from strata.tenants.limits.overrides import TenantOverrides
+from strata.tenants.shared.authorizer import Authorizer
+from strata.tenants.shared.cache_sharing import CacheBudgetManager
+from strata.tenants.shared.disk_space import DiskSpaceGuard
 from strata.tenants.shared.memory_budget import SHARE_OF_MACHINE, MemoryBudget, machine_bytes
 from strata.tenants.shared.resources import START_SECONDS
-from strata.work import Desk, WorkPool
+from strata.work import AdmissionQueue, WorkPool
 
 log = structlog.get_logger(__name__)
 
@@ -57,16 +57,16 @@ class Service:
     Attributes:
         app: The ASGI application: the door.
         registry: The tenants.
-        gate: The access rules.
-        tenancy: The tenants' limits.
+        authorizer: The access rules.
+        tenant_overrides: The tenants' limits.
         settings: What is in effect.
         rules: Reads the rules' own file.
     """
 
     app: FrontDoor
     registry: Registry
-    gate: Gate
-    tenancy: Tenancy
+    authorizer: Authorizer
+    tenant_overrides: TenantOverrides
     settings: Settings
     rules: RulesFile
 
@@ -86,11 +86,11 @@ class Service:
             self.app.failures.burst = settings.auth_failure_burst
         resources = self.registry.resources
         resources.memory.resize(memory_of(settings))
-        if resources.room is not None:
-            resources.room.reserve = settings.disk_reserve_bytes
-        self.gate.take(rules)
-        self.gate.hide = settings.hide_forbidden_as_not_found
-        self.tenancy.take(settings)
+        if resources.disk_space is not None:
+            resources.disk_space.reserve = settings.disk_reserve_bytes
+        self.authorizer.take(rules)
+        self.authorizer.hide = settings.hide_forbidden_as_not_found
+        self.tenant_overrides.take(settings)
         self.registry.update_limits()
         self.rules.moved.set()
 
@@ -104,7 +104,7 @@ class Service:
     def take_rules(self, compiled: CompiledPolicy) -> None:
         """Put the rules of their own file into effect."""
         self.settings = attrs.evolve(self.settings, acl_config=compiled.policy)
-        self.gate.take(compiled)
+        self.authorizer.take(compiled)
 
 
 def limits_of(settings: Settings) -> TenantLimits:
@@ -199,10 +199,10 @@ async def open_service(
     personal = settings.deployment_mode == "personal"
     slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
     with closing(await trio.to_thread.run_sync(stores, settings)) as opened:
-        gate = Gate(settings.acl_config, hide=settings.hide_forbidden_as_not_found)
+        authorizer = Authorizer(settings.acl_config, hide=settings.hide_forbidden_as_not_found)
         rules = RulesFile(
             place=lambda: rules_place_of(service.settings),
-            present=lambda: gate.policy,
+            present=lambda: authorizer.policy,
             take=lambda compiled: service.take_rules(compiled),  # noqa: PLW0108  # there is no service yet
         )
         resources = Resources(
@@ -215,27 +215,29 @@ async def open_service(
             metadata=opened.metadata,
             blobs=opened.blobs,
             pool=pool or WorkPool(slots, tolerance=settings.bulk_latency_tolerance),
-            gate=gate,
+            authorizer=authorizer,
             cache_dir=_path(settings.cache_dir),
             new_id=partial(secrets.token_urlsafe, 18),
             waits=trio.CapacityLimiter(WAITING_CALLS),
             transfers=None if settings.artifact_blob_backend == "local" else trio.CapacityLimiter(TRANSFERS),
-            starts=Desk(max(1, slots // 2), START_SECONDS),
+            starts=AdmissionQueue(max(1, slots // 2), START_SECONDS),
             memory=MemoryBudget(memory_of(settings)),
-            room=Room(settings.artifact_root, settings.disk_reserve_bytes),
+            disk_space=DiskSpaceGuard(settings.artifact_root, settings.disk_reserve_bytes),
             rules=rules,
         )
-        tenancy = Tenancy(settings, limits_of, await trio.to_thread.run_sync(overrides_of, settings))
+        tenant_overrides = TenantOverrides(
+            settings, limits_of, await trio.to_thread.run_sync(overrides_of, settings)
+        )
         registry = Registry(
             resources=resources,
-            limits=tenancy.limits,
-            tenancy=tenancy,
+            limits=tenant_overrides.limits,
+            tenant_overrides=tenant_overrides,
             max_tenants=settings.max_tenants,
             mailbox_size=settings.mailbox_size,
             max_crashes=settings.max_tenant_crashes,
             crash_window=settings.tenant_crash_window_seconds,
             probe=opened.metadata.probe,
-            sharing=CacheSharing(
+            sharing=CacheBudgetManager(
                 resources.cache_dir,
                 CacheBudget(settings.max_cache_size_bytes, settings.cache_guaranteed_bytes),
                 resources.pool,
@@ -243,7 +245,7 @@ async def open_service(
             idle_seconds=settings.tenant_idle_seconds,
             most_named=settings.metrics_max_tenants,
         )
-        desk = Desk()
+        admission = AdmissionQueue()
         door = FrontDoor(
             app or cast("App", create_app(personal=personal)),
             contract=contract_of(settings),
@@ -256,15 +258,15 @@ async def open_service(
             turns=resources.turns,
             metrics_of=registry.metrics_of,
             rates=registry.rates,
-            holding=Holding(settings.max_connections // SHARE),
-            desk=desk,
+            tarpit=Tarpit(settings.max_connections // SHARE),
+            admission=admission,
         )
-        tenancy.changed = registry.update_limits
-        for shared in (resources.pool, resources.starts, desk):
-            shared.weight_of = lambda tenant: tenancy.limits(tenant).weight
-        registry.vitals.requests = lambda: {"in_hand": desk.taken, "waiting": desk.waiting}
-        service = Service(door, registry, gate, tenancy, settings, rules)
-        with desk.watching(), collected_when_idle(lambda: resources.busy):
+        tenant_overrides.changed = registry.update_limits
+        for shared in (resources.pool, resources.starts, admission):
+            shared.weight_of = lambda tenant: tenant_overrides.limits(tenant).weight
+        registry.runtime_stats.requests = lambda: {"in_hand": admission.taken, "waiting": admission.waiting}
+        service = Service(door, registry, authorizer, tenant_overrides, settings, rules)
+        with admission.watching(), collected_when_idle(lambda: resources.busy):
             async with trio.open_nursery() as nursery:
                 await nursery.start(registry.run)
                 nursery.start_soon(rules.watch)

@@ -14,14 +14,15 @@ from strata.tables.plan.model import FileTask, ScanPlan, segment_schema, too_man
 from strata.tables.plan.planner import Planning, Step, plan_files, plan_step
 from strata.tables.plan.sizes import FieldKey
 from strata.tables.read.expand import RowGroupTask, expand_file
-from strata.tables.read.residual import finish
+from strata.tables.read.residual import apply_residual
 from strata.tables.read.row_group import RowGroup, read_row_group, read_slice
-from strata.tables.scan.cell_grants import Grant, Visible, may_see
+from strata.tables.scan.cell_grants import CellGrants, Grant, may_see
 from strata.tables.scan.params import Filter, ScanSpec, parse_scan_params
 from strata.tables.scan.resolve import ResolvedScan, resolve_scan
 
 __all__ = [
     "Catalogs",
+    "CellGrants",
     "FieldKey",
     "FileTask",
     "Filter",
@@ -35,10 +36,9 @@ __all__ = [
     "ScanSpec",
     "Step",
     "TableRef",
-    "Visible",
+    "apply_residual",
     "catalog_unavailable",
     "expand_file",
-    "finish",
     "may_see",
     "parse_scan_params",
     "plan_files",

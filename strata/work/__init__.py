@@ -1,10 +1,20 @@
 """The one work pool of the process, and the policy by which it is shared."""
 
-from strata.work.admission import Desk, Place, step_aside
-from strata.work.egress_turns import LoopTurns
-from strata.work.fair import FairQueue, Ticket
+from strata.work.admission import AdmissionQueue, AdmissionToken, release_admission
+from strata.work.egress_turns import EgressTurns
+from strata.work.fair import FairQueue, QueueEntry
 from strata.work.pool import WorkPool
-from strata.work.socket_sender import Load
+from strata.work.socket_sender import FileRange
 from strata.work.tier import Tier
 
-__all__ = ["Desk", "FairQueue", "Load", "LoopTurns", "Place", "Ticket", "Tier", "WorkPool", "step_aside"]
+__all__ = [
+    "AdmissionQueue",
+    "AdmissionToken",
+    "EgressTurns",
+    "FairQueue",
+    "FileRange",
+    "QueueEntry",
+    "Tier",
+    "WorkPool",
+    "release_admission",
+]

@@ -5,8 +5,8 @@ every pass, and a single request of another one, which needs a dozen passes, wai
 So one request is in hand at a time, unless it waits for something else, and the others take turns: tenants,
 and within a tenant its principals. Nothing is lost by it: one thread does the work anyway.
 
-Where a request waits for a thread, it says so (:func:`step_aside`); a loop that is busy with others would
-never tell.
+Where a request waits for a thread, it says so (:func:`release_admission`); a loop that is busy with others
+would never tell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from strata.work.deficit_round_robin import QUANTUM_BYTES
-from strata.work.fair import FairQueue, Ticket
+from strata.work.fair import FairQueue, QueueEntry
 from strata.work.tier import Tier
 
 PLACES = 1
@@ -37,7 +37,7 @@ even while many tenants bring one in the same instant."""
 
 
 @attrs.define(eq=False)
-class Place:
+class AdmissionToken:
     """A request in hand.
 
     Attributes:
@@ -45,20 +45,20 @@ class Place:
     """
 
     due: float
-    _desk: Desk | None
+    _desk: AdmissionQueue | None
 
     def leave(self) -> None:
         """Let another request begin. Harmless when repeated."""
-        desk, self._desk = self._desk, None
-        if desk is not None:
-            desk.left(self)
+        admission, self._desk = self._desk, None
+        if admission is not None:
+            admission.left(self)
 
 
-IN_HAND: ContextVar[Place | None] = ContextVar("strata_in_hand", default=None)
+IN_HAND: ContextVar[AdmissionToken | None] = ContextVar("strata_in_hand", default=None)
 """The place of the request that a task works for. The tenant's own tasks have it from the question."""
 
 
-def step_aside() -> None:
+def release_admission() -> None:
     """Let another request begin: this task's own waits for a thread, or for what somebody else does."""
     place = IN_HAND.get()
     if place is not None:
@@ -66,7 +66,7 @@ def step_aside() -> None:
 
 
 @attrs.define(eq=False)
-class _Waiter(Ticket):
+class _Waiter(QueueEntry):
     """A request in line; every one counts the same.
 
     Attributes:
@@ -77,14 +77,14 @@ class _Waiter(Ticket):
 
     come: trio.Event = attrs.field(factory=trio.Event)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    place: Place | None = None
+    place: AdmissionToken | None = None
 
 
 def _equal(_tenant: str) -> float:
     return 1.0
 
 
-class Desk:
+class AdmissionQueue:
     """Hands out the places, in the fair order of :class:`~strata.work.fair.FairQueue`.
 
     Args:
@@ -102,7 +102,7 @@ class Desk:
         self.places = places
         self.weight_of: Callable[[str], float] = _equal
         self._patience = patience
-        self._taken: OrderedDict[Place, None] = OrderedDict()
+        self._taken: OrderedDict[AdmissionToken, None] = OrderedDict()
         self._queue = FairQueue()
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._crowds: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class Desk:
             trio.lowlevel.remove_instrument(watch)
 
     def __repr__(self) -> str:
-        return f"<Desk {self.taken}/{self.places} in hand, {self.waiting} waiting>"
+        return f"<AdmissionQueue {self.taken}/{self.places} in hand, {self.waiting} waiting>"
 
     @property
     def taken(self) -> int:
@@ -133,7 +133,7 @@ class Desk:
         """Requests in line."""
         return len(self._waiting)
 
-    async def take(self, tenant: str, principal: str) -> Place:
+    async def take(self, tenant: str, principal: str) -> AdmissionToken:
         """Wait for a place. To be left, whatever happens then."""
         if not self._waiting and len(self._taken) < self.places:
             return self._seat()
@@ -158,7 +158,7 @@ class Desk:
             raise
         return waiter.place
 
-    def left(self, place: Place) -> None:
+    def left(self, place: AdmissionToken) -> None:
         """Take a place back, unless somebody has it already."""
         if place in self._taken:
             del self._taken[place]
@@ -176,8 +176,8 @@ class Desk:
         if not self._crowds[waiter.flow]:
             del self._crowds[waiter.flow]
 
-    def _seat(self) -> Place:
-        place = Place(trio.current_time() + self._patience, self)
+    def _seat(self) -> AdmissionToken:
+        place = AdmissionToken(trio.current_time() + self._patience, self)
         self._taken[place] = None
         return place
 
@@ -202,8 +202,8 @@ class Desk:
 class _Watch(trio.abc.Instrument):
     """Tells a desk that somebody waits while the loop is about to sleep."""
 
-    def __init__(self, desk: Desk, token: trio.lowlevel.TrioToken) -> None:
-        self._desk = desk
+    def __init__(self, admission: AdmissionQueue, token: trio.lowlevel.TrioToken) -> None:
+        self._desk = admission
         self._token = token
         self._told = False
 

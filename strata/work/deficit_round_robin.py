@@ -53,7 +53,7 @@ class _Account:
         return (self.round - self.credit / self.grant) * QUANTUM_BYTES
 
 
-class Turns(Generic[K]):
+class DeficitRoundRobin(Generic[K]):
     """A round of keys, each with a weight.
 
     Every operation takes time logarithmic in the number of keys, and none depends on what they have queued.

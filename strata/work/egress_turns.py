@@ -24,7 +24,7 @@ SERVED_SECONDS = 0.1
 
 
 @attrs.define(eq=False)
-class LoopTurns:
+class EgressTurns:
     """One turn after the other, round robin over tenants.
 
     Attributes:

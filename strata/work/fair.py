@@ -1,7 +1,7 @@
 """Who goes next: interactive work before bulk with a floor for bulk, tenants by bytes, principals within.
 
 A pure data structure without clock or I/O. Each tier is a round of tenants, each tenant a round of its
-principals (:class:`~strata.work.deficit_round_robin.Turns`), each principal a queue. What it
+principals (:class:`~strata.work.deficit_round_robin.DeficitRoundRobin`), each principal a queue. What it
 promises, in starts of quanta
 (the *bound*; proved over arbitrary arrivals in ``tests/work/test_fair_bound.py``, watched in the simulator):
 
@@ -28,7 +28,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from strata.work.deficit_round_robin import QUANTUM_BYTES, Turns
+from strata.work.deficit_round_robin import QUANTUM_BYTES, DeficitRoundRobin
 from strata.work.tier import Tier
 
 LEAST_COST = 64 * 1024
@@ -56,7 +56,7 @@ def most_before(tenants: int) -> int:
 
 
 @attrs.define(eq=False)
-class Ticket:
+class QueueEntry:
     """A piece of work in the queue.
 
     Attributes:
@@ -98,16 +98,16 @@ class Queued:
 class _Line:
     """One principal's tickets, in order; ordered dictionaries, for they lose any element in no time."""
 
-    urgent: OrderedDict[Ticket, None] = attrs.field(factory=OrderedDict)
-    others: OrderedDict[Ticket, None] = attrs.field(factory=OrderedDict)
+    urgent: OrderedDict[QueueEntry, None] = attrs.field(factory=OrderedDict)
+    others: OrderedDict[QueueEntry, None] = attrs.field(factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self.urgent) + len(self.others)
 
-    def of(self, ticket: Ticket) -> OrderedDict[Ticket, None]:
+    def of(self, ticket: QueueEntry) -> OrderedDict[QueueEntry, None]:
         return self.urgent if ticket.urgent else self.others
 
-    def pop(self) -> Ticket:
+    def pop(self) -> QueueEntry:
         return (self.urgent or self.others).popitem(last=False)[0]
 
 
@@ -115,7 +115,7 @@ class _Line:
 class _Tenant:
     """One tenant's principals, kept while something of theirs is queued or runs."""
 
-    turns: Turns[str] = attrs.field(factory=Turns)
+    turns: DeficitRoundRobin[str] = attrs.field(factory=DeficitRoundRobin)
     lines: dict[str, _Line] = attrs.field(factory=dict)
     queued: Queued = attrs.field(factory=Queued)
     running: int = 0
@@ -125,13 +125,13 @@ class _Round:
     """One tier's tenants."""
 
     def __init__(self) -> None:
-        self.turns: Turns[str] = Turns()
+        self.turns: DeficitRoundRobin[str] = DeficitRoundRobin()
         self.tenants: dict[str, _Tenant] = {}
 
     def __len__(self) -> int:
         return len(self.turns)
 
-    def push(self, ticket: Ticket) -> None:
+    def push(self, ticket: QueueEntry) -> None:
         if not self.tenants:
             self.turns.reset()  # nobody waits or runs: nobody owes anybody
         self.turns.join(ticket.flow, ticket.weight)
@@ -142,7 +142,7 @@ class _Round:
         tenant.queued.quanta += 1
         tenant.queued.nbytes += ticket.cost
 
-    def pop(self) -> Ticket:
+    def pop(self) -> QueueEntry:
         flow = self.turns.next()
         tenant = self.tenants[flow]
         principal = tenant.turns.next()
@@ -154,7 +154,7 @@ class _Round:
         self._taken(ticket, tenant)
         return ticket
 
-    def remove(self, ticket: Ticket) -> bool:
+    def remove(self, ticket: QueueEntry) -> bool:
         tenant = self.tenants.get(ticket.flow)
         line = None if tenant is None else tenant.lines.get(ticket.principal)
         if tenant is None or line is None or ticket not in line.of(ticket):
@@ -163,7 +163,7 @@ class _Round:
         self._taken(ticket, tenant)
         return True
 
-    def charge(self, ticket: Ticket, correction: int) -> None:
+    def charge(self, ticket: QueueEntry, correction: int) -> None:
         tenant = self.tenants[ticket.flow]
         if correction:
             self.turns.charge(ticket.flow, correction)
@@ -171,7 +171,7 @@ class _Round:
         tenant.running -= 1
         self._let_go(ticket.flow, tenant)
 
-    def _taken(self, ticket: Ticket, tenant: _Tenant) -> None:
+    def _taken(self, ticket: QueueEntry, tenant: _Tenant) -> None:
         """Note that a ticket is no longer in its line."""
         tenant.queued.quanta -= 1
         tenant.queued.nbytes -= ticket.cost
@@ -221,7 +221,7 @@ class FairQueue:
     def __len__(self) -> int:
         return self._size
 
-    def push(self, ticket: Ticket) -> None:
+    def push(self, ticket: QueueEntry) -> None:
         """Queue ``ticket`` behind its own principal's earlier ones, or before those that are not urgent.
 
         Raises:
@@ -230,7 +230,7 @@ class FairQueue:
         self._rounds[ticket.tier].push(ticket)
         self._size += 1
 
-    def pop(self, *, bulk: bool = True) -> Ticket | None:
+    def pop(self, *, bulk: bool = True) -> QueueEntry | None:
         """Take the ticket whose turn it is, or None when nothing waits that may go.
 
         Whoever takes a ticket tells :meth:`settle` when the work is done.
@@ -252,13 +252,13 @@ class FairQueue:
             ticket.contended = True
         return ticket
 
-    def remove(self, ticket: Ticket) -> bool:
+    def remove(self, ticket: QueueEntry) -> bool:
         """Take back a ticket that no longer wants its turn; False if it was not queued."""
         removed = self._rounds[ticket.tier].remove(ticket)
         self._size -= removed
         return removed
 
-    def settle(self, ticket: Ticket, cost: int | None = None) -> None:
+    def settle(self, ticket: QueueEntry, cost: int | None = None) -> None:
         """Note that the work of a ticket is done, once for each that was taken.
 
         Args:

@@ -11,8 +11,8 @@ from typing import TypeVar
 import attrs
 import trio
 
-from strata.work.admission import step_aside
-from strata.work.fair import FairQueue, Queued, Ticket
+from strata.work.admission import release_admission
+from strata.work.fair import FairQueue, Queued, QueueEntry
 from strata.work.fairness import Served
 from strata.work.gradient_limit import Gradient
 from strata.work.threads import run_in_thread
@@ -190,7 +190,7 @@ class WorkPool:
 
 
 @attrs.define(eq=False)
-class _Turn(Ticket):
+class _Turn(QueueEntry):
     """One quantum's place in the queue.
 
     Attributes:
@@ -214,7 +214,7 @@ class _Turn(Ticket):
     async def wait(self) -> None:
         """Wait for its turn, which whoever runs the quantum then ends."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        step_aside()
+        release_admission()
         self.pool._enter(self)  # noqa: SLF001  # a turn is the pool's own other half
         if self.come.is_set():
             await trio.lowlevel.cancel_shielded_checkpoint()

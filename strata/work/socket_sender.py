@@ -20,7 +20,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from strata.work.egress_turns import LoopTurns
+from strata.work.egress_turns import EgressTurns
 from strata.work.threads import run_in_thread
 
 LOAD_BYTES = 4 * 1024 * 1024
@@ -43,14 +43,14 @@ class ShortFileError(OSError):
     """A file ends before the bytes that were promised of it, or they cannot be read."""
 
 
-class Hold(Protocol):
+class ByteSource(Protocol):
     """Where the bytes of a load are, which may move from memory to the file while they wait."""
 
     @property
     def fd(self) -> int:
         """A descriptor of the file, open until the load is gone or given up."""
 
-    def in_hand(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
+    def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
         """Return bytes from ``position`` that are in memory, and how many of the file's may be read there.
 
         The one or the other is nothing.
@@ -58,7 +58,7 @@ class Hold(Protocol):
 
 
 @attrs.define(eq=False)
-class Load:
+class FileRange:
     """Bytes of a result for a socket; its length is what is still to be sent.
 
     Nothing of it is kept in memory while a socket takes no more: what waits is asked for again then.
@@ -71,11 +71,11 @@ class Load:
         turns: Whose load is next.
     """
 
-    hold: Hold
+    hold: ByteSource
     position: int
     left: int
     tenant: str
-    turns: LoopTurns
+    turns: EgressTurns
 
     def __len__(self) -> int:
         return self.left
@@ -91,7 +91,7 @@ class Load:
         """
         await self.turns.take(self.tenant)
         try:
-            views, count = self.hold.in_hand(self.position, self.left)
+            views, count = self.hold.locate(self.position, self.left)
             # A descriptor of its own: the socket's number may be another connection's by the time it is used.
             target = os.dup(socket.fileno())
             send = partial(_send_pieces, target, list(views))

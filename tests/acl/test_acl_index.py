@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.acl import CompiledPolicy, Policy, Request, Rule, evaluate, index
-from strata.tenants.shared.authorizer import Gate
+from strata.tenants.shared.authorizer import Authorizer
 
 
 @given(policies, st.lists(requests, min_size=1, max_size=8))
@@ -45,9 +45,9 @@ def test_a_decision_looks_at_as_many_rules_however_many_there_are(
 
 def test_the_gate_compiles_a_policy_once_and_a_new_one_anew() -> None:
     """SIGHUP puts another policy in its place."""
-    gate = Gate(Policy(default="allow"))
-    first = gate._compiled(gate.policy)
-    assert first is gate._compiled(gate.policy)
-    gate.policy = Policy(default="deny")
-    assert first is not gate._compiled(gate.policy)
-    assert gate._compiled(gate.policy).policy is gate.policy
+    authorizer = Authorizer(Policy(default="allow"))
+    first = authorizer._compiled(authorizer.policy)
+    assert first is authorizer._compiled(authorizer.policy)
+    authorizer.policy = Policy(default="deny")
+    assert first is not authorizer._compiled(authorizer.policy)
+    assert authorizer._compiled(authorizer.policy).policy is authorizer.policy

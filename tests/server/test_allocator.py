@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from strata.server.process import PURGE_DELAY_MS, keep_little
+from strata.server.process import PURGE_DELAY_MS, return_memory_soon
 
 
 def test_an_operators_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sets the variable knows the machine."""
     monkeypatch.setenv("MIMALLOC_PURGE_DELAY", "500")
-    keep_little()
+    return_memory_soon()
     assert "500" == os.environ["MIMALLOC_PURGE_DELAY"]
     monkeypatch.delenv("MIMALLOC_PURGE_DELAY")
-    keep_little()
+    return_memory_soon()
     assert PURGE_DELAY_MS == os.environ["MIMALLOC_PURGE_DELAY"]
 
 
@@ -29,7 +29,7 @@ def test_arrow_is_not_loaded_before_it_is_told(tmp_path: Path) -> None:
         "def told():\n"
         "    print('pyarrow' in sys.modules)\n"
         "    raise SystemExit(7)\n"
-        "main.keep_little = told\n"
+        "main.return_memory_soon = told\n"
         "sys.argv = ['strata', 'serve']\n"
         "main.main()\n"
     )

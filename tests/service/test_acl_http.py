@@ -251,7 +251,7 @@ async def test_rules_are_read_again_on_request_whole_or_not_at_all(
         assert [(None, "root", "acl.reload")] * 4 == [
             (one.act.tenant, one.act.principal, one.act.action) for one in noted
         ]
-        assert server.service.settings.acl_config is server.service.gate.policy
+        assert server.service.settings.acl_config is server.service.authorizer.policy
 
 
 async def test_rules_are_read_again_when_their_file_changes(

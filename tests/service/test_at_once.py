@@ -88,7 +88,7 @@ async def test_another_tenant_and_a_denied_principal_have_nothing_at_hand(
     warehouse.create(numbers(10))
     everybody = acl.Policy(allow=(acl.Rule("*", "tables/**"),))
     async with running(attrs.evolve(settings, acl_config=everybody)) as server:
-        gate = server.service.registry.resources.gate
+        gate = server.service.registry.resources.authorizer
         async with (
             server.client(**identity("ana", "team-a")) as ana,
             server.client(**identity("eve", "team-a")) as eve,

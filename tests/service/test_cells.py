@@ -213,7 +213,7 @@ async def round_of(
     for person in people:
         person.rights = Rights.drawn(draw)
         rules += person.rights.rules(person.name)
-    server.service.gate.policy = Policy(allow=tuple(rules))
+    server.service.authorizer.policy = Policy(allow=tuple(rules))
     for _ in range(8):
         if draw.random() < 0.2:
             assert 200 == (await root.post("/v1/cache/clear")).status_code

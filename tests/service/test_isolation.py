@@ -208,7 +208,7 @@ async def test_rows_taken_away_are_taken_away_from_results_that_are_there(
         begun = (await eva.post("/v1/materialize", json=scan(warehouse.uri(), params={"columns": []}))).json()
         paths = [made["stream_url"], made["stream_url"].removesuffix("/data"), begun["stream_url"]]
         fewer = acl.Rule("eva", "tables/wh/db/events", columns=("id",), rows="id < 3")
-        server.service.registry.resources.gate.policy = acl.Policy(allow=(fewer,))
+        server.service.registry.resources.authorizer.policy = acl.Policy(allow=(fewer,))
         assert [404] * 3 == [(await eva.get(path)).status_code for path in paths]
         assert [] == (await eva.get("/v1/artifacts")).json()["artifacts"]
         assert [0, 1, 2] == (await fetch(eva, scan(warehouse.uri()))).column("id").to_pylist()
@@ -226,7 +226,7 @@ async def test_rights_that_were_taken_away_hold_for_results_that_are_there(
             pass
         data = (await eve.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
         paths = [data, data.removesuffix("/data"), f"/v1/builds/{made['build_id']}", begun["stream_url"]]
-        server.service.registry.resources.gate.policy = DENY_EVE
+        server.service.registry.resources.authorizer.policy = DENY_EVE
         assert [404] * 4 == [(await eve.get(path)).status_code for path in paths]
     async with server.client(**A) as ana:
         assert 200 == (await ana.get(data)).status_code

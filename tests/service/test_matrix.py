@@ -135,7 +135,7 @@ async def test_an_administrator_of_a_tenant_reaches_that_one_only(guarded: Runni
     async with guarded.client(**CALLERS["admin"]) as operator:  # something was done to the other tenant
         limits = path_of("PATCH /v1/admin/tenants/<tenant>/limits", made.known)
         await operator.patch(limits, json={"bulk_slots": 2})
-    before = (guarded.service.registry.find("team-c"), guarded.service.tenancy.overrides)
+    before = (guarded.service.registry.find("team-c"), guarded.service.tenant_overrides.overrides)
     wrong, told = [], []
     async with guarded.client(**CALLERS["tenant admin"], **{"X-Request-ID": "same"}) as client:
 
@@ -148,7 +148,7 @@ async def test_an_administrator_of_a_tenant_reaches_that_one_only(guarded: Runni
             theirs = await answer(route, "team-c")
             if theirs[0] != 404 or theirs != await answer(route, "nobody"):
                 wrong.append((route, theirs))
-        assert before == (guarded.service.registry.find("team-c"), guarded.service.tenancy.overrides)
+        assert before == (guarded.service.registry.find("team-c"), guarded.service.tenant_overrides.overrides)
         for route, expected in OWN_TENANT.items():
             own = await answer(route, "team-a")
             if own[0] != expected:

@@ -73,7 +73,7 @@ async def test_an_operator_lacks_nothing(server: Running) -> None:
 async def test_limits_and_usage_are_those_of_the_own_tenant(server: Running, warehouse: Warehouse) -> None:
     """Absent as long as nothing was asked; asking who one is asks nothing."""
     warehouse.create(numbers(10))
-    await server.service.tenancy.change("team-b", LIMITED, operator=True, note=unnoted)
+    await server.service.tenant_overrides.change("team-b", LIMITED, operator=True, note=unnoted)
     before = await me(server, identity("bob", "team-b"))
     assert ("absent", None, 3, "operator") == (
         before["state"],
@@ -138,7 +138,9 @@ async def test_what_is_refused_is_what_would_be(
     async with running(attrs.evolve(settings, max_tenants=1)) as server:
         registry = server.service.registry
         if state == "disabled":
-            await server.service.tenancy.change("team-a", {"enabled": False}, operator=True, note=unnoted)
+            await server.service.tenant_overrides.change(
+                "team-a", {"enabled": False}, operator=True, note=unnoted
+            )
         elif state == "drained":
             registry.drained.add("team-a")
         elif state == "draining":

@@ -76,7 +76,7 @@ async def test_a_flood_on_held_connections_leaves_room_for_others(settings: Sett
     """Refusals that are held up never have all connections, however many one tenant opens."""
     few = attrs.evolve(settings, max_connections=40, rate_limit_client_rps=1)
     async with running(few) as server, server.client() as client:
-        assert 10 == server.service.app.holding.most
+        assert 10 == server.service.app.tarpit.most
         async with trio.open_nursery() as nursery:
 
             async def flood() -> None:
@@ -87,10 +87,10 @@ async def test_a_flood_on_held_connections_leaves_room_for_others(settings: Sett
             for _ in range(12):
                 nursery.start_soon(flood)
             with trio.fail_after(60):
-                while server.service.app.holding.held < 5:  # noqa: ASYNC110  # no event tells of it
+                while server.service.app.tarpit.held < 5:  # noqa: ASYNC110  # no event tells of it
                     await trio.sleep(0.005)
             for number in range(10):
                 mine = identity(f"p{number}", tenant="team-b")
                 assert 200 == (await client.get("/v1/artifacts", headers=mine)).status_code
-                assert server.service.app.holding.held <= 5
+                assert server.service.app.tarpit.held <= 5
             nursery.cancel_scope.cancel()

@@ -18,7 +18,7 @@ ANA, EVE = identity("ana", "team-a"), identity("eve", "team-a")
 
 
 def use(server: Running, *deny: Rule, allow: tuple[Rule, ...] = ALL) -> None:
-    server.service.gate.policy = Policy(deny, allow)
+    server.service.authorizer.policy = Policy(deny, allow)
 
 
 async def named(client: httpx.AsyncClient, uri: str, name: str, **params: Any) -> str:

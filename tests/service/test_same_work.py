@@ -17,7 +17,7 @@ from strata.acl import Policy, Rule
 from strata.config import Settings
 from strata.tenants import Resources
 from strata.tenants.lifecycle.actor import TenantActor
-from strata.tenants.shared.authorizer import Gate
+from strata.tenants.shared.authorizer import Authorizer
 from strata.work import WorkPool
 
 ROUNDS = 12
@@ -75,7 +75,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     count(Resources, "ask", "thread: ")
     count(Resources, "transfer", "transfer")
     count(WorkPool, "run", "quantum")
-    count(Gate, "_decide", "decision")
+    count(Authorizer, "_decide", "decision")
     steps = Steps(work)
     trio.lowlevel.add_instrument(steps)
     try:

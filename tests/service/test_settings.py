@@ -12,9 +12,9 @@ import trio
 from service_kit import ARROW, TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
-from strata.http.serving.connection import Patience
+from strata.http.serving.connection import ClientTimeouts
 from strata.server import run_server
-from strata.server.run import patience_of
+from strata.server.run import timeouts_of
 from strata.server.service import contract_of, limits_of
 from strata.tenants.builds import planning, scan_pipeline
 from strata.work import Tier
@@ -405,10 +405,10 @@ async def test_connections_are_what_the_settings_say(settings: Settings, tmp_pat
         assert [b"HTTP/1.1 200"] * 2 == [await alive(stream) for stream in streams[1:]]
         nursery.cancel_scope.cancel()
     assert [f"unix:{path}"] == announced
-    patience = patience_of(
+    patience = timeouts_of(
         attrs.evolve(settings, keep_alive_seconds=11, request_head_seconds=12, client_stall_seconds=13)
     )
-    assert Patience(idle=11, head=12, stall=13) == patience
+    assert ClientTimeouts(idle=11, head=12, stall=13) == patience
 
 
 async def test_a_body_that_is_late_is_408_when_request_body_seconds_are_over(settings: Settings) -> None:

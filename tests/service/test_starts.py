@@ -24,7 +24,7 @@ class Store:
     """A method of the metadata store, of which the first call waits for the gate."""
 
     def __init__(self, server: Running, monkeypatch: pytest.MonkeyPatch, method: str = "begin_build") -> None:
-        self.gate = threading.Event()
+        self.authorizer = threading.Event()
         self.asked: list[str] = []
         store = server.service.registry.resources.metadata
         self._method = getattr(store, method)
@@ -33,7 +33,7 @@ class Store:
     def call(self, tenant: str, *what: object, **more: object) -> object:
         self.asked.append(tenant)
         if len(self.asked) == 1:
-            assert self.gate.wait(60)
+            assert self.authorizer.wait(60)
         return self._method(tenant, *what, **more)
 
     async def until(self, calls: int) -> None:
@@ -47,7 +47,7 @@ def opened() -> Iterator[list[Store]]:
     stores: list[Store] = []
     yield stores
     for store in stores:
-        store.gate.set()  # no thread outlives a test that failed
+        store.authorizer.set()  # no thread outlives a test that failed
 
 
 async def build(server: Running, tenant: str, uri: str, columns: list[str]) -> None:
@@ -77,7 +77,7 @@ async def test_one_build_begins_at_a_time_and_a_crowd_behind_itself(
             while starts.waiting < 5:
                 await trio.lowlevel.checkpoint()
         assert ["loud"] == store.asked
-        store.gate.set()
+        store.authorizer.set()
     assert "quiet" in store.asked[1:3]
     assert 6 == len(store.asked)
     assert (0, 0) == (starts.taken, starts.waiting)
@@ -95,7 +95,7 @@ async def test_storage_that_is_slow_holds_the_others_up_for_a_moment_alone(
         with trio.fail_after(60):
             await build(server, "quick", uri, ["id"])
         assert ["slow", "quick"] == store.asked
-        store.gate.set()
+        store.authorizer.set()
 
 
 async def test_a_build_without_rows_has_begun_when_it_has_read_them(
@@ -119,7 +119,7 @@ async def test_a_build_without_rows_has_begun_when_it_has_read_them(
             await build(server, "quick", uri, ["id"])
             await store.until(2)
         assert ["empty", "quick"] == store.asked
-        store.gate.set()
+        store.authorizer.set()
 
 
 async def test_who_waits_for_a_slot_does_not_hold_the_turn(settings: Settings, uri: str) -> None:

@@ -36,7 +36,7 @@ async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
     warehouse.create(numbers(100))
     began = threading.Event()
     async with running(settings) as server, trio.open_nursery() as nursery:
-        server.service.app.desk._patience = 1e9
+        server.service.app.admission._patience = 1e9
 
         async def spin() -> None:
             while True:

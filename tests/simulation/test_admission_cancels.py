@@ -33,7 +33,7 @@ from strata.tenants.builds.scan_pipeline import ScanBuild
 from strata.tenants.lifecycle.registry import Registry
 from strata.tenants.shared import disk_space
 from strata.tenants.shared.resources import Resources
-from strata.work import Desk
+from strata.work import AdmissionQueue
 
 CANCELS = 3000
 WORKERS = 12
@@ -41,7 +41,7 @@ REST_SECONDS = 900.0
 
 STAGES: dict[str, tuple[type, str]] = {
     "the hold at the door": (FrontDoor, "_refuse_slowly"),
-    "the desk": (Desk, "take"),
+    "the desk": (AdmissionQueue, "take"),
     "the mailbox": (Registry, "_put"),
     "the catalog": (Materializer, "resolve"),
     "the store": (Materializer, "find_ready"),
@@ -157,8 +157,8 @@ def held(service: Service) -> dict[str, object]:
         "threads for catalogs": sum(looks.borrowed_tokens for looks in resources._looks.values()),
         "the pool": (resources.pool.running, resources.pool.waiting, resources.pool.running_bulk),
         "turns on the loop": (turns.waiting, int(turns._taken)),
-        "places at the door": service.app.holding.held,
-        "places at the desk": (service.app.desk.taken, service.app.desk.waiting),
+        "places at the door": service.app.tarpit.held,
+        "places at the desk": (service.app.admission.taken, service.app.admission.waiting),
         "turns to start": (resources.starts.taken, resources.starts.waiting),
         "rates": sum(not rates.at_rest(now) for rates in registry.rates),
         "promises of rates": sum(

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from strata.http.serving.connection import Patience
+from strata.http.serving.connection import ClientTimeouts
 from strata.http.serving.listening import Bind
 from strata.http.serving.serve import serve
 
@@ -26,7 +26,7 @@ async def serving(
                 [bind or Bind()],
                 stop=stop.wait,
                 grace=grace,
-                patience=Patience(stall=stall_seconds),
+                timeouts=ClientTimeouts(stall=stall_seconds),
                 **more,
                 task_status=task_status,
             )

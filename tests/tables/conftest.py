@@ -40,8 +40,8 @@ from strata.tables import (
     Catalogs,
     ResolvedScan,
     ScanPlan,
+    apply_residual,
     expand_file,
-    finish,
     parse_scan_params,
     plan_files,
     read_row_group,
@@ -242,7 +242,7 @@ class Warehouse:
                 for batch in read:
                     assert batch.num_rows <= batch_rows
                     assert batch.schema.equals(segment_schema(plan, plan.segment_fields))
-                finished = finish(plan, task, read)
+                finished = apply_residual(plan, task, read)
                 if plan.passthrough:
                     assert all(one is other for one, other in zip(finished, read, strict=True))
                 batches.extend(finished)

@@ -13,7 +13,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, LongType, NestedField, StringType, StructType
 
 from strata.outcomes import Reason, Refused
-from strata.tables import ScanSpec, expand_file, finish, parse_scan_params, read_row_group
+from strata.tables import ScanSpec, apply_residual, expand_file, parse_scan_params, read_row_group
 from strata.tables.scan.nested import leaf_of
 
 SCHEMA = Schema(
@@ -66,7 +66,9 @@ def test_reading_a_row_group_applies_no_filter_so_that_cached_segments_are_whole
     (task,) = expand_file(plan, plan.files[0])
     batches = read_row_group(plan, task, batch_rows=100)
     assert [4, 5, 6, 7] == [value for batch in batches for value in batch.column("id").to_pylist()]
-    assert [5] == [value for batch in finish(plan, task, batches) for value in batch.column("id").to_pylist()]
+    assert [5] == [
+        value for batch in apply_residual(plan, task, batches) for value in batch.column("id").to_pylist()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_a_column_that_is_not_found_is_an_error_and_not_the_last_column(filled):
     plan = filled.plan({"columns": ["name"], "filters": [{"column": "id", "op": "=", "value": 5}]})
     (task,) = expand_file(plan, plan.files[0])
     batches = read_row_group(plan, task, batch_rows=100)
-    (kept,) = finish(plan, task, batches)
+    (kept,) = apply_residual(plan, task, batches)
     assert ["n5"] == kept.column("name").to_pylist()
     struct = pa.array([{"a": 1, "z": 2}])
     with pytest.raises(LookupError):

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from strata.work import Desk, step_aside
+from strata.work import AdmissionQueue, release_admission
 from strata.work.admission import CROWD, IN_HAND, PATIENCE_SECONDS, PLACES
 from strata.work.fair import BULK_FLOOR, most_before
 
@@ -14,13 +14,13 @@ from strata.work.fair import BULK_FLOOR, most_before
 class Counter:
     """Requests that take ten passes of the loop each, and the order in which they began."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, desk: AdmissionQueue) -> None:
+        self.admission = desk
         self.began: list[str] = []
         self.in_hand = self.most = 0
 
     async def request(self, tenant: str, principal: str = "ana", seconds: float = 0.0) -> None:
-        place = await self.desk.take(tenant, principal)
+        place = await self.admission.take(tenant, principal)
         self.began.append(f"{tenant}/{principal}")
         self.in_hand += 1
         self.most = max(self.most, self.in_hand)
@@ -47,19 +47,19 @@ def _between(began: list[str], who: str) -> int:
 
 async def test_few_requests_are_in_hand_whoever_sent_them(autojump_clock: MockClock) -> None:
     """A place is taken when one is left, and never one too many."""
-    counter = Counter(Desk())
+    counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for number in range(100):
             nursery.start_soon(counter.request, f"t{number % 7}")
     assert PLACES == counter.most
     assert 100 == len(counter.began)
-    assert (0, 0) == (counter.desk.taken, counter.desk.waiting)
+    assert (0, 0) == (counter.admission.taken, counter.admission.waiting)
 
 
 @pytest.mark.parametrize("crowds", [1, 5])
 async def test_a_crowd_delays_a_request_by_one_of_each_crowd(autojump_clock: MockClock, crowds: int) -> None:
     """And by those in hand, which began before it."""
-    counter = Counter(Desk())
+    counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for number in range(64 * crowds):
             nursery.start_soon(counter.request, f"crowd{number % crowds}")
@@ -69,7 +69,7 @@ async def test_a_crowd_delays_a_request_by_one_of_each_crowd(autojump_clock: Moc
 
 async def test_a_principals_crowd_delays_another_of_its_tenant_by_one(autojump_clock: MockClock) -> None:
     """Tenants share a desk, and so do those within a tenant."""
-    counter = Counter(Desk())
+    counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for _ in range(64):
             nursery.start_soon(counter.request, "team", "loud")
@@ -79,8 +79,8 @@ async def test_a_principals_crowd_delays_another_of_its_tenant_by_one(autojump_c
 
 async def test_a_tenant_of_twice_the_weight_has_two_turns_a_round(autojump_clock: MockClock) -> None:
     """As in the work pool."""
-    counter = Counter(Desk(places=1))
-    counter.desk.weight_of = {"heavy": 2.0, "light": 1.0}.__getitem__
+    counter = Counter(AdmissionQueue(places=1))
+    counter.admission.weight_of = {"heavy": 2.0, "light": 1.0}.__getitem__
     async with trio.open_nursery() as nursery:
         for tenant in ("heavy", "light"):
             for _ in range(64):
@@ -91,7 +91,7 @@ async def test_a_tenant_of_twice_the_weight_has_two_turns_a_round(autojump_clock
 
 async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClock) -> None:
     """All places are held by those who wait for a slow catalog: the next one begins when they are due."""
-    counter = Counter(Desk())
+    counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for _ in range(PLACES):
             nursery.start_soon(counter.request, "slow", "ana", 60.0)
@@ -101,25 +101,25 @@ async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClo
             nursery.start_soon(counter.request, "slow", "ana", 60.0)
         await counter.request("quick")
         assert pytest.approx(PATIENCE_SECONDS) == trio.current_time() - began
-    assert (0, 0) == (counter.desk.taken, counter.desk.waiting)
+    assert (0, 0) == (counter.admission.taken, counter.admission.waiting)
 
 
 async def test_the_loop_never_idles_while_somebody_waits(autojump_clock: MockClock) -> None:
     """Whoever is in hand then waits for something else: no time passes before the next one begins."""
-    counter = Counter(Desk())
-    with counter.desk.watching():
+    counter = Counter(AdmissionQueue())
+    with counter.admission.watching():
         async with trio.open_nursery() as nursery:
             for number in range(50):
                 nursery.start_soon(counter.request, f"t{number % 3}", "ana", 60.0)
             began = trio.current_time()
             await counter.request("quick")
             assert began == trio.current_time()
-    assert (0, 0) == (counter.desk.taken, counter.desk.waiting)
+    assert (0, 0) == (counter.admission.taken, counter.admission.waiting)
 
 
 async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump_clock: MockClock) -> None:
     """Ten tenants that ask for one thing after another wait for the crowd in every fourth turn only."""
-    counter = Counter(Desk())
+    counter = Counter(AdmissionQueue())
 
     async def ask_twice(tenant: str) -> None:
         await counter.request(tenant)
@@ -139,7 +139,7 @@ async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump
 
 async def test_places_of_those_who_waited_elsewhere_are_not_given_twice(autojump_clock: MockClock) -> None:
     """A place that was taken over is nobody's to give back."""
-    desk = Desk(places=1)
+    desk = AdmissionQueue(places=1)
     slow = await desk.take("slow", "ana")
     quick = await desk.take("quick", "ana")
     assert pytest.approx(PATIENCE_SECONDS) == trio.current_time() - (quick.due - 2 * PATIENCE_SECONDS)
@@ -153,7 +153,7 @@ async def test_places_of_those_who_waited_elsewhere_are_not_given_twice(autojump
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, seed: int) -> None:
     """A thousand cancellations at any await; then all places are free, and nobody is remembered."""
-    counter, draw = Counter(Desk(places=3)), random.Random(seed)
+    counter, draw = Counter(AdmissionQueue(places=3)), random.Random(seed)
 
     async def passing(scope: trio.CancelScope) -> None:
         with scope:
@@ -169,7 +169,7 @@ async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, 
             for _ in range(draw.randrange(4)):
                 await trio.lowlevel.checkpoint()
             draw.choice(scopes).cancel()
-    assert (0, 0) == (counter.desk.taken, counter.desk.waiting)
+    assert (0, 0) == (counter.admission.taken, counter.admission.waiting)
     with trio.fail_after(1):
         await counter.request("after")
 
@@ -177,18 +177,18 @@ async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, 
 def test_a_desk_has_a_place() -> None:
     """Without one nobody would ever be served."""
     with pytest.raises(ValueError, match="at least one place, not 0"):
-        Desk(places=0)
+        AdmissionQueue(places=0)
 
 
 async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: MockClock) -> None:
     """On a loop that never idles, too: a request that waits for a thread holds nobody up."""
-    desk, began = Desk(), []
+    desk, began = AdmissionQueue(), []
 
     async def waits() -> None:
         IN_HAND.set(await desk.take("a", "ana"))
         began.append("waits")
-        step_aside()
-        step_aside()  # once is enough, and twice is harmless
+        release_admission()
+        release_admission()  # once is enough, and twice is harmless
         await trio.sleep_forever()
 
     async def follows() -> None:
@@ -208,5 +208,5 @@ async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: Mo
 
 def test_whoever_works_for_no_request_has_nothing_to_leave() -> None:
     """A sweep, a build whose request is over."""
-    step_aside()
+    release_admission()
     assert IN_HAND.get() is None

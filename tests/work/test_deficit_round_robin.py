@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.work.deficit_round_robin import QUANTUM_BYTES, Turns
+from strata.work.deficit_round_robin import QUANTUM_BYTES, DeficitRoundRobin
 
 WEIGHTS = {"a": 1.0, "b": 1.0, "c": 0.25, "d": 3.0, "e": 0.9}
 KEYS = st.sampled_from(sorted(WEIGHTS))
@@ -80,7 +80,7 @@ class Model:
 @given(st.lists(STEPS, max_size=60))
 def test_turns_are_those_of_the_textbooks_loop(steps: list[tuple[Any, ...]]) -> None:
     """A heap of rounds instead of a loop over everybody, and not another order."""
-    turns, model = Turns[str](), Model()
+    turns, model = DeficitRoundRobin[str](), Model()
     for step in steps:
         match step:
             case ("join", key):
@@ -105,7 +105,7 @@ def test_turns_are_those_of_the_textbooks_loop(steps: list[tuple[Any, ...]]) -> 
 @given(st.integers(1, 6), COSTS, COSTS)
 def test_a_newcomer_waits_for_one_turn_of_each_other(others: int, cost: int, mine: int) -> None:
     """Whatever it costs them, and however long they were there."""
-    turns = Turns[str]()
+    turns = DeficitRoundRobin[str]()
     for index in range(others):
         turns.join(f"other-{index}")
     for _ in range(50):
@@ -122,7 +122,7 @@ def test_a_newcomer_waits_for_one_turn_of_each_other(others: int, cost: int, min
 
 def test_who_leaves_and_comes_back_still_owes() -> None:
     """A queue that runs empty between two quanta is no way out of the round."""
-    turns = Turns[str]()
+    turns = DeficitRoundRobin[str]()
     turns.join("honest")
     turns.join("hopping")
     served = dict.fromkeys(["honest", "hopping"], 0)
@@ -140,7 +140,7 @@ def test_who_leaves_and_comes_back_still_owes() -> None:
 
 def test_what_is_forgotten_is_what_nobody_waits_for() -> None:
     """A round of ten thousand that came and went is no larger than one of the few that stayed."""
-    turns = Turns[int]()
+    turns = DeficitRoundRobin[int]()
     turns.join(-1)
     for key in range(10_000):
         turns.join(key)
@@ -156,4 +156,4 @@ def test_what_is_forgotten_is_what_nobody_waits_for() -> None:
 def test_a_weight_is_above_zero(weight: float) -> None:
     """Nobody can be given no turns at all."""
     with pytest.raises(ValueError, match="a weight is above zero"):
-        Turns[str]().join("a", weight)
+        DeficitRoundRobin[str]().join("a", weight)

@@ -6,11 +6,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from strata.work import LoopTurns
+from strata.work import EgressTurns
 from strata.work.egress_turns import LARGE_BYTES, SERVED_SECONDS, SMALL_BYTES
 
 
-async def leave(turns: LoopTurns, tenant: str, times: int, left: list[str]) -> None:
+async def leave(turns: EgressTurns, tenant: str, times: int, left: list[str]) -> None:
     for _ in range(times):
         await turns.take(tenant)
         try:
@@ -22,7 +22,7 @@ async def leave(turns: LoopTurns, tenant: str, times: int, left: list[str]) -> N
 
 async def test_one_chunk_leaves_in_a_pass_of_the_loop() -> None:
     """However many results are on their way: whoever else is on the loop waits for one of them at most."""
-    turns, left, seen = LoopTurns(), [], []
+    turns, left, seen = EgressTurns(), [], []
 
     async with trio.open_nursery() as nursery:
         for number in range(20):
@@ -36,7 +36,7 @@ async def test_one_chunk_leaves_in_a_pass_of_the_loop() -> None:
 
 async def test_tenants_take_turns_whatever_each_has_on_its_way() -> None:
     """One with a hundred streams delays another's chunk by two of its own at most."""
-    turns, left = LoopTurns(), []
+    turns, left = EgressTurns(), []
 
     async with trio.open_nursery() as nursery:
         for _ in range(100):
@@ -49,7 +49,7 @@ async def test_tenants_take_turns_whatever_each_has_on_its_way() -> None:
 
 async def test_chunks_are_small_while_somebody_is_served(autojump_clock: MockClock) -> None:
     """And large when the large results are alone."""
-    turns = LoopTurns()
+    turns = EgressTurns()
     assert LARGE_BYTES == turns.chunk_bytes
     turns.note_request()
     assert SMALL_BYTES == turns.chunk_bytes
@@ -62,7 +62,7 @@ async def test_chunks_are_small_while_somebody_is_served(autojump_clock: MockClo
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_turn_is_lost_whoever_is_cancelled(seed: int) -> None:
     """A thousand cancellations at any await: then the turn is free, and nobody is remembered."""
-    turns, left, draw = LoopTurns(), [], random.Random(seed)
+    turns, left, draw = EgressTurns(), [], random.Random(seed)
 
     async def passing(scope: trio.CancelScope) -> None:
         with scope:

@@ -5,20 +5,20 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.work import FairQueue, Ticket, Tier
+from strata.work import FairQueue, QueueEntry, Tier
 from strata.work.deficit_round_robin import QUANTUM_BYTES
 from strata.work.fair import BULK_FLOOR
 
 FLOWS = st.sampled_from("abcd")
-TICKETS = st.builds(Ticket, FLOWS, st.sampled_from(Tier), st.integers(1, 3 * QUANTUM_BYTES))
+TICKETS = st.builds(QueueEntry, FLOWS, st.sampled_from(Tier), st.integers(1, 3 * QUANTUM_BYTES))
 
 
-def drain(queue: FairQueue) -> list[Ticket]:
+def drain(queue: FairQueue) -> list[QueueEntry]:
     return [ticket for _ in range(len(queue)) if (ticket := queue.pop())]
 
 
 @given(st.lists(TICKETS, max_size=40))
-def test_everything_pushed_comes_out_once_and_in_its_flows_order(tickets: list[Ticket]) -> None:
+def test_everything_pushed_comes_out_once_and_in_its_flows_order(tickets: list[QueueEntry]) -> None:
     """Fair, but nobody's own work is reordered or lost."""
     queue = FairQueue()
     for ticket in tickets:
@@ -39,8 +39,8 @@ def test_a_tenants_thousand_row_groups_delay_another_by_one_turn_each(many: int,
     queue = FairQueue()
     for other in range(1, tenants):
         for _ in range(many):
-            queue.push(Ticket(f"t{other}", Tier.INTERACTIVE, QUANTUM_BYTES))
-    mine = Ticket("me", Tier.INTERACTIVE, QUANTUM_BYTES)
+            queue.push(QueueEntry(f"t{other}", Tier.INTERACTIVE, QUANTUM_BYTES))
+    mine = QueueEntry("me", Tier.INTERACTIVE, QUANTUM_BYTES)
     queue.push(mine)
 
     assert drain(queue).index(mine) <= tenants - 1
@@ -50,9 +50,9 @@ def test_turns_are_shared_by_bytes_not_by_count() -> None:
     """Small row groups do not pay for large ones."""
     queue = FairQueue()
     for _ in range(100):
-        queue.push(Ticket("large", Tier.BULK, QUANTUM_BYTES))
+        queue.push(QueueEntry("large", Tier.BULK, QUANTUM_BYTES))
     for _ in range(400):
-        queue.push(Ticket("small", Tier.BULK, QUANTUM_BYTES // 4))
+        queue.push(QueueEntry("small", Tier.BULK, QUANTUM_BYTES // 4))
 
     first = Counter(queue.pop().flow for _ in range(100))  # type: ignore[union-attr]  # 500 are queued
 
@@ -63,8 +63,8 @@ def test_interactive_goes_first_and_bulk_keeps_its_floor() -> None:
     """Of every four turns, while both wait, one is bulk."""
     queue = FairQueue()
     for _ in range(30):
-        queue.push(Ticket("a", Tier.INTERACTIVE, 1))
-        queue.push(Ticket("b", Tier.BULK, 1))
+        queue.push(QueueEntry("a", Tier.INTERACTIVE, 1))
+        queue.push(QueueEntry("b", Tier.BULK, 1))
 
     order = [queue.pop().tier for _ in range(40)]  # type: ignore[union-attr]  # 60 are queued
 
@@ -73,7 +73,7 @@ def test_interactive_goes_first_and_bulk_keeps_its_floor() -> None:
 
 
 @given(st.lists(TICKETS, min_size=1, max_size=20), st.randoms(use_true_random=False))
-def test_a_removed_ticket_never_gets_a_turn(tickets: list[Ticket], random) -> None:
+def test_a_removed_ticket_never_gets_a_turn(tickets: list[QueueEntry], random) -> None:
     """A cancelled quantum leaves at once, and only once."""
     queue = FairQueue()
     for ticket in tickets:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulator.queues import BULK, FLOOR, INTERACTIVE, WatchedQueue
 
-from strata.work import FairQueue, Ticket, Tier, fair
-from strata.work.deficit_round_robin import QUANTUM_BYTES, Turns
+from strata.work import FairQueue, QueueEntry, Tier, fair
+from strata.work.deficit_round_robin import QUANTUM_BYTES, DeficitRoundRobin
 from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, LEAST_COST, most_before
 
 FLOWS = st.sampled_from("abcdef")
@@ -22,7 +22,7 @@ COSTS = st.one_of(
     st.integers(1, 3 * QUANTUM_BYTES),
 )
 TICKETS = st.builds(
-    Ticket,
+    QueueEntry,
     FLOWS,
     st.sampled_from(Tier),
     COSTS,
@@ -40,12 +40,12 @@ STEPS = st.one_of(
 )
 
 
-def carry_out(queue: FairQueue, steps: list[tuple[Any, ...]]) -> tuple[list[Ticket], list[Ticket]]:
+def carry_out(queue: FairQueue, steps: list[tuple[Any, ...]]) -> tuple[list[QueueEntry], list[QueueEntry]]:
     """Do the steps, then let everything out; returns what was pushed and not removed, and what came out."""
-    held: list[Ticket] = []
-    running: list[Ticket] = []
-    out: list[Ticket] = []
-    stayed: list[Ticket] = []
+    held: list[QueueEntry] = []
+    running: list[QueueEntry] = []
+    out: list[QueueEntry] = []
+    stayed: list[QueueEntry] = []
 
     def pop(*, bulk: bool) -> bool:
         ticket = queue.pop(bulk=bulk)
@@ -59,7 +59,7 @@ def carry_out(queue: FairQueue, steps: list[tuple[Any, ...]]) -> tuple[list[Tick
     for step in steps:
         match step:
             case ("push", ticket):
-                again = Ticket(
+                again = QueueEntry(
                     ticket.flow, ticket.tier, ticket.cost, ticket.urgent, ticket.principal, ticket.weight
                 )
                 queue.push(again)
@@ -109,11 +109,11 @@ def test_the_bound_is_reached_and_not_exceeded(tenants: int, bulk: bool, cost: i
     queue = FairQueue()
     for index in range(tenants - 1):
         for _ in range(20):
-            queue.push(Ticket(f"other-{index}", Tier.INTERACTIVE, cost))
+            queue.push(QueueEntry(f"other-{index}", Tier.INTERACTIVE, cost))
     for _ in range(20 if bulk else 0):
-        queue.push(Ticket("bulk", Tier.BULK, bulk_cost))
+        queue.push(QueueEntry("bulk", Tier.BULK, bulk_cost))
     queue._floor.turns = BULK_PATIENCE
-    mine = Ticket("me", Tier.INTERACTIVE, QUANTUM_BYTES)
+    mine = QueueEntry("me", Tier.INTERACTIVE, QUANTUM_BYTES)
     queue.push(mine)
 
     before = 0
@@ -131,9 +131,9 @@ def test_a_ticket_of_eight_quanta_costs_its_tenant_eight_rounds() -> None:
     """Whoever asks for much at once pays with its own turns, not with those of others."""
     queue = FairQueue()
     for _ in range(3):
-        queue.push(Ticket("large", Tier.INTERACTIVE, 8 * QUANTUM_BYTES))
+        queue.push(QueueEntry("large", Tier.INTERACTIVE, 8 * QUANTUM_BYTES))
     for _ in range(30):
-        queue.push(Ticket("usual", Tier.INTERACTIVE, QUANTUM_BYTES))
+        queue.push(QueueEntry("usual", Tier.INTERACTIVE, QUANTUM_BYTES))
 
     order = "".join(ticket.flow[0] for ticket in iter(queue.pop, None))
 
@@ -149,7 +149,7 @@ def test_bytes_follow_the_weights(sizes: list[tuple[str, int]], weight: float) -
     queue, weights = FairQueue(), {"a": 1.0, "b": float(weight)}
     served, largest = dict.fromkeys("ab", 0), dict.fromkeys("ab", LEAST_COST)
     for flow, cost in sizes:
-        queue.push(Ticket(flow, Tier.BULK, cost, weight=weights[flow]))
+        queue.push(QueueEntry(flow, Tier.BULK, cost, weight=weights[flow]))
     while len(dict(queue.queued(Tier.BULK))) == 2:
         ticket = queue.pop()
         assert ticket is not None
@@ -167,8 +167,8 @@ def test_bulk_has_its_floor_and_not_the_machine(interactive: int, bulk: int) -> 
     """Of turns at most a quarter, of bytes about a quarter at most, and a turn now and then whatever the sizes."""
     queue = FairQueue()
     for _ in range(2000):
-        queue.push(Ticket("dashboard", Tier.INTERACTIVE, interactive))
-        queue.push(Ticket("scan", Tier.BULK, bulk))
+        queue.push(QueueEntry("dashboard", Tier.INTERACTIVE, interactive))
+        queue.push(QueueEntry("scan", Tier.BULK, bulk))
     out = [ticket for _ in range(1000) if (ticket := queue.pop()) is not None]
     turns = [index for index, ticket in enumerate(out) if ticket.tier is Tier.BULK]
     nbytes = sum(out[index].charged for index in turns)
@@ -190,8 +190,8 @@ def test_interactive_keeps_three_quarters_of_the_bytes(sizes: list[tuple[int, in
     """Unless patience ends: what bulk has beyond its quarter is one quantum at most."""
     queue = FairQueue()
     for interactive, bulk in sizes:
-        queue.push(Ticket("dashboard", Tier.INTERACTIVE, interactive))
-        queue.push(Ticket("scan", Tier.BULK, bulk))
+        queue.push(QueueEntry("dashboard", Tier.INTERACTIVE, interactive))
+        queue.push(QueueEntry("scan", Tier.BULK, bulk))
     served, waited = dict.fromkeys(Tier, 0), 0
     while queue.tenants(Tier.INTERACTIVE) and queue.tenants(Tier.BULK):
         ticket = queue.pop()
@@ -209,8 +209,8 @@ def test_principals_of_one_tenant_take_turns(principals: int, many: int) -> None
     queue = FairQueue()
     for index in range(1, principals):
         for _ in range(many):
-            queue.push(Ticket("t", Tier.BULK, QUANTUM_BYTES, principal=f"p{index}", urgent=True))
-    mine = Ticket("t", Tier.BULK, QUANTUM_BYTES, principal="me")
+            queue.push(QueueEntry("t", Tier.BULK, QUANTUM_BYTES, principal=f"p{index}", urgent=True))
+    mine = QueueEntry("t", Tier.BULK, QUANTUM_BYTES, principal="me")
     queue.push(mine)
 
     out = [ticket for _ in range(principals) if (ticket := queue.pop()) is not None]
@@ -223,7 +223,7 @@ def test_the_real_bytes_are_charged_in_the_end() -> None:
     queue, served = FairQueue(), Counter[str]()
     for flow in ("honest", "low"):
         for _ in range(400):
-            queue.push(Ticket(flow, Tier.BULK, QUANTUM_BYTES // {"honest": 1, "low": 100}[flow]))
+            queue.push(QueueEntry(flow, Tier.BULK, QUANTUM_BYTES // {"honest": 1, "low": 100}[flow]))
     for _ in range(400):
         ticket = queue.pop()
         assert ticket is not None
@@ -237,8 +237,8 @@ def test_work_that_was_not_done_costs_nothing() -> None:
     """A turn that came in the instant of a cancellation is given back, credit and all."""
     queue = FairQueue()
     for _ in range(3):
-        queue.push(Ticket("b", Tier.BULK, 1))
-    cancelled = Ticket("a", Tier.BULK, 5 * QUANTUM_BYTES)
+        queue.push(QueueEntry("b", Tier.BULK, 1))
+    cancelled = QueueEntry("a", Tier.BULK, 5 * QUANTUM_BYTES)
     queue.push(cancelled)
     while queue.pop() is not cancelled:
         pass
@@ -252,7 +252,7 @@ def test_work_that_was_not_done_costs_nothing() -> None:
 def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A push, a pop or a removal takes no more steps when one tenant has a queue as long as that."""
     steps = 0
-    heappush, heappop = fair.Turns.join, fair.Turns.take
+    heappush, heappop = fair.DeficitRoundRobin.join, fair.DeficitRoundRobin.take
 
     def counted(real: Any) -> Any:
         def call(*args: Any) -> Any:
@@ -262,11 +262,11 @@ def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPa
 
         return call
 
-    monkeypatch.setattr(Turns, "join", counted(heappush))
-    monkeypatch.setattr(Turns, "take", counted(heappop))
-    monkeypatch.setattr(Ticket, "__eq__", None, raising=False)  # nobody compares tickets with each other
+    monkeypatch.setattr(DeficitRoundRobin, "join", counted(heappush))
+    monkeypatch.setattr(DeficitRoundRobin, "take", counted(heappop))
+    monkeypatch.setattr(QueueEntry, "__eq__", None, raising=False)  # nobody compares tickets with each other
     queue, taken = FairQueue(), []
-    many = [Ticket("crowd", Tier.BULK, 1, principal="p") for _ in range(10_000)]
+    many = [QueueEntry("crowd", Tier.BULK, 1, principal="p") for _ in range(10_000)]
     for ticket in many:
         queue.push(ticket)
     before = steps
@@ -274,7 +274,7 @@ def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPa
         assert queue.remove(ticket)
     assert before == steps
     for _ in range(100):
-        mine = Ticket("me", Tier.BULK, 1)
+        mine = QueueEntry("me", Tier.BULK, 1)
         queue.push(mine)
         taken += [queue.pop(), queue.pop()]
 
@@ -282,7 +282,7 @@ def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPa
     assert 100 == sum(ticket.flow == "me" for ticket in taken if ticket is not None)
 
 
-def first_come(self: Turns[str]) -> str:
+def first_come(self: DeficitRoundRobin[str]) -> str:
     """Serve whoever came first for as long as it waits."""
     return next(key for key, account in self._accounts.items() if account.waiting)
 
@@ -298,16 +298,16 @@ def first_come(self: Turns[str]) -> str:
 def test_the_watch_sees_what_it_is_for(planted: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue without floor, with too much of one, or first come first served is found out."""
     if planted == "no_rounds":
-        monkeypatch.setattr(Turns, "next", first_come)
-        monkeypatch.setattr(Turns, "take", lambda *_: None)
+        monkeypatch.setattr(DeficitRoundRobin, "next", first_come)
+        monkeypatch.setattr(DeficitRoundRobin, "take", lambda *_: None)
     else:
         due = property(lambda _: planted == "bulk_whenever_it_waits")
         monkeypatch.setattr(fair._Floor, "due", due)
     queue = WatchedQueue()
     for _ in range(300):
-        queue.push(Ticket("dashboard", Tier.INTERACTIVE, 1))
-        queue.push(Ticket("another", Tier.INTERACTIVE, 1))
-        queue.push(Ticket("scan", Tier.BULK, 1))
+        queue.push(QueueEntry("dashboard", Tier.INTERACTIVE, 1))
+        queue.push(QueueEntry("another", Tier.INTERACTIVE, 1))
+        queue.push(QueueEntry("scan", Tier.BULK, 1))
         queue.pop()
     while queue.pop() is not None:
         pass

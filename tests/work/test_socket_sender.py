@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from strata.work import LoopTurns, socket_sender, threads
-from strata.work.socket_sender import MOST_PIECES, Load, ShortFileError
+from strata.work import EgressTurns, socket_sender, threads
+from strata.work.socket_sender import MOST_PIECES, FileRange, ShortFileError
 
 PIPE = 4 * 1024 * 1024
 
 
-class Hold:
+class ByteSource:
     """Bytes of which some are in memory, in pieces, and the others on file; it counts what it hands out."""
 
     def __init__(self, path: Path, data: bytes, hot: tuple[int, int] = (0, 0), piece: int = 4096) -> None:
@@ -27,7 +27,7 @@ class Hold:
         self.data, self.hot, self.piece = data, hot, piece
         self.asked = 0
 
-    def in_hand(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
+    def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
         self.asked += 1
         begin, end = self.hot
         if begin <= position < end:
@@ -49,7 +49,7 @@ def open_descriptors() -> list[str]:
     return sorted(each.name for each in Path("/proc/self/fd").iterdir())
 
 
-async def send_all(load: Load, to: trio.socket.SocketType) -> None:
+async def send_all(load: FileRange, to: trio.socket.SocketType) -> None:
     while load:
         await load.send_some(to)
         if load:
@@ -70,9 +70,9 @@ async def test_every_byte_arrives_in_order_wherever_it_is(seed: int, tmp_path: P
     draw = random.Random(seed)
     data = draw.randbytes(draw.randrange(1, 3_000_000))
     begin, end = sorted(draw.randrange(len(data) + 1) for _ in range(2))
-    hold = Hold(tmp_path / "blob", data, (begin, end), piece=draw.choice([700, 4096, 1 << 20]))
+    hold = ByteSource(tmp_path / "blob", data, (begin, end), piece=draw.choice([700, 4096, 1 << 20]))
     start = draw.randrange(len(data))
-    load = Load(hold, start, len(data) - start, "a", LoopTurns())
+    load = FileRange(hold, start, len(data) - start, "a", EgressTurns())
     assert len(data) - start == len(load)
     found: list[bytes] = []
 
@@ -89,7 +89,9 @@ async def test_every_byte_arrives_in_order_wherever_it_is(seed: int, tmp_path: P
 async def test_more_pieces_than_the_system_takes_at_once(tmp_path: Path, pair) -> None:
     """They go in several calls."""
     data = random.Random(1).randbytes(3 * MOST_PIECES)
-    load = Load(Hold(tmp_path / "blob", data, (0, len(data)), piece=1), 0, len(data), "a", LoopTurns())
+    load = FileRange(
+        ByteSource(tmp_path / "blob", data, (0, len(data)), piece=1), 0, len(data), "a", EgressTurns()
+    )
     await send_all(load, pair[0])
     assert data == await receive(len(data), pair[1])
 
@@ -97,8 +99,8 @@ async def test_more_pieces_than_the_system_takes_at_once(tmp_path: Path, pair) -
 async def test_a_reader_that_stalls_holds_neither_memory_nor_the_carrier(tmp_path: Path, pair) -> None:
     """What waits is asked for again, from where it is by then; and another tenant's load leaves meanwhile."""
     data = random.Random(2).randbytes(PIPE)
-    hold, turns = Hold(tmp_path / "blob", data, (0, len(data))), LoopTurns()
-    stalled = Load(hold, 0, len(data), "a", turns)
+    hold, turns = ByteSource(tmp_path / "blob", data, (0, len(data))), EgressTurns()
+    stalled = FileRange(hold, 0, len(data), "a", turns)
     await stalled.send_some(pair[0])
     sent = len(data) - len(stalled)
     assert 0 < sent < len(data)
@@ -106,7 +108,7 @@ async def test_a_reader_that_stalls_holds_neither_memory_nor_the_carrier(tmp_pat
 
     near, far = socket.socketpair()
     with near, far:
-        other = Load(Hold(tmp_path / "other", b"other", (0, 5)), 0, 5, "b", turns)
+        other = FileRange(ByteSource(tmp_path / "other", b"other", (0, 5)), 0, 5, "b", turns)
         with trio.fail_after(60):
             await send_all(other, trio.socket.from_stdlib_socket(near))
         assert b"other" == far.recv(10)
@@ -128,10 +130,10 @@ async def test_a_file_that_is_too_short_is_an_error_and_not_an_end(
     position: int, tmp_path: Path, pair
 ) -> None:
     """Nothing is sent of it; the turn is given back."""
-    turns = LoopTurns()
-    hold = Hold(tmp_path / "blob", b"short")
-    load = Load(hold, position, 100, "a", turns)
-    hold.in_hand = lambda _position, wanted: ((), wanted)  # as a store says whose file was cut
+    turns = EgressTurns()
+    hold = ByteSource(tmp_path / "blob", b"short")
+    load = FileRange(hold, position, 100, "a", turns)
+    hold.locate = lambda _position, wanted: ((), wanted)  # as a store says whose file was cut
     with pytest.raises(ShortFileError):
         await send_all(load, pair[0])
     with pytest.raises(BlockingIOError):
@@ -146,7 +148,7 @@ async def test_a_file_cut_while_it_is_sent_is_an_error_and_never_zeros(
 ) -> None:
     """What it was mapped with reads as zeros up to the end of a page, and beyond it not at all."""
     data = random.Random(3).randbytes(3 * mmap.PAGESIZE)
-    hold = Hold(tmp_path / "blob", data)
+    hold = ByteSource(tmp_path / "blob", data)
     real = socket_sender.mmap.mmap
 
     def cut(*args, **more) -> mmap.mmap:
@@ -156,7 +158,7 @@ async def test_a_file_cut_while_it_is_sent_is_an_error_and_never_zeros(
 
     monkeypatch.setattr(socket_sender.mmap, "mmap", cut)
     with pytest.raises(ShortFileError):
-        await send_all(Load(hold, 0, len(data), "a", LoopTurns()), pair[0])
+        await send_all(FileRange(hold, 0, len(data), "a", EgressTurns()), pair[0])
 
 
 @pytest.mark.parametrize("why", [errno.ENODEV, errno.ENOMEM])
@@ -177,23 +179,25 @@ async def test_a_file_that_cannot_be_mapped_is_read(
             got.append(await receive(len(data) - 3, pair[1]))
 
         nursery.start_soon(read)
-        await send_all(Load(Hold(tmp_path / "blob", data), 3, len(data) - 3, "a", LoopTurns()), pair[0])
+        await send_all(
+            FileRange(ByteSource(tmp_path / "blob", data), 3, len(data) - 3, "a", EgressTurns()), pair[0]
+        )
     assert data[3:] == got[0]
 
-    short = Hold(tmp_path / "short", data[:100])
-    short.in_hand = lambda _position, wanted: ((), wanted)
+    short = ByteSource(tmp_path / "short", data[:100])
+    short.locate = lambda _position, wanted: ((), wanted)
     with pytest.raises(ShortFileError):
-        await send_all(Load(short, 0, 101, "a", LoopTurns()), pair[0])
-    closed = Hold(tmp_path / "closed", data[:100])
+        await send_all(FileRange(short, 0, 101, "a", EgressTurns()), pair[0])
+    closed = ByteSource(tmp_path / "closed", data[:100])
     os.close(closed.fd)
     closed.fd = os.open(tmp_path / "closed", os.O_WRONLY)
     with pytest.raises(ShortFileError):
-        await send_all(Load(closed, 0, 100, "a", LoopTurns()), pair[0])
+        await send_all(FileRange(closed, 0, 100, "a", EgressTurns()), pair[0])
 
 
 async def test_a_peer_that_left_is_an_error(tmp_path: Path, pair) -> None:
     """Not a signal, not an end."""
-    load = Load(Hold(tmp_path / "blob", bytes(100)), 0, 100, "a", LoopTurns())
+    load = FileRange(ByteSource(tmp_path / "blob", bytes(100)), 0, 100, "a", EgressTurns())
     pair[1].close()
     with pytest.raises(BrokenPipeError):
         await load.send_some(pair[0])
@@ -203,7 +207,7 @@ async def test_no_byte_goes_to_a_socket_that_has_taken_a_closed_ones_number(
     tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection may be closed at any moment; the next one of another tenant may have its number."""
-    load = Load(Hold(tmp_path / "blob", b"secret"), 0, 6, "a", LoopTurns())
+    load = FileRange(ByteSource(tmp_path / "blob", b"secret"), 0, 6, "a", EgressTurns())
     number = pair[0].fileno()
     near, far = socket.socketpair()
     real = socket_sender.run_in_thread
@@ -226,8 +230,8 @@ async def test_no_byte_goes_to_a_socket_that_has_taken_a_closed_ones_number(
 
 async def test_whoever_is_cancelled_leaves_no_descriptor_and_no_turn(tmp_path: Path, pair) -> None:
     """A call under way ends; its bytes are sent and nobody counts them any more."""
-    turns = LoopTurns()
-    load = Load(Hold(tmp_path / "blob", bytes(100)), 0, 100, "a", turns)
+    turns = EgressTurns()
+    load = FileRange(ByteSource(tmp_path / "blob", bytes(100)), 0, 100, "a", turns)
     before = open_descriptors()
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -248,8 +252,8 @@ async def test_where_there_is_no_thread_nothing_is_left_open(
     def no_thread(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    turns = LoopTurns()
-    load = Load(Hold(tmp_path / "blob", bytes(100)), 0, 100, "a", turns)
+    turns = EgressTurns()
+    load = FileRange(ByteSource(tmp_path / "blob", bytes(100)), 0, 100, "a", turns)
     before = open_descriptors()
     with monkeypatch.context() as patch:
         patch.setattr(threads, "_THREADS", threads.Threads())

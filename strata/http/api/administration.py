@@ -25,7 +25,7 @@ from strata.http.door.context import context, principal, require_scope
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
 from strata.tenants import Registry
-from strata.tenants.limits.overrides import Tenancy
+from strata.tenants.limits.overrides import TenantOverrides
 from strata.tenants.messages import Description
 from strata.tenants.stats.counters import ErrorNote
 
@@ -41,9 +41,9 @@ def registry() -> Registry:
     return context().registry
 
 
-def tenancy() -> Tenancy:
+def tenant_overrides() -> TenantOverrides:
     """Return whose word on limits counts."""
-    found = registry().tenancy
+    found = registry().tenant_overrides
     assert found is not None
     return found
 
@@ -51,17 +51,17 @@ def tenancy() -> Tenancy:
 def is_operator() -> bool:
     """Whether the caller administers the platform: by ``admin:*``, or where all are one tenant."""
     who = principal()
-    return who.has_scope(OPERATOR) or not tenancy().settings.multi_tenant_enabled
+    return who.has_scope(OPERATOR) or not tenant_overrides().settings.multi_tenant_enabled
 
 
-def require_admin(scope: str, resource: str) -> None:
+def require_admin_of(scope: str, resource: str) -> None:
     """Refuse a caller without ``scope``, or whom the access rules deny ``admin`` on ``resource``.
 
     Raises:
         ProblemError: 403: that there is such an endpoint is no secret.
     """
     require_scope(scope)
-    refused = registry().resources.gate.check_admin(principal(), resource)
+    refused = registry().resources.authorizer.check_admin(principal(), resource)
     if refused is not None:
         raise ProblemError(Problem.of(refused))
 
@@ -98,7 +98,11 @@ async def require_known(tenant: str) -> None:
         ProblemError: 404; 503 if the store does not answer.
     """
     require_reach(tenant)
-    if tenant == principal().tenant or registry().find(tenant) is not None or tenancy().says_of(tenant):
+    if (
+        tenant == principal().tenant
+        or registry().find(tenant) is not None
+        or tenant_overrides().says_of(tenant)
+    ):
         return
     resources = registry().resources
     try:

@@ -12,10 +12,10 @@ from strata.auth import IdentityContract, Principal
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Refused
 from strata.tenants import Registry
-from strata.tenants.limits.bandwidth import Meter
+from strata.tenants.limits.bandwidth import BandwidthLimiter
 from strata.tenants.messages import Opened, Question
 from strata.tenants.shared.byte_stream import ByteStream
-from strata.work import Place
+from strata.work import AdmissionToken
 
 SCOPE_KEY = "strata"
 
@@ -55,11 +55,11 @@ class Context:
     sent: int = 0
     ended: bool = False
     chunked: bool = True
-    meter: Meter | None = None
+    meter: BandwidthLimiter | None = None
     tell_gone: Callable[[Callable[[], None]], None] | None = None
     carried: bool = False
     opened: list[ByteStream] = attrs.field(factory=list)
-    place: Place | None = None
+    place: AdmissionToken | None = None
 
     def leave_desk(self) -> None:
         """Let another request begin. Harmless when repeated."""
@@ -120,6 +120,6 @@ def require_admin(what: str) -> None:
         ProblemError: 403, naming the scope or the rules.
     """
     require_scope(f"admin:{what}")
-    refused = context().registry.resources.gate.check_admin(principal(), f"admin/{what}")
+    refused = context().registry.resources.authorizer.check_admin(principal(), f"admin/{what}")
     if refused is not None:
         raise ProblemError(Problem.of(refused))

@@ -22,7 +22,7 @@ from strata.http.door.context import Context
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
 from strata.tenants.shared.byte_stream import ByteStream
-from strata.work import Load
+from strata.work import FileRange
 
 log = structlog.get_logger(__name__)
 
@@ -174,5 +174,5 @@ async def _send(found: Answer, context: Context, send: Send) -> None:
     await send(_part(b"", more=False))
 
 
-def _part(data: bytes | Load, *, more: bool) -> dict[str, Any]:
+def _part(data: bytes | FileRange, *, more: bool) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}

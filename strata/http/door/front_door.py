@@ -22,16 +22,16 @@ from strata.http.door import fast_routes
 from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.context import SCOPE_KEY, Context
 from strata.http.door.fast_routes import PlainRoute
-from strata.http.door.tarpit import Holding
+from strata.http.door.tarpit import Tarpit
 from strata.http.door.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.http.peers import peer_key
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Limit, Refused
 from strata.tenants import Registry
-from strata.tenants.limits.bandwidth import Meter
+from strata.tenants.limits.bandwidth import BandwidthLimiter
 from strata.tenants.limits.rates import RateBook
 from strata.tenants.stats.counters import TenantMetrics
-from strata.work import Desk, LoopTurns
+from strata.work import AdmissionQueue, EgressTurns
 from strata.work.admission import IN_HAND
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
@@ -75,8 +75,8 @@ class FrontDoor:
         metrics_of: Returns where a tenant's requests are counted.
         body_seconds: How long a body may take to arrive.
         rates: What tenants and principals have taken of their rates; None for no limit.
-        holding: How many refusals may be held up.
-        desk: How many requests are in hand at a time, and whose is next.
+        tarpit: How many refusals may be held up.
+        admission: How many requests are in hand at a time, and whose is next.
 
     Attributes:
         contract: How identities are read. This, and the limits of bodies and failures, may be replaced while
@@ -94,27 +94,27 @@ class FrontDoor:
         failures: FailureLimit | None = None,
         uploads: Sequence[UploadRoute] = (),
         plain_routes: Sequence[PlainRoute] = (),
-        turns: LoopTurns | None = None,
+        turns: EgressTurns | None = None,
         metrics_of: Callable[[str], TenantMetrics] | None = None,
         body_seconds: float = BODY_SECONDS,
         rates: RateBook | None = None,
-        holding: Holding | None = None,
-        desk: Desk | None = None,
+        tarpit: Tarpit | None = None,
+        admission: AdmissionQueue | None = None,
     ) -> None:
         self._app = app
         self.contract = contract
         self.failures = failures
         self._uploads = uploads
         self._plain = plain_routes
-        self._turns = turns or LoopTurns()
+        self._turns = turns or EgressTurns()
         self._metrics_of = metrics_of
         self.body_seconds = body_seconds
         self._registry = registry
         self.max_request_bytes = max_request_bytes
         self._request_id = request_id
         self._rates = rates
-        self.holding = holding or Holding(0)
-        self.desk = desk or Desk()
+        self.tarpit = tarpit or Tarpit(0)
+        self.admission = admission or AdmissionQueue()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -217,7 +217,7 @@ class FrontDoor:
         builds = scope["method"] == "POST" and scope["path"] in SCANS
         refused = rates.admit(who.id, scan=builds, now=now)
         if refused is None:
-            found.meter = Meter(rates, who.id)
+            found.meter = BandwidthLimiter(rates, who.id)
         return refused
 
     async def _refuse_slowly(self, receive: Receive, reply: _Reply, who: Principal, refused: Refused) -> None:
@@ -225,7 +225,7 @@ class FrontDoor:
         assert self._rates is not None
         whole, now = await self._drain(receive), trio.current_time()
         seconds = self._rates.of(who.tenant, now).hold_up(who.id, now)
-        with self.holding.place(who.tenant) as held:
+        with self.tarpit.place(who.tenant) as held:
             if held:
                 await trio.sleep(seconds)
         await self._at_desk(reply.context)
@@ -280,7 +280,7 @@ class FrontDoor:
     async def _at_desk(self, found: Context) -> None:
         """Wait until a request is in hand. What it has to say has arrived; strangers are one crowd."""
         who = found.principal
-        found.place = await self.desk.take(who.tenant if who else "", who.id if who else "")
+        found.place = await self.admission.take(who.tenant if who else "", who.id if who else "")
         IN_HAND.set(found.place)
 
     async def _drain(self, receive: Receive) -> bool:

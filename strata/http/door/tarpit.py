@@ -10,7 +10,7 @@ SHARE = 4
 """One connection in so many may be held up: the others are for those who are answered."""
 
 
-class Holding:
+class Tarpit:
     """How many refusals are held up, of whom.
 
     A tenant may have as many as it leaves room for others: half of them when it is alone. A held refusal is a

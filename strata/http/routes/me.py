@@ -53,7 +53,7 @@ async def me() -> Response:
             operator=admin.is_operator(),
             headers=_headers(),
             state=view.state,
-            limits=admin.limit_answers(admin.tenancy().effective(who.tenant)),
+            limits=admin.limit_answers(admin.tenant_overrides().effective(who.tenant)),
             usage=_usage(view.inside),
             checks=[*_work(view), _check("direct writes", None if who.unrestricted else WRITES), *_scopes()],
         )
@@ -64,11 +64,11 @@ def _usage(inside: Description | None) -> UsageAnswer | None:
     """Return what the tenant uses, without what is others': their builds, and the cache's statistics."""
     if inside is None:
         return None
-    who, gate = principal(), admin.registry().resources.gate
+    who, authorizer = principal(), admin.registry().resources.authorizer
     own = tuple(build for build in inside.in_flight if who.id in build.principals)
     usage = admin.usage_answer(attrs.evolve(inside, in_flight=own))
     if usage is not None and not (
-        who.has_scope("admin:cache") and gate.check_admin(who, "admin/cache") is None
+        who.has_scope("admin:cache") and authorizer.check_admin(who, "admin/cache") is None
     ):
         usage.cache = None
     return usage
@@ -95,7 +95,7 @@ def _work(view: View) -> list[CheckAnswer]:
     checks = [_check("POST /v1/materialize", refused)]
     if view.inside is not None:
         checks += _room(view.inside)
-    if principal().tenant == DEFAULT_TENANT and admin.tenancy().settings.multi_tenant_enabled:
+    if principal().tenant == DEFAULT_TENANT and admin.tenant_overrides().settings.multi_tenant_enabled:
         detail = "No tenant header was sent: this is the tenant of all who send none."
         checks.append(CheckAnswer("a tenant of one's own", False, None, "no_tenant", detail))  # noqa: FBT003  # a field
     return checks

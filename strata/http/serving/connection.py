@@ -20,10 +20,10 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 
 from strata.http.asgi import KNOWN_KEY, LOADS_KEY, App
-from strata.http.serving.connection_table import Tally
+from strata.http.serving.connection_table import ConnectionCounters
 from strata.http.serving.protocol import Protocol, Tasks
-from strata.http.serving.socket_stream import Bytes, PatientStream
-from strata.work import Load
+from strata.http.serving.socket_stream import Bytes, DeadlineStream
+from strata.work import FileRange
 
 MAX_RECV = 64 * 1024
 
@@ -31,13 +31,13 @@ LINGER_SECONDS = 2.0
 """How long a connection that is closed early is still read from: closing it with bytes unread would have the
 kernel destroy the answer on its way."""
 
-TlsStream: TypeAlias = "trio.SSLStream[PatientStream]"
+TlsStream: TypeAlias = "trio.SSLStream[DeadlineStream]"
 
 Address: TypeAlias = tuple[str, int]
 
 
 @attrs.frozen
-class Patience:
+class ClientTimeouts:
     """How long a connection waits for its client, in seconds.
 
     Attributes:
@@ -54,23 +54,23 @@ class Patience:
 
 
 @attrs.frozen(eq=False)
-class House:
+class ServerContext:
     """What all connections of a server share.
 
     Attributes:
         app: The ASGI application.
         config: Hypercorn's configuration.
         context: Hypercorn's; its ``terminated`` says that the server stops.
-        patience: The deadlines.
-        tally: Counts what is cut.
+        timeouts: The deadlines.
+        counters: Counts what is cut.
         changed: Told of a connection whether it can be spared now, and whether its client has an identity.
     """
 
     app: App
     config: Config
     context: WorkerContext
-    patience: Patience
-    tally: Tally
+    timeouts: ClientTimeouts
+    counters: ConnectionCounters
     changed: Callable[[Connection, bool, bool], None]
 
 
@@ -78,7 +78,7 @@ class Connection:
     """An accepted connection.
 
     Args:
-        house: What it shares.
+        server: What it shares.
         stream: Its socket's stream.
         client: The peer's address; None on a Unix socket.
         tls: The server's side of TLS, if it speaks that.
@@ -86,15 +86,15 @@ class Connection:
 
     def __init__(
         self,
-        house: House,
-        stream: PatientStream,
+        server: ServerContext,
+        stream: DeadlineStream,
         client: Address | None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._client = client
-        self._house = house
+        self._server = server
         self._raw = stream
-        self._stream: PatientStream | TlsStream = stream
+        self._stream: DeadlineStream | TlsStream = stream
         if tls is not None:
             self._stream = trio.SSLStream(stream, tls, server_side=True)
         self._all = trio.CancelScope()
@@ -114,7 +114,7 @@ class Connection:
         """Serve the connection until it ends; closes its socket."""
         try:
             with self._all:
-                self._reading.deadline = trio.current_time() + self._house.patience.head
+                self._reading.deadline = trio.current_time() + self._server.timeouts.head
                 first = b""
                 with self._reading:
                     if isinstance(self._stream, trio.SSLStream):
@@ -142,16 +142,16 @@ class Connection:
         async with trio.open_nursery() as nursery:
             tasks = self._tasks = Tasks(nursery)
             self._protocol = Protocol(
-                self._house.app,
-                self._house.config,
-                self._house.context,
+                self._server.app,
+                self._server.config,
+                self._server.context,
                 tasks,
                 tls=self._stream is not self._raw,
                 client=self._client,
                 server=address(socket.getsockname()),
                 state=state,
                 send=self._send,
-                last=self._house.context.terminated.is_set,
+                last=self._server.context.terminated.is_set,
             )
             deadline = self._reading.deadline
             with trio.CancelScope(deadline=deadline) as self._reading:
@@ -207,19 +207,19 @@ class Connection:
         elif isinstance(event, Updated):
             self._under_way = not event.idle
             if event.idle and self._protocol.begun:
-                self._expect("slow head", self._house.patience.head)
+                self._expect("slow head", self._server.timeouts.head)
             elif event.idle:
-                self._expect("idle", self._house.patience.idle)
+                self._expect("idle", self._server.timeouts.idle)
             else:
                 self._expect("", math.inf)
             self._restage()
 
     async def _write(self, data: Bytes) -> None:
-        if isinstance(self._stream, PatientStream):
+        if isinstance(self._stream, DeadlineStream):
             await self._stream.send_all(data)
             return
         for piece in [data] if isinstance(data, bytes | memoryview) else data:
-            assert not isinstance(piece, Load)  # those are for plain sockets: see LOADS_KEY
+            assert not isinstance(piece, FileRange)  # those are for plain sockets: see LOADS_KEY
             await self._stream.send_all(piece)
 
     async def _finish(self, protocol: Protocol) -> None:
@@ -233,7 +233,7 @@ class Connection:
 
     def _begin_head(self) -> None:
         if self._late == "idle":
-            self._expect("slow head", self._house.patience.head)
+            self._expect("slow head", self._server.timeouts.head)
         elif self._late == "silent":
             self._late = "slow head"  # its deadline runs since it was accepted
 
@@ -243,7 +243,7 @@ class Connection:
 
     def _note_late(self) -> None:
         if self._reading.cancelled_caught and self._late:
-            self._house.tally.note(self._late)
+            self._server.counters.note(self._late)
 
     def _become_known(self) -> None:
         self._known = True
@@ -252,7 +252,7 @@ class Connection:
     def _restage(self) -> None:
         assert self._protocol is not None
         busy = self._under_way and (self._known or self._protocol.whole)
-        self._house.changed(self, not busy, self._known)
+        self._server.changed(self, not busy, self._known)
 
     def break_off(self) -> None:
         """End the connection, whatever it is doing."""

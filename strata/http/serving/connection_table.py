@@ -39,7 +39,7 @@ class _Spare(Generic[M]):
         (self.known if known else self.strangers)[member] = None
 
 
-class Crowd(Generic[M]):
+class ConnectionTable(Generic[M]):
     """The connections there are; pure bookkeeping.
 
     Args:
@@ -59,7 +59,7 @@ class Crowd(Generic[M]):
         return len(self._peers)
 
     def __repr__(self) -> str:
-        return f"<Crowd {len(self)}/{self.most}, {self.idle} to spare>"
+        return f"<ConnectionTable {len(self)}/{self.most}, {self.idle} to spare>"
 
     @property
     def idle(self) -> int:
@@ -127,7 +127,7 @@ PAUSE_SECONDS = 60.0
 log = structlog.get_logger(__name__)
 
 
-class Tally:
+class ConnectionCounters:
     """Counts by reason since the server started, and says so now and then.
 
     Attributes:

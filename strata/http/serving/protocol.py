@@ -18,7 +18,7 @@ from hypercorn.typing import ConnectionState
 
 from strata.http.asgi import GONE_KEY, App, Scope
 from strata.http.problems import Problem
-from strata.work import Load
+from strata.work import FileRange
 
 HEADER_BYTES = 32 * 1024
 """Largest request head."""
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 Put = Callable[[Any], Awaitable[None]]
 
-Carry = Callable[[Load], Awaitable[None]]
+Carry = Callable[[FileRange], Awaitable[None]]
 
 
 def hypercorn_config() -> Config:
@@ -120,7 +120,7 @@ class Protocol(H11Protocol):
         self.connection = LeanConnection(last)
         tasks.carry = self._carry
 
-    async def _carry(self, load: Load) -> None:
+    async def _carry(self, load: FileRange) -> None:
         """Send a load by Hypercorn's stream, whose own way in would make bytes of it."""
         await self.stream_send(Body(stream_id=STREAM_ID, data=cast("bytes", load)))
 
@@ -211,7 +211,7 @@ class _Inbox:
             return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any] | None) -> None:
-        if message is not None and isinstance(message.get("body"), Load):
+        if message is not None and isinstance(message.get("body"), FileRange):
             await self._carry(message["body"])
             message = {**message, "body": b""}
         if message is None or (message["type"] == "http.response.body" and not message.get("more_body")):
@@ -234,7 +234,7 @@ async def _nobody(_message: dict[str, Any] | None) -> None:
     """Hear nothing: the request is over."""
 
 
-async def _nowhere(_load: Load) -> None:
+async def _nowhere(_load: FileRange) -> None:
     """Take a load where no protocol has said yet how to."""
     raise RuntimeError("a load came before the protocol")
 

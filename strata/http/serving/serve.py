@@ -15,11 +15,11 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from strata.http.asgi import App
 from strata.http.peers import peer_key
-from strata.http.serving.connection import Address, Connection, House, Patience, address
-from strata.http.serving.connection_table import Crowd, Tally
+from strata.http.serving.connection import Address, ClientTimeouts, Connection, ServerContext, address
+from strata.http.serving.connection_table import ConnectionCounters, ConnectionTable
 from strata.http.serving.listening import Bind, Listener, Tls, close, listen, url_of
 from strata.http.serving.protocol import hypercorn_config
-from strata.http.serving.socket_stream import PatientStream
+from strata.http.serving.socket_stream import DeadlineStream
 
 MAX_CONNECTIONS = 4096
 
@@ -37,10 +37,10 @@ async def serve(
     *,
     stop: Callable[[], Awaitable[object]],
     grace: float,
-    patience: Patience | None = None,
-    crowd: Crowd[Connection] | None = None,
+    timeouts: ClientTimeouts | None = None,
+    table: ConnectionTable[Connection] | None = None,
     tls: Tls | None = None,
-    tally: Tally | None = None,
+    counters: ConnectionCounters | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` until ``stop`` returns, then let requests end within ``grace`` seconds.
@@ -50,17 +50,17 @@ async def serve(
         binds: Where to listen.
         stop: Awaited; its return begins the shutdown.
         grace: Seconds for requests under way. Whatever is left then is broken off.
-        patience: How long to wait for clients.
-        crowd: How many connections there may be.
+        timeouts: How long to wait for clients.
+        table: How many connections there may be.
         tls: Speak TLS on every listener.
-        tally: Counts connections that are cut.
+        counters: Counts connections that are cut.
         task_status: Told the URLs that are bound.
 
     Raises:
         CannotListenError: If an address cannot be bound.
     """
-    members = crowd if crowd is not None else Crowd[Connection](MAX_CONNECTIONS)
-    server = _Server(app, patience or Patience(), members, tls, tally or Tally())
+    members = table if table is not None else ConnectionTable[Connection](MAX_CONNECTIONS)
+    server = _Server(app, timeouts or ClientTimeouts(), members, tls, counters or ConnectionCounters())
     listeners = await listen(binds)
     try:
         stopping = trio.Event()
@@ -85,13 +85,20 @@ class _Server:
     """The connections of one server, and what they share."""
 
     def __init__(
-        self, app: App, patience: Patience, crowd: Crowd[Connection], tls: Tls | None, tally: Tally
+        self,
+        app: App,
+        timeouts: ClientTimeouts,
+        table: ConnectionTable[Connection],
+        tls: Tls | None,
+        counters: ConnectionCounters,
     ) -> None:
-        self._crowd = crowd
+        self._table = table
         self._tls = tls
-        self._tally = tally
+        self._counters = counters
         self._context = WorkerContext(None)
-        self._house = House(app, hypercorn_config(), self._context, patience, self._tally, self._changed)
+        self._server = ServerContext(
+            app, hypercorn_config(), self._context, timeouts, self._counters, self._changed
+        )
         self._open: set[Connection] = set()
 
     async def accept(self, listener: Listener, nursery: trio.Nursery) -> None:
@@ -102,8 +109,8 @@ class _Server:
             except trio.ClosedResourceError:
                 return  # the server stops
             except OSError as error:
-                self._tally.note("no file or memory" if error.errno in _EXHAUSTED else "not accepted")
-                self._end(self._crowd.make_room())
+                self._counters.note("no file or memory" if error.errno in _EXHAUSTED else "not accepted")
+                self._end(self._table.make_room())
                 await trio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
             try:
@@ -114,23 +121,23 @@ class _Server:
                 self._welcome(stream, client, nursery)
 
     def _welcome(self, stream: trio.SocketStream, client: Address | None, nursery: trio.Nursery) -> None:
-        patient = PatientStream(stream, self._house.patience.stall)
+        patient = DeadlineStream(stream, self._server.timeouts.stall)
         connection = Connection(
-            self._house, patient, client, None if self._tls is None else self._tls.context
+            self._server, patient, client, None if self._tls is None else self._tls.context
         )
-        welcome, leaver = self._crowd.enter(connection, peer_key(client[0] if client else None))
+        welcome, leaver = self._table.enter(connection, peer_key(client[0] if client else None))
         self._end(leaver)
         if welcome:
             self._open.add(connection)
             nursery.start_soon(self._run, connection)
         else:
-            self._tally.note("refused: all are busy")
+            self._counters.note("refused: all are busy")
             patient.break_off()
             stream.socket.close()
 
     def _end(self, leaver: Connection | None) -> None:
         if leaver is not None:
-            self._tally.note("made room")
+            self._counters.note("made room")
             leaver.break_off()
 
     async def _run(self, connection: Connection) -> None:
@@ -140,10 +147,10 @@ class _Server:
             log.exception("connection crashed")
         finally:
             self._open.discard(connection)
-            self._crowd.leave(connection)
+            self._table.leave(connection)
 
     def _changed(self, connection: Connection, idle: bool, known: bool) -> None:  # noqa: FBT001  # a callback
-        self._crowd.note(connection, idle=idle, known=known)
+        self._table.note(connection, idle=idle, known=known)
 
     async def end_idle(self) -> None:
         """End what is idle now; what has a request under way ends with its answer."""
@@ -158,7 +165,7 @@ class _Server:
             await trio.sleep(grace)
             log.warning("connections broken off", connections=len(self._open), grace=grace)
         finally:
-            self._tally.tell()
+            self._counters.tell()
             for connection in tuple(self._open):
                 connection.break_off()
             connections.cancel()

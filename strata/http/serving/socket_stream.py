@@ -17,7 +17,7 @@ from typing import TypeAlias, cast
 import structlog
 import trio
 
-from strata.work import Load
+from strata.work import FileRange
 from strata.work.socket_sender import ShortFileError
 
 STALL_SECONDS = 60.0
@@ -34,11 +34,11 @@ TOGETHER_BYTES = 128 * 1024
 
 log = structlog.get_logger(__name__)
 
-Bytes: TypeAlias = "bytes | memoryview | Sequence[bytes | Load]"
+Bytes: TypeAlias = "bytes | memoryview | Sequence[bytes | FileRange]"
 """What is written: in one piece, or in several."""
 
 
-class PatientStream(trio.abc.HalfCloseableStream):
+class DeadlineStream(trio.abc.HalfCloseableStream):
     """A socket stream whose writes must make progress.
 
     Args:
@@ -64,27 +64,27 @@ class PatientStream(trio.abc.HalfCloseableStream):
         """
         pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else self._send_together(data)
         for piece in pieces:
-            if isinstance(piece, Load):
+            if isinstance(piece, FileRange):
                 await self._send_load(piece)
             elif piece:
                 await self._send_piece(memoryview(piece))
 
-    def _send_together(self, pieces: Sequence[bytes | Load]) -> Sequence[bytes | memoryview | Load]:
+    def _send_together(self, pieces: Sequence[bytes | FileRange]) -> Sequence[bytes | memoryview | FileRange]:
         """Send what the kernel takes at once of the pieces before the first load; return what is left.
 
         Between two calls a thread may have the interpreter for half a millisecond: the head of an answer and
         its first bytes are not to wait for each other.
         """
-        plain = list(takewhile(lambda piece: not isinstance(piece, Load), pieces))
+        plain = list(takewhile(lambda piece: not isinstance(piece, FileRange), pieces))
         if self._broken or len(plain) <= 1 or sum(map(len, plain)) > TOGETHER_BYTES:
             return pieces
         try:
             sent = os.writev(self.socket.fileno(), cast("Sequence[bytes]", plain))
         except OSError:
             return pieces  # what is wrong with the stream, the next call finds out
-        left: list[bytes | memoryview | Load] = []
+        left: list[bytes | memoryview | FileRange] = []
         for piece in pieces:
-            if isinstance(piece, Load):
+            if isinstance(piece, FileRange):
                 left.append(piece)
                 continue
             left.append(memoryview(piece)[sent:])
@@ -121,7 +121,7 @@ class PatientStream(trio.abc.HalfCloseableStream):
                 sent = await self.socket.send(view)
             view = view[sent:]
 
-    async def _send_load(self, load: Load) -> None:
+    async def _send_load(self, load: FileRange) -> None:
         while load:
             with self._progress(len(load)):
                 await load.send_some(self.socket)
@@ -197,4 +197,4 @@ class PatientStream(trio.abc.HalfCloseableStream):
 
 
 def _has_load(pieces: Sequence[object]) -> bool:
-    return any(isinstance(piece, Load) for piece in pieces)
+    return any(isinstance(piece, FileRange) for piece in pieces)

@@ -15,7 +15,9 @@ from strata.tables.read.row_group import empty_batches
 from strata.tables.scan.predicates import Predicate, row_mask
 
 
-def finish(plan: ScanPlan, task: RowGroupTask, batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+def apply_residual(
+    plan: ScanPlan, task: RowGroupTask, batches: Sequence[pa.RecordBatch]
+) -> list[pa.RecordBatch]:
     """Keep the rows every condition holds for, and return the result's columns in request order.
 
     Args:

@@ -48,7 +48,7 @@ class Grant:
 
 
 @attrs.frozen
-class Visible:
+class CellGrants:
     """Everything that is granted of a table.
 
     Attributes:
@@ -121,7 +121,7 @@ class Seen:
         return tuple(sorted(clauses, key=repr))
 
 
-def bind(visible: Visible, current: Schema, base: Schema, table: str) -> Seen:
+def bind(visible: CellGrants, current: Schema, base: Schema, table: str) -> Seen:
     """Bind grants to a schema. One that does not fit the table grants nothing, and the operator is told.
 
     Args:
@@ -154,7 +154,7 @@ def signature(used: Iterable[int], rows: tuple[Alternatives, ...]) -> str:
     return f"{'.'.join(map(str, sorted(used)))}-{digest}"
 
 
-def may_see(version: str, visible: Visible, current: Schema, table: str) -> bool:
+def may_see(version: str, visible: CellGrants, current: Schema, table: str) -> bool:
     """Whether a result may be read by a caller to whom only this is granted of its input.
 
     Args:

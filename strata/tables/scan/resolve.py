@@ -21,7 +21,7 @@ from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.catalogs.loading import LoadedTable
 from strata.tables.errors import refusable
 from strata.tables.files.footers import NAME_MAPPING
-from strata.tables.scan.cell_grants import VIEW, Alternatives, Seen, Visible, bind, leaf_ids, signature
+from strata.tables.scan.cell_grants import VIEW, Alternatives, CellGrants, Seen, bind, leaf_ids, signature
 from strata.tables.scan.literals import Literal, LiteralTypeError, literals_of
 from strata.tables.scan.nested import struct_path
 from strata.tables.scan.params import Filter, ScanSpec
@@ -82,7 +82,7 @@ class ResolvedScan:
 
 
 @refusable
-def resolve_scan(table: LoadedTable, spec: ScanSpec, visible: Visible | None = None) -> ResolvedScan:
+def resolve_scan(table: LoadedTable, spec: ScanSpec, visible: CellGrants | None = None) -> ResolvedScan:
     """Resolve ``spec`` against the table's metadata.
 
     Args:
@@ -104,7 +104,7 @@ def resolve_scan(table: LoadedTable, spec: ScanSpec, visible: Visible | None = N
     return scan
 
 
-def _resolve(table: LoadedTable, spec: ScanSpec, visible: Visible | None) -> ResolvedScan:
+def _resolve(table: LoadedTable, spec: ScanSpec, visible: CellGrants | None) -> ResolvedScan:
     metadata = table.metadata
     snapshot, explicit = _choose_snapshot(metadata, spec)
     base = _schema_of(metadata, snapshot) if explicit else metadata.schema()

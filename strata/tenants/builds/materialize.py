@@ -16,17 +16,17 @@ from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReade
 from strata.auth import Principal
 from strata.outcomes import Limit, Reason, Refused
 from strata.tables import (
+    CellGrants,
     LoadedTable,
     ResolvedScan,
     ScanSpec,
     TableRef,
-    Visible,
     parse_scan_params,
     resolve_scan,
 )
 from strata.tenants import messages as m
 from strata.tenants.builds.provenance import Provenance, scan_provenance
-from strata.tenants.builds.runner import Builder, Order
+from strata.tenants.builds.runner import Builder, BuildRequest
 from strata.tenants.builds.state import Build
 from strata.tenants.limits.retry_after import Drain, Promises
 from strata.tenants.shared.authorizer import TABLE_NOT_FOUND, Access, artifact_resource, table_resource
@@ -103,11 +103,11 @@ class Materializer:
 
     async def materialize(self, question: m.Materialize) -> m.Materialized | Refused:
         """Find the result, or see to it that it is built."""
-        gate = self.resources.gate
-        if question.name is not None and gate.denies(
+        authorizer = self.resources.authorizer
+        if question.name is not None and authorizer.denies(
             question.principal, artifact_resource(question.name), "write"
         ):
-            return gate.forbidden("write")  # of a name that exists and of one that does not
+            return authorizer.forbidden("write")  # of a name that exists and of one that does not
         found = await self.resolve(question.principal, question.what)
         if isinstance(found, Refused):
             return found
@@ -121,7 +121,7 @@ class Materializer:
             build = await self.under_way(provenance.key)  # somebody may have begun it while we asked
         if build is None:
             principal = question.principal.id
-            order = Order(scan, provenance, question.what.executor, question.name, principal)
+            order = BuildRequest(scan, provenance, question.what.executor, question.name, principal)
             started = self.start(order)
             if isinstance(started, Refused):
                 return started
@@ -182,7 +182,7 @@ class Materializer:
         """Return what a name points at; None, after the same work, where there is nothing for the caller."""
         resources, metadata = self.resources, self.resources.metadata
         named = await resources.ask(metadata.get_name, self.tenant, name)
-        hidden = resources.gate.denies(principal, artifact_resource(name), "read")
+        hidden = resources.authorizer.denies(principal, artifact_resource(name), "read")
         target = (resources.new_id(), 1) if named is None else (named.artifact_id, named.version)
         older = await resources.ask(metadata.get_artifact, self.tenant, *target)
         if older is None:
@@ -282,10 +282,10 @@ class Materializer:
         if isinstance(asked, Refused):
             return asked
         spec, uri, ref, access = asked
-        gate, catalogs = self.resources.gate, self.resources.catalogs
+        authorizer, catalogs = self.resources.authorizer, self.resources.catalogs
         if not access.allowed:
-            if not gate.hide:
-                return gate.forbidden("read")
+            if not authorizer.hide:
+                return authorizer.forbidden("read")
             # Answered as a missing table after the work for a missing table: one that nobody has made.
             ref = attrs.evolve(ref, table=self.resources.new_id())
         table = catalogs.peek(ref)
@@ -306,14 +306,14 @@ class Materializer:
         spec = _scan_spec(what)
         if isinstance(spec, Refused):
             return spec
-        gate = self.resources.gate
-        if gate.denies(principal, acl.resource_name("transforms", what.executor), "run"):
+        authorizer = self.resources.authorizer
+        if authorizer.denies(principal, acl.resource_name("transforms", what.executor), "run"):
             return TRANSFORM_NOT_FOUND
         uri = what.inputs[0]
         ref = self.resources.catalogs.resolve(uri)
         if isinstance(ref, Refused):
             return ref
-        return spec, uri, ref, gate.reading(principal, table_resource(ref))
+        return spec, uri, ref, authorizer.reading(principal, table_resource(ref))
 
     async def _hit(self, artifact: ArtifactRecord, name: str | None) -> m.Materialized:
         self.builder.metrics.hits += 1
@@ -322,7 +322,7 @@ class Materializer:
             await self.resources.ask(set_name, self.tenant, name, artifact.artifact_id, artifact.version)
         return m.Materialized(artifact.artifact_id, artifact.version, hit=True)
 
-    def start(self, order: Order) -> Build | Refused:
+    def start(self, order: BuildRequest) -> Build | Refused:
         """Begin a build. No checkpoint lies between the look for a running one and this."""
         refused = self._no_place(order.principal)
         if refused is not None:
@@ -345,7 +345,7 @@ class Materializer:
         detail = f"{whose} scans under way, of {most} ({name}); ask again when some have ended."
         return Refused(Reason.BUSY, detail, name, seconds, limit=Limit(name, most, seconds))
 
-    async def _run(self, build: Build, order: Order) -> None:
+    async def _run(self, build: Build, order: BuildRequest) -> None:
         keep_segments = None
         try:
             keep_segments = await self.builder.run(build, order)
@@ -433,7 +433,7 @@ def _load_and_resolve(
     load: Callable[[TableRef], LoadedTable | Refused],
     ref: TableRef,
     spec: ScanSpec,
-    visible: Visible | None,
+    visible: CellGrants | None,
 ) -> ResolvedScan | Refused:
     """Load the table's present metadata and resolve the scan against it; one call, one thread."""
     table = load(ref)

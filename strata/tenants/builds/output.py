@@ -19,7 +19,7 @@ from strata.cache import CacheShard, Columns, PackWriter, SegmentKey
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import ScanPlan, segment_schema
 from strata.tables.read.ipc import Encoded
-from strata.tenants.builds.reorder_buffer import Lane, Piece, Written
+from strata.tenants.builds.reorder_buffer import Piece, RowGroupStream, Written
 
 SIDECAR_PART = 16
 """The part of what a scan may leave in the cache that is left for the pack's sidecar: one 16th."""
@@ -53,7 +53,7 @@ class Output:
         self._shard = shard
         self._tenant = tenant
         self._limit = limit
-        self._next: Lane | None = None
+        self._next: RowGroupStream | None = None
         self._uncached = False
         self._failure: OSError | None = None
         self._lock = threading.Lock()
@@ -71,7 +71,7 @@ class Output:
         """Have the blob that rows are written to, and how many bytes it has before them."""
         self.writer, self.size = writer, size
 
-    def let(self, lane: Lane | None) -> None:
+    def let(self, lane: RowGroupStream | None) -> None:
         """Say whose rows are next: all of those before have been written."""
         self._next = lane
 
@@ -84,7 +84,7 @@ class Output:
         if self.size + nbytes > self._limit:
             raise RefusalError(too_large(self._limit))
 
-    def write_if_next(self, lane: Lane, piece: Piece, most: int) -> Piece:
+    def write_if_next(self, lane: RowGroupStream, piece: Piece, most: int) -> Piece:
         """Write the piece, if it is next, and return it with its place; in the thread that has read it.
 
         What would wait for the disk, or be too large, or fails is left to :meth:`write`, which says so.
@@ -110,7 +110,7 @@ class Output:
         self,
         out: Encoded,
         piece: Piece | None = None,
-        lane: Lane | None = None,
+        lane: RowGroupStream | None = None,
         *,
         most: int = 0,
         last: bool = False,
@@ -140,7 +140,7 @@ class Output:
                 await trio.to_thread.run_sync(self._lock.acquire)
         self._lock.release()
 
-    def _keep(self, lane: Lane, piece: Piece, most: int) -> None:
+    def _keep(self, lane: RowGroupStream, piece: Piece, most: int) -> None:
         """Add a segment to the pack, up to ``most`` bytes; one that cannot be kept is no reason to fail."""
         segment = piece.segment
         if segment is None or self._uncached:

@@ -47,7 +47,7 @@ class Piece:
     written: Written | None = None
 
 
-class Lane:
+class RowGroupStream:
     """A row group's place in the order of the output, where its slices arrive one after the other.
 
     Attributes:

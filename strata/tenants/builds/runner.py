@@ -29,7 +29,7 @@ from strata.tenants.shared.disk_space import FULL
 from strata.tenants.shared.memory_budget import LEAST_BYTES
 from strata.tenants.shared.resources import SMALL_COST, Resources
 from strata.tenants.stats.counters import TenantMetrics
-from strata.work import Place, Tier
+from strata.work import AdmissionToken, Tier
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 
 @attrs.frozen(eq=False)
-class Order:
+class BuildRequest:
     """What a build was asked for.
 
     Attributes:
@@ -100,7 +100,7 @@ class Builder:
         interactive.resize(limits.interactive_slots, limits.interactive_slots_per_principal)
         bulk.resize(limits.bulk_slots, limits.bulk_slots_per_principal)
 
-    async def run(self, build: Build, order: Order) -> Callable[[], Awaitable[None]] | None:
+    async def run(self, build: Build, order: BuildRequest) -> Callable[[], Awaitable[None]] | None:
         """Carry ``build`` out and settle its outcome, whatever happens.
 
         Returns what is left to do for the cache when the result is ready.
@@ -161,12 +161,12 @@ class _Attempt:
 
     builder: Builder
     build: Build
-    order: Order
+    order: BuildRequest
     writer: BlobWriter | None = None
     record: BuildRecord | None = None
     pack: PackWriter | None = None
     kept: Callable[[], Awaitable[None]] | None = None
-    place: Place | None = None
+    place: AdmissionToken | None = None
 
     async def run(self) -> ArtifactRecord:
         builder, build = self.builder, self.build

@@ -26,15 +26,15 @@ from strata.tables import (
     RowGroup,
     RowGroupTask,
     ScanPlan,
+    apply_residual,
     expand_file,
-    finish,
     read_slice,
     segment_schema,
 )
 from strata.tables.read.ipc import EOS, Encoded, encode, schema_message
 from strata.tenants.builds.exception_groups import UnwrappedRefusals
 from strata.tenants.builds.output import HOT_GROUP_BYTES, Output
-from strata.tenants.builds.reorder_buffer import Lane, Piece, Written
+from strata.tenants.builds.reorder_buffer import Piece, RowGroupStream, Written
 from strata.tenants.builds.state import Build
 from strata.tenants.limits.model import TenantLimits
 from strata.tenants.shared.resources import SMALL_COST
@@ -125,7 +125,7 @@ class ScanBuild:
         Raises:
             RefusalError: If a file cannot be read, a limit is reached or the rows are not those planned.
         """
-        order: tuple[trio.MemorySendChannel[Lane], trio.MemoryReceiveChannel[Lane]]
+        order: tuple[trio.MemorySendChannel[RowGroupStream], trio.MemoryReceiveChannel[RowGroupStream]]
         order = trio.open_memory_channel(max(0, self.limits.fetch_parallelism - 1))
         try:
             with UnwrappedRefusals():
@@ -145,7 +145,7 @@ class ScanBuild:
         end = Encoded((EOS,), len(EOS), 0)
         self._written(end, await self._write(end, last=True))
 
-    async def _consume(self, order: trio.MemoryReceiveChannel[Lane], begin: Begin) -> None:
+    async def _consume(self, order: trio.MemoryReceiveChannel[RowGroupStream], begin: Begin) -> None:
         async with order as lanes:
             with trio.move_on_after(HEAD_START_SECONDS):
                 await self._looked.wait()
@@ -161,13 +161,15 @@ class ScanBuild:
             async for lane in lanes:
                 await self._take(lane)
 
-    async def _produce(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
+    async def _produce(self, order: trio.MemorySendChannel[RowGroupStream], nursery: trio.Nursery) -> None:
         with suppress(trio.BrokenResourceError):  # nobody takes lanes any more: the build has failed
             await self._produce_lanes(order, nursery)
         self._looked.set()
         self._decoding.set()  # there may be nothing to decode
 
-    async def _produce_lanes(self, order: trio.MemorySendChannel[Lane], nursery: trio.Nursery) -> None:
+    async def _produce_lanes(
+        self, order: trio.MemorySendChannel[RowGroupStream], nursery: trio.Nursery
+    ) -> None:
         async with order:
             for file in self.plan.files:
                 for task in await self._expand(file):
@@ -180,11 +182,11 @@ class ScanBuild:
                     # would only stand in the way of writing it.
                     await self._begun.wait()
 
-    def _lane(self, task: RowGroupTask) -> Lane:
+    def _lane(self, task: RowGroupTask) -> RowGroupStream:
         """Return a row group's lane. The first one's slice takes all cores, where nobody else wants any."""
         if self._begun.is_set():
-            return Lane(task, SLICE_BYTES)
-        return Lane(task, FIRST_SLICE_BYTES, alone=not self.pool.running)
+            return RowGroupStream(task, SLICE_BYTES)
+        return RowGroupStream(task, FIRST_SLICE_BYTES, alone=not self.pool.running)
 
     async def _expand(self, file: FileTask) -> tuple[RowGroupTask, ...]:
         tasks = await self._within_fetch_timeout(lambda: expand_file(self.plan, file), cost=SMALL_COST)
@@ -199,7 +201,7 @@ class ScanBuild:
         while self._in_flight and self._in_flight + nbytes > IN_FLIGHT_BYTES:
             await self._room.wait()
 
-    async def _fetch(self, lane: Lane) -> None:
+    async def _fetch(self, lane: RowGroupStream) -> None:
         """Send the row group's slices down its lane, out of the cache or of its file."""
         task, fields = lane.task, self.plan.segment_fields
         async with lane.send:
@@ -212,7 +214,7 @@ class ScanBuild:
                 await self._run(damaged, abandon=False)
             await self._fetch_slices(lane)
 
-    async def _fetch_cached(self, lane: Lane, cached: Segment) -> bool:
+    async def _fetch_cached(self, lane: RowGroupStream, cached: Segment) -> bool:
         """Send a row group out of the cache; False, and nothing sent, if it is damaged there."""
         size = cached.packed.length
         if size <= CACHED_BYTES:
@@ -241,7 +243,7 @@ class ScanBuild:
             reader.close()
         return True
 
-    async def _fetch_slices(self, lane: Lane) -> None:
+    async def _fetch_slices(self, lane: RowGroupStream) -> None:
         group = RowGroup(
             self.plan,
             lane.task,
@@ -264,7 +266,7 @@ class ScanBuild:
             self._decoding.set()
             group.close()
 
-    def _read(self, lane: Lane, group: RowGroup, crc32: int, most: int) -> Piece | Refused:
+    def _read(self, lane: RowGroupStream, group: RowGroup, crc32: int, most: int) -> Piece | Refused:
         """One quantum: the next slice of a row group. Runs in a worker thread."""
         plan, before = self.plan, group.passed
         batches = read_slice(group)
@@ -273,10 +275,10 @@ class ScanBuild:
         segment, scanned = encode(batches), group.passed - before
         if plan.passthrough:
             return self.output.write_if_next(lane, Piece(segment, scanned, segment), most)
-        out = _encode_some(finish(plan, group.task, batches))
+        out = _encode_some(apply_residual(plan, group.task, batches))
         return self.output.write_if_next(lane, Piece(out, scanned, segment, _crc32(segment, crc32)), most)
 
-    def _from_cache(self, lane: Lane, cached: Segment, most: int) -> Piece | None:
+    def _from_cache(self, lane: RowGroupStream, cached: Segment, most: int) -> Piece | None:
         """One quantum: a row group out of the cache; None if it is damaged. Runs in a worker thread."""
         plan = self.plan
         if plan.passthrough and cached.fields == plan.segment_fields:
@@ -288,11 +290,11 @@ class ScanBuild:
             batches = self.shard.read(cached, plan.segment_fields, segment_schema(plan, plan.segment_fields))
             if isinstance(batches, Damaged):
                 return None
-            out = _encode_some(finish(plan, lane.task, batches))
+            out = _encode_some(apply_residual(plan, lane.task, batches))
         return self.output.write_if_next(lane, Piece(out, lane.task.num_rows, None), most)
 
     def _cached_slice(
-        self, lane: Lane, cached: Segment, reader: SegmentReader, most: int, *, first: bool
+        self, lane: RowGroupStream, cached: Segment, reader: SegmentReader, most: int, *, first: bool
     ) -> Piece | None:
         """One quantum: a slice of a checked segment; None if it is damaged now. Runs in a worker thread."""
         plan = self.plan
@@ -306,11 +308,11 @@ class ScanBuild:
             batches = reader.read(SLICE_BYTES, fields, segment_schema(plan, fields))
             if isinstance(batches, Damaged):
                 return None
-            out = _encode_some(finish(plan, lane.task, batches))
+            out = _encode_some(apply_residual(plan, lane.task, batches))
         piece = Piece(out, lane.task.num_rows if reader.done else 0, None)
         return self.output.write_if_next(lane, piece, most)
 
-    async def _take(self, lane: Lane) -> None:
+    async def _take(self, lane: RowGroupStream) -> None:
         """Write what comes down the lane, unless it was written where it was read."""
         self.output.let(lane)
         async with lane.receive:
@@ -335,7 +337,12 @@ class ScanBuild:
         self._room = trio.Event()
 
     async def _write(
-        self, out: Encoded, piece: Piece | None = None, lane: Lane | None = None, *, last: bool = False
+        self,
+        out: Encoded,
+        piece: Piece | None = None,
+        lane: RowGroupStream | None = None,
+        *,
+        last: bool = False,
     ) -> Written:
         output = self.output
         output.check_room(out.nbytes)

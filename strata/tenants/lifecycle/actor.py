@@ -25,9 +25,9 @@ from strata.tenants.builds.runner import Builder
 from strata.tenants.lifecycle.administering import explain_access, reload_rules
 from strata.tenants.limits.model import TenantLimits
 from strata.tenants.limits.slots import Slots
-from strata.tenants.results.lineage import Historian
+from strata.tenants.results.lineage import LineageReader
 from strata.tenants.results.read import Reader
-from strata.tenants.results.warming import Warmer
+from strata.tenants.results.warming import CacheWarmer
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
 from strata.work import Tier
@@ -206,7 +206,7 @@ class TenantActor:
         materializer, reader = self.materializer, self.reader
         assert materializer is not None
         assert reader is not None
-        historian = Historian(self.tenant, self.resources, reader)
+        lineage_reader = LineageReader(self.tenant, self.resources, reader)
         handlers: dict[type, Callable[[Any], Awaitable[object]]] = {
             m.Materialize: materializer.materialize,
             m.Explain: materializer.explain,
@@ -220,10 +220,10 @@ class TenantActor:
             m.ListNames: reader.list_names,
             m.ClearCache: self._clear_cache,
             m.DescribeCache: self._describe_cache,
-            m.GetLineage: historian.lineage,
-            m.GetDependents: historian.dependents,
-            m.GetNameStatus: historian.status,
-            m.WarmCache: Warmer(materializer).warm,
+            m.GetLineage: lineage_reader.lineage,
+            m.GetDependents: lineage_reader.dependents,
+            m.GetNameStatus: lineage_reader.status,
+            m.WarmCache: CacheWarmer(materializer).warm,
             m.ExplainAccess: partial(explain_access, self.resources),
             m.ReloadRules: partial(reload_rules, self.resources),
             m.UpdateLimits: self._update_limits,
@@ -252,14 +252,14 @@ class TenantActor:
         return answer
 
     async def _clear_cache(self, question: m.ClearCache) -> m.Cleared | Refused:
-        refused = self.resources.gate.check_admin(question.principal, "admin/cache")
+        refused = self.resources.authorizer.check_admin(question.principal, "admin/cache")
         if refused is not None:
             return refused
         await self._remove(self.shard.clear())
         return m.Cleared()
 
     async def _describe_cache(self, question: m.DescribeCache) -> object:
-        refused = self.resources.gate.check_admin(question.principal, "admin/cache")
+        refused = self.resources.authorizer.check_admin(question.principal, "admin/cache")
         return self.shard.stats() if refused is None else refused
 
     async def _describe(self, _question: m.Describe) -> m.Description:

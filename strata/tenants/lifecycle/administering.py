@@ -15,10 +15,10 @@ RESOURCE = "admin/acl"
 
 async def explain_access(resources: Resources, question: m.ExplainAccess) -> m.AccessExplained | Refused:
     """Say why a request is decided as it is; looks at every rule, so it is done in a thread."""
-    refused = resources.gate.check_admin(question.principal, RESOURCE)
+    refused = resources.authorizer.check_admin(question.principal, RESOURCE)
     if refused is not None:
         return refused
-    policy = resources.gate.policy
+    policy = resources.authorizer.policy
     if policy is None:
         return m.AccessExplained(None)
     return m.AccessExplained(await resources.ask(partial(acl.explain, policy, question.request)))
@@ -28,7 +28,7 @@ async def reload_rules(
     resources: Resources, question: m.ReloadRules
 ) -> RulesTaken | RulesRefused | NoRulesFile | Refused:
     """Read the rules' own file again."""
-    refused = resources.gate.check_admin(question.principal, RESOURCE)
+    refused = resources.authorizer.check_admin(question.principal, RESOURCE)
     if refused is not None:
         return refused
     return NoRulesFile() if resources.rules is None else await resources.rules.reload()

@@ -23,14 +23,14 @@ from strata.outcomes import Reason, Refused
 from strata.tenants.lifecycle.actor import Envelope, TenantActor
 from strata.tenants.lifecycle.handle import Readiness, State, Tenant, not_running
 from strata.tenants.limits.model import TenantLimits
-from strata.tenants.limits.overrides import DISABLED, Tenancy
+from strata.tenants.limits.overrides import DISABLED, TenantOverrides
 from strata.tenants.limits.rates import RateBook
 from strata.tenants.messages import Explain, FitCache, Materialize, Question, UpdateLimits, WarmCache
-from strata.tenants.shared.cache_sharing import CacheSharing
+from strata.tenants.shared.cache_sharing import CacheBudgetManager
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
-from strata.tenants.stats.runtime import Vitals
-from strata.work import step_aside
+from strata.tenants.stats.runtime import RuntimeStats
+from strata.work import release_admission
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -68,13 +68,13 @@ class Registry:
         sharing: The caches' budget; None: every tenant has what its limits say.
         idle_seconds: How long a tenant may be idle before it goes by itself (``tenant_idle_seconds``).
         most_named: Tenants whose metrics have a name of their own (``metrics_max_tenants``).
-        tenancy: Whose word on who is served at all is asked, if there is one.
+        tenant_overrides: Whose word on who is served at all is asked, if there is one.
         leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
         draining: Whether questions are refused.
         drained: Tenants that take no new work until they are restarted.
         rates: What tenants have taken of their rates, whether they are live or not.
         others: What happened in tenants that are no longer live.
-        vitals: How the process is.
+        runtime_stats: How the process is.
     """
 
     resources: Resources
@@ -84,16 +84,16 @@ class Registry:
     max_crashes: int
     crash_window: float
     probe: Callable[[], bool]
-    sharing: CacheSharing | None = None
+    sharing: CacheBudgetManager | None = None
     idle_seconds: float = math.inf
     most_named: int = 1000
-    tenancy: Tenancy | None = None
+    tenant_overrides: TenantOverrides | None = None
     leaving: bool = False
     draining: bool = False
     drained: set[str] = attrs.field(factory=set)
     rates: RateBook = attrs.field(init=False)
     others: TenantMetrics = attrs.field(factory=TenantMetrics)
-    vitals: Vitals = attrs.field(factory=Vitals)
+    runtime_stats: RuntimeStats = attrs.field(factory=RuntimeStats)
     _tenants: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
     _quiet: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
     _ending: dict[str, Tenant] = attrs.field(factory=dict)
@@ -181,7 +181,7 @@ class Registry:
 
         A tenant that is drained and still there answers what is asked about work that is under way.
         """
-        if self.tenancy is not None and not self.tenancy.enabled(tenant):
+        if self.tenant_overrides is not None and not self.tenant_overrides.enabled(tenant):
             return DISABLED
         if tenant not in self.drained:
             return None
@@ -217,7 +217,7 @@ class Registry:
             if leaving is None:
                 detail = "The server serves as many tenants as it may (max_tenants)."
                 return Refused(Reason.UNAVAILABLE, detail, code="too_many_tenants", retry_after=5)
-            step_aside()
+            release_admission()
             await leaving.gone.wait()
 
     def _start(self, tenant: str) -> Tenant:

@@ -61,7 +61,7 @@ class View:
 
 def look(registry: Registry, tenant: str) -> View:
     """Return how a tenant does, without asking its actor."""
-    enabled = registry.tenancy is None or registry.tenancy.enabled(tenant)
+    enabled = registry.tenant_overrides is None or registry.tenant_overrides.enabled(tenant)
     drained, found = tenant in registry.drained, registry.find(tenant)
     if found is None:
         return View("absent", enabled, drained)

@@ -9,7 +9,7 @@ import trio
 
 from strata.tenants.limits.rates import TenantRates
 from strata.tenants.limits.token_bucket import Bucket, Rule
-from strata.work import step_aside
+from strata.work import release_admission
 
 LONGEST_NAP = 1.0
 """Seconds after which a limit is read again: it may have been raised meanwhile."""
@@ -18,7 +18,7 @@ _GATES: WeakKeyDictionary[Bucket, trio.Lock] = WeakKeyDictionary()
 
 
 @attrs.frozen
-class Meter:
+class BandwidthLimiter:
     """Counts what one principal is sent, and makes it wait.
 
     The streams of a principal take turns, and so do the principals of a tenant, for each has but one stream
@@ -36,7 +36,7 @@ class Meter:
         """Return when ``amount`` bytes may be sent; they count as sent then."""
         rules = self.rates.rules
         if rules.own_bytes is not None or rules.bytes is not None:
-            step_aside()  # it may wait here, for its own rate alone
+            release_admission()  # it may wait here, for its own rate alone
             own, every = self.rates.of(self.principal).bytes, self.rates.all.bytes
             async with _gate(own):
                 await self._room(own, amount, own=True)

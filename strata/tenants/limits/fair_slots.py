@@ -14,7 +14,7 @@ from strata.tenants.limits.retry_after import Drain
 
 
 @attrs.define(eq=False)
-class Ticket:
+class Claim:
     """One wish for a part of what there is.
 
     Attributes:
@@ -32,7 +32,7 @@ class Ticket:
     first: str | None = None
 
 
-class Turns:
+class FairShares:
     """Round robin over keys; within a key, first come, first served.
 
     A ticket that does not fit holds up those behind it until it does, so nothing is too large to have its
@@ -53,11 +53,11 @@ class Turns:
         self.waiting = 0
         self.drain = Drain()
         self._held: dict[str, int] = {}
-        self._first: list[Ticket] = []
-        self._queues: dict[str, deque[Ticket]] = {}
+        self._first: list[Claim] = []
+        self._queues: dict[str, deque[Claim]] = {}
 
     def __repr__(self) -> str:
-        return f"<Turns {self.used}/{self.total}, {self.waiting} waiting>"
+        return f"<FairShares {self.used}/{self.total}, {self.waiting} waiting>"
 
     @property
     def keys(self) -> int:
@@ -77,7 +77,7 @@ class Turns:
             return True
         return bool(self.spare) and own + size > self.spare * (self.total - self.used - size)
 
-    def enter(self, ticket: Ticket, key: str, *, first: bool = False) -> list[Ticket]:
+    def enter(self, ticket: Claim, key: str, *, first: bool = False) -> list[Claim]:
         """Queue a ticket, for one key or for one more; returns those that are held from now on.
 
         Args:
@@ -98,7 +98,7 @@ class Turns:
             self._queues.setdefault(key, deque()).append(ticket)
         return self._admit()
 
-    def leave(self, ticket: Ticket, now: float) -> list[Ticket]:
+    def leave(self, ticket: Claim, now: float) -> list[Claim]:
         """Give back what a ticket holds, or its place in the queue; harmless when repeated.
 
         Returns those that are held from now on.
@@ -116,7 +116,7 @@ class Turns:
             return []
         return self._admit()
 
-    def resize(self, total: int, most: int = 0) -> list[Ticket]:
+    def resize(self, total: int, most: int = 0) -> list[Claim]:
         """Change how much there is; what is held stays so, and drains where it is too much."""
         self.total, self.most = total, most
         return self._admit()
@@ -143,7 +143,7 @@ class Turns:
             )
         return None if interval is None else (max(1, ahead) * interval, interval)
 
-    def _admit(self) -> list[Ticket]:
+    def _admit(self) -> list[Claim]:
         admitted = []
         while (found := self._next()) is not None:
             ticket, key = found
@@ -156,7 +156,7 @@ class Turns:
             admitted.append(ticket)
         return admitted
 
-    def _next(self) -> tuple[Ticket, str] | None:
+    def _next(self) -> tuple[Claim, str] | None:
         first = [(ticket.first, ticket) for ticket in self._first if ticket.first is not None]
         for key, ticket in (*first, *((key, queue[0]) for key, queue in self._queues.items())):
             if self.capped(key, ticket.size):
@@ -165,7 +165,7 @@ class Turns:
             return (ticket, key) if fits else None
         return None
 
-    def _dequeue(self, ticket: Ticket) -> None:
+    def _dequeue(self, ticket: Claim) -> None:
         ticket.waiting = False
         self.waiting -= 1
         if ticket.first is not None:

@@ -22,7 +22,7 @@ from strata.config.tenants import Overrides, is_too_large, print_overrides, read
 from strata.durable import replace_file
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.limits.model import TenantLimits
-from strata.work import step_aside
+from strata.work import release_admission
 
 T = TypeVar("T")
 
@@ -72,12 +72,12 @@ class Unfit:
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
-    step_aside()
+    release_admission()
     return await trio.to_thread.run_sync(function)
 
 
 @attrs.define(eq=False)
-class Tenancy:
+class TenantOverrides:
     """Limits by tenant.
 
     Attributes:

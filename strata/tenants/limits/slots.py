@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from strata.outcomes import Limit, Reason, Refused
-from strata.tenants.limits.fair_slots import Ticket, Turns
+from strata.tenants.limits.fair_slots import Claim, FairShares
 from strata.tenants.limits.retry_after import Kept, Promises
 
 SEVERAL_TURNS = 5
@@ -30,7 +30,7 @@ class Lease:
     """
 
     _slots: Slots
-    ticket: Ticket = attrs.field(factory=Ticket)
+    ticket: Claim = attrs.field(factory=Claim)
     turn: trio.Event = attrs.field(factory=trio.Event)
     promised: bool = False
 
@@ -79,10 +79,10 @@ class Slots:
 
     def __init__(self, name: str, total: int, per_principal: int = 0) -> None:
         self.name = name
-        self._turns = Turns(total, most=per_principal)
+        self._turns = FairShares(total, most=per_principal)
         self._promises = Promises(PROMISED)
         self._kept = Kept()
-        self._leases: dict[Ticket, Lease] = {}
+        self._leases: dict[Claim, Lease] = {}
 
     def __repr__(self) -> str:
         return f"<Slots {self.name} {self.used}/{self.total}, {self.waiting} waiting>"
@@ -112,7 +112,7 @@ class Slots:
 
     def queue(self, principal: str, size: int = 1) -> Lease:
         """Return a place in the queue, to be waited with and released in any case."""
-        lease = Lease(self, Ticket(size), promised=self._kept.claim(principal, trio.current_time()))
+        lease = Lease(self, Claim(size), promised=self._kept.claim(principal, trio.current_time()))
         self.enter(lease, principal, first=lease.promised)
         return lease
 
@@ -150,6 +150,6 @@ class Slots:
         detail = f"{whose} in use for {waited:g} seconds; ask again when scans have ended."
         return Refused(Reason.BUSY, detail, name, seconds, limit=Limit(name, most, seconds))
 
-    def _wake(self, tickets: list[Ticket]) -> None:
+    def _wake(self, tickets: list[Claim]) -> None:
         for ticket in tickets:
             self._leases[ticket].turn.set()

@@ -96,7 +96,7 @@ async def trace(root: ArtifactRecord, look: Callable[[str], Awaitable[Found]], m
 
 
 @attrs.define(eq=False)
-class Historian:
+class LineageReader:
     """Answers what results were made of and from, for one tenant, within the caller's present rights."""
 
     tenant: str
@@ -123,7 +123,7 @@ class Historian:
         ref = self.resources.catalogs.resolve(uri)
         if isinstance(ref, Refused):
             return False
-        return self.resources.gate.reading(principal, table_resource(ref)).allowed
+        return self.resources.authorizer.reading(principal, table_resource(ref)).allowed
 
     async def dependents(self, question: m.GetDependents) -> m.Dependents | Refused:
         """Find what was made of an artifact; only what the caller may read is found, and counted."""

@@ -32,7 +32,7 @@ async def list_visible(resources: Resources, tenant: str, question: m.ListArtifa
         sort=question.sort,
         order=question.order,
     )
-    if resources.gate.policy is None:
+    if resources.authorizer.policy is None:
         return await resources.ask(listing, tenant, limit=question.limit, offset=question.offset)
     refused = check_listing(
         limit=question.limit,
@@ -58,7 +58,7 @@ async def list_visible(resources: Resources, tenant: str, question: m.ListArtifa
 
 async def count_visible(resources: Resources, tenant: str, principal: Principal) -> Stats:
     """Count the artifacts the caller may read; bytes are those of ready ones."""
-    if resources.gate.policy is None:
+    if resources.authorizer.policy is None:
         return await resources.ask(resources.metadata.stats, tenant)
     states: Counter[str] = Counter()
     size = 0
@@ -88,7 +88,7 @@ async def _named(
         (one.artifact_id, one.version)
         for one in names
         if one.name.startswith(prefix)
-        and not resources.gate.denies(principal, artifact_resource(one.name), "read")
+        and not resources.authorizer.denies(principal, artifact_resource(one.name), "read")
     }
 
 
@@ -108,7 +108,7 @@ async def _visible(
         for record in page.artifacts:
             if named is not None and (record.artifact_id, record.version) not in named:
                 continue
-            if resources.gate.denies(principal, artifact_resource(record.artifact_id), "read"):
+            if resources.authorizer.denies(principal, artifact_resource(record.artifact_id), "read"):
                 continue
             if record.input_versions not in known:
                 known[record.input_versions] = await resources.may_read(principal, record.inputs)

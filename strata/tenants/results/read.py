@@ -55,7 +55,7 @@ class Reader:
         build, record = stream.build, stream.build.record
         assert record is not None
         named = acl.resource_name("streams", question.stream_id)
-        if self.resources.gate.denies(question.principal, named, "read"):
+        if self.resources.authorizer.denies(question.principal, named, "read"):
             return STREAM_NOT_FOUND
         may_read = self.resources.may_read_artifact
         if not await may_read(question.principal, record.artifact_id, dict(build.inputs)):
@@ -130,7 +130,7 @@ class Reader:
     async def named(self, principal: Principal, name: str) -> tuple[NameRecord, ArtifactRecord] | None:
         """Return a name and what it points at, or None if that is not for the caller."""
         found = await self.resources.ask(self.resources.metadata.get_name, self.tenant, name)
-        denied = self.resources.gate.denies(principal, artifact_resource(name), "read")
+        denied = self.resources.authorizer.denies(principal, artifact_resource(name), "read")
         # Whatever the name points at, or would: a no for any reason is the same work.
         target = (self.resources.new_id(), 1) if found is None else (found.artifact_id, found.version)
         record = await self.readable(principal, *target, hidden=denied)
@@ -143,7 +143,7 @@ class Reader:
             [
                 n
                 for n in names
-                if not self.resources.gate.denies(question.principal, artifact_resource(n.name), "read")
+                if not self.resources.authorizer.denies(question.principal, artifact_resource(n.name), "read")
                 and await self.readable(question.principal, n.artifact_id, n.version) is not None
             ]
         )

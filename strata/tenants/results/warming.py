@@ -11,13 +11,13 @@ from strata.outcomes import RefusalError, Refused
 from strata.tables import ScanPlan, expand_file
 from strata.tenants import messages as m
 from strata.tenants.builds.materialize import SCAN, Materializer
-from strata.tenants.builds.runner import Order
+from strata.tenants.builds.runner import BuildRequest
 from strata.tenants.shared.resources import SMALL_COST
 from strata.work import Tier
 
 
 @attrs.define(eq=False)
-class Warmer:
+class CacheWarmer:
     """Warms one tenant's cache, within the caller's rights and by the same builds as any request.
 
     Attributes:
@@ -29,7 +29,7 @@ class Warmer:
     async def warm(self, question: m.WarmCache) -> m.Warmed | Refused:
         """See to it that row groups are cached; asks the rules for every part before it reads any."""
         builder = self.materializer.builder
-        refused = builder.resources.gate.check_admin(question.principal, "admin/cache")
+        refused = builder.resources.authorizer.check_admin(question.principal, "admin/cache")
         if refused is not None:
             return refused
         asked = [m.Transformation((part.uri,), SCAN, {"columns": part.columns}) for part in question.parts]
@@ -38,7 +38,7 @@ class Warmer:
             resolved = await self.materializer.resolve(question.principal, what)
             if isinstance(resolved, Refused):
                 return resolved
-            orders.append(Order(*resolved, SCAN, None, question.principal.id))
+            orders.append(BuildRequest(*resolved, SCAN, None, question.principal.id))
         segments, found, cached = [], [], []
         for order in orders:
             plan = await builder.plan(order.scan, order.principal)
@@ -53,7 +53,7 @@ class Warmer:
             cached.append(self._cached(plan, keys))
         return m.Warmed(tuple(segments), tuple(found), tuple(cached))
 
-    async def _build(self, order: Order) -> Refused | None:
+    async def _build(self, order: BuildRequest) -> Refused | None:
         """Make the result, or wait for it where it is being made: its row groups go into the cache."""
         build = await self.materializer.under_way(order.provenance.key)
         if build is None:

@@ -7,7 +7,7 @@ import attrs
 from strata import acl
 from strata.auth import Principal
 from strata.outcomes import Reason, Refused
-from strata.tables import Grant, TableRef, Visible, parse_scan_params
+from strata.tables import CellGrants, Grant, TableRef, parse_scan_params
 
 _NOTHING = Grant(frozenset())
 """What a rule grants whose values no scan would take."""
@@ -58,7 +58,7 @@ class Access:
     """
 
     allowed: bool
-    visible: Visible | None = None
+    visible: CellGrants | None = None
 
 
 _MOST_VIEWS = 1024
@@ -66,7 +66,7 @@ _MOST_VIEWS = 1024
 
 
 @attrs.define
-class Gate:
+class Authorizer:
     """Decides by the policy of this moment, and says no in the words the operator chose.
 
     Attributes:
@@ -77,7 +77,7 @@ class Gate:
     policy: acl.Policy | None
     hide: bool = True
     _ready: acl.CompiledPolicy | None = attrs.field(default=None, init=False)
-    _views: dict[str, Visible] = attrs.field(factory=dict, init=False)
+    _views: dict[str, CellGrants] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Compile the rules now: a hundred thousand take a second, which no request should have to wait."""
@@ -106,13 +106,13 @@ class Gate:
         decision = self._decide(principal, resource, "read")
         return Access(decision.allowed, None if decision.grants is None else self._view(decision.grants))
 
-    def _view(self, grants: tuple[acl.Grant, ...]) -> Visible:
+    def _view(self, grants: tuple[acl.Grant, ...]) -> CellGrants:
         written = repr(grants)  # in which 1 and true differ, unlike in a comparison
         found = self._views.get(written)
         if found is None:
             if len(self._views) >= _MOST_VIEWS:
                 self._views.clear()
-            found = self._views[written] = Visible(tuple(_block(grant) for grant in grants))
+            found = self._views[written] = CellGrants(tuple(_block(grant) for grant in grants))
         return found
 
     def _decide(self, principal: Principal, resource: str, action: acl.Action) -> acl.Decision:

@@ -18,9 +18,9 @@ import pyarrow as pa
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.work import Load, LoopTurns, step_aside
+from strata.work import EgressTurns, FileRange, release_admission
 from strata.work.egress_turns import LARGE_BYTES
-from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, Hold
+from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, ByteSource
 from strata.work.threads import close_file
 
 CHUNK = LARGE_BYTES
@@ -144,7 +144,7 @@ class Tail:
                 raise RefusalError(self.failure)
             if self.ended:
                 return False
-            step_aside()
+            release_admission()
             await self._moved.wait()
         return True
 
@@ -155,7 +155,7 @@ class Tail:
             RefusalError: If the build failed.
         """
         while not self.ended:
-            step_aside()
+            release_admission()
             await self._moved.wait()
         if self.failure is not None:
             raise RefusalError(self.failure)
@@ -181,7 +181,7 @@ class _Bytes:
     offset: int
     fd: int = -1
 
-    def in_hand(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
+    def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
         begin = position - self.offset
         return [memoryview(self.data)[begin : begin + wanted]], 0
 
@@ -207,7 +207,7 @@ class ByteStream:
     on_close: Callable[[], None] | None = None
     head: bytes = b""
     tenant: str = ""
-    turns: LoopTurns = attrs.field(factory=LoopTurns)
+    turns: EgressTurns = attrs.field(factory=EgressTurns)
     _closed: bool = False
     _probe: bytearray = attrs.field(factory=partial(bytearray, 1))
 
@@ -252,7 +252,7 @@ class ByteStream:
         self.start += len(found)
         return found
 
-    async def load(self) -> bytes | Load | None:
+    async def load(self) -> bytes | FileRange | None:
         """Return the next bytes for a socket: a load, where they are many; None at the end.
 
         Raises:
@@ -261,9 +261,9 @@ class ByteStream:
         limit = await self._limit()
         if self.head or limit - self.start < WORTH_BYTES:
             return await self.chunk()
-        hold: Hold = self
+        hold: ByteSource = self
         count = min(LOAD_BYTES, limit - self.start)
-        _, on_file = self.in_hand(self.start, count)
+        _, on_file = self.locate(self.start, count)
         if on_file:
             count = min(count, on_file)
             if not self._cached(count):
@@ -272,11 +272,11 @@ class ByteStream:
                 if not data:
                     raise RefusalError(_SHORT)
                 count, hold = len(data), _Bytes(data, self.start)
-        found = Load(hold, self.start, count, self.tenant, self.turns)
+        found = FileRange(hold, self.start, count, self.tenant, self.turns)
         self.start += count
         return found
 
-    def in_hand(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
+    def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
         """Return what is in memory of bytes that are there, or how many of them are on file."""
         limit = position + wanted
         if self.tail is not None:
@@ -297,7 +297,7 @@ class ByteStream:
         return found
 
     def _from_memory(self, limit: int, wanted: int) -> bytes | int:
-        views, on_file = self.in_hand(self.start, min(HOT_CHUNK * wanted, limit - self.start))
+        views, on_file = self.locate(self.start, min(HOT_CHUNK * wanted, limit - self.start))
         if views:
             return b"".join(views)
         count = min(wanted, on_file)

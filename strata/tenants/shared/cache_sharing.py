@@ -41,7 +41,7 @@ class TenantAllowance:
     """One tenant's view of the budget; see :class:`~strata.cache.Allowance`."""
 
     key: str
-    sharing: CacheSharing = attrs.field(repr=False)
+    sharing: CacheBudgetManager = attrs.field(repr=False)
 
     def share(self) -> int:
         """Return the bytes the tenant can count on."""
@@ -62,7 +62,7 @@ class TenantAllowance:
 
 
 @attrs.define(eq=False)
-class CacheSharing:
+class CacheBudgetManager:
     """The budget, and who sees to it that it is kept.
 
     Attributes:

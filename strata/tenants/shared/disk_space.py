@@ -24,7 +24,7 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-class Room:
+class DiskSpaceGuard:
     """The free bytes of one file system.
 
     Args:

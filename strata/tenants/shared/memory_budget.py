@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from strata.outcomes import Reason, Refused
-from strata.tenants.limits.fair_slots import Turns
+from strata.tenants.limits.fair_slots import FairShares
 from strata.tenants.limits.retry_after import Promises
 from strata.tenants.limits.slots import Slots
 from strata.tenants.shared.lru import Remembered
@@ -36,7 +36,7 @@ class MemoryBudget(Slots):
 
     def __init__(self, total: int) -> None:
         super().__init__("memory_budget_bytes", total)
-        self._turns = Turns(total, spare=SPARE)
+        self._turns = FairShares(total, spare=SPARE)
         self._comebacks: Remembered[str, Promises] = Remembered(TENANTS_REMEMBERED)
 
     def refusal(self, principals: list[str], waited: float) -> Refused:

@@ -16,10 +16,10 @@ from strata.auth import Principal
 from strata.config.rules_file import RulesFile
 from strata.outcomes import Refused
 from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, may_see
-from strata.tenants.shared.authorizer import Gate, artifact_resource, table_resource
-from strata.tenants.shared.disk_space import Room
+from strata.tenants.shared.authorizer import Authorizer, artifact_resource, table_resource
+from strata.tenants.shared.disk_space import DiskSpaceGuard
 from strata.tenants.shared.memory_budget import MemoryBudget
-from strata.work import Desk, LoopTurns, Tier, WorkPool, step_aside
+from strata.work import AdmissionQueue, EgressTurns, Tier, WorkPool, release_admission
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Resources:
         metadata: Artifacts, builds and names; every call names its tenant.
         blobs: Where results are kept; every call names the tenant's prefix.
         pool: The work pool, for CPU and files.
-        gate: The access rules.
+        authorizer: The access rules.
         cache_dir: Directory above the tenants' cache shards.
         new_id: Makes unguessable ids.
         waits: How many calls to databases may block in threads at a time.
@@ -61,7 +61,7 @@ class Resources:
         turns: Whose large result leaves next.
         starts: Whose build begins next; by default one at a time.
         memory: What builds of all tenants may hold in flight; without any bound by default.
-        room: Room for results; None where nobody looks.
+        disk_space: Whether the disk has space for another result; None where that is not watched.
         rules: Reads the rules' own file; None where there is no server around.
     """
 
@@ -69,26 +69,26 @@ class Resources:
     metadata: MetadataStore
     blobs: BlobStore
     pool: WorkPool
-    gate: Gate
+    authorizer: Authorizer
     cache_dir: Path
     new_id: Callable[[], str]
     waits: trio.CapacityLimiter
     transfers: trio.CapacityLimiter | None = None
     disk: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(WAITING_FOR_DISK))
-    turns: LoopTurns = attrs.field(factory=LoopTurns)
-    starts: Desk = attrs.field(factory=partial(Desk, patience=START_SECONDS))
+    turns: EgressTurns = attrs.field(factory=EgressTurns)
+    starts: AdmissionQueue = attrs.field(factory=partial(AdmissionQueue, patience=START_SECONDS))
     memory: MemoryBudget = attrs.field(factory=partial(MemoryBudget, 2**62))
-    room: Room | None = None
+    disk_space: DiskSpaceGuard | None = None
 
     async def nearly_full(self) -> bool:
         """Whether results have no room, as of a second ago."""
-        room = self.room
-        if room is None:
+        disk_space = self.disk_space
+        if disk_space is None:
             return False
         now = trio.current_time()
-        if not room.known(now):
-            await self.ask(room.look, now)
-        return room.full
+        if not disk_space.known(now):
+            await self.ask(disk_space.look, now)
+        return disk_space.full
 
     rules: RulesFile | None = None
     _looks: dict[str, trio.CapacityLimiter] = attrs.field(init=False, factory=dict, repr=False)
@@ -97,14 +97,14 @@ class Resources:
         self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
     ) -> bool:
         """Whether the rules of this moment let ``principal`` read an artifact: its inputs, and no denial."""
-        denied = self.gate.denies(principal, artifact_resource(artifact_id), "read")
+        denied = self.authorizer.denies(principal, artifact_resource(artifact_id), "read")
         return await self.may_read(principal, inputs) and not denied  # both asked: the same work for any no
 
     async def miss_artifact(self, principal: Principal, artifact_id: str) -> None:
         """Do the work of :meth:`may_read_artifact` for an artifact that does not exist."""
         await self.may_read_artifact(principal, artifact_id, {})
-        if self.gate.policy is not None:
-            self.gate.reading(principal, NOWHERE)
+        if self.authorizer.policy is not None:
+            self.authorizer.reading(principal, NOWHERE)
 
     async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
         """Whether the rules of this moment let ``principal`` read what was made of these inputs.
@@ -113,7 +113,7 @@ class Resources:
             principal: Who.
             inputs: Versions by URI, as they are noted with the result.
         """
-        if self.gate.policy is None:
+        if self.authorizer.policy is None:
             return True
         for uri, version in inputs.items():
             found = self._may_read_input(principal, uri, version)
@@ -128,8 +128,8 @@ class Resources:
 
     def known_to_read(self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]) -> bool:
         """Whether :meth:`may_read_artifact` would say yes, and without asking a catalog."""
-        denied = self.gate.denies(principal, artifact_resource(artifact_id), "read")
-        readable = self.gate.policy is None or all(
+        denied = self.authorizer.denies(principal, artifact_resource(artifact_id), "read")
+        readable = self.authorizer.policy is None or all(
             self._may_read_input(principal, uri, version) is True for uri, version in inputs.items()
         )
         return readable and not denied
@@ -137,8 +137,8 @@ class Resources:
     def miss_at_once(self, principal: Principal, artifact_id: str) -> None:
         """Do the work of :meth:`known_to_read` for an artifact that is not at hand, or does not exist."""
         self.known_to_read(principal, artifact_id, {})
-        if self.gate.policy is not None:
-            self.gate.reading(principal, NOWHERE)
+        if self.authorizer.policy is not None:
+            self.authorizer.reading(principal, NOWHERE)
 
     def _may_read_input(
         self, principal: Principal, uri: str, version: str, loaded: LoadedTable | None = None
@@ -147,7 +147,7 @@ class Resources:
         ref = self.catalogs.resolve(uri)
         if isinstance(ref, Refused):
             return False
-        access = self.gate.reading(principal, table_resource(ref))
+        access = self.authorizer.reading(principal, table_resource(ref))
         if not access.allowed:
             return False
         if access.visible is None:
@@ -165,7 +165,7 @@ class Resources:
         A catalog that does not answer so holds up neither the metadata store nor other catalogs, whoever asks
         it. Returns a refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
         """
-        step_aside()
+        release_admission()
         limiter = self._looks.get(ref.catalog)
         if limiter is None:
             limiter = self._looks[ref.catalog] = trio.CapacityLimiter(LOOKS)
@@ -184,7 +184,7 @@ class Resources:
 
         The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
         """
-        step_aside()
+        release_admission()
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
 
     async def transfer(
@@ -209,6 +209,6 @@ class Resources:
             principal: Who in the tenant wants it.
         """
         if self.transfers is not None:
-            step_aside()
+            release_admission()
             return await trio.to_thread.run_sync(function, limiter=self.transfers)
         return await self.pool.run(tenant, tier, function, cost=cost, abandon=False, principal=principal)

@@ -14,7 +14,7 @@ LAG_EVERY_SECONDS = 0.25
 
 
 @attrs.define(eq=False)
-class Vitals:
+class RuntimeStats:
     """What the serving loop knows of itself.
 
     Attributes:

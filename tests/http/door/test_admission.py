@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from strata.http.door.front_door import FrontDoor
 from strata.tenants import TenantLimits
 from strata.tenants.limits.rates import RateBook
-from strata.work import Desk
+from strata.work import AdmissionQueue
 from strata.work.admission import PLACES
 from strata.work.fair import most_before
 
@@ -29,15 +29,15 @@ async def busy(_scope: dict, receive: Callable, send: Callable) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class House:
+class Door:
     """A door, and the order in which answers left it."""
 
     def __init__(self, app: Any = busy, limits: TenantLimits = NO_RATE) -> None:
-        self.desk = Desk()
+        self.admission = AdmissionQueue()
         self.answered: list[str] = []
         self.door = FrontDoor(
             app, contract=CONTRACT, registry=None, max_request_bytes=1000, request_id=lambda _headers: "request-1",
-            rates=RateBook(lambda _tenant: limits), desk=self.desk,
+            rates=RateBook(lambda _tenant: limits), admission=self.admission,
         )  # fmt: skip
 
     async def ask(self, tenant: str, *, known: bool = True, path: str = "/v1/x") -> Wire:
@@ -61,35 +61,35 @@ class House:
 
 async def test_a_crowd_of_requests_is_answered_behind_another_tenants_one(autojump_clock: MockClock) -> None:
     """Those in hand, and one for each turn: not sixty-four."""
-    house = House()
-    assert await house.before(lambda: house.ask("crowd")) <= PLACES + most_before(2)
+    door = Door()
+    assert await door.before(lambda: door.ask("crowd")) <= PLACES + most_before(2)
 
 
 async def test_strangers_are_one_crowd(autojump_clock: MockClock) -> None:
     """They are turned away next to a request that is in hand, a few in the time it takes."""
-    house = House()
-    assert await house.before(lambda: house.ask("crowd", known=False)) <= CROWD // 4
+    door = Door()
+    assert await door.before(lambda: door.ask("crowd", known=False)) <= CROWD // 4
 
 
 async def test_a_crowd_of_refusals_is_answered_behind_another_tenants_request(
     autojump_clock: MockClock,
 ) -> None:
     """Refusals are cheap, and there may be many."""
-    house = House(limits=ONE)
-    assert await house.before(lambda: house.ask("crowd")) <= CROWD // 4
+    door = Door(limits=ONE)
+    assert await door.before(lambda: door.ask("crowd")) <= CROWD // 4
 
 
 async def test_probes_wait_for_nobody() -> None:
     """However many requests are in line."""
-    house = House()
+    door = Door()
     async with trio.open_nursery() as nursery:
         for _ in range(CROWD):
-            nursery.start_soon(house.ask, "crowd")
-        while not house.answered:
+            nursery.start_soon(door.ask, "crowd")
+        while not door.answered:
             await trio.lowlevel.checkpoint()
-        before = len(house.answered)
-        assert 200 == (await house.ask("probe", known=False, path="/health")).status
-        assert len(house.answered) - 1 - before <= PLACES
+        before = len(door.answered)
+        assert 200 == (await door.ask("probe", known=False, path="/health")).status
+        assert len(door.answered) - 1 - before <= PLACES
 
 
 async def hang(_scope: dict, _receive: Callable, _send: Callable) -> None:
@@ -102,20 +102,20 @@ async def crash(_scope: dict, _receive: Callable, _send: Callable) -> None:
 
 async def test_a_place_is_left_however_a_request_ends() -> None:
     """With its answer, in a crash, or when the client is gone."""
-    house = House(echo)
-    await house.ask("a")
-    assert 0 == house.desk.taken
-    crashing = House(crash)
+    door = Door(echo)
+    await door.ask("a")
+    assert 0 == door.admission.taken
+    crashing = Door(crash)
     with pytest.raises(RuntimeError):
         await crashing.ask("a")
-    assert 0 == crashing.desk.taken
-    hanging = House(hang)
+    assert 0 == crashing.admission.taken
+    hanging = Door(hang)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hanging.ask, "a")
         await trio.testing.wait_all_tasks_blocked()
-        assert 1 == hanging.desk.taken
+        assert 1 == hanging.admission.taken
         nursery.cancel_scope.cancel()
-    assert 0 == hanging.desk.taken
+    assert 0 == hanging.admission.taken
 
 
 async def test_a_large_result_holds_no_place() -> None:
@@ -123,13 +123,13 @@ async def test_a_large_result_holds_no_place() -> None:
     seen = []
 
     async def app(scope: dict, _receive: Callable, send: Callable) -> None:
-        seen.append(house.desk.taken)
+        seen.append(door.admission.taken)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"part", "more_body": True})
-        seen.append(house.desk.taken)
+        seen.append(door.admission.taken)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    house = House(app)
-    wire = await house.ask("a")
+    door = Door(app)
+    wire = await door.ask("a")
     assert [1, 0] == seen
     assert b"part" == wire.body

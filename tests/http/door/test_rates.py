@@ -10,7 +10,7 @@ from door_kit import CONTRACT, GOOD, Wire, echo
 from trio.testing import MockClock
 
 from strata.http.door.front_door import FrontDoor
-from strata.http.door.tarpit import Holding
+from strata.http.door.tarpit import Tarpit
 from strata.tenants import TenantLimits
 from strata.tenants.limits.rates import RateBook
 
@@ -24,7 +24,7 @@ def headers(tenant: str = "team-a", principal: str = "ana") -> list[tuple[bytes,
 def door(limits: TenantLimits = FEW, places: int = 0, app: Any = echo) -> FrontDoor:
     return FrontDoor(
         app, contract=CONTRACT, registry=None, max_request_bytes=10_000, request_id=lambda _headers: "request-1",
-        rates=RateBook(lambda _tenant: limits), holding=Holding(places),
+        rates=RateBook(lambda _tenant: limits), tarpit=Tarpit(places),
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ async def test_a_flood_is_slowed_down_to_one_a_second_and_connection(autojump_cl
         nursery.cancel_scope.cancel()
     assert len(seen) - before <= 16 * 10 + 2 * 10 + 4
     assert seen[before:].count(200) >= 15, "what the limit lets through is let through"
-    assert 0 == at.holding.held
+    assert 0 == at.tarpit.held
 
 
 async def test_held_refusals_are_bounded_and_come_back(autojump_clock: MockClock) -> None:
@@ -122,9 +122,9 @@ async def test_held_refusals_are_bounded_and_come_back(autojump_clock: MockClock
         for _ in range(100):
             nursery.start_soon(knock, at)
         await trio.testing.wait_all_tasks_blocked()
-        most = at.holding.held
+        most = at.tarpit.held
         nursery.cancel_scope.cancel()
-    assert (10, 0) == (most, at.holding.held)
+    assert (10, 0) == (most, at.tarpit.held)
 
 
 async def test_bytes_sent_are_counted_and_paced(autojump_clock: MockClock) -> None:

@@ -1,27 +1,27 @@
 """Held refusals: a few of everybody's, and never so many that connections run out."""
 
-from strata.http.door.tarpit import Holding
+from strata.http.door.tarpit import Tarpit
 
 
 def test_a_tenant_has_as_many_places_as_it_leaves_to_others() -> None:
     """Half of them, when it is alone; the next one finds half of the rest."""
-    holding, places = Holding(8), []
+    tarpit, places = Tarpit(8), []
 
     def hold(tenant: str) -> bool:
-        place = holding.place(tenant)
+        place = tarpit.place(tenant)
         places.append(place)
         return place.__enter__()
 
     assert [True] * 4 + [False] * 4 == [hold("a") for _ in range(8)]
     assert [True, True, False] == [hold("b") for _ in range(3)]
     assert hold("c")
-    assert 7 == holding.held
+    assert 7 == tarpit.held
     for place in places:
         place.__exit__(None, None, None)
-    assert 0 == holding.held
+    assert 0 == tarpit.held
 
 
 def test_a_server_that_holds_nothing_up_has_no_places() -> None:
     """And refuses at once."""
-    with Holding(0).place("a") as held:
+    with Tarpit(0).place("a") as held:
         assert not held

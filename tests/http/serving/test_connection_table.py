@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.http.serving.connection_table import Crowd
+from strata.http.serving.connection_table import ConnectionTable
 
 
 def test_the_longest_idle_connection_makes_room() -> None:
     """Of those whose clients are known."""
-    crowd: Crowd[int] = Crowd(3)
+    crowd: ConnectionTable[int] = ConnectionTable(3)
     for member in (1, 2, 3):
         assert (True, None) == crowd.enter(member, "a")
         crowd.note(member, idle=True)
@@ -23,7 +23,7 @@ def test_the_longest_idle_connection_makes_room() -> None:
 
 def test_strangers_go_before_the_proxys_idle_connections() -> None:
     """However long those have been idle: clients that only connect crowd out their own kind."""
-    crowd: Crowd[int] = Crowd(3)
+    crowd: ConnectionTable[int] = ConnectionTable(3)
     for member in (1, 2, 3):
         crowd.enter(member, "a")
     crowd.note(1, idle=True, known=True)
@@ -32,7 +32,7 @@ def test_strangers_go_before_the_proxys_idle_connections() -> None:
 
 def test_who_is_found_when_the_system_has_no_room() -> None:
     """Long before there are too many."""
-    crowd: Crowd[int] = Crowd(100)
+    crowd: ConnectionTable[int] = ConnectionTable(100)
     for member in (1, 2):
         crowd.enter(member, "a")
     crowd.note(1, idle=False)
@@ -42,7 +42,7 @@ def test_who_is_found_when_the_system_has_no_room() -> None:
 
 def test_who_is_busy_is_never_sent_away() -> None:
     """When everybody has a request, the new one is refused."""
-    crowd: Crowd[int] = Crowd(2)
+    crowd: ConnectionTable[int] = ConnectionTable(2)
     for member in (1, 2):
         crowd.enter(member, "a")
         crowd.note(member, idle=False)
@@ -53,7 +53,7 @@ def test_who_is_busy_is_never_sent_away() -> None:
 
 def test_a_peer_with_a_bound_makes_room_among_its_own() -> None:
     """One address never costs another its connection."""
-    crowd: Crowd[int] = Crowd(100, 2)
+    crowd: ConnectionTable[int] = ConnectionTable(100, 2)
     for member, peer in ((1, "a"), (2, "b"), (3, "a")):
         assert (True, None) == crowd.enter(member, peer)
     assert (True, 1) == crowd.enter(4, "a")
@@ -65,7 +65,7 @@ def test_a_peer_with_a_bound_makes_room_among_its_own() -> None:
 
 def test_who_was_sent_away_is_not_counted_again_when_it_ends() -> None:
     """Its task still runs for a moment."""
-    crowd: Crowd[int] = Crowd(1)
+    crowd: ConnectionTable[int] = ConnectionTable(1)
     crowd.enter(1, "a")
     assert (True, 1) == crowd.enter(2, "a")
     crowd.note(1, idle=True)
@@ -81,7 +81,7 @@ def test_who_was_sent_away_is_not_counted_again_when_it_ends() -> None:
 )
 def test_there_are_never_more_than_there_may_be(most: int, per_peer: int, steps) -> None:
     """Whatever comes and goes; and a refusal means that nobody idle could have gone instead."""
-    crowd: Crowd[int] = Crowd(most, per_peer)
+    crowd: ConnectionTable[int] = ConnectionTable(most, per_peer)
     model: dict[int, bool] = {}
     for what, member in steps:
         peer = str(member % 3)

@@ -20,10 +20,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from strata.config.tls import tls_context
 from strata.http.asgi import KNOWN_KEY, LOADS_KEY
 from strata.http.serving.connection import Connection
-from strata.http.serving.connection_table import Crowd
+from strata.http.serving.connection_table import ConnectionTable
 from strata.http.serving.listening import Bind, CannotListenError, Tls, close, listen
-from strata.http.serving.socket_stream import TOGETHER_BYTES, PatientStream
-from strata.work import Load, LoopTurns
+from strata.http.serving.socket_stream import TOGETHER_BYTES, DeadlineStream
+from strata.work import EgressTurns, FileRange
 
 
 async def small(_scope: dict, receive: Callable, send: Callable) -> None:
@@ -150,7 +150,7 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
     class Slow:
         socket = SlowSocket()
 
-    stream = PatientStream(Slow(), 10)  # type: ignore[arg-type]  # a stand-in
+    stream = DeadlineStream(Slow(), 10)  # type: ignore[arg-type]  # a stand-in
     await stream.send_all(b"x" * 100)
 
     assert 90 == trio.current_time()
@@ -159,7 +159,7 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
 async def test_a_socket_that_is_ready_for_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel may say so (select(2), "BUGS"); and what is closed meanwhile is no bug of ours."""
     ours, theirs = trio.socket.socketpair()
-    stream, got = PatientStream(trio.SocketStream(ours), 10), []
+    stream, got = DeadlineStream(trio.SocketStream(ours), 10), []
 
     async def receive() -> None:
         got.append(await stream.receive_some(100))
@@ -184,7 +184,7 @@ async def test_a_socket_that_is_ready_for_nothing_is_waited_for(monkeypatch: pyt
         await _closed_while_read(stream)
 
 
-async def _closed_while_read(stream: PatientStream) -> None:
+async def _closed_while_read(stream: DeadlineStream) -> None:
     with pytest.raises(trio.ClosedResourceError):
         await stream.receive_some(2)
 
@@ -269,7 +269,7 @@ async def test_http_2_in_the_clear_is_not_spoken(autojump_clock: MockClock) -> N
 
 async def test_a_full_server_makes_room_by_closing_idle_connections(autojump_clock: MockClock) -> None:
     """Many who only connect, and one who asks: he is answered, and so is who was answered before."""
-    async with serving(small, crowd=Crowd(20)) as (port, _stop):
+    async with serving(small, table=ConnectionTable(20)) as (port, _stop):
         good = await trio.open_tcp_stream("127.0.0.1", port)
         silent = []
         for _ in range(50):
@@ -393,11 +393,11 @@ class Memory:
     def __init__(self, data: bytes) -> None:
         self.data = data
 
-    def in_hand(self, position: int, wanted: int) -> tuple[list[memoryview], int]:
+    def locate(self, position: int, wanted: int) -> tuple[list[memoryview], int]:
         return [memoryview(self.data)[position : position + wanted]], 0
 
-    def load(self, start: int, stop: int) -> Load:
-        return Load(self, start, stop - start, "a", LoopTurns())
+    def load(self, start: int, stop: int) -> FileRange:
+        return FileRange(self, start, stop - start, "a", EgressTurns())
 
 
 DATA = bytes(range(256)) * 16 * 1024
@@ -413,7 +413,7 @@ async def test_loads_and_bytes_make_one_body(length: bytes) -> None:
         headers = [(b"content-length", length)] if length else []
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         for part in (DATA[:9], Memory(DATA).load(9, 2_000_000), Memory(DATA).load(2_000_000, len(DATA))):
-            more = not isinstance(part, Load) or part.position + len(part) < len(DATA)
+            more = not isinstance(part, FileRange) or part.position + len(part) < len(DATA)
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
     async with serving(app) as (port, _stop):
@@ -465,7 +465,7 @@ async def test_a_result_that_is_cut_short_cuts_the_connection(tmp_path: Path) ->
     path.write_bytes(bytes(1000))
 
     class Short(Memory):
-        def in_hand(self, _position: int, wanted: int) -> tuple[list[memoryview], int]:
+        def locate(self, _position: int, wanted: int) -> tuple[list[memoryview], int]:
             return [], wanted
 
     async def app(_scope: dict, receive: Callable, send: Callable) -> None:
@@ -525,8 +525,8 @@ async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_cl
 
 async def test_a_client_that_leaves_takes_its_connection_with_it(autojump_clock: MockClock) -> None:
     """At once, not when its idle time would have been over: silent, answered, or in the middle of an answer."""
-    crowd: Crowd = Crowd(20)
-    async with serving(endless, crowd=crowd) as (port, _stop):
+    crowd: ConnectionTable = ConnectionTable(20)
+    async with serving(endless, table=crowd) as (port, _stop):
         for request in (b"", GET[:5], GET):
             stream = await trio.open_tcp_stream("127.0.0.1", port)
             if request:
@@ -547,8 +547,8 @@ async def early(_scope: dict, _receive: Callable, send: Callable) -> None:
 
 async def test_an_answer_that_leaves_its_body_unread_wedges_nothing(autojump_clock: MockClock) -> None:
     """Hypercorn's reader and the end of the answer waited for room in one queue, for good."""
-    crowd: Crowd = Crowd(20)
-    async with serving(early, crowd=crowd) as (port, _stop), trio.open_nursery() as nursery:
+    crowd: ConnectionTable = ConnectionTable(20)
+    async with serving(early, table=crowd) as (port, _stop), trio.open_nursery() as nursery:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
 
         async def push() -> None:
@@ -616,7 +616,7 @@ async def test_what_is_no_http_is_answered_with_a_problem(autojump_clock: MockCl
 
 async def test_bodies_that_never_end_do_not_keep_out_a_good_client(autojump_clock: MockClock) -> None:
     """A stranger's request under way is none until it has arrived."""
-    async with serving(small, crowd=Crowd(10)) as (port, _stop):
+    async with serving(small, table=ConnectionTable(10)) as (port, _stop):
         slow = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
         for stream in slow:
             await stream.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx")
@@ -640,7 +640,7 @@ async def test_a_known_clients_body_is_not_cut_for_another_connection(autojump_c
 
         await small(scope, arrived, send)
 
-    async with serving(knowing, crowd=Crowd(2)) as (port, _stop):
+    async with serving(knowing, table=ConnectionTable(2)) as (port, _stop):
         good = await trio.open_tcp_stream("127.0.0.1", port)
         await good.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx")
         await wait_all_tasks_blocked()
@@ -719,7 +719,7 @@ async def test_the_head_of_an_answer_and_its_first_bytes_leave_by_one_call(
 
     monkeypatch.setattr(os, "writev", counted)
     ours, theirs = trio.socket.socketpair()
-    stream, peer = PatientStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
+    stream, peer = DeadlineStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
     head, body = b"head", b"x" * (TOGETHER_BYTES - 6)
     await stream.send_all([head, body, b"\r\n"])
     assert [TOGETHER_BYTES] == calls
@@ -747,7 +747,7 @@ async def test_pieces_of_which_the_kernel_takes_a_part_arrive_whole_and_in_order
     """Wherever the part ends: inside of a piece, between two, or before the first."""
     ours, theirs = trio.socket.socketpair()
     ours.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, room)
-    stream, peer = PatientStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
+    stream, peer = DeadlineStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
     draw = random.Random(room)
     sent = [[draw.randbytes(draw.choice((0, 1, 5_000, 30_000))) for _ in range(4)] for _ in range(20)]
     got = bytearray()
@@ -771,7 +771,7 @@ async def test_what_the_kernel_does_not_take_at_once_follows() -> None:
     """A small piece is tried before the loop is asked; a full buffer takes part of it, or nothing."""
     ours, theirs = trio.socket.socketpair()
     ours.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
-    stream, peer = PatientStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
+    stream, peer = DeadlineStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
     sent = [bytes([number]) * 10_000 for number in range(20)]
     got = bytearray()
     async with trio.open_nursery() as nursery:

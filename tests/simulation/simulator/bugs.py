@@ -22,7 +22,7 @@ from strata.tenants.lifecycle.handle import Tenant
 from strata.tenants.lifecycle.registry import Registry
 from strata.tenants.limits.slots import Lease
 from strata.work import WorkPool, fair
-from strata.work.deficit_round_robin import Turns
+from strata.work.deficit_round_robin import DeficitRoundRobin
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
@@ -148,10 +148,13 @@ def lost_wake_up() -> Iterator[None]:
 def first_come_first_served() -> Iterator[None]:
     """Whoever was first in the round keeps its turn for as long as it has anything queued."""
 
-    def following(self: Turns[Any]) -> Any:
+    def following(self: DeficitRoundRobin[Any]) -> Any:
         return next(key for key, account in self._accounts.items() if account.waiting)
 
-    with mock.patch.object(Turns, "next", following), mock.patch.object(Turns, "take"):
+    with (
+        mock.patch.object(DeficitRoundRobin, "next", following),
+        mock.patch.object(DeficitRoundRobin, "take"),
+    ):
         yield
 
 

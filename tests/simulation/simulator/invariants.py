@@ -164,8 +164,8 @@ def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
         yield f"{resources.memory.used} bytes are reserved, {resources.memory.waiting} wait"
     if resources.starts.taken or resources.starts.waiting:
         yield f"{resources.starts.taken} turns to start are held, {resources.starts.waiting} wait"
-    if life.service.app.holding.held:
-        yield f"{life.service.app.holding.held} refusals are held up"
+    if life.service.app.tarpit.held:
+        yield f"{life.service.app.tarpit.held} refusals are held up"
     if not all(rates.at_rest(trio.current_time()) for rates in life.service.registry.rates):
         yield "buckets are not full again"
     # The cache of a tenant that was not asked for since a crash is swept when it is.

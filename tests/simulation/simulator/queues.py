@@ -9,7 +9,7 @@ from collections import Counter
 
 import attrs
 
-from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, FairQueue, Ticket, most_before
+from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, FairQueue, QueueEntry, most_before
 from strata.work.tier import Tier
 
 INTERACTIVE = "an interactive quantum waited too long"
@@ -51,7 +51,7 @@ class WatchedQueue(FairQueue):
         self._waits: dict[tuple[str, Tier], Wait] = {}
         self._since_bulk = BULK_FLOOR
 
-    def push(self, ticket: Ticket) -> None:
+    def push(self, ticket: QueueEntry) -> None:
         """See :class:`FairQueue`."""
         super().push(ticket)
         whose = ticket.flow, ticket.tier
@@ -59,7 +59,7 @@ class WatchedQueue(FairQueue):
         if self._held[whose] == 1:
             self._begin(whose)
 
-    def pop(self, *, bulk: bool = True) -> Ticket | None:
+    def pop(self, *, bulk: bool = True) -> QueueEntry | None:
         """See :class:`FairQueue`."""
         both = all(self.tenants(tier) for tier in Tier)
         ticket = super().pop(bulk=bulk)
@@ -79,7 +79,7 @@ class WatchedQueue(FairQueue):
             self._begin(whose)
         return ticket
 
-    def remove(self, ticket: Ticket) -> bool:
+    def remove(self, ticket: QueueEntry) -> bool:
         """See :class:`FairQueue`."""
         removed = super().remove(ticket)
         whose = ticket.flow, ticket.tier
@@ -88,7 +88,7 @@ class WatchedQueue(FairQueue):
             self._waits.pop(whose, None)
         return removed
 
-    def settle(self, ticket: Ticket, cost: int | None = None) -> None:
+    def settle(self, ticket: QueueEntry, cost: int | None = None) -> None:
         """See :class:`FairQueue`; who turns out to have used more than its share is promised nothing."""
         super().settle(ticket, cost)
         self._waits = {whose: wait for whose, wait in self._waits.items() if self.within_share(*whose)}
@@ -97,7 +97,7 @@ class WatchedQueue(FairQueue):
         if self.within_share(*whose):
             self._waits[whose] = Wait(self.tenants(whose[1]))
 
-    def _check(self, ticket: Ticket, wait: Wait) -> None:
+    def _check(self, ticket: QueueEntry, wait: Wait) -> None:
         interactive = ticket.tier is Tier.INTERACTIVE
         most = (most_before if interactive else most_before_bulk)(wait.tenants)
         self.kept[ticket.tier] += 1
@@ -105,7 +105,7 @@ class WatchedQueue(FairQueue):
             what = INTERACTIVE if interactive else BULK
             self.broken.append(f"{what}: {wait.before} before it, where {most} may be")
 
-    def _check_floor(self, ticket: Ticket) -> None:
+    def _check_floor(self, ticket: QueueEntry) -> None:
         if ticket.tier is Tier.INTERACTIVE:
             self._since_bulk += 1
             return

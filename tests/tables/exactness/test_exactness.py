@@ -39,12 +39,12 @@ from strata.cache import CacheShard, Columns, Damaged, SegmentKey
 from strata.outcomes import Refused
 from strata.tables import (
     Catalogs,
+    CellGrants,
     Filter,
     Grant,
     RowGroup,
-    Visible,
+    apply_residual,
     expand_file,
-    finish,
     parse_scan_params,
     plan_files,
     read_slice,
@@ -77,7 +77,7 @@ class Pipeline:
     def reopen(self) -> None:
         self.shard = CacheShard.open(self.cache, budget_bytes=2**30)
 
-    def scan(self, params: dict[str, Any], visible: Visible | None = None) -> pa.Table:
+    def scan(self, params: dict[str, Any], visible: CellGrants | None = None) -> pa.Table:
         table = ok(self.catalogs.load(ok(self.catalogs.resolve("wh:db.t"))))
         scan = ok(resolve_scan(table, ok(parse_scan_params(params)), visible))
         plan = ok(plan_files(scan))
@@ -104,7 +104,7 @@ class Pipeline:
                     read = self.shard.read(found, fields, columns.schema)
                     assert not isinstance(read, Damaged)
                     batches = read
-                out += finish(plan, task, batches)
+                out += apply_residual(plan, task, batches)
         if kept:
             self.shard.remove_files(self.shard.install(pack.commit(), self.shard.generation))
         else:
@@ -226,8 +226,10 @@ class Rights:
     blocks: tuple[tuple[frozenset[str] | None, str], ...]
 
     @property
-    def visible(self) -> Visible:
-        return Visible(tuple(Grant(columns, CONDITIONS[condition][0]) for columns, condition in self.blocks))
+    def visible(self) -> CellGrants:
+        return CellGrants(
+            tuple(Grant(columns, CONDITIONS[condition][0]) for columns, condition in self.blocks)
+        )
 
     def may(self, column: str, row_id: int) -> bool:
         return any(

@@ -15,7 +15,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IntegerType, LongType, NestedField, StringType
 
 from strata.outcomes import Reason, Refused
-from strata.tables import RowGroup, TableRef, expand_file, finish, read_row_group, read_slice
+from strata.tables import RowGroup, TableRef, apply_residual, expand_file, read_row_group, read_slice
 from strata.tables.read import row_group as read_module
 
 SCHEMA = Schema(
@@ -141,7 +141,7 @@ def test_finishing_without_a_filter_returns_the_very_same_batches(filled):
     task = expand_file(plan, plan.files[0])[0]
     batches = read_row_group(plan, task, batch_rows=16)
     assert plan.passthrough
-    assert all(one is other for one, other in zip(finish(plan, task, batches), batches, strict=True))
+    assert all(one is other for one, other in zip(apply_residual(plan, task, batches), batches, strict=True))
 
 
 def test_threads_read_one_file_at_once(filled):

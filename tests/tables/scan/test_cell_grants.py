@@ -11,10 +11,10 @@ from pyiceberg.types import LongType, NestedField, StringType, StructType
 
 from strata.outcomes import Reason, Refused
 from strata.tables import (
+    CellGrants,
     Filter,
     Grant,
     TableRef,
-    Visible,
     may_see,
     parse_scan_params,
     plan_files,
@@ -96,7 +96,7 @@ def holds(condition: Filter, row: dict[str, Any]) -> bool:
     }[condition.op]()
 
 
-def granted(visible: Visible, row: dict[str, Any], leaf: str) -> bool:
+def granted(visible: CellGrants, row: dict[str, Any], leaf: str) -> bool:
     return any(
         (grant.columns is None or leaf in grant.columns or leaf.partition(".")[0] in grant.columns)
         and all(holds(condition, row) for condition in grant.filters)
@@ -104,13 +104,13 @@ def granted(visible: Visible, row: dict[str, Any], leaf: str) -> bool:
     )
 
 
-def draw_visible(draw: random.Random) -> Visible:
+def draw_visible(draw: random.Random) -> CellGrants:
     grants = []
     for _ in range(draw.choice([1, 1, 2, 3])):
         names = draw.sample([*LEAVES, "who", "gone"], draw.randint(1, 4))
         columns = None if draw.random() < 0.3 else frozenset(names)
         grants.append(Grant(columns, tuple(draw.sample(FILTERS, draw.choice([0, 1, 1, 2])))))
-    return Visible(tuple(grants))
+    return CellGrants(tuple(grants))
 
 
 def answer(staff, spec, visible):
@@ -176,7 +176,7 @@ def test_no_cell_is_seen_that_is_not_granted_and_every_row_is_that_is(staff, see
 
 def test_a_hidden_column_is_the_same_as_none(staff) -> None:
     """To the letter, in the projection and in a condition."""
-    visible = Visible((Grant(frozenset({"id"})),))
+    visible = CellGrants((Grant(frozenset({"id"})),))
     for place in (
         lambda name: {"columns": [name]},
         lambda name: {"filters": [{"column": name, "op": "is null"}]},
@@ -196,7 +196,7 @@ def test_a_hidden_column_stays_hidden_under_the_name_it_had(staff) -> None:
     with staff.table().update_schema() as change:
         change.add_column("pay", LongType())
     staff.append(rows_of(50, 1, kind="new"))
-    visible = Visible((Grant(frozenset({"id", "pay"})),))
+    visible = CellGrants((Grant(frozenset({"id", "pay"})),))
     at_that_time = answer(staff, parse_scan_params({"snapshot_id": old}), visible)
     assert {"id"} == set(at_that_time[0])
     refused = answer(staff, parse_scan_params({"snapshot_id": old, "columns": ["pay"]}), visible)
@@ -207,7 +207,7 @@ def test_a_hidden_column_stays_hidden_under_the_name_it_had(staff) -> None:
 def test_a_rule_that_does_not_fit_the_table_grants_nothing(staff) -> None:
     """A condition on a column that is not there, or of another type, opens no row."""
     for condition in (Filter("gone", "=", 1), Filter("pay", "=", "much")):
-        visible = Visible((Grant(None, (condition,)),))
+        visible = CellGrants((Grant(None, (condition,)),))
         assert [] == answer(staff, parse_scan_params({}), visible)
         assert isinstance(answer(staff, parse_scan_params({"columns": ["id"]}), visible), Refused)
 
@@ -216,21 +216,23 @@ def test_a_result_is_read_by_those_who_would_get_the_same(staff) -> None:
     """By the leaves it was made of and the conditions that held, whoever made it."""
     table = staff.catalogs.load(TableRef("wh", ("db",), "t"))
     eu, us = (Filter("region", "=", where) for where in ("EU", "US"))
-    mine = Visible((Grant(frozenset({"id", "pay"}), (eu,)),))
+    mine = CellGrants((Grant(frozenset({"id", "pay"}), (eu,)),))
 
-    def reads(made_by: Visible | None, reader: Visible, params: dict[str, Any]) -> bool:
+    def reads(made_by: CellGrants | None, reader: CellGrants, params: dict[str, Any]) -> bool:
         scan = resolve_scan(table, parse_scan_params(params), made_by)
         return may_see(scan.version, reader, table.metadata.schema(), "t")
 
     few = {"columns": ["id"]}
     assert reads(mine, mine, few)
-    assert reads(mine, Visible((*mine.grants, *mine.grants)), few)
-    assert reads(mine, Visible((Grant(frozenset({"id"}), (eu,)), Grant(frozenset({"region"}), (us,)))), few)
-    assert not reads(mine, Visible((Grant(frozenset({"id"}), (us,)),)), few)
-    assert not reads(mine, Visible((Grant(frozenset({"id"}), (eu,)),)), {"columns": ["id", "pay"]})
+    assert reads(mine, CellGrants((*mine.grants, *mine.grants)), few)
+    assert reads(
+        mine, CellGrants((Grant(frozenset({"id"}), (eu,)), Grant(frozenset({"region"}), (us,)))), few
+    )
+    assert not reads(mine, CellGrants((Grant(frozenset({"id"}), (us,)),)), few)
+    assert not reads(mine, CellGrants((Grant(frozenset({"id"}), (eu,)),)), {"columns": ["id", "pay"]})
     assert not reads(
         mine,
-        Visible(
+        CellGrants(
             (
                 Grant(
                     frozenset({"id", "pay"}),
@@ -240,4 +242,4 @@ def test_a_result_is_read_by_those_who_would_get_the_same(staff) -> None:
         few,
     ), "it has more rows to see"
     assert not reads(None, mine, few), "made of all rows"
-    assert not reads(mine, Visible(()), few)
+    assert not reads(mine, CellGrants(()), few)

@@ -16,7 +16,7 @@ from strata.outcomes import Reason, RefusalError
 from strata.tables.read.ipc import Encoded
 from strata.tenants.builds import scan_pipeline
 from strata.tenants.builds.output import Output
-from strata.tenants.builds.reorder_buffer import Lane, Piece, Written
+from strata.tenants.builds.reorder_buffer import Piece, RowGroupStream, Written
 from strata.tenants.builds.scan_pipeline import ScanBuild
 from strata.tenants.shared.byte_stream import Tail
 from strata.work import Tier, WorkPool
@@ -39,8 +39,8 @@ class Writer:
         self.busy = False
         self.failures = 0
         self.began = threading.Event()
-        self.gate = threading.Event()
-        self.gate.set()
+        self.authorizer = threading.Event()
+        self.authorizer.set()
 
     @property
     def on_file(self) -> int:
@@ -50,7 +50,7 @@ class Writer:
     def append(self, parts: tuple[bytes, ...]) -> int:
         """See :class:`strata.artifacts.BlobWriter`."""
         self.began.set()
-        assert self.gate.wait(30)
+        assert self.authorizer.wait(30)
         offset, self.data = len(self.data), self.data + b"".join(parts)
         if self.failures:
             self.failures -= 1
@@ -74,8 +74,8 @@ def output(writer: Writer) -> Output:
     return found
 
 
-def lane() -> Lane:
-    return Lane(SimpleNamespace(nbytes=1, num_rows=1), 1)
+def lane() -> RowGroupStream:
+    return RowGroupStream(SimpleNamespace(nbytes=1, num_rows=1), 1)
 
 
 def piece(data: bytes) -> Piece:
@@ -203,7 +203,7 @@ async def test_whoever_cleans_up_finds_the_files_at_rest(output: Output, writer:
     """A thread that nobody waits for any more may be in the middle of a write."""
     here, found = lane(), []
     output.let(here)
-    writer.gate.clear()
+    writer.authorizer.clear()
     thread = threading.Thread(target=lambda: found.append(output.write_if_next(here, piece(b"abc"), 0)))
     thread.start()
     assert writer.began.wait(30)
@@ -220,7 +220,7 @@ async def test_whoever_cleans_up_finds_the_files_at_rest(output: Output, writer:
         nursery.start_soon(rest)
         await wait_all_tasks_blocked()
         assert not rested.is_set()
-        writer.gate.set()
+        writer.authorizer.set()
         await rested.wait()
     thread.join()
     assert found[0].written is not None

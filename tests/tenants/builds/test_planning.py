@@ -65,7 +65,7 @@ class Files:
         self.taken: list[Scan] = []
         self.begun: list[Planning] = []
         self.refused = refused
-        self.gate = threading.Event()
+        self.authorizer = threading.Event()
         self.began = threading.Event()
         monkeypatch.setattr(planning, "Planning", lambda scan, most: self.begin(scan, most, steps))
         monkeypatch.setattr(planning, "plan_step", self.step)
@@ -83,7 +83,7 @@ class Files:
                 return Step(plan=planning.plan)
             self.taken.append(planning.scan)
             self.began.set()
-            assert self.gate.wait(60)
+            assert self.authorizer.wait(60)
             if len(self.taken) <= self.refused:
                 return Step(refused=LOST)
             if planning.steps > planning.most:
@@ -118,7 +118,7 @@ async def test_scans_that_begin_together_share_a_plan(monkeypatch: pytest.Monkey
             nursery.start_soon(ask, Scan("one", f"c{number}"))
         nursery.start_soon(ask, Scan("two"))
         await _until(files.began)
-        files.gate.set()
+        files.authorizer.set()
     assert ["one", "two"] == sorted(scan.plan_key for scan in files.made)
     assert {Plan(Scan("one", f"c{number}")) for number in range(8)} | {Plan(Scan("two"))} == set(plans)
     await ask(Scan("one", "later"))
@@ -140,7 +140,7 @@ async def test_a_refusal_is_one_callers(monkeypatch: pytest.MonkeyPatch) -> None
         for _ in range(3):
             nursery.start_soon(ask, Scan("one"))
         await _until(files.began)
-        files.gate.set()
+        files.authorizer.set()
     assert sorted([LOST, Plan(Scan("one")), Plan(Scan("one"))], key=repr) == sorted(ends, key=repr)
     assert 2 == len(files.taken)
 
@@ -158,7 +158,7 @@ async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: p
             await found.plan(Scan("one", "a"), "ana", 0.01, MOST)
         assert "plan_timeout" == caught.value.refused.code
         await _until(files.began)
-        files.gate.set()
+        files.authorizer.set()
     assert [Plan(Scan("one", "b"))] == plans
     assert 1 == len(files.made)
     assert {} == found._flights
@@ -167,7 +167,7 @@ async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: p
 async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose request is behind a backlog of its own is not waited for."""
     files, found = Files(monkeypatch), planner(slots=1)
-    files.gate.set()
+    files.authorizer.set()
     pool, order = found.resources.pool, []
 
     async def backlog() -> None:
@@ -201,7 +201,7 @@ async def test_between_the_steps_of_a_long_plan_others_have_their_turn(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(found.plan, Scan("huge"), "ana", 60, MOST)
         await _until(files.began)
-        files.gate.set()
+        files.authorizer.set()
         taken = await pool.run("b", Tier.INTERACTIVE, lambda: len(files.taken), principal="bob")
         assert taken < 5
     assert 1000 == len(files.taken)
@@ -211,7 +211,7 @@ async def test_between_the_steps_of_a_long_plan_others_have_their_turn(
 async def test_a_step_costs_what_it_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns are shared out by work: a hundred files are not one small request."""
     files, found = Files(monkeypatch, steps=3), planner()
-    files.gate.set()
+    files.authorizer.set()
     await found.plan(Scan("one"), "ana", 60, MOST)
     assert {"a": 3 * (SMALL_COST + 100 * planning.FILE_COST)} == found.resources.pool.served_bytes()
 
@@ -229,7 +229,7 @@ async def test_who_waits_for_anothers_step_has_no_slot_meanwhile(monkeypatch: py
                 assert 1 == await pool.run("b", Tier.INTERACTIVE, lambda: 1)
             while pool.waiting or pool.running != 1:
                 await trio.lowlevel.checkpoint()
-        files.gate.set()
+        files.authorizer.set()
     assert 1 == len(files.made)
 
 
@@ -249,7 +249,7 @@ async def test_a_plan_that_does_not_come_is_made_again(monkeypatch: pytest.Monke
         with trio.fail_after(60):
             await ask("quick")
         assert ["quick"] == plans
-        files.gate.set()
+        files.authorizer.set()
     assert ["quick", "hangs"] == plans
 
 
@@ -264,7 +264,7 @@ async def test_a_slow_plan_is_gone_on_with_by_who_began_it(monkeypatch: pytest.M
         with trio.fail_after(60):
             while len(files.begun) < 2:
                 await trio.lowlevel.checkpoint()
-        files.gate.set()
+        files.authorizer.set()
     assert min(begun.left for begun in files.begun) == 0
     assert all(begun.left < 3 for begun in files.begun)
     assert len(files.taken) <= 3 * len(files.begun)
@@ -278,7 +278,7 @@ async def test_a_plan_that_was_given_up_is_gone_on_with_when_it_is_asked_for_aga
     with pytest.raises(RefusalError) as caught:
         await found.plan(Scan("one"), "ana", 0.01, MOST)
     assert "plan_timeout" == caught.value.refused.code
-    files.gate.set()
+    files.authorizer.set()
     with trio.fail_after(60):
         await found.plan(Scan("one"), "ana", 60, MOST)
     assert 1 == len(files.begun)
@@ -291,7 +291,7 @@ async def test_a_scan_of_too_many_files_is_refused_at_once_the_next_time(
 ) -> None:
     """Under the same limit and lower ones; under a higher one it is planned."""
     files, found = Files(monkeypatch, steps=5), planner()
-    files.gate.set()
+    files.authorizer.set()
     for most in (4, 4, 2):
         with pytest.raises(RefusalError) as caught:
             await found.plan(Scan("one"), "ana", 60, most)
@@ -319,6 +319,6 @@ async def test_a_plan_that_is_made_under_another_limit_refuses_nobody(
         with trio.fail_after(60):
             while len(files.taken) < 2:
                 await trio.lowlevel.checkpoint()
-        files.gate.set()
+        files.authorizer.set()
     assert [too_many_files(4)] == refused
     assert [Scan("one")] == files.made

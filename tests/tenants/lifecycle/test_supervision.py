@@ -17,7 +17,7 @@ from strata.tenants import State, TenantLimits
 from strata.tenants.lifecycle import registry as module
 from strata.tenants.lifecycle import supervision as act
 from strata.tenants.lifecycle.registry import IDLE_LOOK_SECONDS, LONGEST_PAUSE_SECONDS, Registry
-from strata.tenants.limits.overrides import Tenancy
+from strata.tenants.limits.overrides import TenantOverrides
 from strata.tenants.messages import Describe, GetBuild, Materialize, Transformation, UpdateLimits
 from strata.tenants.stats.counters import TenantMetrics
 
@@ -94,12 +94,12 @@ async def registry(
         kept.clear()
     monkeypatch.setattr(module, "TenantActor", Obedient)
     settings = Settings(multi_tenant_enabled=True, tenant_overrides_file=str(tmp_path / "overrides.toml"))
-    tenancy = Tenancy(settings, limits_of, blocking=at_once)
+    tenant_overrides = TenantOverrides(settings, limits_of, blocking=at_once)
     found = Registry(
-        resources=None, limits=tenancy.limits, tenancy=tenancy, max_tenants=4, mailbox_size=3, max_crashes=2,
+        resources=None, limits=tenant_overrides.limits, tenant_overrides=tenant_overrides, max_tenants=4, mailbox_size=3, max_crashes=2,
         crash_window=60, probe=lambda: True,
     )  # fmt: skip
-    tenancy.changed = found.update_limits
+    tenant_overrides.changed = found.update_limits
     async with trio.open_nursery() as nursery:
         await nursery.start(found.run)
         yield found
@@ -107,7 +107,7 @@ async def registry(
 
 
 def overrides(registry: Registry, text: str) -> None:
-    registry.tenancy.settings.overrides_path.write_text(text)
+    registry.tenant_overrides.settings.overrides_path.write_text(text)
 
 
 async def code(registry: Registry, tenant: str, question: object = "x") -> str | None:
@@ -123,7 +123,7 @@ async def test_a_changed_limit_reaches_a_running_actor_within_a_second(
     await registry.ask("b", "x")
     actor = registry.find("a").actor
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(registry.tenancy.watch)
+        nursery.start_soon(registry.tenant_overrides.watch)
         await trio.sleep(100.2)
         for slots in (20, 1):
             given.clear()
@@ -146,15 +146,15 @@ async def test_a_tenant_that_is_disabled_goes_when_its_work_is_over(
     actor = registry.find("a").actor
     actor.at_rest = actor.idle = False
     overrides(registry, "[tenants.a]\nenabled = false\n")
-    await registry.tenancy.refresh()
+    await registry.tenant_overrides.refresh()
     await trio.sleep(5)
     assert ("tenant_disabled", State.RUNNING) == (await code(registry, "a"), registry.find("a").state)
     overrides(registry, "")
-    await registry.tenancy.refresh()
+    await registry.tenant_overrides.refresh()
     await trio.sleep(5)
     assert (None, actor) == (await code(registry, "a"), registry.find("a").actor)
     overrides(registry, "[tenants.a]\nenabled = false\n")
-    await registry.tenancy.refresh()
+    await registry.tenant_overrides.refresh()
     await trio.sleep(5)
     actor.at_rest = True  # though a stream may wait for its reader: nobody could read it
     await trio.sleep(1)
@@ -315,7 +315,7 @@ async def test_who_is_turned_away_while_it_waits_starts_no_actor(
         nursery.start_soon(ask, "e")
         await wait_all_tasks_blocked()
         overrides(registry, "[tenants.e]\nenabled = false\n")
-        await registry.tenancy.refresh()
+        await registry.tenant_overrides.refresh()
     assert {"a": "tenant_drained", "e": "tenant_disabled"} == answers
     assert ["a", "b", "c", "d"] == sorted(tenant for tenant, _ in started)
 

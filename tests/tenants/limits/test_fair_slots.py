@@ -5,17 +5,17 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.tenants.limits.fair_slots import Ticket, Turns
+from strata.tenants.limits.fair_slots import Claim, FairShares
 from strata.tenants.limits.retry_after import MOST_SECONDS, Drain, Promises
 
 
-def enter(turns: Turns, key: str, size: int = 1) -> Ticket:
-    ticket = Ticket(size)
+def enter(turns: FairShares, key: str, size: int = 1) -> Claim:
+    ticket = Claim(size)
     turns.enter(ticket, key)
     return ticket
 
 
-def served(turns: Turns, held: Ticket, count: int) -> list[str | None]:
+def served(turns: FairShares, held: Claim, count: int) -> list[str | None]:
     """Give back one after the other, and note whose turn it is each time."""
     order = []
     for _ in range(count):
@@ -26,7 +26,7 @@ def served(turns: Turns, held: Ticket, count: int) -> list[str | None]:
 
 def test_a_hundred_of_one_do_not_delay_the_first_of_another() -> None:
     """Round robin: one turn of everybody else, at most."""
-    turns = Turns(1)
+    turns = FairShares(1)
     held = enter(turns, "ana")
     for _ in range(100):
         enter(turns, "ana")
@@ -38,7 +38,7 @@ def test_a_hundred_of_one_do_not_delay_the_first_of_another() -> None:
 
 def test_a_key_at_its_own_bound_holds_up_only_itself() -> None:
     """``most`` is reached exactly; the rest is for others."""
-    turns = Turns(4, most=2)
+    turns = FairShares(4, most=2)
     first, second, third = (enter(turns, "ana") for _ in range(3))
     assert ["ana", "ana", None] == [ticket.holder for ticket in (first, second, third)]
 
@@ -50,7 +50,7 @@ def test_a_key_at_its_own_bound_holds_up_only_itself() -> None:
 
 def test_what_one_holds_leaves_a_part_to_others() -> None:
     """At most ``spare`` times what is left: three quarters of it all for one who is alone."""
-    turns = Turns(100, spare=3)
+    turns = FairShares(100, spare=3)
     tickets = [enter(turns, "a") for _ in range(100)]
 
     assert 75 == turns.held("a")
@@ -62,7 +62,7 @@ def test_what_one_holds_leaves_a_part_to_others() -> None:
 
 def test_one_too_large_for_all_there_is_has_its_turn_alone() -> None:
     """And keeps out those behind it until then."""
-    turns = Turns(10)
+    turns = FairShares(10)
     small, large, late = enter(turns, "a", 4), enter(turns, "b", 40), enter(turns, "c", 1)
 
     assert (None, None) == (large.holder, late.holder)
@@ -72,7 +72,7 @@ def test_one_too_large_for_all_there_is_has_its_turn_alone() -> None:
 
 def test_a_ticket_of_two_comes_with_the_turn_of_either() -> None:
     """Who joins a build that waits far back in another's queue is not behind all of the other's."""
-    turns = Turns(1)
+    turns = FairShares(1)
     held = enter(turns, "ana")
     queue = [enter(turns, "ana") for _ in range(50)]
     turns.enter(queue[-1], "bob")
@@ -96,7 +96,7 @@ def test_a_ticket_of_two_comes_with_the_turn_of_either() -> None:
 )
 def test_whatever_happens_nothing_leaks_and_nothing_is_over_admitted(total, most, spare, steps) -> None:
     """Use grows only where there is room under the total of that moment; everything left is gone."""
-    turns, tickets = Turns(total, most=most, spare=spare), []
+    turns, tickets = FairShares(total, most=most, spare=spare), []
     for step, number, size in steps:
         before = turns.used
         if step == "enter":
@@ -123,7 +123,7 @@ def test_whatever_happens_nothing_leaks_and_nothing_is_over_admitted(total, most
 
 def test_the_estimate_is_the_pace_times_the_place() -> None:
     """Two a second, and the third turn is its own: a second and a half."""
-    turns = Turns(1)
+    turns = FairShares(1)
     held = enter(turns, "ana")
     assert turns.wait_of("ana", 0.0) is None
     for _ in range(6):

@@ -13,7 +13,7 @@ from strata.config import Problem, Settings
 from strata.config.fields import TenantSection
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.server.service import limits_of
-from strata.tenants.limits.overrides import NOT_WRITTEN, UNUSABLE, Changed, Tenancy, Unfit
+from strata.tenants.limits.overrides import NOT_WRITTEN, UNUSABLE, Changed, TenantOverrides, Unfit
 
 
 async def at_once(function: Callable[[], Any]) -> Any:
@@ -23,138 +23,158 @@ async def at_once(function: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def tenancy(tmp_path: Path) -> Tenancy:
+def tenant_overrides(tmp_path: Path) -> TenantOverrides:
     settings = Settings(
         multi_tenant_enabled=True,
         tenant_overrides_file=str(tmp_path / "overrides.toml"),
         tenants={"a": TenantSection({"bulk_slots": 3, "enabled": False}, {"bulk_slots": 5})},
         tenant_maximum={"interactive_slots": 16},
     )
-    return Tenancy(settings, limits_of, blocking=at_once)
+    return TenantOverrides(settings, limits_of, blocking=at_once)
 
 
 async def unnoted(_change: Changed) -> None:
     """Audits nothing."""
 
 
-def overrides(tenancy: Tenancy) -> Path:
-    return tenancy.settings.overrides_path
+def overrides(tenant_overrides: TenantOverrides) -> Path:
+    return tenant_overrides.settings.overrides_path
 
 
-def test_limits_are_those_of_the_tenant(tenancy: Tenancy) -> None:
+def test_limits_are_those_of_the_tenant(tenant_overrides: TenantOverrides) -> None:
     """Sections and maxima reach TenantLimits; tenants of whom nothing is said share one value."""
-    assert (3, 16) == ((found := tenancy.limits("a")).bulk_slots, found.interactive_slots)
-    assert (8, 16) == ((found := tenancy.limits("b")).bulk_slots, found.interactive_slots)
-    assert tenancy.limits("b") is tenancy.limits("c")
-    assert (False, True) == (tenancy.enabled("a"), tenancy.enabled("b"))
-    tenancy.take(attrs.evolve(tenancy.settings, tenants={}, bulk_slots=2, tenant_maximum={}))
+    assert (3, 16) == ((found := tenant_overrides.limits("a")).bulk_slots, found.interactive_slots)
+    assert (8, 16) == ((found := tenant_overrides.limits("b")).bulk_slots, found.interactive_slots)
+    assert tenant_overrides.limits("b") is tenant_overrides.limits("c")
+    assert (False, True) == (tenant_overrides.enabled("a"), tenant_overrides.enabled("b"))
+    tenant_overrides.take(
+        attrs.evolve(tenant_overrides.settings, tenants={}, bulk_slots=2, tenant_maximum={})
+    )
     assert (2, 2, 32, True) == (
-        tenancy.limits("a").bulk_slots,
-        tenancy.limits("b").bulk_slots,
-        tenancy.limits("b").interactive_slots,
-        tenancy.enabled("a"),
+        tenant_overrides.limits("a").bulk_slots,
+        tenant_overrides.limits("b").bulk_slots,
+        tenant_overrides.limits("b").interactive_slots,
+        tenant_overrides.enabled("a"),
     )
 
 
-async def test_a_changed_file_holds_within_a_second(autojump_clock: MockClock, tenancy: Tenancy) -> None:
+async def test_a_changed_file_holds_within_a_second(
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides
+) -> None:
     """Whoever edits it, and when it goes away, too."""
     seen: list[tuple[float, int]] = []
-    tenancy.changed = lambda _tenants: seen.append((trio.current_time(), tenancy.limits("b").bulk_slots))
+    tenant_overrides.changed = lambda _tenants: seen.append(
+        (trio.current_time(), tenant_overrides.limits("b").bulk_slots)
+    )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tenancy.watch)
+        nursery.start_soon(tenant_overrides.watch)
         await trio.sleep(10.1)
         began = trio.current_time()
-        overrides(tenancy).write_text("[tenants.b]\nbulk_slots = 1\n")
+        overrides(tenant_overrides).write_text("[tenants.b]\nbulk_slots = 1\n")
         await trio.sleep(1)
-        overrides(tenancy).write_text("[tenants.b]\nbulk_slots = 20\n")
+        overrides(tenant_overrides).write_text("[tenants.b]\nbulk_slots = 20\n")
         await trio.sleep(1)
-        overrides(tenancy).unlink()
+        overrides(tenant_overrides).unlink()
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert [1, 20, 8] == [slots for _, slots in seen]
     assert all(0 < at - began - index <= 1 for index, (at, _) in enumerate(seen))
 
 
-async def test_a_file_with_errors_changes_nothing(autojump_clock: MockClock, tenancy: Tenancy) -> None:
+async def test_a_file_with_errors_changes_nothing(
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides
+) -> None:
     """Not even what is right in it; and the API says so instead of writing over it."""
-    overrides(tenancy).write_text("[tenants.b]\nbulk_slots = 1\n")
-    await tenancy.refresh()
+    overrides(tenant_overrides).write_text("[tenants.b]\nbulk_slots = 1\n")
+    await tenant_overrides.refresh()
     broken = "[tenants.b]\nbulk_slots = 2\n[tenants.c]\nbulk_slot = 2\n"
-    overrides(tenancy).write_text(broken)
-    await tenancy.refresh()
+    overrides(tenant_overrides).write_text(broken)
+    await tenant_overrides.refresh()
 
-    assert (1, 8) == (tenancy.limits("b").bulk_slots, tenancy.limits("c").bulk_slots)
-    assert UNUSABLE == await tenancy.change("b", {"bulk_slots": 3}, operator=True, note=unnoted)
-    assert broken == overrides(tenancy).read_text()
+    assert (1, 8) == (tenant_overrides.limits("b").bulk_slots, tenant_overrides.limits("c").bulk_slots)
+    assert UNUSABLE == await tenant_overrides.change("b", {"bulk_slots": 3}, operator=True, note=unnoted)
+    assert broken == overrides(tenant_overrides).read_text()
 
 
 async def test_changes_survive_a_restart_and_edits_by_hand(
-    autojump_clock: MockClock, tenancy: Tenancy
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
     """What somebody else wrote between two changes stays."""
-    await tenancy.change("b", {"bulk_slots": 2, "weight": 4.0}, operator=True, note=unnoted)
-    overrides(tenancy).write_text(overrides(tenancy).read_text() + "\n[tenants.c]\nenabled = false\n")
-    changed = await tenancy.change("b", {"bulk_slots": 1}, operator=False, note=unnoted)
-    later = Tenancy(tenancy.settings, limits_of, blocking=at_once)
+    await tenant_overrides.change("b", {"bulk_slots": 2, "weight": 4.0}, operator=True, note=unnoted)
+    overrides(tenant_overrides).write_text(
+        overrides(tenant_overrides).read_text() + "\n[tenants.c]\nenabled = false\n"
+    )
+    changed = await tenant_overrides.change("b", {"bulk_slots": 1}, operator=False, note=unnoted)
+    later = TenantOverrides(tenant_overrides.settings, limits_of, blocking=at_once)
     await later.refresh()
 
     assert Changed({"bulk_slots": None}, {"bulk_slots": 1}) == changed
-    for held in (tenancy, later):
+    for held in (tenant_overrides, later):
         assert (1, 4.0, False) == (held.limits("b").bulk_slots, held.limits("b").weight, held.enabled("c"))
-    assert 0o600 == overrides(tenancy).stat().st_mode & 0o777
+    assert 0o600 == overrides(tenant_overrides).stat().st_mode & 0o777
 
 
 async def test_going_back_goes_back_to_what_one_has_changed(
-    autojump_clock: MockClock, tenancy: Tenancy
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
     """The tenant's own administrators to what operators gave it; operators to the configuration."""
-    await tenancy.change("b", {"bulk_slots": 4}, operator=True, note=unnoted)
-    await tenancy.change("b", {"bulk_slots": 2}, operator=False, note=unnoted)
-    assert Changed({"bulk_slots": 2}, {"bulk_slots": None}) == await tenancy.change(
+    await tenant_overrides.change("b", {"bulk_slots": 4}, operator=True, note=unnoted)
+    await tenant_overrides.change("b", {"bulk_slots": 2}, operator=False, note=unnoted)
+    assert Changed({"bulk_slots": 2}, {"bulk_slots": None}) == await tenant_overrides.change(
         "b", None, operator=False, note=unnoted
     )
-    assert 4 == tenancy.limits("b").bulk_slots
-    await tenancy.change("b", {"bulk_slots": 2}, operator=False, note=unnoted)
-    await tenancy.change("b", {"enabled": False}, operator=True, note=unnoted)
-    await tenancy.change("b", None, operator=True, note=unnoted)
-    assert (8, False) == (tenancy.limits("b").bulk_slots, tenancy.enabled("b"))
-    await tenancy.change("b", {"enabled": None}, operator=True, note=unnoted)
-    assert set() == tenancy.overrides.tenants()
+    assert 4 == tenant_overrides.limits("b").bulk_slots
+    await tenant_overrides.change("b", {"bulk_slots": 2}, operator=False, note=unnoted)
+    await tenant_overrides.change("b", {"enabled": False}, operator=True, note=unnoted)
+    await tenant_overrides.change("b", None, operator=True, note=unnoted)
+    assert (8, False) == (tenant_overrides.limits("b").bulk_slots, tenant_overrides.enabled("b"))
+    await tenant_overrides.change("b", {"enabled": None}, operator=True, note=unnoted)
+    assert set() == tenant_overrides.overrides.tenants()
 
 
 async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
-    autojump_clock: MockClock, tenancy: Tenancy
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
     """Exactly the maximum may be; one over it changes nothing, not even the values beside it. Numbers are told whole."""
-    assert isinstance(await tenancy.change("a", {"bulk_slots": 5}, operator=True, note=unnoted), Changed)
-    assert Unfit((Problem("bulk_slots", "its maximum is 5."),)) == await tenancy.change(
+    assert isinstance(
+        await tenant_overrides.change("a", {"bulk_slots": 5}, operator=True, note=unnoted), Changed
+    )
+    assert Unfit((Problem("bulk_slots", "its maximum is 5."),)) == await tenant_overrides.change(
         "a", {"bulk_slots": 6, "batch_size": 1}, operator=True, note=unnoted
     )
     given = Problem("bulk_slots", "this tenant is given 5; only an operator can give more.")
-    assert Unfit((given,)) == await tenancy.change("a", {"bulk_slots": 6}, operator=False, note=unnoted)
-    assert (5, 65536) == ((found := tenancy.limits("a")).bulk_slots, found.batch_rows)
-    tenancy.take(attrs.evolve(tenancy.settings, tenant_maximum={"max_response_bytes": 10737418240}))
-    assert Unfit((Problem("max_response_bytes", "its maximum is 10737418240."),)) == await tenancy.change(
-        "b", {"max_response_bytes": 10737418241}, operator=True, note=unnoted
+    assert Unfit((given,)) == await tenant_overrides.change(
+        "a", {"bulk_slots": 6}, operator=False, note=unnoted
     )
+    assert (5, 65536) == ((found := tenant_overrides.limits("a")).bulk_slots, found.batch_rows)
+    tenant_overrides.take(
+        attrs.evolve(tenant_overrides.settings, tenant_maximum={"max_response_bytes": 10737418240})
+    )
+    assert Unfit(
+        (Problem("max_response_bytes", "its maximum is 10737418240."),)
+    ) == await tenant_overrides.change("b", {"max_response_bytes": 10737418241}, operator=True, note=unnoted)
 
 
-async def test_a_change_that_cannot_be_noted_is_not_made(autojump_clock: MockClock, tenancy: Tenancy) -> None:
+async def test_a_change_that_cannot_be_noted_is_not_made(
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides
+) -> None:
     """There is no change without its line in the audit; and none that a restart would not find."""
     refused = Refused(Reason.UNAVAILABLE, "no", retry_after=1)
 
     async def down(_change: Changed) -> None:
         raise RefusalError(refused)
 
-    assert refused == await tenancy.change("b", {"bulk_slots": 2}, operator=True, note=down)
-    overrides(tenancy).with_name(".overrides.toml.new").mkdir()  # where the new file would be written
-    assert NOT_WRITTEN == await tenancy.change("b", {"bulk_slots": 2}, operator=True, note=unnoted)
-    assert 8 == tenancy.limits("b").bulk_slots
-    assert not overrides(tenancy).exists()
+    assert refused == await tenant_overrides.change("b", {"bulk_slots": 2}, operator=True, note=down)
+    overrides(tenant_overrides).with_name(
+        ".overrides.toml.new"
+    ).mkdir()  # where the new file would be written
+    assert NOT_WRITTEN == await tenant_overrides.change("b", {"bulk_slots": 2}, operator=True, note=unnoted)
+    assert 8 == tenant_overrides.limits("b").bulk_slots
+    assert not overrides(tenant_overrides).exists()
 
 
 async def test_the_file_never_grows_beyond_what_can_be_read_again(
-    autojump_clock: MockClock, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the byte: the change that would make it too large is refused, unnoted, and the next start finds the rest."""
     noted: list[Changed] = []
@@ -162,30 +182,32 @@ async def test_the_file_never_grows_beyond_what_can_be_read_again(
     async def note(change: Changed) -> None:
         noted.append(change)
 
-    await tenancy.change("b", {"bulk_slots": 2}, operator=True, note=note)
-    size = overrides(tenancy).stat().st_size
+    await tenant_overrides.change("b", {"bulk_slots": 2}, operator=True, note=note)
+    size = overrides(tenant_overrides).stat().st_size
     monkeypatch.setattr("strata.config.tenants.MOST_BYTES", size + 1)
     for slots, fits in ((33, True), (444, False)):
-        done = await tenancy.change("b", {"bulk_slots": slots}, operator=True, note=note)
+        done = await tenant_overrides.change("b", {"bulk_slots": slots}, operator=True, note=note)
         assert fits == isinstance(done, Changed)
-        assert 33 == tenancy.limits("b").bulk_slots
+        assert 33 == tenant_overrides.limits("b").bulk_slots
     assert (Reason.UNAVAILABLE, "overrides_full") == (done.reason, done.code)
     assert 2 == len(noted)
-    later = Tenancy(tenancy.settings, limits_of, blocking=at_once)
+    later = TenantOverrides(tenant_overrides.settings, limits_of, blocking=at_once)
     await later.refresh()
     assert 33 == later.limits("b").bulk_slots
 
 
-async def test_changes_at_the_same_time_are_all_made(autojump_clock: MockClock, tenancy: Tenancy) -> None:
+async def test_changes_at_the_same_time_are_all_made(
+    autojump_clock: MockClock, tenant_overrides: TenantOverrides
+) -> None:
     """Each reads what the one before it wrote."""
     async with trio.open_nursery() as nursery:
         for index in range(10):
 
             async def change(tenant: str = f"t{index}") -> None:
-                await tenancy.change(tenant, {"bulk_slots": 1}, operator=True, note=unnoted)
+                await tenant_overrides.change(tenant, {"bulk_slots": 1}, operator=True, note=unnoted)
 
             nursery.start_soon(change)
-    assert {f"t{index}" for index in range(10)} == tenancy.overrides.tenants()
-    later = Tenancy(tenancy.settings, limits_of, blocking=at_once)
+    assert {f"t{index}" for index in range(10)} == tenant_overrides.overrides.tenants()
+    later = TenantOverrides(tenant_overrides.settings, limits_of, blocking=at_once)
     await later.refresh()
-    assert tenancy.overrides == later.overrides
+    assert tenant_overrides.overrides == later.overrides

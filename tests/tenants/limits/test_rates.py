@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from strata.outcomes import Reason, Refused
 from strata.tenants import TenantLimits
-from strata.tenants.limits.bandwidth import Meter
+from strata.tenants.limits.bandwidth import BandwidthLimiter
 from strata.tenants.limits.rates import MOST_HELD_UP, RateBook, TenantRates
 from strata.tenants.limits.token_bucket import BURST_SECONDS, DAY, Bucket, Rule
 
@@ -227,7 +227,7 @@ async def test_streams_are_paced_and_share_by_principal(autojump_clock: MockCloc
 
     async def stream(principal: str) -> None:
         while True:
-            await Meter(found, principal).pace(100)
+            await BandwidthLimiter(found, principal).pace(100)
             sent[principal] += 100
 
     with trio.move_on_after(30):
@@ -245,7 +245,7 @@ async def test_a_piece_larger_than_the_bucket_is_sent_and_paid_for(autojump_cloc
     found = rates(principal_bytes_per_second=100)
     began = trio.current_time()
     for _ in range(3):
-        await Meter(found, "ana").pace(1000)
+        await BandwidthLimiter(found, "ana").pace(1000)
 
     assert trio.current_time() - began == pytest.approx(20)
     assert not admitted(found, now=trio.current_time())
@@ -254,10 +254,10 @@ async def test_a_piece_larger_than_the_bucket_is_sent_and_paid_for(autojump_cloc
 async def test_a_paced_stream_sees_a_raised_limit_within_a_second(autojump_clock: MockClock) -> None:
     """A hot change shows within a second."""
     found = rates(principal_bytes_per_second=1)
-    await Meter(found, "ana").pace(1000)
+    await BandwidthLimiter(found, "ana").pace(1000)
     began = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Meter(found, "ana").pace, 1000)
+        nursery.start_soon(BandwidthLimiter(found, "ana").pace, 1000)
         await trio.sleep(5)
         found.rules = TenantRates(NONE).rules
     assert trio.current_time() - began <= 6
@@ -266,15 +266,15 @@ async def test_a_paced_stream_sees_a_raised_limit_within_a_second(autojump_clock
 async def test_a_reader_that_leaves_while_it_waits_holds_up_nobody(autojump_clock: MockClock) -> None:
     """A thousand cancels; the gate is open afterwards, and nothing was counted that was not sent."""
     found = rates(bytes_per_second=100)
-    await Meter(found, "ana").pace(200)
+    await BandwidthLimiter(found, "ana").pace(200)
 
     async def leave(after: float, principal: str) -> None:
         with trio.move_on_after(after):
-            await Meter(found, principal).pace(10**9)
+            await BandwidthLimiter(found, principal).pace(10**9)
 
     async with trio.open_nursery() as nursery:
         for number in range(1000):
             nursery.start_soon(leave, (number % 97 + 1) / 100, f"p{number % 7}")
     began = trio.current_time()
-    await Meter(found, "bob").pace(100)
+    await BandwidthLimiter(found, "bob").pace(100)
     assert trio.current_time() - began <= 1

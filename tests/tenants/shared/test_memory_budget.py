@@ -8,7 +8,7 @@ from trio.testing import MockClock
 
 from strata.outcomes import Reason, Refused
 from strata.tenants.limits.slots import Lease
-from strata.tenants.shared.disk_space import SECONDS, Room
+from strata.tenants.shared.disk_space import SECONDS, DiskSpaceGuard
 from strata.tenants.shared.memory_budget import MemoryBudget, machine_bytes
 
 
@@ -78,7 +78,7 @@ def test_the_machines_memory_is_that_of_its_control_group(tmp_path: Path) -> Non
 def test_the_disk_is_looked_at_once_a_second() -> None:
     """The reserve is reached exactly; without one nobody looks."""
     free = [100]
-    room = Room(Path("/"), 100, lambda _path: free[0])
+    room = DiskSpaceGuard(Path("/"), 100, lambda _path: free[0])
     assert not room.known(0.0)
     room.look(0.0)
     assert (True, False) == (room.known(SECONDS - 0.1), room.full)

@@ -36,7 +36,7 @@ async def audit() -> Response:
 
     Operators see everything, or one ``tenant``; an administrator of a tenant sees what was done to that one.
     """
-    admin.require_admin(admin.TENANTS, RESOURCE)
+    admin.require_admin_of(admin.TENANTS, RESOURCE)
     refuse_unknown({"limit", "before", "tenant"})
     operator = admin.is_operator()
     tenant = request.args.get("tenant", None if operator else principal().tenant)

@@ -27,7 +27,7 @@ RESOURCE = "admin/limits"
 @refuses(403, 404)
 async def limits(tenant: str) -> Response:
     """Show the tenant's limits, each with where it comes from; needs ``admin:limits``."""
-    admin.require_admin(admin.LIMITS, RESOURCE)
+    admin.require_admin_of(admin.LIMITS, RESOURCE)
     admin.require_reach(tenant)
     return _limits(tenant)
 
@@ -42,7 +42,7 @@ async def change(tenant: str) -> Response:
 
     Operators are held to the maxima. An administrator of the tenant can only take less than it is given.
     """
-    admin.require_admin(admin.LIMITS, RESOURCE)
+    admin.require_admin_of(admin.LIMITS, RESOURCE)
     admin.require_reach(tenant)
     body: msgspec.Struct = await parse_body(LimitsBody)
     values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
@@ -55,7 +55,7 @@ async def change(tenant: str) -> Response:
 @refuses(403, 404, 422)
 async def go_back(tenant: str) -> Response:
     """Go back to the limits of the configuration; an administrator of the tenant, to what it is given."""
-    admin.require_admin(admin.LIMITS, RESOURCE)
+    admin.require_admin_of(admin.LIMITS, RESOURCE)
     admin.require_reach(tenant)
     return await _change(tenant, None, "limits.reset")
 
@@ -64,7 +64,7 @@ async def _change(tenant: str, values: dict[str, Any] | None, action: str) -> Re
     async def note(change: Changed) -> None:
         await admin.note(action, tenant, change.old, change.new)
 
-    done = await admin.tenancy().change(tenant, values, operator=admin.is_operator(), note=note)
+    done = await admin.tenant_overrides().change(tenant, values, operator=admin.is_operator(), note=note)
     if isinstance(done, Refused):
         raise ProblemError(Problem.of(done))
     if isinstance(done, Unfit):
@@ -75,4 +75,4 @@ async def _change(tenant: str, values: dict[str, Any] | None, action: str) -> Re
 
 
 def _limits(tenant: str) -> Response:
-    return json(TenantLimitsAnswer(tenant, admin.limit_answers(admin.tenancy().effective(tenant))))
+    return json(TenantLimitsAnswer(tenant, admin.limit_answers(admin.tenant_overrides().effective(tenant))))

@@ -32,7 +32,7 @@ async def come_back() -> Response:
 
 
 async def _set(action: str, *, leaving: bool) -> Response:
-    admin.require_admin(admin.OPERATOR, RESOURCE)
+    admin.require_admin_of(admin.OPERATOR, RESOURCE)
     await admin.note_or_refuse(action, None)
     admin.registry().leaving = leaving
     return json(StatusAnswer("draining" if leaving else "ready"))

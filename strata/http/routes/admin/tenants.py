@@ -39,7 +39,7 @@ async def tenants() -> Response:
 
     An administrator of one tenant sees that one.
     """
-    admin.require_admin(admin.TENANTS, RESOURCE)
+    admin.require_admin_of(admin.TENANTS, RESOURCE)
     refuse_unknown({"limit", "after"})
     limit, after = whole("limit", 100, 1, MAX_PAGE), request.args.get("after")
     if after is not None and not is_tenant_id(after):
@@ -57,7 +57,7 @@ def _own(after: str) -> list[str]:
 
 async def _page(after: str, limit: int) -> list[str]:
     registry = admin.registry()
-    known = {found.id for found in registry.tenants()} | admin.tenancy().tenants() | registry.drained
+    known = {found.id for found in registry.tenants()} | admin.tenant_overrides().tenants() | registry.drained
     store = registry.resources.metadata
     try:
         stored = await registry.resources.ask(store.list_tenants, after=after, limit=limit)
@@ -86,7 +86,7 @@ def _summary(tenant: str) -> TenantSummary:
 @refuses(403, 404)
 async def tenant(tenant: str) -> Response:
     """Describe a tenant: state, limits and their sources, usage, last errors; needs ``admin:tenants``."""
-    admin.require_admin(admin.TENANTS, RESOURCE)
+    admin.require_admin_of(admin.TENANTS, RESOURCE)
     await admin.require_known(tenant)
     registry = admin.registry()
     try:
@@ -105,7 +105,7 @@ async def tenant(tenant: str) -> Response:
             restarts=view.restarts,
             waiting_callers=view.waiting,
             queued_questions=view.queued,
-            limits=admin.limit_answers(admin.tenancy().effective(tenant)),
+            limits=admin.limit_answers(admin.tenant_overrides().effective(tenant)),
             usage=admin.usage_answer(view.inside),
             last_errors=admin.error_answers(view.errors),
             artifacts=StatsAnswer(stats.total_artifacts, stats.total_bytes, dict(stats.by_state)),
@@ -141,7 +141,7 @@ async def drain(tenant: str) -> Response:
 
 
 async def _supervise(action: str, tenant: str, do: Callable[[Registry, str], bool]) -> Response:
-    admin.require_admin(admin.TENANTS, RESOURCE)
+    admin.require_admin_of(admin.TENANTS, RESOURCE)
     await admin.require_known(tenant)
     await admin.note_or_refuse(f"tenant.{action}", tenant)
     changed = do(admin.registry(), tenant)
@@ -167,16 +167,16 @@ async def enable(tenant: str) -> Response:
 
 
 async def _switch(action: str, tenant: str, *, enabled: bool) -> Response:
-    admin.require_admin(admin.TENANTS, RESOURCE)
+    admin.require_admin_of(admin.TENANTS, RESOURCE)
     admin.require_reach(tenant)
     admin.require_operator()
-    tenancy = admin.tenancy()
-    before = tenancy.enabled(tenant)
+    tenant_overrides = admin.tenant_overrides()
+    before = tenant_overrides.enabled(tenant)
 
     async def note(_change: object) -> None:
         await admin.note(f"tenant.{action}", tenant, {"enabled": before}, {"enabled": enabled})
 
-    done = await tenancy.change(tenant, {"enabled": enabled}, operator=True, note=note)
+    done = await tenant_overrides.change(tenant, {"enabled": enabled}, operator=True, note=note)
     if isinstance(done, Refused):
         raise ProblemError(Problem.of(done))
     assert not isinstance(done, Unfit)
