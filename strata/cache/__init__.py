@@ -1,4 +1,4 @@
-"""The cache: row groups of immutable data files, decoded once, on disk, a shard for each tenant."""
+"""Cache of decoded row groups of immutable data files: on disk, one shard per tenant."""
 
 from strata.cache.budget import CacheBudget, Cuts
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey

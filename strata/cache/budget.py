@@ -1,17 +1,16 @@
-"""Whose bytes of cache stay: one total shared by need, with a guaranteed part for whoever is active.
+"""Divide one total of cache bytes between tenants by need, with a guaranteed part for active tenants.
 
-Pure state without I/O. A tenant may have as much as it needs while there is room. When there is none, room is
-made for it in this order:
+Pure state without I/O. A tenant is granted all it claims while there are free bytes. Then other tenants are
+cut in this order:
 
-1. by tenants that are not live: their bytes are on disk from earlier, the longest unused go first;
-2. by live tenants beyond those the guarantee can be given to (the total divided by the guarantee), the
-   longest unused first: who is idle makes room for who is not;
-3. by the tenant that has most, as long as that is more than whoever asks would then have, more than an equal
-   share and more than the guarantee.
+1. tenants that are not live (their shard is not open, their bytes remain on disk), least recently used first;
+2. live tenants beyond the number that the guarantee covers (total / guarantee), least recently used first;
+3. the live tenant with most bytes, down to the largest of: half of its and the claimant's bytes together, an
+   equal share, and the guarantee.
 
-So a tenant over its share gives before one within it, and one that scans more than there is gets no further
-than to an equal share: from there on its new bytes replace its own. What live tenants may have and the others
-do have is never more than the total; on disk it may be more by what is just being removed.
+So a tenant over its share is cut before one within it, and a tenant that claims more than the total gets no
+further than an equal share, where its new bytes replace its own. Bytes granted to live tenants plus bytes of
+the others never exceed the total; bytes on disk may, by files that are being removed.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ import attrs
 
 @attrs.frozen
 class Cuts:
-    """Who has to make room, and the bytes each may keep.
+    """Tenants that must shrink, and the bytes each may keep.
 
     Attributes:
-        live: Live tenants.
-        gone: Tenants that are not live.
+        live: Bytes granted by live tenant.
+        gone: Bytes left on disk by tenant that is not live.
     """
 
     live: dict[str, int] = attrs.field(factory=dict)
     gone: dict[str, int] = attrs.field(factory=dict)
 
 
-class _Sizes:
-    """Keys by size, the largest or the smallest at hand; in logarithmic time.
+class _SizeQueue:
+    """Priority queue of keys by size, smallest first; all operations in logarithmic time.
 
-    Entries of the heap that are no longer true are skipped, and swept out when they are the majority.
+    Outdated heap entries are skipped, and removed when they are the majority.
     """
 
     def __init__(self) -> None:
@@ -67,21 +66,21 @@ class _Sizes:
 
 
 class CacheBudget:
-    """Bytes of cache by key, a key being a tenant's directory.
+    """Bytes of cache by tenant; the key of a tenant is the name of its directory.
 
     Args:
-        total: Bytes for all.
-        guarantee: Bytes that an active tenant never loses to others.
+        total: Bytes for all tenants.
+        guarantee: Bytes that an active tenant never loses to others; at most ``total``.
     """
 
     def __init__(self, total: int, guarantee: int) -> None:
         self.total = total
         self.guarantee = min(guarantee, total)
         self._live: set[str] = set()
-        self._granted: OrderedDict[str, int] = OrderedDict()  # those that may have any, oldest first
-        self._largest = _Sizes()  # of those, by how much is granted, negated
+        self._granted: OrderedDict[str, int] = OrderedDict()  # least recently used first
+        self._largest = _SizeQueue()  # negated sizes of _granted
         self._gone: dict[str, int] = {}
-        self._oldest = _Sizes()  # of those, by when they were last used
+        self._oldest = _SizeQueue()  # times of last use of _gone
         self._held = 0
 
     def __repr__(self) -> str:
@@ -90,33 +89,33 @@ class CacheBudget:
 
     @property
     def held(self) -> int:
-        """Bytes that live tenants may have, and the others do have."""
+        """Bytes granted to live tenants plus bytes of tenants that are not live."""
         return self._held
 
     @property
     def guaranteed(self) -> int:
-        """To how many tenants the guarantee can be given."""
+        """Number of tenants to which the guarantee can be given at once."""
         return max(1, self.total // self.guarantee) if self.guarantee else len(self._live)
 
     def granted(self, key: str) -> int:
-        """Return the bytes a live tenant may have."""
+        """Return the bytes granted to a tenant; 0 if it is not live."""
         return self._granted.get(key, 0)
 
     def share(self, key: str) -> int:
-        """Return the bytes a live tenant can count on: an equal share, or what it has if that is more."""
+        """Return what a live tenant can count on: the most of its grant, an equal share and the guarantee."""
         others = len(self._granted) - (key in self._granted)
         return max(self.granted(key), self.total // (others + 1), self.guarantee)
 
     def live(self) -> Iterator[tuple[str, int]]:
-        """Live tenants that may have any bytes, the longest unused first."""
+        """Yield (key, granted bytes) of live tenants that are granted any, least recently used first."""
         yield from self._granted.items()
 
     def gone(self) -> Iterator[tuple[str, int]]:
-        """Tenants that are not live and what they have."""
+        """Yield (key, bytes on disk) of tenants that are not live."""
         yield from self._gone.items()
 
     def enter(self, key: str) -> None:
-        """A tenant becomes live; what it had on disk, it may keep."""
+        """Mark a tenant as live; its bytes on disk become its grant."""
         if key not in self._live:
             self._live.add(key)
             nbytes = self._gone.pop(key, 0)
@@ -125,14 +124,14 @@ class CacheBudget:
             self._set(key, nbytes)
 
     def touch(self, key: str) -> None:
-        """A live tenant is asked something."""
+        """Mark a live tenant as the most recently used."""
         if key in self._granted:
             self._granted.move_to_end(key)
 
     def claim(self, key: str, wanted: int) -> Cuts:
-        """Let a live tenant have ``wanted`` bytes if that can be; returns who makes room for it.
+        """Grant a live tenant up to ``wanted`` bytes; returns the tenants that must shrink for it.
 
-        :meth:`granted` tells what came of it: never less than before.
+        :meth:`granted` tells the result, which is never less than before.
         """
         cuts = Cuts()
         wanted = min(wanted, self.total)
@@ -146,27 +145,33 @@ class CacheBudget:
         return cuts
 
     def release(self, key: str, to: int) -> None:
-        """A live tenant has only ``to`` bytes and needs no more."""
+        """Reduce a live tenant's grant to ``to`` bytes; a larger ``to`` has no effect."""
         if to < self.granted(key):
             self._set(key, to)
 
     def leave(self, key: str, nbytes: int, moment: int) -> Cuts:
-        """A live tenant goes and leaves ``nbytes`` on disk; returns who makes room if that is too much.
+        """Mark a tenant as no longer live, with ``nbytes`` on disk; returns the tenants that must shrink.
 
         Args:
-            key: Whose.
+            key: The tenant.
             nbytes: Bytes on disk.
-            moment: When it was last used, in nanoseconds since the epoch.
+            moment: Time of its last use, in nanoseconds since the epoch.
         """
         self._set(key, 0)
         self._live.discard(key)
         return self.found(key, nbytes, moment)
 
     def found(self, key: str, nbytes: int, moment: int) -> Cuts:
-        """A tenant that is not live has ``nbytes`` on disk; returns who makes room if that is too much."""
+        """Note ``nbytes`` on disk of a tenant that is not live; returns the tenants that must shrink.
+
+        Args:
+            key: The tenant; ignored if it is live.
+            nbytes: Bytes on disk.
+            moment: Time of its last use, in nanoseconds since the epoch.
+        """
         cuts = Cuts()
         if key in self._live:
-            return cuts  # it has come back meanwhile, and knows better
+            return cuts  # live again meanwhile: the grant counts
         self._held += nbytes - self._gone.pop(key, 0)
         self._oldest.drop(key)
         if nbytes:
@@ -176,7 +181,7 @@ class CacheBudget:
         return cuts
 
     def shrunk(self, key: str, nbytes: int) -> None:
-        """A tenant that is not live has only ``nbytes`` left: packs go whole."""
+        """Reduce the bytes of a tenant that is not live to ``nbytes``, the bytes left after a cut."""
         if nbytes < self._gone.get(key, 0):
             self._held += nbytes - self._gone[key]
             self._gone[key] = nbytes
@@ -184,12 +189,12 @@ class CacheBudget:
                 del self._gone[key]
                 self._oldest.drop(key)
 
-    def _short(self, more: int) -> int:
-        """Bytes to be freed before ``more`` can be granted."""
+    def _shortfall(self, more: int) -> int:
+        """Return the bytes to free before ``more`` can be granted; not positive if there are enough."""
         return self._held + more - self.total
 
     def _take_gone(self, more: int, cuts: Cuts) -> None:
-        while (short := self._short(more)) > 0 and (oldest := self._oldest.least()) is not None:
+        while (short := self._shortfall(more)) > 0 and (oldest := self._oldest.least()) is not None:
             left = max(0, self._gone[oldest] - short)
             self._held -= self._gone[oldest] - left
             cuts.gone[oldest] = left
@@ -201,18 +206,18 @@ class CacheBudget:
 
     def _take_idle(self, key: str, wanted: int, cuts: Cuts) -> None:
         while len(self._granted) + (key not in self._granted) > self.guaranteed:
-            short, idle = self._short(wanted - self.granted(key)), next(iter(self._granted))
+            short, idle = self._shortfall(wanted - self.granted(key)), next(iter(self._granted))
             if short <= 0 or idle == key:
                 return
             self._cut(idle, max(0, self._granted[idle] - short), cuts)
 
     def _take_largest(self, key: str, wanted: int, cuts: Cuts) -> None:
-        while (short := self._short(wanted - self.granted(key))) > 0:
+        while (short := self._shortfall(wanted - self.granted(key))) > 0:
             largest = self._largest.least()
             if largest is None or largest == key:
                 return
             have = self._granted[largest]
-            most = self.granted(key) + self.total - self._held  # with the room there is already
+            most = self.granted(key) + self.total - self._held  # including the free bytes
             equal = self.total // (len(self._granted) + (key not in self._granted))
             floor = max(self.guarantee, equal, (have + most + 1) // 2)
             nearly_equal = most >= self.guarantee and have - floor < min(short, self.total >> 10)

@@ -1,11 +1,11 @@
-"""What a cache shard holds, in memory: which segments, in which packs, used how recently.
+"""In-memory index of a cache shard: segments by key, packs by recency of use.
 
-Pure state without I/O, owned by one thread (the actor's loop). Packs are the unit of eviction: a pack is one
-file, and its segments come and go with it.
+Pure state without I/O, owned by one thread (the actor's loop). The unit of eviction is the pack, a file of
+segments.
 
 Eviction is a segmented LRU (Karedla, Love and Wherry, "Caching Strategies to Improve Disk System
-Performance", 1994): a new pack is on trial, and only one that was used again is proven. The trial goes first,
-so data that is read once, however much, pushes out nothing that is read over and over.
+Performance", 1994): a new pack is probationary and becomes protected when it is used again. Probationary
+packs are evicted first, so data that is read once, however much, evicts nothing that is read repeatedly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from strata.tables import FieldKey
 
 @attrs.frozen
 class SegmentKey:
-    """One row group of one data file as a table sees it (its delete files included)."""
+    """Key of a segment: one row group of a data file, with its delete files.
+
+    Attributes:
+        file_key: Identity of the file's rows (:attr:`strata.tables.FileTask.file_key`).
+        row_group: Index of the row group in the file.
+    """
 
     file_key: str
     row_group: int
@@ -30,14 +35,14 @@ class SegmentKey:
 
 @attrs.frozen
 class PackedSegment:
-    """A segment inside a file: encoded record-batch messages.
+    """Location of a segment (encoded record-batch messages) in a file.
 
     Attributes:
-        key: Which row group.
-        offset: First byte in the file.
-        length: Bytes.
-        crc32: Checksum of those bytes.
-        rows: Rows.
+        key: The row group.
+        offset: Offset of the first byte in the file.
+        length: Length in bytes.
+        crc32: CRC-32 of the bytes.
+        rows: Number of rows.
     """
 
     key: SegmentKey
@@ -49,15 +54,15 @@ class PackedSegment:
 
 @attrs.frozen
 class Pack:
-    """A file of segments, whole and on disk; all have the same columns.
+    """A complete file of segments that all have the same columns.
 
     Attributes:
-        path: The file with the bytes; its sidecar is beside it.
-        size: Bytes of both on disk.
+        path: The data file; its sidecar has the same name with another suffix.
+        size: Bytes of data file and sidecar.
         fields: Identity of the columns, in order.
-        schema: Their Arrow schema when they were written; only types matter, for columns get renamed.
-        segments: What is in it.
-        proven: It was used again after it was made.
+        schema: Arrow schema of the columns when they were written; only the types count, names may change.
+        segments: Locations of the segments.
+        protected: Whether the pack was used again after it was written.
     """
 
     path: Path
@@ -65,12 +70,19 @@ class Pack:
     fields: tuple[FieldKey, ...]
     schema: pa.Schema
     segments: tuple[PackedSegment, ...]
-    proven: bool = False
+    protected: bool = False
 
 
 @attrs.frozen
 class Segment:
-    """A segment that was found; ``path`` may be gone by the time it is read."""
+    """A segment found in the index; an eviction may remove its file before it is read.
+
+    Attributes:
+        path: The pack's data file.
+        packed: Location in that file.
+        fields: Identity of the columns, in order.
+        schema: Arrow schema of the columns when they were written.
+    """
 
     path: Path
     packed: PackedSegment
@@ -79,7 +91,7 @@ class Segment:
 
     @property
     def rows(self) -> int:
-        """Its rows."""
+        """Number of rows."""
         return self.packed.rows
 
 
@@ -87,45 +99,51 @@ def _segment(pack: Pack, packed: PackedSegment) -> Segment:
     return Segment(pack.path, packed, pack.fields, pack.schema)
 
 
-PROVEN_PART = 0.75
-"""Most of the budget that proven packs take; the rest is for packs on trial."""
+PROTECTED_PART = 0.75
+"""Maximum part of the budget for protected packs; beyond, the least recently used turn probationary."""
 
 LARGEST_PART = 0.5
-"""Largest pack that is taken, as a part of the budget: what one scan can have at most."""
+"""Maximum size of a pack as a part of the budget; a larger pack is not installed."""
 
 
 class CacheIndex:
-    """Segments by key, packs by recency.
+    """Segments by key and packs by recency of use, within a budget of bytes.
 
     Args:
-        budget: Most bytes of packs.
+        budget: Maximum bytes of all packs.
+
+    Attributes:
+        budget: Maximum bytes of all packs.
+        bytes: Bytes of the packs in the index.
+        evictions: Number of segments evicted so far.
     """
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.bytes = 0
         self.evictions = 0
-        self._trial: OrderedDict[Path, Pack] = OrderedDict()
-        self._proven: OrderedDict[Path, Pack] = OrderedDict()
-        self._proven_bytes = 0
+        self._probation: OrderedDict[Path, Pack] = OrderedDict()
+        self._protected: OrderedDict[Path, Pack] = OrderedDict()
+        self._protected_bytes = 0
         self._live: dict[Path, int] = {}
         self._segments: dict[SegmentKey, list[Segment]] = {}
 
     def __len__(self) -> int:
-        """Segments that can be found."""
+        """Return the number of segments in the index."""
         return sum(self._live.values())
 
     def packs(self) -> Iterator[Pack]:
-        """Packs in the order in which they go: those on trial, then the proven; longest unused first."""
-        yield from self._trial.values()
-        yield from self._proven.values()
+        """Yield packs in eviction order: probationary, then protected; least recently used first."""
+        yield from self._probation.values()
+        yield from self._protected.values()
 
     def most_of_one_pack(self, budget: int) -> int:
-        """Bytes of the largest pack to be made when ``budget`` is what there can be.
+        """Return the maximum bytes of a new pack within a total ``budget``.
 
-        At most a part of it, and never more than is not proven: one large scan must not flush all else.
+        At most :data:`LARGEST_PART` of the budget, and not more than protected packs leave free: one large
+        scan must not evict all else.
         """
-        return max(0, min(int(budget * LARGEST_PART), budget - self._proven_bytes))
+        return max(0, min(int(budget * LARGEST_PART), budget - self._protected_bytes))
 
     def find(self, key: SegmentKey, fields: Collection[FieldKey]) -> Segment | None:
         """Return the narrowest segment of ``key`` that has all ``fields``, and mark its pack as used."""
@@ -138,30 +156,30 @@ class CacheIndex:
         return best
 
     def _use(self, path: Path) -> None:
-        if path in self._proven:
-            self._proven.move_to_end(path)
+        if path in self._protected:
+            self._protected.move_to_end(path)
             return
-        self._prove(path, self._trial.pop(path))
+        self._protect(path, self._probation.pop(path))
 
-    def _prove(self, path: Path, pack: Pack) -> None:
-        self._proven[path] = pack
-        self._proven_bytes += pack.size
-        while self._proven_bytes > self.budget * PROVEN_PART and self._proven:
-            old, demoted = self._proven.popitem(last=False)
-            self._proven_bytes -= demoted.size
-            self._trial[old] = demoted
+    def _protect(self, path: Path, pack: Pack) -> None:
+        self._protected[path] = pack
+        self._protected_bytes += pack.size
+        while self._protected_bytes > self.budget * PROTECTED_PART and self._protected:
+            old, demoted = self._protected.popitem(last=False)
+            self._protected_bytes -= demoted.size
+            self._probation[old] = demoted
 
     def add(self, pack: Pack) -> list[Path]:
-        """Take a pack in as the most recently used; return the files that go for it.
+        """Add a pack as the most recently used; returns the files to remove.
 
-        A pack that is larger than what is not proven is not taken: its files are then those to go.
+        A pack larger than what protected packs leave of the budget is not added: its own file is returned.
         """
-        if pack.size > self.budget - self._proven_bytes or not pack.segments:
+        if pack.size > self.budget - self._protected_bytes or not pack.segments:
             return [pack.path]
-        if pack.proven:
-            self._prove(pack.path, pack)
+        if pack.protected:
+            self._protect(pack.path, pack)
         else:
-            self._trial[pack.path] = pack
+            self._probation[pack.path] = pack
         self._live[pack.path] = 0
         self.bytes += pack.size
         gone: list[Path] = []
@@ -172,7 +190,7 @@ class CacheIndex:
         return gone + self.shrink()
 
     def shrink(self) -> list[Path]:
-        """Drop packs, in the order of :meth:`packs`, until the budget holds; return their files."""
+        """Drop packs in the order of :meth:`packs` until the budget holds; returns their files."""
         gone = []
         while self.bytes > self.budget and (pack := next(self.packs(), None)) is not None:
             self.evictions += self._live[pack.path]
@@ -180,7 +198,7 @@ class CacheIndex:
         return gone
 
     def forget(self, segment: Segment) -> list[Path]:
-        """Drop one segment; returns its file if nothing else in it lives."""
+        """Drop one segment; returns the pack's file if no other segment of it remains."""
         found = self._segments.get(segment.packed.key, [])
         if segment not in found:
             return []
@@ -190,13 +208,13 @@ class CacheIndex:
         return self._died(segment.path)
 
     def drop(self, path: Path) -> list[Path]:
-        """Drop a pack with all its segments; returns its file."""
-        pack = self._trial.pop(path, None)
+        """Drop a pack with all its segments; returns its file, or nothing if the index has no such pack."""
+        pack = self._probation.pop(path, None)
         if pack is None:
-            pack = self._proven.pop(path, None)
+            pack = self._protected.pop(path, None)
             if pack is None:
                 return []
-            self._proven_bytes -= pack.size
+            self._protected_bytes -= pack.size
         del self._live[path]
         self.bytes -= pack.size
         for packed in pack.segments:
@@ -209,11 +227,11 @@ class CacheIndex:
         return [path]
 
     def clear(self) -> list[Path]:
-        """Drop everything."""
+        """Drop all packs; returns their files."""
         return [gone for pack in list(self.packs()) for gone in self.drop(pack.path)]
 
     def _supersede(self, key: SegmentKey, fields: tuple[FieldKey, ...]) -> list[Path]:
-        """Drop older segments of the same row group whose columns the new one has."""
+        """Drop older segments of the same row group whose columns are a subset of ``fields``."""
         columns = set(fields)
         older = [s for s in self._segments.get(key, ()) if columns.issuperset(s.fields)]
         return [gone for segment in older for gone in self.forget(segment)]

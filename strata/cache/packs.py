@@ -1,8 +1,8 @@
-"""Packs on disk: a file of segments and a sidecar that says what is in it. Everything here blocks.
+"""Packs on disk: a data file of segments and a sidecar that describes them. All functions block.
 
-The sidecar is written last, after the bytes are on disk, and renamed into place: an entry without its bytes
-cannot exist, and a file without sidecar is a leftover. Its modification time is the pack's last use, in
-nanoseconds; an odd one says that the pack was used again after it was made.
+The sidecar is written last, after the data is synced, and renamed into place: a sidecar without its data
+cannot exist, and a data file without sidecar is a leftover. The sidecar's modification time is the pack's
+last use in nanoseconds; an odd value means that the pack was used again after it was written.
 """
 
 from __future__ import annotations
@@ -57,23 +57,23 @@ _last_stamp = [0]
 
 
 def sidecar_of(path: Path) -> Path:
-    """Return the sidecar of a pack's file."""
+    """Return the path of a data file's sidecar."""
     return path.with_suffix(SIDECAR)
 
 
 @attrs.frozen
 class Columns:
-    """What the segments of a pack are made of: identities in order, and their Arrow schema."""
+    """Columns of a pack's segments: identities in order, and their Arrow schema."""
 
     fields: tuple[FieldKey, ...]
     schema: pa.Schema
 
 
 def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[PackedSegment]) -> Pack:
-    """Make a synced data file findable; returns the pack.
+    """Write the sidecar of a synced data file; returns the pack.
 
     Raises:
-        OSError: If that cannot be written; then neither file is left.
+        OSError: If the sidecar cannot be written; data file and sidecar are removed.
     """
     entries = [_Entry(s.key.file_key, s.key.row_group, s.offset, s.length, s.crc32, s.rows) for s in segments]
     schema = columns.schema.serialize().to_pybytes()
@@ -99,23 +99,23 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
 
 
 def load(root: Path) -> tuple[list[Pack], list[Path]]:
-    """Return the whole packs below ``root``, least recently used first, and the files that are leftovers."""
+    """Return the complete packs in ``root``, least recently used first, and the leftover files."""
     packs: list[tuple[int, Pack]] = []
     kept: set[Path] = set()
     ours: list[Path] = []
     try:
         there = list(root.iterdir())
     except FileNotFoundError:
-        return [], []  # a tenant that has cached nothing yet
+        return [], []  # nothing cached yet
     for path in there:
         if path.suffix not in (DATA, SIDECAR, TEMPORARY):
-            continue  # a foreign file is not ours to remove
+            continue  # a foreign file stays
         ours.append(path)
         if path.suffix == SIDECAR:
             pack = _load_one(path)
             if pack is not None:
                 moment = path.stat().st_mtime_ns
-                packs.append((moment, attrs.evolve(pack, proven=bool(moment & 1))))
+                packs.append((moment, attrs.evolve(pack, protected=bool(moment & 1))))
                 kept |= {path, pack.path}
     packs.sort(key=lambda item: item[0])
     return [pack for _, pack in packs], [path for path in ours if path not in kept]
@@ -131,7 +131,7 @@ def _load_one(sidecar: Path) -> Pack | None:
         found = msgspec.msgpack.decode(entry, type=_Sidecar)
         schema = pa.ipc.read_schema(pa.py_buffer(found.schema))
         whole = path.stat().st_size == found.size
-        coherent = _coherent(found, schema.names)  # which are decoded only now
+        coherent = _coherent(found, schema.names)  # .names decodes them, which may fail
     except (OSError, msgspec.MsgspecError, pa.ArrowException, UnicodeDecodeError):
         return None
     if not (whole and coherent):
@@ -144,7 +144,7 @@ def _load_one(sidecar: Path) -> Pack | None:
 
 
 def _coherent(found: _Sidecar, names: Sequence[str]) -> bool:
-    """Whether a sidecar can be true; the checksum says only that it is what somebody wrote."""
+    """Test a sidecar's plausibility; its checksum shows only that it is unchanged since it was written."""
     return (
         found.version == _VERSION
         and len(found.fields) == len(set(found.fields)) == len(names)
@@ -156,16 +156,18 @@ def _coherent(found: _Sidecar, names: Sequence[str]) -> bool:
 
 
 def measure(root: Path) -> tuple[int, int]:
-    """Return the bytes of the packs below ``root`` and when the last of them was used; reads no file."""
+    """Return the bytes of the packs in ``root`` and the time of the last use (ns since the epoch; 0: none).
+
+    Opens no file.
+    """
     found = _by_use(root)
     return sum(size for _, size, _ in found), max((moment for moment, _, _ in found), default=0)
 
 
 def trim(root: Path, budget: int) -> int:
-    """Remove packs below ``root``, the one unused for longest first, until the budget holds.
+    """Remove packs in ``root``, least recently used first, until the budget (bytes) holds.
 
-    Returns the bytes that are left. A directory that has nothing left goes, too. Nobody may have the shard
-    open.
+    Returns the bytes that remain; a directory without any is removed, too. The shard must not be open.
     """
     found = _by_use(root)
     left = sum(size for _, size, _ in found)
@@ -175,13 +177,13 @@ def trim(root: Path, budget: int) -> int:
         remove([path])
         left -= size
     if not left:
-        with suppress(OSError):  # not there, or with a foreign file in it
+        with suppress(OSError):  # missing, or with a foreign file in it
             root.rmdir()
     return left
 
 
 def _by_use(root: Path) -> list[tuple[int, int, Path]]:
-    """Return (last use, bytes, data file) of each pack; leftovers count as unused for longest."""
+    """Return (last use, bytes, data file) of each pack, sorted; leftovers have last use 0."""
     sizes: dict[Path, int] = {}
     moments: dict[Path, int] = {}
     try:
@@ -202,7 +204,7 @@ def _by_use(root: Path) -> list[tuple[int, int, Path]]:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove packs (a data file with its sidecar, the sidecar first) and leftovers."""
+    """Remove data files with their sidecars (sidecar first) and leftovers; missing files are no error."""
     for path in paths:
         if path.suffix == DATA:
             sidecar_of(path).unlink(missing_ok=True)
@@ -210,21 +212,21 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def touch(paths: Iterable[Path]) -> None:
-    """Note packs as used now, in the order given."""
+    """Record the packs as used now, in the order given."""
     for path in paths:
-        with suppress(FileNotFoundError):  # evicted in the meantime
+        with suppress(FileNotFoundError):  # evicted meanwhile
             _stamp(sidecar_of(path), again=True)
 
 
 def _stamp(path: Path, *, again: bool) -> None:
-    """Set the time of last use: of two uses the later has the later time, however coarse the clock."""
+    """Set the time of last use; later calls set later times, however coarse the clock."""
     with _stamp_lock:
         _last_stamp[0] = moment = max(time.time_ns() & ~1, _last_stamp[0] + 2)
     os.utime(path, ns=(moment | again, moment | again))
 
 
 def read(path: Path, packed: PackedSegment) -> bytes | None:
-    """Return a segment's bytes, or None if they are not those that were written."""
+    """Return a segment's bytes; ``None`` if they cannot be read or fail their checksum."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -241,10 +243,10 @@ def read(path: Path, packed: PackedSegment) -> bytes | None:
 
 
 def checksum(blob: Path, offset: int, length: int, crc32: int = 0) -> int:
-    """Return the CRC-32 of bytes of a file, carried on from ``crc32``.
+    """Continue the CRC-32 ``crc32`` over ``length`` bytes of a file.
 
     Raises:
-        OSError: If they are not all there.
+        OSError: If the file is shorter or cannot be read.
     """
     left = length
     with blob.open("rb", buffering=0) as file:
@@ -259,9 +261,13 @@ def checksum(blob: Path, offset: int, length: int, crc32: int = 0) -> int:
 
 
 def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack | None:
-    """Make a finished blob a pack: a second name for its file; None where that cannot be.
+    """Make a finished blob's file a pack by a hard link; blocking.
 
-    It is copied then (:meth:`PackWriter.copy`): on another file system, or one without links.
+    Returns ``None`` where the file system refuses the link, as across file systems; then the segments are to
+    be copied (:meth:`PackWriter.copy`).
+
+    Raises:
+        OSError: If the sidecar cannot be written.
     """
     root.mkdir(parents=True, exist_ok=True)
     path = root / f"{secrets.token_hex(12)}{DATA}"
@@ -273,20 +279,28 @@ def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSeg
 
 
 def extend(segments: list[PackedSegment], part: PackedSegment) -> None:
-    """Add a segment, or the next part of the one that was added last and lies right before it."""
+    """Append a segment to the list, or extend the last segment by its next, adjacent part.
+
+    Raises:
+        ValueError: If the part does not begin where the last one of its segment ended.
+    """
     last = segments[-1] if segments else None
     if last is None or last.key != part.key:
         segments.append(part)
         return
     if last.offset + last.length != part.offset:
-        raise ValueError("the parts of a segment lie one behind the other")
+        raise ValueError("the parts of a segment must be adjacent")
     segments[-1] = attrs.evolve(
         last, length=last.length + part.length, crc32=part.crc32, rows=last.rows + part.rows
     )
 
 
 class PackWriter:
-    """A pack being written; one thread at a time."""
+    """Writer of a new pack; not thread-safe.
+
+    Attributes:
+        size: Bytes written so far.
+    """
 
     def __init__(self, root: Path, columns: Columns) -> None:
         root.mkdir(parents=True, exist_ok=True)
@@ -298,29 +312,32 @@ class PackWriter:
         self.size = 0
 
     def append(self, key: SegmentKey, encoded: Encoded, crc32: int) -> None:
-        """Add a segment, or to the one that was added last.
+        """Write a segment, or the next part of the last one.
 
         Args:
-            key: Whose it is.
-            encoded: The next of its messages.
-            crc32: The checksum of all its messages up to here.
+            key: Key of the segment.
+            encoded: The messages to write.
+            crc32: CRC-32 of the segment's messages so far, these included.
+
+        Raises:
+            OSError: If they cannot be written.
         """
         write_parts(self._fd, encoded.parts)
         extend(self._segments, PackedSegment(key, self.size, encoded.nbytes, crc32, encoded.rows))
         self.size += encoded.nbytes
 
     def cut(self, key: SegmentKey) -> bool:
-        """Take back what there is of ``key``, which will not become whole; whether anything is left."""
+        """Remove the incomplete last segment if its key is ``key``; returns whether any segment remains."""
         if self._segments and self._segments[-1].key == key:
             self.size = self._segments.pop().offset
             os.ftruncate(self._fd, self.size)
         return bool(self._segments)
 
     def copy(self, blob: Path, segment: PackedSegment, done: int, length: int) -> None:
-        """Add ``length`` bytes of a finished blob's segment, of which ``done`` are added already.
+        """Append ``length`` bytes of a finished blob's segment, of which ``done`` bytes are already written.
 
         Raises:
-            OSError: If they are not all there, or cannot be written.
+            OSError: If the blob is shorter, or a read or write fails.
         """
         with blob.open("rb", buffering=0) as file:
             file.seek(segment.offset + done)
@@ -330,14 +347,18 @@ class PackWriter:
         self.append(segment.key, Encoded((data,), length, 0 if done else segment.rows), segment.crc32)
 
     def commit(self) -> Pack:
-        """Sync the bytes, give the file its name, write the sidecar."""
+        """Sync the data, rename the file into place, write the sidecar; returns the pack.
+
+        Raises:
+            OSError: If any of that fails.
+        """
         os.fsync(self._fd)
         self._path.rename(self._final)
         self._close()
         return write_sidecar(self._final, self.size, self._columns, self._segments)
 
     def abort(self) -> None:
-        """Remove the file; harmless when repeated and after a commit."""
+        """Remove the unfinished file; idempotent, and without effect after a commit."""
         if self._fd >= 0:
             self._close()
             self._path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""One tenant's cache: the index and the files below one directory.
+"""Cache shard of one tenant: an index in memory and the packs in one directory.
 
-Methods marked *loop* touch only memory and belong to one thread; those marked *worker* block and touch only
-files. What the index lets go of is returned as paths for :meth:`CacheShard.remove_files`: decide, then act.
+Methods marked *loop* touch only memory and belong to one thread; methods marked *worker* block and touch only
+files. The index returns the paths of dropped packs for :meth:`CacheShard.remove_files`: decide, then act.
 """
 
 from __future__ import annotations
@@ -21,12 +21,22 @@ from strata.tables import FieldKey
 from strata.tables.read.ipc import decode
 
 TOUCH_EVERY = 16
-"""Packs used after which recency is written down; a crash forgets at most so many."""
+"""Packs used before their recency is written to disk; a crash loses the recency of at most this many."""
 
 
 @attrs.frozen
 class CacheStats:
-    """Counters of a shard since it was opened, and what it holds."""
+    """Counters of a shard since it was opened, and its size.
+
+    Attributes:
+        hits: Look-ups that found a segment.
+        misses: Look-ups that found none, damaged segments included.
+        segments: Segments in the index.
+        bytes: Bytes of the packs.
+        budget: Maximum bytes of the shard.
+        evictions: Segments evicted.
+        damaged: Segments that failed their checksum.
+    """
 
     hits: int
     misses: int
@@ -38,26 +48,27 @@ class CacheStats:
 
 
 class Allowance(Protocol):
-    """What a shard may have of the bytes that all shards share; belongs to the loop."""
+    """A shard's part of the bytes that all shards share; belongs to the loop."""
 
     def share(self) -> int:
-        """Return the bytes it can count on, if it needs them."""
+        """Return the bytes the shard can count on if it needs them."""
 
     def granted(self) -> int:
-        """Return the bytes it may have now."""
+        """Return the bytes granted to the shard now."""
 
     def claim(self, wanted: int) -> int:
-        """Ask for ``wanted`` bytes; return how many it may have."""
+        """Ask for a grant of ``wanted`` bytes; return the bytes granted."""
 
     def release(self, to: int) -> None:
-        """Tell that it has only ``to`` bytes."""
+        """Reduce the grant to ``to`` bytes."""
 
 
 class CacheShard:
-    """Segments of one tenant, kept within a budget of bytes on disk.
+    """Segments of one tenant, within a budget of bytes on disk.
 
     Attributes:
-        generation: How often it was cleared. A pack begun in an earlier one is not installed any more.
+        generation: Number of times the shard was cleared; a pack begun in an earlier generation is not
+            installed.
     """
 
     def __init__(self, root: Path, budget_bytes: int, allowance: Allowance | None = None) -> None:
@@ -73,12 +84,12 @@ class CacheShard:
 
     @classmethod
     def open(cls, root: Path, *, budget_bytes: int, allowance: Allowance | None = None) -> CacheShard:
-        """*Worker.* Open the shard in ``root``; remove leftovers and what is over budget.
+        """*Worker.* Open the shard in ``root``; removes leftovers and packs over budget.
 
         Args:
-            root: Its directory; made when there is something to be put into it.
-            budget_bytes: Most bytes it may have.
-            allowance: What it may have of what is shared; then :meth:`settle` is to be called next.
+            root: The shard's directory; created with the first pack.
+            budget_bytes: Maximum bytes of the shard.
+            allowance: The shard's part of shared bytes, if any; :meth:`settle` must be called next.
         """
         shard = cls(root, budget_bytes, allowance)
         found, leftovers = packs.load(root)
@@ -88,20 +99,20 @@ class CacheShard:
         return shard
 
     def settle(self) -> list[Path]:
-        """*Loop.* Claim what was found on disk; returns files to remove."""
+        """*Loop.* Claim the bytes found on disk; returns files to remove."""
         if self._allowance is not None:
             self._allowance.claim(self._index.bytes)
         return self.fit()
 
     def fit(self) -> list[Path]:
-        """*Loop.* Shrink to what it may have by now; returns files to remove."""
+        """*Loop.* Shrink to the bytes granted now; returns files to remove."""
         granted = self._most if self._allowance is None else self._allowance.granted()
         self._index.budget = min(self._most, granted)
         return self._released(self._index.shrink())
 
     @property
     def most_of_one_scan(self) -> int:
-        """*Loop.* Bytes that one scan may leave here."""
+        """*Loop.* Maximum bytes that one scan may add to the shard."""
         share = self._most if self._allowance is None else self._allowance.share()
         return self._index.most_of_one_pack(min(self._most, share))
 
@@ -112,7 +123,7 @@ class CacheShard:
         return files
 
     def lookup(self, key: SegmentKey, fields: Collection[FieldKey]) -> Segment | None:
-        """*Loop.* Return a segment of ``key`` that has all ``fields``, perhaps more."""
+        """*Loop.* Return a segment of ``key`` with all ``fields``, perhaps more; counts a hit or a miss."""
         found = self._index.find(key, fields)
         if found is None:
             self._misses += 1
@@ -123,7 +134,7 @@ class CacheShard:
         return found
 
     def holds(self, key: SegmentKey, fields: Collection[FieldKey]) -> bool:
-        """*Loop.* Whether :meth:`lookup` would find something; counts as no look-up."""
+        """*Loop.* Test whether :meth:`lookup` would find a segment; counts neither hit nor miss."""
         return self._index.find(key, fields) is not None
 
     def read(
@@ -140,12 +151,12 @@ class CacheShard:
             return Damaged()
 
     def read_raw(self, segment: Segment) -> bytes | Damaged:
-        """*Worker.* Return the segment's encoded messages, checked."""
+        """*Worker.* Return the segment's encoded messages, with their checksum verified."""
         data = packs.read(segment.path, segment.packed)
         return Damaged() if data is None else data
 
     def forget(self, segment: Segment) -> list[Path]:
-        """*Loop.* Drop the pack of a segment that turned out to be damaged; returns files to remove."""
+        """*Loop.* Drop the pack of a damaged segment and count its hit as a miss; returns files to remove."""
         self._damaged += 1
         self._hits -= 1
         self._misses += 1
@@ -156,15 +167,18 @@ class CacheShard:
         return PackWriter(self._root, columns)
 
     def checksum(self, blob: Path, offset: int, length: int, crc32: int) -> int:
-        """*Worker.* Carry a checksum on over the next bytes of a finished blob."""
+        """*Worker.* Continue a CRC-32 over the next bytes of a finished blob; raises :class:`OSError`."""
         return packs.checksum(blob, offset, length, crc32)
 
     def adopt(self, blob: Path, columns: Columns, segments: Sequence[PackedSegment]) -> Pack | None:
-        """*Worker.* Make a finished blob a pack, without copying it; None where the file system forbids."""
+        """*Worker.* Link a finished blob as a pack, without a copy; ``None`` if the link is refused."""
         return packs.adopt(self._root, blob, columns, segments)
 
     def install(self, pack: Pack, generation: int) -> list[Path]:
-        """*Loop.* Make a pack findable that was begun in ``generation``; returns files to remove."""
+        """*Loop.* Add a pack that was begun in ``generation``; returns files to remove.
+
+        A pack of an earlier generation or above :attr:`most_of_one_scan` is not added: its file is returned.
+        """
         if generation != self.generation or pack.size > self.most_of_one_scan:
             return [pack.path]
         if self._allowance is not None:
@@ -173,29 +187,29 @@ class CacheShard:
         return self._released(self._index.add(pack))
 
     def set_budget(self, budget_bytes: int) -> list[Path]:
-        """*Loop.* Change the most it may have; returns files to remove."""
+        """*Loop.* Set the maximum bytes of the shard; returns files to remove."""
         self._most = budget_bytes
         return self.fit()
 
     def clear(self) -> list[Path]:
-        """*Loop.* Drop everything; returns files to remove."""
+        """*Loop.* Drop all packs; returns files to remove."""
         self._used.clear()
         self.generation += 1
         return self._released(self._index.clear())
 
     def remove_files(self, paths: Iterable[Path]) -> None:
-        """*Worker.* Remove what the index let go of."""
+        """*Worker.* Remove files of dropped packs."""
         packs.remove(paths)
 
     def take_used(self, least: int = TOUCH_EVERY) -> list[Path]:
-        """*Loop.* Return the packs used since last time, for :meth:`note_used`, once there are ``least``."""
+        """*Loop.* Take the packs used since the last call, for :meth:`note_used`; empty below ``least``."""
         if len(self._used) < least:
             return []
         used, self._used = list(self._used), {}
         return used
 
     def note_used(self, paths: Iterable[Path]) -> None:
-        """*Worker.* Write recency down, so that it survives a restart."""
+        """*Worker.* Write the packs' recency to disk, so that it survives a restart."""
         packs.touch(paths)
 
     def stats(self) -> CacheStats:

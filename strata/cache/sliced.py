@@ -1,4 +1,4 @@
-"""A large cached segment, read in slices: read at once, it would hold a core and its memory for long."""
+"""Read a large cached segment in slices: as a whole it would occupy a core and its memory for long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from strata.tables import FieldKey
 
 @attrs.frozen
 class Damaged:
-    """The segment's bytes are not those that were written, or are gone: a miss."""
+    """The segment's bytes are missing or fail their checksum; counts as a miss."""
 
 
 def projected(batch: pa.RecordBatch, positions: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
@@ -26,13 +26,16 @@ def projected(batch: pa.RecordBatch, positions: Sequence[int], schema: pa.Schema
 
 
 class SegmentReader:
-    """A segment's bytes, all checked before the first of them is given out.
+    """Reader of one segment; verifies its checksum before it returns the first byte.
 
-    Methods block and are called by one thread at a time. The file stays open from the first to the last, so
-    that an eviction in between takes nothing away.
+    Methods block and are not thread-safe. The file stays open until :meth:`close`, so an eviction meanwhile
+    does not matter.
 
     Args:
-        segment: What to read.
+        segment: The segment to read.
+
+    Attributes:
+        checked: Whether all bytes have been verified.
     """
 
     def __init__(self, segment: Segment) -> None:
@@ -45,11 +48,11 @@ class SegmentReader:
 
     @property
     def done(self) -> bool:
-        """Everything was given out."""
+        """Whether all bytes have been returned."""
         return self.checked and self._at >= self._end
 
     def check(self, limit: int) -> Damaged | None:
-        """Check at most ``limit`` more bytes; :attr:`checked` says when that was all."""
+        """Verify at most ``limit`` more bytes; :attr:`checked` is true after the last."""
         if self._read(limit) is None:
             return Damaged()
         if self._at >= self._end:
@@ -59,7 +62,7 @@ class SegmentReader:
         return None
 
     def read_raw(self, limit: int) -> bytes | Damaged:
-        """Return at most ``limit`` more bytes of the encoded messages, checked once more."""
+        """Return at most ``limit`` more bytes of the encoded messages; their checksum is verified again."""
         data = self._read(limit)
         if data is None or (self._at >= self._end and not self._whole()):
             return Damaged()
@@ -68,7 +71,7 @@ class SegmentReader:
     def read(
         self, limit: int, fields: Sequence[FieldKey], schema: pa.Schema
     ) -> list[pa.RecordBatch] | Damaged:
-        """Return more rows with the columns ``fields``: a batch at least, and about ``limit`` bytes."""
+        """Return the next rows with the columns ``fields``: at least one batch, about ``limit`` bytes."""
         positions = [self._segment.fields.index(field) for field in fields]
         batches, stop = [], min(self._at + limit, self._end)
         try:
@@ -83,7 +86,7 @@ class SegmentReader:
         return batches
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()

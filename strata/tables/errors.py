@@ -1,4 +1,4 @@
-"""Unreadable files as refusals that name the file and nothing else of the server."""
+"""Refusals for unreadable files: they name the file and no path of the server."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _VALUE = re.compile("=[^/]*(?=/)")
 
 
 def file_name(location: str) -> str:
-    """Return the last part of a location: enough to find the file, and no path of the server."""
+    """Return the last component of a location, for answers that must not show the server's paths."""
     return location.rstrip("/").rpartition("/")[2]
 
 
 def unreadable(what: str, location: str) -> Refused:
-    """Refuse because a file that the table's metadata names cannot be read.
+    """Return the refusal (DATA_UNREADABLE) for a file of the table that is missing or damaged.
 
     Args:
         what: The kind of file, such as ``data file``.
-        location: Where it is; only its name is repeated.
+        location: The file's location; the refusal repeats its last component only.
     """
     return Refused(
         Reason.DATA_UNREADABLE,
@@ -41,7 +41,7 @@ def unreadable(what: str, location: str) -> Refused:
     )
 
 
-def _misfit(what: str, location: str) -> Refused:
+def _schema_mismatch(what: str, location: str) -> Refused:
     return Refused(
         Reason.DATA_UNREADABLE,
         f"The {what} {file_name(location)} does not fit the table's schema",
@@ -49,26 +49,27 @@ def _misfit(what: str, location: str) -> Refused:
     )
 
 
-def _shown(location: str) -> str:
-    """Return a location for the log: a directory such as ``name=value`` holds a value of rows."""
+def _masked(location: str) -> str:
+    """Mask partition values (``value`` in a directory ``name=value``) in a location, for the log."""
     return _VALUE.sub("=…", location)
 
 
 @attrs.frozen
 class Reading:
-    """Turns any failure to read ``location`` into a refusal naming it.
+    """Context manager: raises a refusal that names the file when reading the file at ``location`` fails.
 
     Readers of damaged files fail in many ways (Arrow, Avro, JSON, arithmetic on nonsense lengths), so every
-    exception but a refusal made further down counts as damage. The answer names the file; the cause goes to
-    the operator's log. No generator, whose frame would be in the cause's own traceback: with that cycle all
-    that the failed reading holds would wait for the collector of garbage.
+    ``Exception`` counts as damage, except a refusal and a lack of memory, which pass unchanged. The cause is
+    logged. A class and not a generator: a generator's frame would be part of the cause's traceback, a
+    reference cycle that keeps the buffers of the failed read until the next garbage collection.
 
     Attributes:
         what: The kind of file, such as ``data file``.
-        location: Where it is.
+        location: The file's location.
 
     Raises:
-        RefusalError: With :attr:`Reason.DATA_UNREADABLE`, on the way out of the block.
+        RefusalError: On leaving the block: DATA_UNREADABLE, because the file is missing or damaged, or does
+            not fit the table's schema (pyiceberg's ``ResolveError``).
     """
 
     what: str
@@ -86,13 +87,13 @@ class Reading:
             return
         fits = not isinstance(cause, ResolveError)
         event = "file_unreadable" if fits else "file_does_not_fit"
-        _log.warning(event, what=self.what, location=_shown(self.location), exc_info=cause)
-        refused = unreadable(self.what, self.location) if fits else _misfit(self.what, self.location)
+        _log.warning(event, what=self.what, location=_masked(self.location), exc_info=cause)
+        refused = unreadable(self.what, self.location) if fits else _schema_mismatch(self.what, self.location)
         raise RefusalError(refused) from cause
 
 
 def refusable(function: Callable[P, T]) -> Callable[P, T | Refused]:
-    """Return ``function`` with a raised refusal returned as a value: the module's public border."""
+    """Return ``function`` so that it returns a :class:`Refused` where it raised :class:`RefusalError`."""
 
     @functools.wraps(function)
     def border(*args: P.args, **kwargs: P.kwargs) -> T | Refused:

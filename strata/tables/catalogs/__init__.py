@@ -1,1 +1,1 @@
-"""Which table a URI names, and its current metadata."""
+"""Table URIs, catalogs and warehouses: which table a URI names, and the table's current metadata."""

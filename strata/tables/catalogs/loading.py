@@ -1,4 +1,4 @@
-"""From a table URI to the table's current metadata, over the configured warehouses and catalogs."""
+"""Resolve a table URI to a table, and load the table's current metadata from its warehouse or catalog."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ WAREHOUSE_CATALOG_NAME = "strata"
 
 _DIRECTORY_ALIAS = "file://"
 _METADATA_CACHE_BYTES = 64 << 20
+"""Bytes of metadata files whose parsed form is cached; beyond, the least recently used go."""
 _SCANS_BYTES = 1 << 20
+"""Bytes of resolved scans cached per table metadata; beyond, the least recently used go."""
 _RETRY_AFTER_SECONDS = 5
 _SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
 _log = structlog.get_logger(__name__)
@@ -42,16 +44,16 @@ NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
 
 @attrs.frozen(eq=False)
 class LoadedTable:
-    """A table as its catalog has it now. Immutable: a later commit is another value.
+    """A table with the metadata its catalog names as current. Immutable: a later commit is another value.
 
     Attributes:
-        ref: Its name.
-        uuid: Identity of the table; a dropped and re-created table has another.
-        metadata_location: Where its metadata is.
-        metadata: The metadata.
-        io: Reads its files with the catalog's own properties.
+        ref: The table's name in this server.
+        uuid: The table's UUID; a dropped and re-created table has another.
+        metadata_location: Location of the metadata file.
+        metadata: The parsed metadata.
+        io: Opens the table's files with the operator's properties of the catalog, not the table's.
         caches: Parsed files, shared by all tables of the process.
-        scans: Scans of this metadata that were resolved before, by the representation of their spec.
+        scans: Resolved scans of this metadata, by the ``repr`` of their spec.
     """
 
     ref: TableRef
@@ -66,16 +68,20 @@ class LoadedTable:
 
 
 class Catalogs:
-    """The configured warehouses and catalogs. Process-wide and thread-safe.
+    """The configured warehouses and catalogs, one object for the process; thread-safe.
 
     Construction resolves the symbolic links of the configured directories, once; afterwards :meth:`resolve`
     is purely lexical.
 
     Args:
         warehouses: Alias → directory holding a ``catalog.db``.
-        catalogs: Alias → pyiceberg catalog properties (``type``, ``uri`` …). Their values may be secrets and
+        catalogs: Alias → pyiceberg catalog properties (``type``, ``uri`` …). The values may be secrets and
             appear in no refusal.
-        any_file_warehouse: Whether a directory that is not configured may be named (personal mode only).
+        any_file_warehouse: Whether a ``file://`` URI may name a directory that is not configured (personal
+            mode only).
+
+    Raises:
+        ValueError: If an alias names both a warehouse and a catalog.
     """
 
     def __init__(
@@ -116,9 +122,10 @@ class Catalogs:
                 self._sqlite.setdefault(first, SqliteCatalog(file, alias))
 
     def resolve(self, uri: str) -> TableRef | Refused:
-        """Return the one name of the table a URI means. Pure: touches no file and no network.
+        """Return the canonical reference of the table that a URI names. Pure: no file, no network.
 
-        Unknown warehouses and catalogs are refused exactly as missing tables are.
+        Returns a refusal if the text is no table URI (BAD_REQUEST) or names a warehouse or catalog that is
+        not configured (NOT_FOUND, exactly as for a missing table).
         """
         named = parse_table_uri(uri)
         alias: str | None
@@ -134,9 +141,10 @@ class Catalogs:
         return NOT_FOUND if alias is None else TableRef(alias, namespace, table)
 
     def peek(self, ref: TableRef) -> LoadedTable | None:
-        """Return the table with its current metadata if that takes no waiting, else ``None``: then load it.
+        """Return the table with its current metadata if no I/O has to be waited for, else ``None``.
 
-        As exact as :meth:`load`, and for the loop's thread: a table asked for over and over costs no thread.
+        As exact as :meth:`load`, and safe on the event loop's thread: repeated requests for an unchanged
+        table need no worker thread. On ``None``, call :meth:`load`.
         """
         sqlite = self._sqlite_of(ref.catalog)
         location = None if sqlite is None else sqlite.peek(ref)
@@ -146,8 +154,8 @@ class Catalogs:
     def load(self, ref: TableRef) -> LoadedTable:
         """Return the table with its current metadata; blocking.
 
-        An unchanged table of a SQLite catalog costs one SELECT; its parsed metadata is kept by location.
-        Returns a refusal if the table is missing (NOT_FOUND), its catalog cannot be asked (UNAVAILABLE) or
+        An unchanged table of a SQLite catalog costs one SELECT; parsed metadata is cached by location.
+        Returns a refusal if the table is missing (NOT_FOUND), its catalog does not answer (UNAVAILABLE) or
         its metadata file cannot be read (DATA_UNREADABLE).
         """
         sqlite = self._sqlite_of(ref.catalog)
@@ -177,10 +185,14 @@ class Catalogs:
             location = reader.metadata_location(ref)
         except CatalogFileError as cause:
             raise RefusalError(catalog_unavailable(ref)) from cause
-        return self._at(ref, location)
+        return self._load_at(ref, location)
 
-    def _at(self, ref: TableRef, location: str | None) -> LoadedTable:
-        """Return the table whose current metadata is at ``location``, parsed once."""
+    def _load_at(self, ref: TableRef, location: str | None) -> LoadedTable:
+        """Return the table whose current metadata file is at ``location``, parsed or from the cache.
+
+        Raises:
+            RefusalError: NOT_FOUND without a location; DATA_UNREADABLE if the file cannot be read.
+        """
         if location is None:
             raise RefusalError(NOT_FOUND)
         table = self._tables.get((ref, location))
@@ -193,10 +205,10 @@ class Catalogs:
         return table
 
     def _files_of(self, alias: str, location: str) -> FileIO:
-        """Return what opens the files of a catalog's tables.
+        """Return the file I/O for the tables of a catalog, with the operator's properties only.
 
-        It has only the operator's properties: those of the table are its writers', who could name any Python
-        class as the file system (``py-io-impl``).
+        The table's own properties are written by the table's writers, who could name any Python class as the
+        file system (``py-io-impl``).
         """
         root = self._roots.get(alias)
         if root is not None:
@@ -211,9 +223,9 @@ class Catalogs:
             else:
                 found = catalog.load_table((*ref.namespace, ref.table))
                 if ".".join(found.name()) != ".".join((*ref.namespace, ref.table)):
-                    # Some catalogs fold case. The rules spoke about the name as it was written, so under
-                    # another spelling the table is not there.
-                    raise NoSuchTableError  # noqa: TRY301 - one of the ways not to be there, below
+                    # Some catalogs fold case. Access rules match the name as written, so a table under
+                    # another spelling counts as missing.
+                    raise NoSuchTableError  # noqa: TRY301 - handled below like the catalog's own
                 return self._loaded(ref, found.metadata, found.metadata_location, found.io)
         except (NoSuchTableError, NoSuchNamespaceError):
             raise RefusalError(NOT_FOUND) from None
@@ -222,7 +234,7 @@ class Catalogs:
             # messages hold addresses and credentials: neither the answer nor the log repeats them.
             _log.warning("catalog_unavailable", catalog=ref.catalog, error=type(cause).__name__)
             raise RefusalError(catalog_unavailable(ref)) from cause
-        return self._at(ref, location)
+        return self._load_at(ref, location)
 
     def _loaded(self, ref: TableRef, metadata: TableMetadata, location: str, io: FileIO) -> LoadedTable:
         return LoadedTable(ref, str(metadata.table_uuid), location, metadata, io, self._caches)
@@ -232,7 +244,7 @@ class Catalogs:
             known = self._remote.get(alias)
         if known is not None:
             return known
-        # A SQL catalog must not create its tables because someone asked for one.
+        # Reading a table must not create the tables of a SQL catalog.
         properties: dict[str, Any] = {"init_catalog_tables": "false", **self._properties[alias]}
         catalog = open_catalog(alias, properties)
         with self._lock:
@@ -240,8 +252,8 @@ class Catalogs:
 
 
 def catalog_unavailable(ref: TableRef) -> Refused:
-    """Return the refusal of a table whose catalog cannot be asked now."""
-    # A warehouse named by its directory has no alias to show but the path the caller itself wrote.
+    """Return the refusal (UNAVAILABLE, retry after 5 s) for a table whose catalog does not answer."""
+    # A warehouse named by directory has no alias; its path is the caller's own text and is not repeated.
     name = "The warehouse" if ref.catalog.startswith(_DIRECTORY_ALIAS) else f"The catalog {ref.catalog}"
     return Refused(
         Reason.UNAVAILABLE,
@@ -252,7 +264,7 @@ def catalog_unavailable(ref: TableRef) -> Refused:
 
 
 def _sqlite_path(properties: Mapping[str, str]) -> str | None:
-    """Return the catalog file of a SQL catalog on SQLite, with its symbolic links resolved."""
+    """Return the resolved path of a SQL catalog's SQLite file; ``None`` for other catalogs."""
     if properties.get("type", "sql") != "sql" or "py-catalog-impl" in properties:
         return None
     parts = urlsplit(properties.get("uri", ""))
@@ -263,7 +275,7 @@ def _sqlite_path(properties: Mapping[str, str]) -> str | None:
 
 
 def _identity(alias: str, properties: Mapping[str, str], sqlite_path: str | None) -> object:
-    """Return equal values for two aliases of one catalog, so that a rule on one holds for the other."""
+    """Return a key equal for two aliases of one catalog, so that an access rule on one covers both."""
     if sqlite_path is not None:
         return ("sqlite", sqlite_path, alias)
     if properties.get("type") == "sql" or "py-catalog-impl" in properties:

@@ -1,7 +1,7 @@
-"""Table URIs and the one name each table has inside the server.
+"""Parse table URIs into table references.
 
-A URI is read lexically: nothing here touches a file, so naming a directory can neither create anything in it
-nor reveal whether it exists.
+Parsing is lexical and touches no file: a URI that names a directory neither creates anything in it nor
+reveals whether it exists.
 
 Accepted forms (wire contract, "Table URIs")::
 
@@ -20,6 +20,7 @@ import attrs
 from strata.outcomes import Reason, Refused
 
 MAX_URI_LENGTH = 2048
+"""Characters of a table URI; longer ones are refused."""
 _ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f/\\]")
 _LOCAL_HOSTS = ("", "localhost")
@@ -27,13 +28,13 @@ _LOCAL_HOSTS = ("", "localhost")
 
 @attrs.frozen
 class TableRef:
-    """The one name of a table: two spellings of one table give equal references.
+    """Canonical name of a table: all spellings of a table's URI give equal references.
 
     Attributes:
         catalog: Alias of the configured warehouse or catalog; for a warehouse named by directory (personal
-            mode) ``file://`` and its normalised path.
+            mode) ``file://`` and the normalised path.
         namespace: Levels of the namespace, outermost first; at least one.
-        table: The table's own name.
+        table: Name of the table without its namespace.
     """
 
     catalog: str
@@ -42,13 +43,19 @@ class TableRef:
 
     @property
     def resource(self) -> str:
-        """One text for the table, ``tables/<alias>/<namespace>/<table>``: its part of provenance."""
+        """Resource name ``tables/<alias>/<namespace>/<table>``, as access rules and provenance use it."""
         return f"tables/{self.catalog}/{'.'.join(self.namespace)}/{self.table}"
 
 
 @attrs.frozen
 class WarehouseName:
-    """A table of the warehouse in a directory, which may or may not be configured."""
+    """A table in the warehouse at a directory; the directory need not be configured.
+
+    Attributes:
+        path: The directory, normalised (see :func:`normalise_path`).
+        namespace: Levels of the namespace, outermost first.
+        table: Name of the table.
+    """
 
     path: str
     namespace: tuple[str, ...]
@@ -57,7 +64,13 @@ class WarehouseName:
 
 @attrs.frozen
 class CatalogName:
-    """A table of a catalog named by its alias."""
+    """A table of a catalog or warehouse named by alias.
+
+    Attributes:
+        alias: The alias as written; whether it is configured is not checked here.
+        namespace: Levels of the namespace, outermost first.
+        table: Name of the table.
+    """
 
     alias: str
     namespace: tuple[str, ...]
@@ -65,7 +78,7 @@ class CatalogName:
 
 
 def parse_table_uri(uri: str) -> WarehouseName | CatalogName | Refused:
-    """Take a table URI apart; refuses what is no table URI, whatever is configured."""
+    """Parse a table URI; returns a refusal (BAD_REQUEST) if the text has neither accepted form."""
     if len(uri) > MAX_URI_LENGTH:
         return _malformed(f"it is longer than {MAX_URI_LENGTH} characters")
     scheme, colon, rest = uri.partition(":")
@@ -80,7 +93,7 @@ def parse_table_uri(uri: str) -> WarehouseName | CatalogName | Refused:
 
 
 def normalise_path(path: str) -> str:
-    """Return an absolute path without ``.``, ``..``, doubled or trailing slashes; lexically."""
+    """Return an absolute path without ``.``, ``..``, doubled or trailing slashes, without following links."""
     return posixpath.normpath("/" + path.lstrip("/"))
 
 

@@ -1,9 +1,9 @@
-"""Clients of catalogs that are servers, kept to the operator's properties and to deadlines.
+"""Clients of catalog servers, restricted to the operator's properties and with timeouts.
 
-pyiceberg's own clients open a table's files with the properties of the table merged over the operator's.
-Those are its writers': among them may stand the name of any Python class (``py-io-impl``) or the address to
-which requests with the operator's credentials go (``s3.endpoint``). And its REST client waits for ever for a
-server that does not answer, while the thread it waits in is every tenant's.
+pyiceberg's own clients open a table's files with the table's properties merged over the operator's. The
+table's writers set those properties, which may name any Python class (``py-io-impl``) or an address that
+would receive the operator's credentials (``s3.endpoint``). pyiceberg's REST client also waits without limit
+for a server that does not answer, and blocks a worker thread that all tenants share.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pyiceberg.typedef import EMPTY_DICT, Properties
 from pyiceberg.utils.config import Config, merge_config
 
 PATIENCE = (5.0, 20.0)
-"""Seconds a REST catalog has to take a connection, and between two pieces of its answer."""
+"""Timeouts in seconds of a request to a REST catalog: to connect, and between two reads of the answer."""
 
 
 class OperatorsRestCatalog(RestCatalog):
-    """A REST catalog whose tables' own properties open no file; what the server vends for them does."""
+    """REST catalog client with timeouts; opens files with the properties of the server, not of the table."""
 
     def _create_session(self) -> Any:
         session = super()._create_session()
-        # The one method every request of a session goes through, those for tokens included.
+        # Every request of a session goes through this method, token requests included.
         session.request = partial(session.request, timeout=PATIENCE)  # type: ignore[method-assign]  # see above
         return session
 
@@ -46,14 +46,14 @@ class OperatorsRestCatalog(RestCatalog):
 
 
 def open_catalog(alias: str, properties: Mapping[str, Any]) -> Catalog:
-    """Return a client for a catalog; blocking, since a REST catalog is asked for its configuration.
+    """Return a client for a catalog; blocking: a REST client fetches the catalog's configuration.
 
     Args:
-        alias: The catalog's name, also for pyiceberg's own configuration (``PYICEBERG_CATALOG__<ALIAS>__…``).
-        properties: pyiceberg's properties of it.
+        alias: The catalog's name, also in pyiceberg's own configuration (``PYICEBERG_CATALOG__<ALIAS>__…``).
+        properties: The operator's pyiceberg properties of the catalog.
 
     Raises:
-        Exception: Whatever the client raises when its server cannot be asked or its properties make no sense.
+        Exception: Any exception of the client, if its server does not answer or a property is invalid.
     """
     if "py-catalog-impl" in properties:
         return load_catalog(alias, **properties)
@@ -68,9 +68,9 @@ def open_catalog(alias: str, properties: Mapping[str, Any]) -> Catalog:
 
 
 def _keep_to_operators_properties(catalog: MetastoreCatalog) -> None:
-    opened = catalog._load_file_io  # noqa: SLF001 - the one place where a table's properties come in
+    opened = catalog._load_file_io  # noqa: SLF001 - the one place where a table's properties are merged
 
-    def load(properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:  # noqa: ARG001 - a table's
+    def load(properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:  # noqa: ARG001 - the table's
         return opened(location=location)
 
-    catalog._load_file_io = load  # type: ignore[method-assign]  # noqa: SLF001 - likewise
+    catalog._load_file_io = load  # type: ignore[method-assign]  # noqa: SLF001 - see above

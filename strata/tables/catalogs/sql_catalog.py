@@ -1,7 +1,7 @@
-"""The current metadata location of a table in a pyiceberg ``SqlCatalog`` on a database server, in one SELECT.
+"""Find a table's metadata location in a pyiceberg ``SqlCatalog`` on a database server with one SELECT.
 
 ``SqlCatalog.load_table`` fetches and parses the metadata file every time and opens files with the table's own
-properties, among which its writers may put the name of any Python class (``py-io-impl``).
+properties, in which the table's writers may name any Python class (``py-io-impl``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from strata.tables.catalogs.refs import TableRef
 
 
 def current_location(catalog: SqlCatalog, ref: TableRef) -> str | None:
-    """Return where the table's current metadata is; ``None`` if there is no such table. Blocking.
+    """Return the location of the table's current metadata file; ``None`` if there is no such table. Blocking.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: If the database cannot be asked.
+        sqlalchemy.exc.SQLAlchemyError: If the database does not answer.
     """
     columns = (IcebergTables.table_namespace, IcebergTables.table_name, IcebergTables.metadata_location)
     namespace = ".".join(ref.namespace)
@@ -30,6 +30,6 @@ def current_location(catalog: SqlCatalog, ref: TableRef) -> str | None:
         statement = statement.where(only_tables)
     with catalog.engine.connect() as connection:
         rows = connection.execute(statement).all()
-    # Compared here once more: a database may take names for equal that differ in case or in accents, and
-    # the access rules speak about one of them.
+    # Compared once more: a database's collation may equate names that differ in case or accents, and access
+    # rules match exactly one of them.
     return next((location for *name, location in rows if name == [namespace, ref.table]), None)

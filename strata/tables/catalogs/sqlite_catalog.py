@@ -1,13 +1,13 @@
-"""The current metadata location of a table in a pyiceberg ``SqlCatalog`` on SQLite, in one SELECT.
+"""Find a table's metadata location in a pyiceberg ``SqlCatalog`` on SQLite with one SELECT.
 
-pyiceberg's own ``SqlCatalog`` creates the file and its tables when they are absent and goes through an ORM;
-this reader opens the file read-only, so naming a directory never creates anything in it, and costs a few
-microseconds, so that every request can ask for the present truth.
+pyiceberg's own ``SqlCatalog`` creates the file and its tables when they are absent, and uses an ORM. This
+reader opens the file read-only, so that naming a directory creates nothing in it, and takes microseconds, so
+that every request can read the current location.
 
-Handing those microseconds to a thread costs ten times as much. So a location is remembered with the file's
+A hand-over to a worker thread costs ten times as much as the SELECT. So a location is cached with the file's
 change counter (SQLite's file format, "File change counter": with a rollback journal, every transaction that
-changes the file increments it, and writes it before it commits). The counter was read while the SELECT's lock
-kept writers out, so as long as it is the same, so is the location.
+changes the file increments the counter before it commits). The counter is read while the SELECT's lock
+excludes writers: while the counter is unchanged, the location is, too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ _CURRENT_V0 = (
     " WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?"
 )
 _LOCK_TIMEOUT_SECONDS = 5.0
+"""Wait for a writer's lock on the file; afterwards the file counts as unavailable."""
 _MAX_IDLE = 8
-_REMEMBERED = 1024
+"""Idle connections kept per file; more are closed."""
+_MAX_LOCATIONS = 1024
+"""Tables per file whose location is cached; beyond, the least recently read goes."""
 
 _HEADER_BYTES = 28
 _WRITE_VERSION, _ROLLBACK_JOURNAL = 18, 1
@@ -48,10 +51,14 @@ class CatalogFileError(Exception):
 
 
 class SqliteCatalog:
-    """Reads one catalog file. Thread-safe: connections are lent to one caller at a time.
+    """Reads one catalog file. Thread-safe: a connection is lent to one caller at a time.
 
-    A connection is dropped when the file at the path is another one than it opened, so a catalog that was
-    replaced is noticed like any other commit.
+    A connection is closed when the path no longer names the file it opened, so a replaced catalog file is
+    noticed like any commit.
+
+    Args:
+        path: Path of the file; it need not exist.
+        catalog_name: Value of ``catalog_name`` in the rows to read.
     """
 
     def __init__(self, path: str, catalog_name: str) -> None:
@@ -66,22 +73,22 @@ class SqliteCatalog:
         return f"<SqliteCatalog {self._path!r} {self._catalog_name!r}>"
 
     def peek(self, ref: TableRef) -> str | None:
-        """Return where the table's current metadata is if that can be told without waiting, else ``None``.
+        """Return the location of the table's current metadata if no I/O has to be waited for, else ``None``.
 
-        One ``stat`` and one read that fails rather than waits for a disk; a network file system takes no such
-        reads, so it is never asked here.
+        Costs one ``stat`` and one non-blocking read (``RWF_NOWAIT``), which network file systems do not
+        support: for them the result is always ``None``.
         """
         with self._lock:
             known = self._known.get(ref)
         if known is None:
             return None
         identity, counter, location = known
-        if self._header.counter(identity) != counter or not self._is(identity):
+        if self._header.counter(identity) != counter or not self._is_current_file(identity):
             return None
         return location
 
     def metadata_location(self, ref: TableRef) -> str | None:
-        """Return where the table's current metadata is; ``None`` if there is no such table or no catalog.
+        """Return the location of the table's current metadata; blocking. ``None``: no such table or file.
 
         Raises:
             CatalogFileError: If the file is locked, damaged or not readable by this process.
@@ -96,7 +103,7 @@ class SqliteCatalog:
         try:
             connection = self._borrow(identity)
             try:
-                location = self._look(connection, ref, identity)
+                location = self._read_location(connection, ref, identity)
             except BaseException:
                 connection.close()
                 raise
@@ -113,15 +120,15 @@ class SqliteCatalog:
             connection.close()
         self._header.close()
 
-    def _is(self, identity: Identity) -> bool:
+    def _is_current_file(self, identity: Identity) -> bool:
         try:
-            status = os.stat(self._path)  # noqa: PTH116 - as above
+            status = os.stat(self._path)  # noqa: PTH116 - a Path object would double the cost of this call
         except OSError:
             return False
         return identity == (status.st_dev, status.st_ino)
 
-    def _look(self, connection: sqlite3.Connection, ref: TableRef, identity: Identity) -> str | None:
-        """Ask the catalog, and remember its answer with the change counter it belongs to."""
+    def _read_location(self, connection: sqlite3.Connection, ref: TableRef, identity: Identity) -> str | None:
+        """Read the location, and cache it with the change counter it belongs to."""
         connection.execute("BEGIN")
         location = self._select(connection, ref)
         # The transaction's lock keeps writers out of the file until it ends.
@@ -133,7 +140,7 @@ class SqliteCatalog:
             else:
                 self._known[ref] = (identity, counter, location)
                 self._known.move_to_end(ref)
-                if len(self._known) > _REMEMBERED:
+                if len(self._known) > _MAX_LOCATIONS:
                     self._known.popitem(last=False)
         return location
 
@@ -175,10 +182,11 @@ class SqliteCatalog:
 
 
 class _Header:
-    """The header of a catalog file, through a descriptor that stays open.
+    """The header of a catalog file, read through a descriptor that stays open.
 
-    It stays open until the file was replaced or the catalog is closed: POSIX takes all locks of a process on
-    a file when *any* of its descriptors of it is closed, those of SQLite's connections included.
+    The descriptor is closed only when the file was replaced or the catalog is closed: when a process closes
+    *any* descriptor of a file, POSIX releases all its locks on that file, those of SQLite's connections
+    included.
     """
 
     def __init__(self) -> None:
@@ -187,7 +195,7 @@ class _Header:
         self._identity: Identity | None = None
 
     def open(self, path: str, identity: Identity) -> bytes | None:
-        """Return the change counter of the file at ``path``; ``None`` if it says nothing or has gone."""
+        """Return the change counter of the file at ``path``; ``None`` as for :meth:`counter`."""
         with self._lock:
             if self._identity != identity:
                 self._close()
@@ -200,7 +208,7 @@ class _Header:
         return self.counter(identity)
 
     def counter(self, identity: Identity) -> bytes | None:
-        """Return the change counter if it can be read without waiting, as SQLite's own rules read it."""
+        """Return the change counter; ``None`` if a read would wait or commits do not change it."""
         header = bytearray(_HEADER_BYTES)
         with self._lock:
             if self._identity != identity or not _NOWAIT:
@@ -211,11 +219,11 @@ class _Header:
             except OSError:
                 return None
         if header[_WRITE_VERSION] != _ROLLBACK_JOURNAL:
-            return None  # with a write-ahead log, commits do not touch the file
+            return None  # with a write-ahead log, commits do not change the counter
         return bytes(header[_CHANGE_COUNTER])
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the descriptor."""
         with self._lock:
             self._close()
 

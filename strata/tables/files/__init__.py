@@ -1,1 +1,1 @@
-"""Opening files of a warehouse: confinement, footers, Avro."""
+"""Opening and parsing of the files of a table."""

@@ -1,7 +1,7 @@
-"""Avro files of one kind, read without working the same header out again for every file.
+"""Read Avro files with cached readers.
 
-Nine tenths of the time it takes to read a small manifest go into parsing its Avro schema and resolving it
-against the reader's, and all manifests that one writer made for one table have the same.
+Nine tenths of the time to read a small manifest go into parsing its Avro schema and resolving it against the
+reader's, and the manifests that one writer made for one table share their schema.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from pyiceberg.typedef import StructProtocol
 D = TypeVar("D", bound=StructProtocol)
 
 _HEADER = construct_reader(META_SCHEMA, {-1: AvroFileHeader})
-"""Reads the head of any Avro file; pyiceberg makes one for each."""
+"""Reads the header of any Avro file; pyiceberg builds this reader anew for each file."""
 
 SCHEMAS = 256
-"""Writers' schemas that are remembered."""
+"""Writer schemas with a cached reader; beyond, the least recently used goes."""
 
 
 @attrs.frozen(eq=False)
 class AvroKind(Generic[D]):
-    """What the files of one kind hold.
+    """Schema and classes of one kind of Avro file.
 
     Attributes:
         schema: The reader's schema.
-        types: Classes of records by field id; -1 is the top one.
+        types: Record classes by field id; -1 is the top-level record.
         enums: Enumerations by field id.
     """
 
@@ -44,12 +44,12 @@ class AvroKind(Generic[D]):
     enums: Mapping[int, Callable[..., Enum]]
 
     def read(self, file: InputFile) -> _KnownFile[D]:
-        """Return the records of a file; a context manager and an iterator, as pyiceberg's."""
+        """Return a context manager and iterator over the records of a file, as pyiceberg's ``AvroFile``."""
         return _KnownFile(file, self)
 
 
 class _KnownFile(AvroFile[D]):
-    """An Avro file whose reader is looked up by the schema in its header."""
+    """Avro file with a reader cached by the schema in the file's header."""
 
     def __init__(self, file: InputFile, kind: AvroKind[D]) -> None:
         super().__init__(file, kind.schema, dict(kind.types), dict(kind.enums))
@@ -65,6 +65,6 @@ class _KnownFile(AvroFile[D]):
 
 @lru_cache(SCHEMAS)
 def _reader(kind: AvroKind[Any], schema: str) -> Reader:
-    """Return the reader of files with ``schema``; readers keep no state, so threads share them."""
+    """Return the reader of files with ``schema``; readers are stateless, so threads share them."""
     written = AvroFileHeader(None, {"avro.schema": schema}, None).get_schema()
     return resolve_reader(written, kind.schema, dict(kind.types), dict(kind.enums))

@@ -1,4 +1,4 @@
-"""Parquet footers: parsed once, shared by the row groups of a file and by later scans."""
+"""Parquet footers, parsed once and shared by the row groups of a file and by later scans."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from strata.tables.files.confined import ConfinedFileIO
 from strata.tables.files.lru import WeightedLru
 
 NAME_MAPPING = "schema.name-mapping.default"
-"""The table property with the ids of columns in files that have none (Iceberg specification)."""
+"""Table property that gives field ids to the columns of files without (Iceberg, "Column Projection")."""
 
 _BUDGET_BYTES = 128 << 20
+"""Bytes of parsed footers that are cached; beyond, the least recently used go."""
 
 _COLUMNS_BYTES = 8 << 20
+"""Bytes of column layouts that are cached; beyond, the least recently used go."""
 
 
-# A parsed footer takes several times its serialized size; measured at 4 to 6 with 4 row groups of 10 columns.
+# Memory of a parsed footer per serialized byte; measured: 4 to 6, with 4 row groups of 10 columns.
 _PARSED_FACTOR = 6
 
 
-# Of the columns, against the serialized schema that is their key, which is kept, too; measured at 5 to 9.
+# Memory of a column layout per byte of the serialized schema, its key included; measured: 5 to 9.
 _COLUMNS_FACTOR = 10
 
 _FIRST_VERSION_WITH_NANOS = 3
@@ -52,7 +54,7 @@ class Footer:
 
 @attrs.frozen(eq=False)
 class _Columns:
-    """What the columns of a file are, as far as its Arrow schema says: see :class:`Footer`."""
+    """Column layout of a file, derived from its Arrow schema; fields as in :class:`Footer`."""
 
     schema: Schema
     leaves: tuple[range, ...]
@@ -61,8 +63,11 @@ class _Columns:
 class FooterCache:
     """Footers by file, bounded by bytes. Thread-safe.
 
-    What the files of a table have in common, mostly all of their columns, is worked out once: that takes ten
+    Column layouts are cached separately: most files of a table share theirs, and working one out takes ten
     times as long as reading a footer.
+
+    Args:
+        budget: Bytes of parsed footers to keep; beyond, the least recently used go.
     """
 
     def __init__(self, budget: int = _BUDGET_BYTES) -> None:
@@ -81,13 +86,13 @@ class FooterCache:
         *,
         what: str = "data file",
     ) -> Footer:
-        """Return the footer of the file at ``path``; blocking when it is not kept.
+        """Return the footer of the file at ``path``; blocking when it is not cached.
 
         Args:
-            key: Identity of the file as this table sees it.
+            key: Identity of the file in this table.
             io: Opens the file.
-            path: Its location.
-            metadata: Of the table: its name mapping gives ids to files without.
+            path: The file's location.
+            metadata: The table's metadata, whose name mapping gives ids to files without.
             what: The kind of file, for a refusal.
 
         Raises:
@@ -118,7 +123,7 @@ class FooterCache:
 def open_source(io: FileIO, path: str) -> Any:
     """Open a file for random access; the caller closes it.
 
-    Local files are read with ``pread``: a memory map of a file that is truncated meanwhile would kill the
+    Local files are read with ``pread``: a memory map of a file that was truncated meanwhile would kill the
     process instead of failing the read.
     """
     if isinstance(io, ConfinedFileIO):
@@ -131,9 +136,9 @@ def open_source(io: FileIO, path: str) -> Any:
 
 
 def is_local(io: FileIO, path: str) -> bool:
-    """Whether reads of ``path`` cost no round trips."""
+    """Test whether ``path`` is a local file, read without network round trips."""
     if isinstance(io, ConfinedFileIO):
-        return True  # it opens no others
+        return True  # opens no other files
     return isinstance(io, PyArrowFileIO) and PyArrowFileIO.parse_location(path, io.properties)[0] == "file"
 
 
@@ -152,7 +157,7 @@ def _columns_of(arrow_schema: pa.Schema, table: TableMetadata, path: str, what: 
 
 
 def _leaf_ranges(schema: pa.Schema) -> tuple[range, ...]:
-    """Number the Parquet leaf columns under each top-level column (they are stored depth first).
+    """Number the Parquet leaf columns under each top-level column (leaves are stored depth first).
 
     Columns are read by these numbers, not by name: ``a.b`` may be a column or a field of ``a``, and names may
     repeat.

@@ -1,1 +1,1 @@
-"""Which files and row groups a scan has to read."""
+"""Scan planning: which data files and deletes a scan reads."""

@@ -1,8 +1,8 @@
-"""Which delete files apply to which data file (Iceberg specification, "Scan Planning").
+"""Find the delete files of a data file (Iceberg specification, "Scan Planning").
 
-Pure: built from manifest entries, it reads no file. A delete applies to a data file if the file's sequence
-number is not above the delete's (position deletes and deletion vectors) or is below it (equality deletes),
-and both have the same partition; an equality delete of an unpartitioned spec applies to the whole table.
+Pure: built from manifest entries, reads no file. A delete applies to a data file of the same partition if the
+data file's sequence number is at most the delete's (position deletes, deletion vectors) or below it (equality
+deletes). An equality delete with an unpartitioned spec applies to all partitions.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class DeleteFile:
     Attributes:
         path: Location.
         size: Bytes.
-        file_format: ``PARQUET`` or ``PUFFIN`` …
-        content_offset: Where the deletion vector starts; ``None`` for a whole file.
-        content_size: Its length.
-        equality_ids: Field ids an equality delete compares; empty for positions.
+        file_format: ``PARQUET``, ``PUFFIN`` …
+        content_offset: Byte offset of the deletion vector; ``None`` for a whole file.
+        content_size: Length of the deletion vector in bytes.
+        equality_ids: Field ids an equality delete compares; empty for position deletes.
     """
 
     path: str
@@ -39,7 +39,7 @@ class DeleteFile:
 
 
 class DeleteIndex:
-    """Finds the delete files of a data file.
+    """Index of the delete files of a table by data file and partition.
 
     Args:
         specs: The table's partition specs by id.
@@ -53,7 +53,7 @@ class DeleteIndex:
         self._checked = 0
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take some delete files."""
+        """Add delete files."""
         for entry in entries:
             target = referenced_data_file(entry)
             spec = self._specs.get(entry.spec_id)
@@ -65,7 +65,7 @@ class DeleteIndex:
                 self._by_partition.setdefault(partition_key(entry), []).append(entry)
 
     def for_data_file(self, data: Entry) -> tuple[DeleteFile, ...]:
-        """Return the delete files of ``data``, in a deterministic order."""
+        """Return the delete files that apply to ``data``, ordered by path and offset."""
         same_partition = self._by_partition.get(partition_key(data), ())
         candidates = (
             *self._by_path.get(data.path, ()),
@@ -77,13 +77,13 @@ class DeleteIndex:
         return tuple(sorted(found, key=lambda file: (file.path, file.content_offset or 0)))
 
     def take_checked(self) -> int:
-        """Return how many deletes were held against data files since this was last asked."""
+        """Return the number of checks of a delete against a data file since the last call."""
         checked, self._checked = self._checked, 0
         return checked
 
 
 def referenced_data_file(entry: Entry) -> str | None:
-    """Return the one data file a position delete names, if its entry says so."""
+    """Return the only data file a position delete applies to; ``None`` if unknown."""
     if entry.content != DataFileContent.POSITION_DELETES:
         return None
     if entry.referenced_data_file is not None:
@@ -98,7 +98,7 @@ def referenced_data_file(entry: Entry) -> str | None:
 
 
 def partition_key(entry: Entry) -> object:
-    """Return a hashable identity of the partition in which NaN equals itself."""
+    """Return a hashable key of the entry's partition in which NaN equals NaN."""
     return entry.spec_id, tuple(_partition_value(value) for value in entry.partition)
 
 

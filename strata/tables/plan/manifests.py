@@ -1,8 +1,8 @@
-"""Manifests decoded to what planning needs, and no more.
+"""Read manifest lists and manifests, keeping the fields that planning needs.
 
-pyiceberg's own reader keeps the fields of format version 2; a deletion vector's place in its Puffin file is a
-field of version 3, so the entries are read here, with pyiceberg's Avro reader and its version 3 schema. What
-a plan does not need (bounds and counts, without a filter) is dropped entry by entry.
+pyiceberg's own manifest reader keeps the fields of format version 2. A deletion vector's offset in its Puffin
+file is a field of version 3, so entries are read here with pyiceberg's Avro reader and its version 3 schema.
+Bounds and counts that a plan does not need (without a filter) are dropped entry by entry.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ _REFERENCED_DATA_FILE, _CONTENT_OFFSET, _CONTENT_SIZE = 17, 18, 19
 
 @attrs.frozen(eq=False)
 class Metrics:
-    """Column statistics of a file by field id; an absent id is unknown.
+    """Column statistics of a file by field id; a missing id is an unknown value.
 
     Attributes:
-        values: Values including nulls and NaN.
-        nulls: Nulls.
-        nans: NaN.
+        values: Number of values, nulls and NaN included.
+        nulls: Number of nulls.
+        nans: Number of NaN.
         lower: Lower bounds in Iceberg's single-value serialization.
-        upper: Upper bounds.
+        upper: Upper bounds in the same form.
     """
 
     values: dict[int, int]
@@ -69,22 +69,22 @@ class Metrics:
 
 @attrs.frozen(eq=False)
 class Entry:
-    """A live file of a snapshot: data or deletes.
+    """A live data or delete file of a snapshot.
 
     Attributes:
         content: Data, position deletes (deletion vectors too) or equality deletes.
         path: Location.
         file_format: Parquet, Puffin …
-        partition: Partition values in the order of the spec's fields.
-        spec_id: The partition spec they are of.
-        sequence_number: When the file's rows were added (Iceberg "data sequence number").
+        partition: Partition values in the order of the partition spec's fields.
+        spec_id: Id of the partition spec.
+        sequence_number: Data sequence number (Iceberg specification, "Sequence Numbers").
         record_count: Rows, or deleted positions.
         size: Bytes.
         equality_ids: Field ids an equality delete compares.
-        referenced_data_file: The only data file the deletes are for, when known.
-        content_offset: Where a deletion vector starts in its Puffin file.
-        content_size: Its length in bytes.
-        metrics: Column statistics, when they were asked for.
+        referenced_data_file: The only data file the deletes apply to; ``None`` if unknown.
+        content_offset: Byte offset of a deletion vector in its Puffin file.
+        content_size: Length of the deletion vector in bytes.
+        metrics: Column statistics; ``None`` unless requested.
     """
 
     content: DataFileContent
@@ -103,21 +103,29 @@ class Entry:
 
 
 def read_manifests(io: FileIO, manifest_list: str) -> Iterator[ManifestFile]:
-    """Yield the manifests of a snapshot in the order of its list; blocking at the first.
+    """Yield the manifests of a snapshot in the order of its manifest list; blocking at the first.
 
-    The file is in memory from then on, and decoded as far as it is asked for.
+    The first step reads the whole file into memory; each step decodes one manifest.
+
+    Raises:
+        RefusalError: DATA_UNREADABLE if the manifest list cannot be read.
     """
     with Reading("manifest list", manifest_list), _MANIFESTS.read(io.new_input(manifest_list)) as manifests:
         yield from manifests
 
 
 def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterator[Entry | None]:
-    """Yield the entries of a manifest in file order, None for each that is deleted; likewise.
+    """Yield the entries of a manifest in file order, ``None`` for deleted ones; blocking at the first.
+
+    The first step reads the whole file into memory; each step decodes one entry.
 
     Args:
         io: Opens the manifest.
-        manifest: Which.
-        metrics: Whether column statistics are needed.
+        manifest: The manifest, as its list describes it.
+        metrics: Whether to include column statistics.
+
+    Raises:
+        RefusalError: DATA_UNREADABLE if the manifest cannot be read.
     """
     with (
         Reading("manifest", manifest.manifest_path),
@@ -129,7 +137,7 @@ def read_entries(io: FileIO, manifest: ManifestFile, *, metrics: bool) -> Iterat
 
 
 def _entry(entry: ManifestEntry, manifest: ManifestFile, *, metrics: bool) -> Entry:
-    # An added file's sequence number is that of the commit, known only to the manifest list
+    # The sequence number of an added file is that of its commit, known from the manifest list only
     # (Iceberg specification, "Sequence Number Inheritance"); format version 1 has none: 0.
     sequence_number = entry.sequence_number
     if sequence_number is None:

@@ -1,7 +1,7 @@
-"""Which data files a scan reads, from manifests alone.
+"""A scan's plan: the data files to read and bounds of the result's size, from manifests alone.
 
-Parquet footers are left for :func:`strata.tables.expand_file`, so that the first row group can be read while
-the later files have not been looked at. How a plan is made says :mod:`strata.tables.plan.planner`.
+Parquet footers are read later, by :func:`strata.tables.expand_file`, so that the first row group can be sent
+before later files are opened. :mod:`strata.tables.plan.planner` makes the plan.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class FileTask:
         path: Location.
         file_size: Bytes.
         record_count: Rows, deleted ones included.
-        file_key: Identity of the file's rows as this table sees them: the table, the data file, its delete
-            files and the name mapping; neither the snapshot nor the request.
+        file_key: Identity of the file's rows in this table: SHA-256 of the table's UUID and name mapping, the
+            data file and its delete files; independent of snapshot and request.
         deletes: The delete files that apply.
         partition_values: Identity-partition values by source field id, for columns absent from the file.
     """
@@ -52,7 +52,7 @@ class FileTask:
 
 @attrs.frozen
 class Totals:
-    """Of the files of a plan, counted once: there may be many, and other scans of the same files.
+    """Sums over a plan's files, computed once and shared by all scans of the same files.
 
     Attributes:
         rows: Rows, deleted ones included.
@@ -66,7 +66,7 @@ class Totals:
 
     @classmethod
     def of(cls, files: Sequence[FileTask]) -> Totals:
-        """Count them."""
+        """Return the sums over ``files``."""
         return cls(
             sum(file.record_count for file in files),
             sum(file.file_size for file in files),
@@ -76,19 +76,20 @@ class Totals:
 
 @attrs.frozen(eq=False)
 class ScanPlan:
-    """The files of a scan in a deterministic order, and what is known of the result's size.
+    """The files of a scan in a deterministic order, and bounds of the result's size.
 
     Attributes:
         scan: The scan.
         files: Data files, in the order of the manifests.
-        totals: Of the files.
-        max_rows: No result has more rows.
-        exact_rows: The number of rows, when neither a filter nor a delete makes it uncertain.
-        estimated_bytes: A guess at the result's Arrow bytes.
-        min_bytes: A lower bound of them: the fixed-width columns when ``exact_rows`` is known, else 0.
+        totals: Sums over ``files``.
+        max_rows: Upper bound of the result's rows.
+        exact_rows: The result's rows, or ``None`` if a filter or a delete makes them uncertain.
+        estimated_bytes: Estimate of the result's Arrow bytes.
+        min_bytes: Lower bound of the result's Arrow bytes: the fixed-width columns when ``exact_rows`` is
+            known, else 0.
         segment_fields: Identity of the columns that :func:`strata.tables.read_row_group` returns, in order.
-        passthrough: Whether :func:`strata.tables.finish` is the identity, so that a segment's encoded bytes
-            are the result's.
+        passthrough: Whether :func:`strata.tables.apply_residual` is the identity, so that a segment's encoded
+            bytes are the result's.
     """
 
     scan: ResolvedScan
@@ -103,11 +104,15 @@ class ScanPlan:
 
     @property
     def plan_key(self) -> Hashable:
-        """Equal keys have equal files: table, snapshot, schema, name mapping and filters."""
+        """Key of the files (table, snapshot, schema, name mapping, filters); equal keys, equal files."""
         return self.scan.plan_key
 
     def position_of(self, predicate: Predicate) -> int:
-        """Return the column of ``segment_fields`` a condition is on."""
+        """Return the index in ``segment_fields`` of the column that a predicate tests.
+
+        Raises:
+            LookupError: If the scan does not read the column.
+        """
         name = predicate.path[0]
         for position, field in enumerate(self.scan.read_schema.fields):
             if field.name == name:
@@ -115,42 +120,45 @@ class ScanPlan:
         raise LookupError("the read schema lacks a filtered column")
 
     def for_scan(self, scan: ResolvedScan) -> ScanPlan:
-        """Return the plan of another scan with the same ``plan_key``, without reading manifests again."""
+        """Return the plan of another scan with the same ``plan_key``, without reading manifests.
+
+        Raises:
+            ValueError: If the scans have different keys, hence different files.
+        """
         if scan.plan_key != self.plan_key:
             raise ValueError("the scans read different files")
         return plan_of(scan, self.files, self.totals)
 
 
 def segment_schema(plan: ScanPlan, fields: Iterable[FieldKey]) -> pa.Schema:
-    """Return the Arrow schema of a segment with these of the plan's ``segment_fields``, in the order given.
+    """Return the Arrow schema of a segment with the given ``segment_fields`` of the plan, in the given order.
 
     Raises:
-        KeyError: If a field is none of the plan's.
+        KeyError: If the plan has no such field.
     """
     by_key = dict(zip(plan.segment_fields, plan.scan.read_arrow_schema, strict=True))
     return pa.schema([by_key[field] for field in fields])
 
 
 def file_task(entry: Entry, index: DeleteIndex, specs: Mapping[int, PartitionSpec], salt: str) -> FileTask:
-    """Return what is to be read for a data file's entry.
+    """Return the task that reads the data file of a manifest entry.
 
     Args:
-        entry: The entry.
-        index: Finds its deletes.
+        entry: The data file's entry.
+        index: Finds the delete files of the data file.
         specs: The table's partition specs by id.
         salt: Identity of the table and its name mapping.
 
     Raises:
-        RefusalError: UNSUPPORTED, naming the file, if it or one of its deletes has a format that is not read.
+        RefusalError: UNSUPPORTED, naming the file, if the data file is not Parquet, an equality delete is not
+            Parquet, or a position delete is neither Parquet nor Puffin.
     """
     if entry.content != DataFileContent.DATA or entry.file_format != FileFormat.PARQUET:
         raise RefusalError(_unsupported(f"data file {file_name(entry.path)} is not Parquet"))
     deletes = index.for_data_file(entry)
     for delete in deletes:
         if delete.equality_ids and delete.file_format != FileFormat.PARQUET.value:
-            raise RefusalError(
-                _unsupported(f"{file_name(delete.path)} holds equality deletes out of Parquet")
-            )
+            raise RefusalError(_unsupported(f"equality delete file {file_name(delete.path)} is not Parquet"))
         if delete.file_format not in _READABLE_DELETES:
             raise RefusalError(_unsupported(f"delete file {file_name(delete.path)} is not Parquet or Puffin"))
     return FileTask(
@@ -179,7 +187,7 @@ def _identity_values(entry: Entry, spec: PartitionSpec | None) -> dict[int, Any]
 
 
 def plan_of(scan: ResolvedScan, files: tuple[FileTask, ...], totals: Totals) -> ScanPlan:
-    """Return the plan of a scan whose files are known."""
+    """Return the plan of a scan over given files."""
     exact = not scan.filtered and not totals.deletes
     return ScanPlan(
         scan=scan,
@@ -195,8 +203,8 @@ def plan_of(scan: ResolvedScan, files: tuple[FileTask, ...], totals: Totals) -> 
 
 
 def too_many_files(most: int) -> Refused:
-    """The refusal of a scan of more data files than ``max_tasks_per_scan``."""
-    detail = f"The scan reads more than {most} data files (max_tasks_per_scan)."
+    """Return the refusal (TOO_LARGE) for a scan of more than ``most`` data files (``max_tasks_per_scan``)."""
+    detail = f"The scan reads more than {most} data files (max_tasks_per_scan). Narrow it with filters."
     return Refused(Reason.TOO_LARGE, detail, code="too_many_tasks")
 
 

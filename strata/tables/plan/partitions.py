@@ -1,7 +1,7 @@
-"""Conditions carried over to partition values, so that whole manifests and files are left out.
+"""Prune manifests and files by their partition values.
 
-The projections through partition transforms are pyiceberg's; what a transform or a literal does not support
-prunes nothing.
+pyiceberg projects predicates through partition transforms; a transform or literal it does not support prunes
+nothing.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ _log = structlog.get_logger(__name__)
 
 @attrs.frozen
 class PartitionTest:
-    """A condition on one partition field, implied by a condition on its source column.
+    """A predicate on one partition field, implied by a predicate on the field's source column.
 
     Attributes:
-        position: Of the field in its spec.
+        position: Index of the field in its partition spec.
         kind: Type of the partition value.
-        predicate: On the partition value.
+        predicate: The predicate on the partition value.
     """
 
     position: int
@@ -88,7 +88,7 @@ class PartitionTest:
 
 
 def partition_tests(predicates: Sequence[Predicate], spec: PartitionSpec) -> tuple[PartitionTest, ...]:
-    """Project the conditions onto the fields of a partition spec."""
+    """Project predicates onto the fields of a partition spec."""
     tests = []
     for position, field in enumerate(spec.fields):
         for predicate in predicates:
@@ -96,7 +96,7 @@ def partition_tests(predicates: Sequence[Predicate], spec: PartitionSpec) -> tup
                 continue
             try:
                 tests.extend(_project(predicate, field.transform, field.field_id, position))
-            except Exception as reason:  # noqa: BLE001 - an unknown transform or literal just prunes nothing
+            except Exception as reason:  # noqa: BLE001 - an unknown transform or literal prunes nothing
                 _log.debug(
                     "partition_not_pruned", transform=str(field.transform), reason=type(reason).__name__
                 )
@@ -104,7 +104,7 @@ def partition_tests(predicates: Sequence[Predicate], spec: PartitionSpec) -> tup
 
 
 def manifest_might_match(manifest: ManifestFile, tests: Sequence[PartitionTest]) -> bool:
-    """Test a manifest by the partition summaries of its list entry."""
+    """Test a manifest by the partition summaries of its list entry; ``False`` if no file can match."""
     summaries = manifest.partitions or []
     for test in tests:
         if test.position >= len(summaries):
@@ -121,7 +121,7 @@ def manifest_might_match(manifest: ManifestFile, tests: Sequence[PartitionTest])
 
 
 def partition_might_match(partition: Sequence[Any], tests: Sequence[PartitionTest]) -> bool:
-    """Test the partition values of one file."""
+    """Test the partition values of one file; ``False`` if no row can match."""
     for test in tests:
         if test.position >= len(partition):
             continue
@@ -150,9 +150,9 @@ def _project(predicate: Predicate, transform: Any, field_id: int, position: int)
 
 
 def _before_epoch(transform: Any, condition: Predicate) -> bool:
-    """Whether the condition is on a time unit before 1970.
+    """Test whether the predicate compares with a time unit before 1970.
 
-    Old Iceberg writers rounded those towards zero instead of down, so such values are not to be trusted.
+    Old Iceberg writers rounded such values towards zero instead of down, so they cannot prune.
     """
     return isinstance(transform, TimeTransform) and any(
         isinstance(literal, int) and literal < 0 for literal in condition.literals
@@ -197,7 +197,7 @@ def _comparable(value: object, predicate: Predicate) -> bool:
     return type(value) is type(literal) or (isinstance(value, numbers) and isinstance(literal, numbers))
 
 
-# Typed as Any: pyiceberg's expressions take positional arguments their generated signatures do not show.
+# Any: the generated signatures of pyiceberg's expressions omit their positional arguments.
 _UNBOUND: Mapping[str, Any] = {
     "=": EqualTo,
     "<": LessThan,

@@ -1,7 +1,7 @@
-"""Plans, made in steps of a few milliseconds.
+"""Plan scans in steps of a few milliseconds.
 
-A table may have a hundred thousand files, and to look at them takes seconds of Python, which hold up whoever
-waits for a core or for the interpreter: so others have their turn between the steps of a plan.
+A table may have a hundred thousand files, which take seconds of Python to look at; between two steps of a
+plan, other work gets the core and the interpreter.
 """
 
 from __future__ import annotations
@@ -36,30 +36,29 @@ from strata.tables.scan.resolve import ResolvedScan, mapping_digest
 T = TypeVar("T")
 
 STEP_FILES = 128
-"""Files of a table that a step looks at: some five milliseconds, at 20 to 35 µs a file whose code is in the
-processor's caches, and twice as much otherwise."""
+"""Files per step: about 5 ms, at 20 to 35 µs a file with warm processor caches, twice that with cold ones."""
 
 MANIFEST_FILES = 2
-"""What opening a manifest takes, in files that could be looked at meanwhile: 50 to 70 µs, likewise."""
+"""Cost of opening a manifest, in files: 50 to 70 µs with warm caches."""
 
 CHECKS = 50
-"""Deletes that can be held against a data file while another file is looked at."""
+"""Checks of a delete against a data file that cost as much as looking at one file."""
 
-# Measured sizes of a kept entry, and of one column's statistics in it.
+# Measured bytes of a cached entry, and of one column's statistics in it.
 _ENTRY_BYTES = 1024
 _COLUMN_METRICS_BYTES = 400
 
 
 @attrs.frozen(eq=False)
 class Step:
-    """A step of a planning.
+    """Result of one planning step.
 
     Attributes:
-        files: Files it looked at, or what else it did in as many.
-        plan: The plan, once there is nothing left to look at.
-        refused: Why there will be none: DATA_UNREADABLE if a manifest cannot be read, UNSUPPORTED, naming it,
-            if a file has a format that is not read, TOO_LARGE if there are more data files than there may be.
-        busy: Another thread is at it: nothing was done.
+        files: Work done, in files looked at (other work is converted).
+        plan: The plan, when it is complete.
+        refused: Why there is no plan: DATA_UNREADABLE if a manifest cannot be read; UNSUPPORTED, naming it,
+            if a file has an unsupported format; TOO_LARGE if the scan has more than the allowed data files.
+        busy: Another thread is taking a step; this call did nothing.
     """
 
     files: int = 0
@@ -69,11 +68,11 @@ class Step:
 
 
 class Planning:
-    """A plan that is being made; threads may take its steps in turn.
+    """A plan in the making; threads may take turns at its steps.
 
     Args:
-        scan: Whose.
-        most: Data files that it may have.
+        scan: The scan to plan.
+        most: Maximum number of data files; more are refused. ``None``: no limit.
     """
 
     def __init__(self, scan: ResolvedScan, most: int | None = None) -> None:
@@ -84,13 +83,13 @@ class Planning:
         self._begin()
 
     def _begin(self) -> None:
-        self._pace = _Pace()
-        self._steps = _planned(self._scan, self._pace, self._most)
+        self._work = _StepWork()
+        self._steps = _plan_in_steps(self._scan, self._work, self._most)
 
     def step(self) -> Step:
-        """Look at some more files; blocking (reads manifests, no data file). Never waits for another thread.
+        """Do the next part of the plan; blocking (reads manifests, no data file), never on another thread.
 
-        After a refusal, or any other error, the next step is the first one again.
+        After a refusal or any other error, the next step starts the plan anew.
         """
         if not self._lock.acquire(blocking=False):
             return Step(busy=True)
@@ -111,19 +110,19 @@ class Planning:
                 self._plan = end.value
             except RefusalError as error:
                 refused = error.refused
-        files = self._pace.take()
+        files = self._work.take()
         if refused is not None:
             self._begin()
         return Step(files, self._plan, refused)
 
 
 def plan_step(planning: Planning) -> Step:
-    """Take a step of a planning; blocking (see :meth:`Planning.step`)."""
+    """Take one step of a planning; blocking (see :meth:`Planning.step`)."""
     return planning.step()
 
 
 def plan_files(scan: ResolvedScan) -> ScanPlan | Refused:
-    """Plan the scan in one go; blocking for as long as its manifests take."""
+    """Return the whole plan of a scan, or the refusal of :class:`Step`; blocking until it is complete."""
     planning = Planning(scan)
     while True:
         step = planning.step()
@@ -133,37 +132,37 @@ def plan_files(scan: ResolvedScan) -> ScanPlan | Refused:
 
 
 @attrs.define
-class _Pace:
-    """What was done since the last step ended.
+class _StepWork:
+    """Work done since the last step ended.
 
     Attributes:
-        files: Files looked at.
-        far: Whether that took a round trip.
+        files: Work, in files looked at.
+        remote: Whether a file was read over the network, which ends the step.
     """
 
     files: int = 0
-    far: bool = False
+    remote: bool = False
 
     @property
     def full(self) -> bool:
-        """Whether it makes a step."""
-        return self.far or self.files >= STEP_FILES
+        """Whether the work makes a full step."""
+        return self.remote or self.files >= STEP_FILES
 
     def opened(self, table: LoadedTable, path: str) -> None:
-        """A manifest was opened that was not remembered."""
+        """Count a manifest that was opened, not taken from the cache."""
         self.files += MANIFEST_FILES
-        self.far = self.far or not is_local(table.io, path)
+        self.remote = self.remote or not is_local(table.io, path)
 
     def take(self) -> int:
-        files, self.files, self.far = self.files, 0, False
+        files, self.files, self.remote = self.files, 0, False
         return files
 
 
 _Steps = Generator[None, None, T]
-"""Yields between the steps of a planning, and returns what they found."""
+"""Generator that yields between the steps of a planning and returns the result."""
 
 
-def _planned(scan: ResolvedScan, pace: _Pace, most: int | None) -> _Steps[ScanPlan]:
+def _plan_in_steps(scan: ResolvedScan, work: _StepWork, most: int | None) -> _Steps[ScanPlan]:
     if scan.snapshot_id is None:
         return plan_of(scan, (), Totals.of(()))
     table = scan.table
@@ -171,65 +170,69 @@ def _planned(scan: ResolvedScan, pace: _Pace, most: int | None) -> _Steps[ScanPl
     assert snapshot is not None
     specs = table.metadata.specs()
     manifests: list[ManifestFile] = []
-    pace.opened(table, snapshot.manifest_list)
-    for some in _in_parts(read_manifests(table.io, snapshot.manifest_list)):
-        manifests += some
-        pace.files += len(some)
-        if pace.full:
+    work.opened(table, snapshot.manifest_list)
+    for part in _batched(read_manifests(table.io, snapshot.manifest_list)):
+        manifests += part
+        work.files += len(part)
+        if work.full:
             yield
-    data = yield from _data(scan, _data_manifests(scan, manifests, specs), pace, most)
-    index = yield from _deletes(table, _delete_manifests(manifests, data), specs, pace)
+    data = yield from _data_entries(scan, _data_manifests(scan, manifests, specs), work, most)
+    index = yield from _delete_index(table, _delete_manifests(manifests, data), specs, work)
     salt = f"{table.uuid}{mapping_digest(table.metadata)}"
     files: list[FileTask] = []
     for entry in data:
         files.append(file_task(entry, index, specs, salt))
-        pace.files += 1 + index.take_checked() // CHECKS
-        if pace.full:
+        work.files += 1 + index.take_checked() // CHECKS
+        if work.full:
             yield
     return plan_of(scan, tuple(files), Totals.of(files))
 
 
-def _data(
+def _data_entries(
     scan: ResolvedScan,
     manifests: Iterable[tuple[ManifestFile, Sequence[PartitionTest]]],
-    pace: _Pace,
+    work: _StepWork,
     most: int | None,
 ) -> _Steps[list[Entry]]:
-    """Return the entries of the data files that may have rows of the scan."""
+    """Return the manifest entries of the data files that may hold rows of the scan.
+
+    Raises:
+        RefusalError: TOO_LARGE as soon as there are more than ``most``.
+    """
     found: list[Entry] = []
     predicates = scan.predicates
     for manifest, tests in manifests:
-        for some in _entries(scan.table, manifest, pace, metrics=bool(predicates)):
-            found += (entry for entry in some if _might_match(entry, tests, predicates))
+        for part in _entries(scan.table, manifest, work, metrics=bool(predicates)):
+            found += (entry for entry in part if _might_match(entry, tests, predicates))
             if most is not None and len(found) > most:
                 raise RefusalError(too_many_files(most))
-            if pace.full:
+            if work.full:
                 yield
     return found
 
 
-def _deletes(
-    table: LoadedTable, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec], pace: _Pace
+def _delete_index(
+    table: LoadedTable, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec], work: _StepWork
 ) -> _Steps[DeleteIndex]:
     index = DeleteIndex(specs)
     for manifest in manifests:
-        for some in _entries(table, manifest, pace, metrics=True):
-            index.add(some)
-            if pace.full:
+        for part in _entries(table, manifest, work, metrics=True):
+            index.add(part)
+            if work.full:
                 yield
     return index
 
 
-def _in_parts(things: Iterable[T]) -> Iterator[list[T]]:
-    left = iter(things)
-    while some := list(islice(left, STEP_FILES)):
-        yield some
+def _batched(items: Iterable[T]) -> Iterator[list[T]]:
+    left = iter(items)
+    while part := list(islice(left, STEP_FILES)):
+        yield part
 
 
 def _data_manifests(
     scan: ResolvedScan, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec]
 ) -> Iterator[tuple[ManifestFile, Sequence[PartitionTest]]]:
-    """Yield the manifests whose data files may have rows of the scan, and what their partitions must pass."""
+    """Yield the manifests whose data files may hold rows of the scan, with the tests of their partitions."""
     predicates = scan.predicates
     if () in scan.clauses or any(_matches_nothing(predicate) for predicate in predicates):
         return
@@ -241,7 +244,7 @@ def _data_manifests(
 
 
 def _delete_manifests(manifests: Iterable[ManifestFile], data: Iterable[Entry]) -> Iterator[ManifestFile]:
-    """Yield those whose deletes may be of the data files: none is older than all of them."""
+    """Yield the delete manifests that may apply: those not older than all data files."""
     oldest = min((entry.sequence_number for entry in data), default=math.inf)
     for manifest in manifests:
         if manifest.content == ManifestContent.DELETES and (manifest.sequence_number or 0) >= oldest:
@@ -259,34 +262,34 @@ def _might_match(entry: Entry, tests: Sequence[PartitionTest], predicates: Seque
 
 
 def _entries(
-    table: LoadedTable, manifest: ManifestFile, pace: _Pace, *, metrics: bool
+    table: LoadedTable, manifest: ManifestFile, work: _StepWork, *, metrics: bool
 ) -> Iterator[Sequence[Entry]]:
-    """Yield the manifest's live entries in parts, out of memory or of the file, and remember them.
+    """Yield the manifest's live entries in parts, from the cache or from the file, and cache them.
 
-    One that was read ends with an empty part: opening it was work, too.
+    A manifest that was read ends with an empty part, so that opening it counts as work, too.
     """
     key = (table.ref.catalog, table.uuid, manifest.manifest_path)
-    # Entries with statistics also serve a scan that needs none.
+    # Entries cached with statistics also serve a scan that needs none.
     known = table.caches.manifests.get((*key, True))
     if known is None and not metrics:
         known = table.caches.manifests.get((*key, False))
     if known is not None:
-        for some in _in_parts(known):
-            pace.files += len(some)
-            yield some
+        for part in _batched(known):
+            work.files += len(part)
+            yield part
         return
-    pace.opened(table, manifest.manifest_path)
+    work.opened(table, manifest.manifest_path)
     columns = len(table.metadata.schema().field_ids) if metrics else 0
     weight, each = _ENTRY_BYTES, _ENTRY_BYTES + columns * _COLUMN_METRICS_BYTES
     kept: list[Entry] = []
-    for read in _in_parts(read_entries(table.io, manifest, metrics=metrics)):
+    for read in _batched(read_entries(table.io, manifest, metrics=metrics)):
         live = [entry for entry in read if entry is not None]
-        pace.files += len(read)
+        work.files += len(read)
         weight += len(live) * each
         if weight <= MANIFEST_BYTES:
             kept += live
         else:
-            kept.clear()  # more than is remembered of all manifests
+            kept.clear()  # larger than the whole cache
         yield live
     if weight <= MANIFEST_BYTES:
         table.caches.manifests.put((*key, metrics), tuple(kept), weight)

@@ -1,7 +1,6 @@
-"""Which files and row groups cannot hold a row of the result, by their column statistics.
+"""Prune files and row groups by their column statistics.
 
-Every function errs only towards keeping: statistics that are missing, cannot be decoded or cannot be compared
-are unknown, and prune nothing.
+Statistics that are missing, cannot be decoded or cannot be compared are unknown and prune nothing.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from strata.tables.scan.constants import normal_constant
 from strata.tables.scan.predicates import Predicate, Statistics, might_match
 from strata.tables.scan.values import Timestamp
 
-# Column types whose Parquet statistics are ordered as Iceberg orders the type. Nanoseconds are left out:
-# pyarrow shows them as pandas or plain values, by what is installed.
+# Column types whose Parquet statistics are ordered as Iceberg orders the type. Nanosecond timestamps are left
+# out: pyarrow returns them as pandas or plain values, depending on whether pandas is installed.
 _ORDERED_IN_PARQUET = (
     BooleanType,
     IntegerType,
@@ -54,18 +53,18 @@ _WIDENED = ((IntegerType, LongType), (FloatType, DoubleType), (DecimalType, Deci
 
 
 def metrics_might_match(metrics: Metrics, predicates: Sequence[Predicate]) -> bool:
-    """Test one file by its column statistics."""
+    """Test one file by its column statistics; ``False`` if no row can match all predicates."""
     return all(might_match(predicate, _file_statistics(metrics, predicate)) for predicate in predicates)
 
 
 def row_group_might_match(
     group: pq.RowGroupMetaData, predicates: Sequence[tuple[Predicate, IcebergType, int]]
 ) -> bool:
-    """Test one row group by the statistics of its column chunks.
+    """Test one row group by the statistics of its column chunks; ``False`` if no row can match.
 
     Args:
         group: The row group.
-        predicates: Each with the Iceberg type the file has for the column and its Parquet leaf index.
+        predicates: Triples of a predicate, the column's Iceberg type in the file, and its Parquet leaf index.
     """
     return all(
         might_match(predicate, _chunk_statistics(group.column(leaf), kind, predicate.kind))
@@ -74,7 +73,7 @@ def row_group_might_match(
 
 
 def decode_bound(kind: IcebergType, bound: bytes | None) -> Any:
-    """Decode a bound in Iceberg's single-value serialization; ``None`` if it is unknown or damaged."""
+    """Decode a bound in Iceberg's single-value serialization; ``None`` if it is missing or damaged."""
     if bound is None or not isinstance(kind, PrimitiveType):
         return None
     try:
@@ -112,7 +111,7 @@ def _chunk_statistics(chunk: pq.ColumnChunkMetaData, kind: IcebergType, wanted: 
 
 
 def _same_order(kind: IcebergType, wanted: IcebergType) -> bool:
-    """Whether bounds of the file's type compare with literals of the table's; a date is no timestamp."""
+    """Test whether bounds of the file's type compare with literals of the table's; a date is no timestamp."""
     pair = (type(kind), type(wanted))
     return pair[0] is pair[1] or pair in _WIDENED
 
@@ -121,9 +120,9 @@ def _parquet_bound(kind: IcebergType, found: pq.Statistics, *, upper: bool = Fal
     try:
         value = found.max if upper else found.min
         if isinstance(kind, (TimestampType, TimestamptzType)):
-            # Units finer than Iceberg's come as a subclass of datetime and are left unknown.
+            # Units finer than microseconds come as a subclass of datetime and count as unknown.
             return Timestamp.from_datetime(value).nanos // 1_000 if type(value) is dt.datetime else None
         return normal_constant(kind, value)
     except (ValueError, OverflowError):
-        # A text bound may be cut inside a character, a timestamp lie outside of Python's years.
+        # A string bound may be cut inside a character, a timestamp exceed Python's years.
         return None

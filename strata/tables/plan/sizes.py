@@ -10,16 +10,16 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField, PrimitiveType, StructType
 
 FieldKey = tuple[int, str]
-"""Field id and full Iceberg type (with nested ids, names and requiredness): what a cached column is."""
+"""Identity of a cached column: field id and full Iceberg type with nested ids, names and requiredness."""
 
 _OFFSET_BYTES = 8
-# Arrow bytes of text and nested columns for a byte of Parquet: dictionaries and compression undone.
+# Arrow bytes of string and nested columns per byte of Parquet: undoes dictionaries and compression.
 _INFLATION = 3
 _BITS = 8
 
 
 def field_keys(schema: Schema) -> tuple[FieldKey, ...]:
-    """Return the identities of the top-level columns."""
+    """Return the identities of the top-level columns, in order."""
     return tuple((field.field_id, str(field.field_type)) for field in schema.fields)
 
 
@@ -35,7 +35,7 @@ def fixed_bits(kind: Any) -> int | None:
 
 
 def least_bytes(schema: pa.Schema, rows: int) -> int:
-    """Return a lower bound of the Arrow bytes of ``rows`` rows: data buffers, without validity."""
+    """Return a lower bound of the Arrow bytes of ``rows`` rows: data and offset buffers without validity."""
     bits = 0
     for field in schema:
         own = fixed_bits(field.type)
@@ -44,11 +44,18 @@ def least_bytes(schema: pa.Schema, rows: int) -> int:
 
 
 def estimate_bytes(schema: Schema, whole: Schema, rows: int, file_bytes: int) -> int:
-    """Estimate the Arrow bytes of ``rows`` rows of ``schema`` out of files of the ``whole`` one."""
+    """Estimate the Arrow bytes of ``rows`` rows of ``schema``.
+
+    Args:
+        schema: The columns read.
+        whole: All columns of the files.
+        rows: Rows read.
+        file_bytes: Bytes of the Parquet files.
+    """
     leaves, all_leaves = _leaves(schema.fields), _leaves(whole.fields)
     fixed = sum(_width(field) or 0 for field in leaves)
     variable = sum(1 for field in leaves if _width(field) is None)
-    # Files hold the fixed-width columns too, so this errs towards more.
+    # file_bytes include the fixed-width columns, so this overestimates.
     share = variable / max(1, len(all_leaves))
     return int(rows * (fixed + _OFFSET_BYTES * variable) + file_bytes * _INFLATION * share)
 

@@ -1,1 +1,1 @@
-"""The rows of a row group: decode, deletes, filters, Arrow IPC."""
+"""Reading of row groups: decoding, deletes, projection, residual filters, Arrow IPC."""

@@ -1,8 +1,8 @@
-"""Rows removed by equality deletes: those whose key columns equal a row of a delete file.
+"""Apply equality deletes: remove the rows whose key columns equal a row of a delete file.
 
 Nulls equal nulls and NaN equals NaN (Iceberg specification, "Equality Delete Files"). Keys are compared in
-the types of the table's schema, so a file from before a column was widened or renamed matches too; a column
-that a data file lacks has its default there.
+the types of the table's schema, so a file written before a column was widened or renamed matches, too. A key
+column absent from a data file has its default there.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from strata.tables.scan.nested import leaf_of, struct_path
 
 @attrs.frozen(eq=False)
 class KeyColumn:
-    """A column equality deletes compare.
+    """A column that equality deletes compare.
 
     Attributes:
-        root: Its top-level column, cut down to it.
-        kind: Arrow type of the root.
-        path: Names from the root down to it.
+        root: The top-level column, pruned to the key column.
+        kind: Arrow type of ``root``.
+        path: Names from ``root`` down to the key column.
     """
 
     root: NestedField
@@ -48,8 +48,8 @@ def key_columns(table: LoadedTable, schema: Schema, deletes: Sequence[DeleteFile
 
     Args:
         table: The table.
-        schema: The scan's schema; a key that has been dropped since is looked up in older ones.
-        deletes: A data file's delete files.
+        schema: The scan's schema; keys dropped since are looked up in the table's older schemas.
+        deletes: The delete files of a data file.
 
     Raises:
         RefusalError: UNSUPPORTED, naming the delete file, if a key is in no schema or inside a list or map.
@@ -65,13 +65,16 @@ def key_columns(table: LoadedTable, schema: Schema, deletes: Sequence[DeleteFile
 def equality_mask(
     table: LoadedTable, deletes: Sequence[DeleteFile], keys: Mapping[int, KeyColumn], data: Mapping[int, Any]
 ) -> Any | None:
-    """Return a BooleanArray of the rows that stay; ``None`` if no equality delete applies. Blocking.
+    """Return a BooleanArray of the rows to keep; ``None`` if no equality delete applies. Blocking.
 
     Args:
         table: The table.
-        deletes: The data file's delete files.
-        keys: Their key columns.
-        data: The row group's values of each key column.
+        deletes: The delete files of the data file.
+        keys: The key columns of ``deletes`` by field id.
+        data: The values of each key column in the data, by field id.
+
+    Raises:
+        RefusalError: DATA_UNREADABLE, naming the delete file that is missing or damaged.
     """
     mask = None
     for delete in deletes:
@@ -87,7 +90,7 @@ def equality_mask(
 
 
 def key_values(key: KeyColumn, array: Any | None, have: NestedField | None, rows: Rows) -> Any:
-    """Return the values of a key column out of a file's array of its root (``None`` if the file lacks it)."""
+    """Return a key column's values, given the file's array of its root (``None`` if the file lacks it)."""
     leaf = leaf_of(project_field(array, have, key.root, key.kind, rows), key.path)
     return leaf.storage if isinstance(leaf, pa.ExtensionArray) else leaf
 
@@ -144,11 +147,11 @@ def _read_groups(
 
 
 def _differs(data: Sequence[Any], gone: Sequence[Any]) -> Any:
-    """Return which rows of ``data`` equal no row of ``gone``, column by column."""
+    """Return a BooleanArray: true for the rows of ``data`` that equal no row of ``gone``."""
     rows = len(data[0])
     codes: Any = None
     for own, other in zip(data, gone, strict=True):
-        # Equal values get equal numbers, nulls and NaN included; two columns' numbers make one.
+        # Dictionary codes: equal values get equal codes, nulls and NaN included; two columns' codes form one.
         numbers = _number(pa.concat_arrays([own, other]))
         if codes is not None:
             width = pa.scalar((pc.max(numbers).as_py() or 0) + 1, pa.int64())

@@ -1,4 +1,4 @@
-"""From a planned file to its row groups, by the file's footer."""
+"""Expand a planned data file to its row groups, by the file's footer."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class RowGroupTask:
     """One row group to read: the quantum of a scan and the unit of the cache.
 
     Attributes:
-        file: Its file.
-        index: Its index in the file.
-        first_row: Position of its first row in the file (position deletes count from the file's start).
+        file: The data file.
+        index: Index of the row group in the file.
+        first_row: Position in the file of the row group's first row, as position deletes count.
         num_rows: Rows, deleted ones included.
         nbytes: Estimated Arrow bytes of the columns read.
-        predicates: The conditions left to test row by row; those on columns absent from the file are decided.
-        clauses: Likewise what must hold besides, each with its alternatives.
+        predicates: Predicates to test row by row; those on columns absent from the file are already decided.
+        clauses: Clauses to test row by row, reduced in the same way; of each, one alternative must hold.
     """
 
     file: FileTask
@@ -46,7 +46,7 @@ class RowGroupTask:
 def expand_file(plan: ScanPlan, file: FileTask) -> tuple[RowGroupTask, ...]:
     """Return the row groups that may hold rows of the result, in file order; blocking (reads the footer).
 
-    Returns a refusal if the file is missing or damaged (DATA_UNREADABLE).
+    Returns a refusal (DATA_UNREADABLE) if the file is missing or damaged.
     """
     footer = footer_of(plan, file)
     with Reading("data file", file.path):
@@ -73,9 +73,13 @@ def expand_file(plan: ScanPlan, file: FileTask) -> tuple[RowGroupTask, ...]:
 
 
 def footer_of(plan: ScanPlan, file: FileTask) -> Footer:
-    """Return the footer of a planned file, from the table's footer cache if it is there."""
+    """Return the footer of a planned file from the footer cache or from the file; blocking.
+
+    Raises:
+        RefusalError: DATA_UNREADABLE if the file is missing or damaged.
+    """
     table = plan.scan.table
-    # The file's key holds the table and its name mapping; the alias says whose storage the path is in.
+    # The file's key covers the table and its name mapping; the alias tells whose storage the path is in.
     key = (table.ref.catalog, table.metadata.format_version, file.file_key)
     return table.caches.footers.get(key, table.io, file.path, table.metadata)
 
@@ -83,7 +87,11 @@ def footer_of(plan: ScanPlan, file: FileTask) -> Footer:
 def _decide_absent(
     plan: ScanPlan, file: FileTask, footer: Footer, predicates: Iterable[Predicate]
 ) -> tuple[Predicate, ...] | None:
-    """Decide conditions on absent columns, whose one value the whole file shares; ``None``: no row passes."""
+    """Decide the predicates on absent columns, which have one value in the whole file.
+
+    Returns:
+        The remaining predicates; ``None`` if no row can match.
+    """
     present = footer.schema.field_ids
     remaining = []
     for predicate in predicates:
@@ -97,7 +105,11 @@ def _decide_absent(
 
 
 def _decide_clauses(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Alternatives, ...] | None:
-    """Likewise what must hold besides: an alternative may go, and with the last of one every row."""
+    """Decide the alternatives on absent columns.
+
+    Returns:
+        The remaining clauses; ``None`` if a clause has no alternative left, so that no row can match.
+    """
     remaining = []
     for clause in plan.scan.clauses:
         options = [_decide_absent(plan, file, footer, option) for option in clause]
@@ -110,7 +122,7 @@ def _decide_clauses(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Alt
 
 
 def _locate(predicates: tuple[Predicate, ...], footer: Footer) -> list[tuple[Predicate, IcebergType, int]]:
-    """Find the Parquet leaf of each condition; one on a whole struct, list or map has none."""
+    """Find the Parquet leaf of each predicate; one on a whole struct, list or map is left out."""
     by_id: dict[int, tuple[IcebergType, int]] = {}
     for field, leaves in zip(footer.schema.fields, footer.leaves, strict=True):
         _number_leaves(field, leaves.start, by_id)
@@ -120,7 +132,7 @@ def _locate(predicates: tuple[Predicate, ...], footer: Footer) -> list[tuple[Pre
 
 
 def _number_leaves(field: NestedField, start: int, found: dict[int, tuple[IcebergType, int]]) -> int:
-    """Number the primitive leaves reachable through structs; return the number of all leaves."""
+    """Number the primitive leaves reachable through structs; return the count of all leaves of ``field``."""
     kind = field.field_type
     if kind.is_primitive:
         found[field.field_id] = (kind, start)

@@ -1,12 +1,12 @@
-"""The Arrow IPC stream format, taken apart into the pieces Strata stores and sends.
+"""Encode and decode the parts of an Arrow IPC stream.
 
 A stream (Arrow columnar specification, "IPC Streaming Format") is a schema message, record-batch messages
-and one end-of-stream marker. Strata encodes row groups one by one, so it needs the pieces: a cache segment is
-the record-batch messages of one row group, and a finished artifact is
-``schema_message(schema) + encode(row group)… + EOS``. One stream has one marker: a reader stops at the first.
+and one end-of-stream marker, at which readers stop. Row groups are encoded one by one: a cache segment is the
+record-batch messages of one row group, and an artifact is
+``schema_message(schema) + encode(row group)… + EOS``.
 
-Encoding copies nothing: the parts of an :class:`Encoded` are the very buffers of the batches, ready for
-``os.writev``. They keep the batches' memory alive for as long as they are held.
+Encoding copies nothing: the parts of an :class:`Encoded` are the buffers of the batches, as ``os.writev``
+takes them, and keep the batches' memory alive.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _OPTIONS = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V5, us
 
 @attrs.frozen
 class Encoded:
-    """Record-batch messages without schema and marker.
+    """Record-batch messages without schema message and end-of-stream marker.
 
     Attributes:
-        parts: The bytes in order, as a gather list; concatenated they are ``nbytes`` long.
+        parts: The bytes in order, as a gather list; ``nbytes`` in total.
         nbytes: Length in bytes.
         rows: Rows in all messages.
     """
@@ -38,12 +38,12 @@ class Encoded:
     rows: int
 
     def to_bytes(self) -> bytes:
-        """Return the messages as one copy."""
+        """Return the messages as one copied ``bytes``."""
         return b"".join(self.parts)
 
 
 class _Gather:
-    """A file-like sink that keeps what is written instead of copying it."""
+    """File-like sink that collects the buffers written to it without copying."""
 
     closed = False
 
@@ -62,7 +62,7 @@ class _Gather:
         return self.nbytes
 
     def flush(self) -> None:
-        """Arrow calls it; there is nothing to flush."""
+        """Do nothing: nothing is buffered."""
 
     def close(self) -> None:
         self.closed = True
@@ -86,8 +86,8 @@ def encode(batches: Sequence[pa.RecordBatch]) -> Encoded:
     """Encode ``batches``, all of one schema, as consecutive record-batch messages.
 
     Raises:
-        ValueError: If the schemas differ or a column is dictionary-encoded (its dictionary would be a
-            message of its own, and a segment must stand alone).
+        ValueError: If the schemas differ or a column is dictionary-encoded: dictionaries are messages of
+            their own, and each segment must be decodable alone.
     """
     if not batches:
         return Encoded((), 0, 0)
@@ -112,7 +112,7 @@ def decode(schema: pa.Schema, data: bytes | pa.Buffer | memoryview) -> list[pa.R
     """Decode concatenated record-batch messages; the batches are views of ``data``.
 
     Raises:
-        pa.ArrowInvalid: If the bytes are no whole messages of ``schema``.
+        pyarrow.ArrowInvalid: If ``data`` is not a sequence of complete messages of ``schema``.
     """
     source = pa.BufferReader(data)
     size = source.size()

@@ -1,4 +1,4 @@
-"""Deleted row positions of a data file, read from its position delete files and deletion vectors."""
+"""Read the deleted row positions of a data file from position delete files and deletion vectors."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _WORD = 4
 
 
 def deleted_positions(table: LoadedTable, path: str, deletes: Iterable[DeleteFile]) -> BitMap64:
-    """Return the positions, counted from the file's first row, that are deleted; blocking.
+    """Return the deleted positions of a data file, counted from its first row; blocking.
 
     Args:
-        table: Opens the delete files, and keeps what was read for the file's next row group.
+        table: Opens the delete files, and caches them for the file's next row group.
         path: The data file, exactly as the metadata spells it.
-        deletes: Its delete files; equality deletes among them are left to
-            :mod:`strata.tables.read.equality_deletes`.
+        deletes: The delete files of the data file; equality deletes are skipped (see
+            :mod:`strata.tables.read.equality_deletes`).
 
     Raises:
         RefusalError: DATA_UNREADABLE, naming the delete file that is missing or damaged.
@@ -54,7 +54,7 @@ def deleted_positions(table: LoadedTable, path: str, deletes: Iterable[DeleteFil
 
 
 def keep_mask(positions: BitMap64, first_row: int, rows: int) -> Any | None:
-    """Return a BooleanArray of the rows ``[first_row, first_row + rows)`` that stay; ``None`` if all do."""
+    """Return a BooleanArray of the rows to keep of ``[first_row, first_row + rows)``; ``None``: all."""
     deleted = positions & BitMap64(range(first_row, first_row + rows)) if positions else positions
     if not deleted:
         return None

@@ -1,8 +1,8 @@
-"""Arrays of a file's columns as arrays of the table's, matched by field id at every level.
+"""Convert arrays of a file's columns to the table's columns, matched by field id at every level.
 
 The rules are the Iceberg specification's ("Column Projection", "Schema Evolution"): a field absent from the
-file has its partition value, default or null; types widen; names and order are the table's. Where a column
-already has the wanted Arrow type nothing is copied.
+file has its partition value, default or null; types widen; names and order are the table's. A column that
+already has the Arrow type of the table is not copied.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _UTC = frozenset({None, "UTC", "+00:00", "Etc/UTC", "Z"})
 
 @attrs.frozen
 class Rows:
-    """The rows an array is made for.
+    """Length and constant values of the arrays to make.
 
     Attributes:
         length: Number of values.
@@ -56,12 +56,12 @@ def project_field(
     Args:
         array: The file's array; ``None`` together with ``have`` if the file lacks the field.
         have: The field in the file's schema.
-        want: The field in the table's.
+        want: The field in the table's schema.
         kind: Arrow type of the result.
-        rows: How many values, and what fills absent fields.
+        rows: Number of values, and the values of absent fields.
 
     Raises:
-        ResolveError: If the file's type cannot be read as the table's, or lacks a required field.
+        ResolveError: If the file's type cannot be read as the table's, or the file lacks a required field.
     """
     if array is None or have is None:
         value = absent_value(want, rows.partition_values)
@@ -72,7 +72,7 @@ def project_field(
 
 
 def same_layout(have: IcebergType, want: IcebergType) -> bool:
-    """Whether a file's nested type holds the same ids in the same order, so that it needs no rebuilding."""
+    """Test whether two types have equal field ids and types in the same order: no rebuild needed."""
     match have, want:
         case StructType(), StructType():
             return len(have.fields) == len(want.fields) and all(
@@ -139,7 +139,7 @@ def _list(array: Any, have: ListType, want: ListType, kind: Any, values: Mapping
         kind.value_type,
         Rows(len(child), values),
     )
-    # Built from buffers: from_arrays drops the difference between null and empty lists.
+    # Built from buffers: from_arrays does not keep null and empty lists apart.
     offsets = array.offsets.cast(pa.int64())
     return pa.Array.from_buffers(
         kind, len(array), [_validity(array), offsets.buffers()[1]], array.null_count, children=[element]
@@ -178,7 +178,7 @@ def _primitive(array: Any, have: PrimitiveType, want: PrimitiveType, kind: Any) 
             raise ResolveError("a timestamp of another precision")
         if array.type.tz not in _UTC:
             raise ResolveError("a timestamp of another time zone")
-        # Version 1 and 2 tables hold microseconds; finer files are cut (pyiceberg's reader does the same).
+        # Tables of versions 1 and 2 hold microseconds; finer values are truncated, as by pyiceberg's reader.
         return array.cast(kind, safe=array.type.unit != "ns")
     if isinstance(have, DecimalType) and isinstance(want, DecimalType) and have.scale != want.scale:
         raise ResolveError("a decimal of another scale")

@@ -1,4 +1,4 @@
-"""The last step of a scan: the exact row filter and the columns of the result."""
+"""Apply the residual filter to a segment's batches and select the result's columns."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from strata.tables.scan.predicates import Predicate, row_mask
 def apply_residual(
     plan: ScanPlan, task: RowGroupTask, batches: Sequence[pa.RecordBatch]
 ) -> list[pa.RecordBatch]:
-    """Keep the rows every condition holds for, and return the result's columns in request order.
+    """Filter rows by the remaining predicates and clauses, and select the result's columns in request order.
 
     Args:
         plan: The scan's plan.
-        task: The row group the batches are of; it says which conditions its file leaves open.
-        batches: With the plan's ``segment_fields`` as columns; their order and types must be the plan's.
+        task: The row group of the batches, with the predicates and clauses to test.
+        batches: Batches with the plan's ``segment_fields`` as columns, in the plan's order and types.
 
     Returns:
-        Batches of ``plan.scan.arrow_schema`` without empty ones; the very same objects when nothing is to do.
+        Batches of ``plan.scan.arrow_schema`` without empty ones; the same objects if the plan is a
+        passthrough.
     """
     if plan.passthrough:
         return list(batches)
@@ -39,7 +40,7 @@ def _filter(plan: ScanPlan, task: RowGroupTask, batch: pa.RecordBatch) -> pa.Rec
     for clause in task.clauses:
         either: Any = None
         for option in clause:
-            # Where a value is null, a condition is null: it does not hold, whatever the others say.
+            # A comparison with null is null, which counts as false here: another alternative may hold.
             own = pc.fill_null(_all_hold(plan, option, batch), fill_value=False)
             either = own if either is None else pc.or_(either, own)
         mask = either if mask is None else pc.and_kleene(mask, either)
@@ -49,10 +50,10 @@ def _filter(plan: ScanPlan, task: RowGroupTask, batch: pa.RecordBatch) -> pa.Rec
 
 
 def _all_hold(plan: ScanPlan, predicates: Sequence[Predicate], batch: pa.RecordBatch) -> Any:
-    """Return a BooleanArray of the rows for which all conditions hold; ``None`` without any."""
+    """Return a BooleanArray of the rows for which all predicates hold; ``None`` without predicates."""
     mask: Any = None
     for predicate in predicates:
-        # Looked up by position: an index of -1 would silently test the last column.
+        # Looked up by name: an index of -1 would silently test the last column.
         at = plan.position_of(predicate)
         own = row_mask(predicate, batch.column(at))
         mask = own if mask is None else pc.and_kleene(mask, own)

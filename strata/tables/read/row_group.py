@@ -1,4 +1,4 @@
-"""One row group of a data file as record batches of the table's schema."""
+"""Read one row group of a data file as record batches of the table's schema."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from strata.tables.read.project import Rows, project_field
 _EMPTY = pa.struct([])
 
 _READ_BYTES = 256 * 1024
-"""Bytes of one read of a column of a local file."""
+"""Bytes of one read from a column chunk of a local file."""
 
 
 @attrs.frozen(eq=False)
 class _Raw:
-    """What a slice of a row group holds of the wanted columns.
+    """The wanted columns of a slice of a row group, as the file holds them.
 
     Attributes:
-        batch: The file's columns; ``None`` if it has none of those wanted.
-        order: Field id → column of ``batch``.
+        batch: The file's columns; ``None`` if the file has none of the wanted ones.
+        order: Field id → column index in ``batch``.
         rows: Number of rows.
     """
 
@@ -43,20 +43,20 @@ class _Raw:
 
 
 class RowGroup:
-    """A row group being read, a slice of rows at a time, with its deletes applied and no filter.
+    """Reader of a row group, one slice of rows at a time, with deletes applied and without filters.
 
-    The columns are the plan's ``segment_fields`` in order, with the schema :func:`segment_schema` gives them.
-    What has been read is the caller's alone: memory is that of one slice, however large the row group.
+    Batches have the plan's ``segment_fields`` as columns, in order (schema: :func:`segment_schema`). The
+    reader keeps no batches: memory is that of one slice, however large the row group.
 
     Args:
-        plan: The scan.
-        task: Which row group.
-        batch_rows: Most rows of a record batch.
-        slice_rows: Most rows of a slice (deleted ones included); all of them by default.
-        threads: Decode the columns of the first slice in as many of Arrow's threads as there are cores: for
-            whoever has the machine to itself until then.
-        decoding: Called by the thread that reads the first slice, when Arrow is about to decode it: from then
-            on it does without the interpreter.
+        plan: The scan's plan.
+        task: The row group.
+        batch_rows: Maximum rows of a record batch.
+        slice_rows: Maximum rows of a slice, deleted ones included; default: the whole row group.
+        threads: Decode the columns of the first slice in parallel, with one Arrow thread per core. For a
+            caller that has the machine to itself.
+        decoding: Called once, on the reading thread, just before Arrow decodes the first slice, from when on
+            the thread does not need the interpreter.
 
     Attributes:
         done: Whether every row has been read.
@@ -91,7 +91,7 @@ class RowGroup:
         return f"<RowGroup {file_name(path)}#{index} {self.passed}/{self.task.num_rows} rows>"
 
     def close(self) -> None:
-        """Let go of the file, or have the thread that is reading it do so; harmless when repeated."""
+        """Close the file, or have the thread that is reading it do so; idempotent."""
         self._unwanted = True
         self._close_unless_busy()
 
@@ -105,10 +105,11 @@ class RowGroup:
                 self._lock.release()
 
     def read(self) -> list[pa.RecordBatch]:
-        """Return the next slice's batches, which may be none; blocking.
+        """Return the next slice's batches, possibly none; blocking.
 
         Raises:
-            RefusalError: If the data file or a delete file is missing or damaged (DATA_UNREADABLE).
+            RefusalError: DATA_UNREADABLE if the data file or a delete file is missing or damaged;
+                UNSUPPORTED if the keys of an equality delete are in no schema of the table.
         """
         try:
             with self._lock:
@@ -161,7 +162,7 @@ class RowGroup:
 def read_slice(group: RowGroup) -> list[pa.RecordBatch]:
     """Return the batches of a row group's next slice (see :class:`RowGroup`); blocking.
 
-    Returns a refusal if the data file or a delete file is missing or damaged (DATA_UNREADABLE).
+    Returns the refusal of :meth:`RowGroup.read` instead of raising it.
     """
     return group.read()
 
@@ -170,7 +171,7 @@ def read_slice(group: RowGroup) -> list[pa.RecordBatch]:
 def read_row_group(plan: ScanPlan, task: RowGroupTask, *, batch_rows: int) -> list[pa.RecordBatch]:
     """Return the batches of a whole row group (see :class:`RowGroup`); blocking.
 
-    Returns a refusal if the data file or a delete file is missing or damaged (DATA_UNREADABLE).
+    Returns the refusal of :meth:`RowGroup.read` instead of raising it.
     """
     group = RowGroup(plan, task, batch_rows=batch_rows)
     batches = []
@@ -183,7 +184,7 @@ def read_row_group(plan: ScanPlan, task: RowGroupTask, *, batch_rows: int) -> li
 
 
 def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.RecordBatch]:
-    """Return batches that have rows and no columns."""
+    """Return batches of a schema without columns, ``rows`` rows in all, at most ``batch_rows`` each."""
     sizes = [min(batch_rows, rows - start) for start in range(0, rows, batch_rows)]
     arrays = [pa.Array.from_buffers(_EMPTY, size, [None]) for size in sizes]
     return [
@@ -192,9 +193,9 @@ def empty_batches(schema: pa.Schema, rows: int, batch_rows: int) -> list[pa.Reco
 
 
 class _Source:
-    """The wanted columns of a row group, as far as the file has them, in slices of ``rows`` rows.
+    """The wanted columns of a row group that the file has, in slices of ``rows`` rows.
 
-    ``threads``: Arrow's decode the first slice.
+    With ``threads``, Arrow's threads decode the first slice in parallel.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class _Source:
         self._files = ExitStack()
         if leaves:
             io, path = plan.scan.table.io, task.file.path
-            # Far away, few large reads; here, no more of the file in memory than is being decoded.
+            # Remote: few large reads. Local: no more of the file in memory than is being decoded.
             ahead = {"buffer_size": _READ_BYTES} if is_local(io, path) else {"pre_buffer": True}
             with self._files as files:
                 source = files.enter_context(open_source(io, path))
@@ -229,11 +230,15 @@ class _Source:
                 self._files = files.pop_all()
 
     def read(self, left: int) -> _Raw:
-        """Return the next slice of the ``left`` rows that the row group has left."""
+        """Return the next slice of the ``left`` rows not yet read.
+
+        Raises:
+            ValueError: If the file's columns or rows are not those of its footer.
+        """
         if self._batches is None:
             return _Raw(None, {}, min(self._rows, left))
         batch = next(self._batches, None)
-        self._reader.set_use_threads(False)  # looked at anew for each batch
+        self._reader.set_use_threads(False)  # takes effect with the next batch
         if batch is None or not 0 < batch.num_rows <= left or batch.num_columns != len(self._order):
             raise ValueError("the file holds other columns or rows than its footer says")
         return _Raw(batch, self._order, batch.num_rows)

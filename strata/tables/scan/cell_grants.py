@@ -1,11 +1,11 @@
-"""The part of a table that a caller may see: some of its columns, some of its rows.
+"""Restrict a scan to the cells of a table that its caller is granted.
 
-What is granted is a set of cells, a union of (columns x rows) blocks. A scan is answered with the rows of
-which *every* column it names, in its projection or in a condition, is granted: so no cell has to be blanked
-out, and no condition can ask about a cell that is not granted.
+Granted cells are a union of (columns x rows) blocks. A scan returns the rows of which *every* column it
+names, in its projection or in a filter, is granted: no cell needs to be blanked out, and no filter can test a
+cell that is not granted.
 
-Names in a grant are those of the table's *current* schema and are followed by field id into older snapshots:
-a hidden column that had a granted one's name is hidden there, too.
+Grants name columns of the table's *current* schema and follow them by field id into older snapshots: a column
+that had a granted column's name in an older snapshot stays hidden there.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from strata.tables.scan.predicates import Predicate, normal_predicate
 log = structlog.get_logger(__name__)
 
 VIEW = ":view="
-"""Begins the part of an input's version that says which view of it a result was made from."""
+"""Separates, in an input's version, the snapshot from the signature of the cells a result was made from."""
 
 Alternatives: TypeAlias = "tuple[tuple[Predicate, ...], ...]"
-"""Of which one must hold, with all its conditions."""
+"""A clause: at least one of the alternatives must hold, with all its predicates."""
 
 
 @attrs.frozen
 class Grant:
-    """A block of cells.
+    """A block of cells: columns x rows.
 
     Attributes:
-        columns: Names of columns; ``None``: all.
-        filters: AND-ed conditions, none for all rows; a null satisfies no comparison, ``!=`` and ``not in``
-            included.
+        columns: Names of the granted columns; ``None``: all.
+        filters: AND-ed conditions on the granted rows; none: all rows. A null satisfies no comparison,
+            ``!=`` and ``not in`` included.
     """
 
     columns: frozenset[str] | None
@@ -49,10 +49,10 @@ class Grant:
 
 @attrs.frozen
 class CellGrants:
-    """Everything that is granted of a table.
+    """All cells of a table that a caller is granted.
 
     Attributes:
-        grants: The blocks.
+        grants: The blocks of cells, as a union.
     """
 
     grants: tuple[Grant, ...]
@@ -60,15 +60,20 @@ class CellGrants:
 
 @attrs.frozen
 class _Block:
-    """A grant, bound to one schema."""
+    """A grant bound to one schema.
+
+    Attributes:
+        leaves: Field ids of the granted leaf columns; ``None``: all.
+        predicates: AND-ed predicates on the granted rows.
+    """
 
     leaves: frozenset[int] | None
     predicates: tuple[Predicate, ...]
 
 
 @attrs.frozen(eq=False)
-class Seen:
-    """What is granted, bound to the schema of a scan.
+class BoundGrants:
+    """Cell grants bound to the schema of a scan.
 
     Attributes:
         blocks: The grants that fit the table.
@@ -78,34 +83,37 @@ class Seen:
     blocks: tuple[_Block, ...]
     base: Schema
 
-    def shows(self, field_id: int) -> bool:
-        """Whether a column, or a part of one, is granted with everything inside it for some row."""
-        return self.covering(field_id) <= self.leaves
+    def includes(self, field_id: int) -> bool:
+        """Test whether a column, or a field of one, is granted completely for some row."""
+        return self.leaves_of(field_id) <= self.leaves
 
-    def covering(self, field_id: int) -> set[int]:
-        """Return the leaves a field consists of, or the one it lies in (a list or map is a whole)."""
+    def leaves_of(self, field_id: int) -> set[int]:
+        """Return the leaves inside a field, or of the list or map that contains it.
+
+        Raises:
+            LookupError: If the schema has no such field.
+        """
         for field in self.base.fields:
             if field_id in Schema(field).field_ids:
-                return _covering(field, field_id)
+                return _leaves_of(field, field_id)
         raise LookupError("the schema has no such field")
 
     @property
     def leaves(self) -> set[int]:
-        """Ids of the columns that are granted for some row: of a struct those of its fields."""
+        """Field ids of the leaf columns that are granted for some row."""
         found: set[int] = set()
         for block in self.blocks:
-            found |= self._every if block.leaves is None else block.leaves
+            found |= self._all_leaves if block.leaves is None else block.leaves
         return found
 
     @property
-    def _every(self) -> set[int]:
+    def _all_leaves(self) -> set[int]:
         return {leaf for field in self.base.fields for leaf in leaf_ids(field)}
 
     def rows(self, used: Iterable[int]) -> tuple[Alternatives, ...]:
-        """Return what must hold for a row so that all the leaves ``used`` of it are granted.
+        """Return the clauses that hold for exactly the rows of which all leaves ``used`` are granted.
 
-        Each of the alternatives returned must have one that holds. A scan that uses no column counts rows:
-        those of which any cell is granted.
+        A scan that uses no column counts rows: those of which any cell is granted.
         """
         needed = {
             frozenset(
@@ -121,29 +129,29 @@ class Seen:
         return tuple(sorted(clauses, key=repr))
 
 
-def bind(visible: CellGrants, current: Schema, base: Schema, table: str) -> Seen:
-    """Bind grants to a schema. One that does not fit the table grants nothing, and the operator is told.
+def bind(cell_grants: CellGrants, current: Schema, base: Schema, table: str) -> BoundGrants:
+    """Bind cell grants to a schema. A grant that does not fit the table grants nothing and is logged.
 
     Args:
-        visible: What is granted, by names of the current schema.
+        cell_grants: The grants, with names of the current schema.
         current: The table's current schema.
         base: The schema of the snapshot that is read.
-        table: The table, for the log.
+        table: Name of the table, for the log.
     """
     blocks = []
-    for grant in visible.grants:
+    for grant in cell_grants.grants:
         try:
             predicates = tuple(_predicates(grant.filters, current, base))
         except (ValueError, LookupError, LiteralTypeError) as error:
             log.warning("an access rule does not fit the table", table=table, error=str(error))
             continue
         blocks.append(_Block(_leaves(grant, current, base), predicates))
-    return Seen(tuple(blocks), base)
+    return BoundGrants(tuple(blocks), base)
 
 
 def signature(used: Iterable[int], rows: tuple[Alternatives, ...]) -> str:
-    """Return what tells two views of one snapshot apart: the leaves used, and the conditions on rows."""
-    # By field id, so that it outlives a rename and a promotion.
+    """Return a text that differs for different views of a snapshot: leaves used, and clauses on rows."""
+    # By field id, so that a rename or a type promotion does not change the signature.
     forms = sorted(
         sorted(
             repr(sorted((one.field_id, one.op, repr(one.literals)) for one in option)) for option in clause
@@ -154,41 +162,43 @@ def signature(used: Iterable[int], rows: tuple[Alternatives, ...]) -> str:
     return f"{'.'.join(map(str, sorted(used)))}-{digest}"
 
 
-def may_see(version: str, visible: CellGrants, current: Schema, table: str) -> bool:
-    """Whether a result may be read by a caller to whom only this is granted of its input.
+def may_see(version: str, cell_grants: CellGrants, current: Schema, table: str) -> bool:
+    """Test whether a caller with these cell grants on an input may read a result made from that input.
 
     Args:
-        version: The version of the input that the result was made from, :attr:`ResolvedScan.version`.
-        visible: What is granted now.
+        version: The input's version that the result was made from (:attr:`ResolvedScan.version`).
+        cell_grants: The caller's grants now.
         current: The input's current schema.
-        table: The input, for the log.
+        table: Name of the input, for the log.
 
     Returns:
-        Whether the result was made of leaves that are granted, under the very conditions that hold now. One
-        that was made by somebody to whom everything is granted is not seen: what it used is not noted.
+        Whether the result used only granted leaves, under exactly the clauses that hold now. False for a
+        result made without cell grants: its version does not tell which columns were used.
     """
     _, marker, view = version.partition(VIEW)
     used_text, _, _ = view.rpartition("-")
     if not marker:
         return False
-    seen = bind(visible, current, current, table)
+    bound = bind(cell_grants, current, current, table)
     used = {int(leaf) for leaf in used_text.split(".") if leaf}
-    granted = all(any(block.leaves is None or leaf in block.leaves for block in seen.blocks) for leaf in used)
-    return granted and view == signature(used, seen.rows(used))
+    granted = all(
+        any(block.leaves is None or leaf in block.leaves for block in bound.blocks) for leaf in used
+    )
+    return granted and view == signature(used, bound.rows(used))
 
 
 def leaf_ids(field: NestedField) -> set[int]:
-    """Return ids that select exactly this (possibly pruned) field out of its full one."""
+    """Return the leaf ids that select exactly this field, pruned or not, out of the full column."""
     if not isinstance(field.field_type, StructType):
         return {field.field_id}
     return {leaf for child in field.field_type.fields for leaf in leaf_ids(child)} or {field.field_id}
 
 
-def _covering(field: NestedField, field_id: int) -> set[int]:
+def _leaves_of(field: NestedField, field_id: int) -> set[int]:
     if field.field_id != field_id and isinstance(field.field_type, StructType):
         for child in field.field_type.fields:
             if field_id in Schema(child).field_ids:
-                return _covering(child, field_id)
+                return _leaves_of(child, field_id)
     return leaf_ids(field)
 
 
@@ -200,7 +210,7 @@ def _leaves(grant: Grant, current: Schema, base: Schema) -> frozenset[int] | Non
         try:
             ids |= set(Schema(current.find_field(name, case_sensitive=True)).field_ids)
         except ValueError:
-            continue  # no column, nothing granted
+            continue  # the table has no such column
     return frozenset(ids & {leaf for field in base.fields for leaf in leaf_ids(field)})
 
 

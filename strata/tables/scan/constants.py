@@ -1,7 +1,7 @@
-"""Values a whole file shares: columns that are absent from it.
+"""Constant values of columns that are absent from a data file.
 
-The Iceberg specification ("Column Projection") fills a column absent from a file with its identity-partition
-value, else its initial default, else null.
+The Iceberg specification ("Column Projection") fills such a column with its identity-partition value, else
+its initial default, else null.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from strata.tables.scan.literals import storage_type, to_literal
 
 
 def absent_value(field: NestedField, partition_values: Mapping[int, Any]) -> Any:
-    """Return the value of ``field`` in a file without it, in normal form; ``None`` is null."""
+    """Return the value, in normal form, of ``field`` in a file without it; ``None`` is null."""
     value = partition_values.get(field.field_id)
     if value is None:
         value = field.initial_default
@@ -26,7 +26,7 @@ def absent_value(field: NestedField, partition_values: Mapping[int, Any]) -> Any
 
 
 def normal_constant(kind: IcebergType, value: Any) -> Any:
-    """Return a default or partition value in the normal form of literals."""
+    """Return a default or partition value in the normal form of literals (see :mod:`.literals`)."""
     if isinstance(value, uuid.UUID):
         return value.bytes
     if isinstance(value, (dt.date, dt.time)):
@@ -37,7 +37,7 @@ def normal_constant(kind: IcebergType, value: Any) -> Any:
 
 
 def constant_array(kind: IcebergType, value: Any, length: int, arrow_type: Any) -> Any:
-    """Return ``length`` times ``value`` (normal form) as an array of ``arrow_type``."""
+    """Return an array of ``arrow_type`` with ``length`` times ``value`` (normal form; ``None``: nulls)."""
     if value is None or not isinstance(kind, PrimitiveType):
         return pa.nulls(length, type=arrow_type)
     array = pa.repeat(pa.scalar(value, type=storage_type(kind)), length)

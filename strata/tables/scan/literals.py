@@ -1,8 +1,8 @@
-"""Filter values typed against a column, exactly.
+"""Convert filter values to literals of a column's type, exactly.
 
-A value that the column's type cannot hold is an error, never rounded, truncated or clamped into one it can.
-One conversion follows the column on purpose, as Iceberg's own literals do: a number compared with a
-``float`` column is taken as a 32-bit float, so that ``x = 0.1`` finds the rows where 0.1 was written.
+A value that the column's type cannot hold is an error; it is never rounded, truncated or clamped. The one
+exception is Iceberg's own: a number compared with a ``float`` column is rounded to 32 bits, so that
+``x = 0.1`` finds the rows where 0.1 was written.
 
 The normal form of a literal is that of Iceberg's statistics and partition values: ``int`` for integers,
 dates (days), times (microseconds) and timestamps (micro- or nanoseconds), ``float``, ``Decimal``, ``str`` and
@@ -59,14 +59,14 @@ _MAX_DECIMAL_DIGITS = 300
 
 
 class LiteralTypeError(ValueError):
-    """The value is none of the column's type; the message never repeats the value."""
+    """A filter value does not have the column's type; the message never repeats the value."""
 
 
 def to_literal(kind: IcebergType, value: object) -> Literal:
     """Return ``value`` as a literal of the Iceberg type ``kind``.
 
     Raises:
-        LiteralTypeError: If it is not exactly one.
+        LiteralTypeError: If ``kind`` cannot represent the value exactly, or has no literals.
     """
     try:
         convert = _CONVERTERS[type(kind)]
@@ -81,10 +81,10 @@ def to_literal(kind: IcebergType, value: object) -> Literal:
 
 
 def literals_of(kind: IcebergType, op: str, value: object) -> tuple[Literal, ...]:
-    """Return the literals of a condition on a column of type ``kind``: none for the null checks.
+    """Return the literals of a filter on a column of type ``kind``; none for the null checks.
 
     Raises:
-        LiteralTypeError: If one is not of that type.
+        LiteralTypeError: If ``kind`` cannot represent a value exactly.
     """
     if op in NULL_CHECKS:
         return ()
@@ -199,7 +199,7 @@ def _string(kind: IcebergType, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise LiteralTypeError("the value is no Unicode text") from None
+        raise LiteralTypeError("the value is not valid Unicode") from None
     return value
 
 

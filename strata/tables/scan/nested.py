@@ -1,4 +1,4 @@
-"""Fields of structs, found by id in a schema and by position in an array."""
+"""Find fields of structs, by id in a schema and by name in an array."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def struct_path(fields: Sequence[NestedField], field_id: int) -> tuple[str, ...]
 
 
 def leaf_of(column: Any, path: Sequence[str]) -> Any:
-    """Return the field at ``path`` below the top-level ``column`` that ``path`` begins with.
+    """Return the field at ``path`` of ``column``, the top-level column with which ``path`` begins.
 
     A field of a null struct is null.
 
     Raises:
-        LookupError: If there is no such field. An index of -1 would silently mean the last one.
+        LookupError: If there is no such field (pyarrow would take its index -1 for the last field).
     """
     for name in path[1:]:
         index = column.type.get_field_index(name)

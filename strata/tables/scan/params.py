@@ -1,4 +1,4 @@
-"""The parameters of a scan: parsed from the wire, strict about every key, and in one canonical form."""
+"""Parse the parameters of a scan strictly, and put them into a canonical form."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _FILTER_KEYS = frozenset({"column", "op", "value"})
 _LOC = ("body", "transform", "params")
 
 MAX_CONDITIONS = 1_000
-"""Filters of one scan. They are read on the loop, where everybody waits for it."""
+"""Maximum filters of a scan; more are refused, since they are parsed on the event loop."""
 
 MAX_VALUES = 10_000
-"""Members of all of its ``in`` and ``not in`` together, for the same reason."""
+"""Maximum members of all ``in`` and ``not in`` lists of a scan together; more are refused, as above."""
 
 _MAX_SNAPSHOT_ID = 2**63 - 1
 _NANOS_PER_MICRO = 1_000
@@ -39,13 +39,13 @@ _NANOS_PER_MICRO = 1_000
 
 @attrs.frozen
 class Filter:
-    """One condition on a column; all conditions of a scan hold for every row of its result.
+    """One condition on a column; all filters of a scan hold for every row of its result.
 
     Attributes:
         column: Full name; a field of a struct is ``struct.field``.
         op: One of :data:`OPERATORS`.
-        value: A typed value (:data:`strata.tables.scan.values.Value`), a tuple of them for ``in`` and
-            ``not in``, and ``None`` for the null checks.
+        value: A typed value (:data:`strata.tables.scan.values.Value`); a tuple of them for ``in`` and
+            ``not in``; ``None`` for the null checks.
     """
 
     column: str
@@ -55,15 +55,14 @@ class Filter:
 
 @attrs.frozen
 class ScanSpec:
-    """What of a table to read.
+    """The part of a table to read.
 
     Attributes:
-        columns: Names in the order of the result; ``None`` means all, ``()`` means none (only a row count):
-            two different requests.
+        columns: Names in the order of the result; ``None``: all columns; ``()``: none, only a row count.
         filters: AND-ed conditions.
         snapshot_id: Read this snapshot.
-        ref: Read the snapshot of this branch or tag.
-        as_of: Read the snapshot that was current then (aware).
+        ref: Read the current snapshot of this branch or tag.
+        as_of: Read the snapshot that was current at this time (timezone-aware).
     """
 
     columns: tuple[str, ...] | None = None
@@ -73,10 +72,10 @@ class ScanSpec:
     as_of: dt.datetime | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return a JSON-able form, equal for two specs only if they ask the same of every table.
+        """Return a JSON-serialisable form, equal for two specs only if they read the same of every table.
 
-        AND-ed filters and the members of ``in`` are sets, so their order does not count; the types of the
-        values do (1, "1" and 1.0 differ).
+        The order of filters and of the members of ``in`` does not count; the types of values do (1, "1" and
+        1.0 differ).
         """
         forms = (_canonical_filter(condition) for condition in self.filters)
         filters = {json.dumps(form, sort_keys=True): form for form in forms}
@@ -90,7 +89,11 @@ class ScanSpec:
 
 
 def parse_scan_params(params: Mapping[str, object]) -> ScanSpec | Refused:
-    """Parse ``transform.params`` of ``scan@v1``; anything not understood is refused with its place."""
+    """Parse ``transform.params`` of ``scan@v1``.
+
+    Returns a refusal (BAD_REQUEST, with the location in the body) for unknown keys, wrong types, and more
+    filters or values than allowed.
+    """
     try:
         _refuse_unknown(params, _KEYS, ())
         spec = ScanSpec(
@@ -116,7 +119,7 @@ def _parse_columns(raw: object) -> tuple[str, ...] | None:
     names: dict[str, None] = {}
     for index, name in enumerate(raw):
         if not isinstance(name, str) or not name:
-            _refuse("a column is named by a string", "columns", index)
+            _refuse("a column name must be a non-empty string", "columns", index)
         if name in names:
             _refuse("a column is named twice", "columns", index)
         names[name] = None
@@ -132,17 +135,17 @@ def _parse_filters(raw: object) -> tuple[Filter, ...]:
         _refuse(f"more than {MAX_CONDITIONS} filters", "filters")
     values = [item.get("value") if isinstance(item, Mapping) else None for item in raw]
     if sum(len(value) for value in values if _is_list(value)) > MAX_VALUES:
-        _refuse(f"more than {MAX_VALUES} values in all of its lists", "filters")
+        _refuse(f"more than {MAX_VALUES} values in the lists of all filters", "filters")
     return tuple(_parse_filter(item, index) for index, item in enumerate(raw))
 
 
 def _parse_filter(raw: object, index: int) -> Filter:
     if not isinstance(raw, Mapping):
-        _refuse("a filter is an object with column, op and value", "filters", index)
+        _refuse("a filter must be an object with column, op and value", "filters", index)
     _refuse_unknown(raw, _FILTER_KEYS, ("filters", index))
     column, op, value = raw.get("column"), raw.get("op"), raw.get("value")
     if not isinstance(column, str) or not column:
-        _refuse("a filter names its column by a string", "filters", index, "column")
+        _refuse("the column of a filter must be a non-empty string", "filters", index, "column")
     if not isinstance(op, str) or op not in OPERATORS:
         _refuse(f"op must be one of {', '.join(sorted(OPERATORS))}", "filters", index, "op")
     if op in NULL_CHECKS:
@@ -189,13 +192,13 @@ def _parse_as_of(raw: object) -> dt.datetime | None:
         _refuse(f"as_of {error}", "as_of")
     if not isinstance(stamp, Timestamp) or not stamp.zoned:
         _refuse("as_of must be an ISO 8601 date and time with an offset from UTC", "as_of")
-    # Snapshots carry milliseconds, so what is below a microsecond can select nothing else.
+    # Snapshot times are in milliseconds: fractions of a microsecond cannot select another snapshot.
     seconds, rest = divmod(stamp.nanos, NANOS_PER_SECOND)
     epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     try:
         return epoch + dt.timedelta(seconds=seconds, microseconds=rest // _NANOS_PER_MICRO)
-    except OverflowError:  # its own offset has it within the years 1 to 9999, UTC does not
-        _refuse("as_of is outside of the years 1 to 9999 in UTC", "as_of")
+    except OverflowError:  # within the years 1 to 9999 in its own offset, but not in UTC
+        _refuse("as_of is outside the years 1 to 9999 in UTC", "as_of")
 
 
 def _canonical_filter(condition: Filter) -> dict[str, Any]:
@@ -216,7 +219,7 @@ def _is_list(raw: object) -> TypeGuard[Sequence[object]]:
 def _refuse_unknown(given: Mapping[str, object], known: frozenset[str], loc: tuple[str | int, ...]) -> None:
     unknown = sorted(str(key) for key in given if key not in known)
     if unknown:
-        # The key is not echoed beyond a word's length: it is the caller's text.
+        # Truncated: the key is the caller's text.
         _refuse(f"unknown parameter {unknown[0][:64]!r}; known are {', '.join(sorted(known))}", *loc)
 
 

@@ -1,16 +1,14 @@
-"""Conditions on columns: on rows, on a file's constant, and on the statistics of a group of rows.
+"""Predicates on columns: tested on rows, on a file's constant and on statistics.
 
-The meaning of a condition is that of pyiceberg's reader (Arrow comparisons), to which the exactness tests
-hold it:
+Predicates mean what they mean to pyiceberg's reader (Arrow comparisons); exactness tests compare the two:
 
 - A null satisfies no comparison. ``not in`` over two or more values keeps nulls; over one it is ``!=``.
 - NaN satisfies ``!=`` and ``not in`` and no other comparison; -0.0 equals 0.0, in ``in`` too.
 - Where a column is absent from a file, its default (or null) is compared by Iceberg's expression evaluator,
-  to which null ``!=`` 5 is true. Compacting such a file can therefore change the answer of ``!=``; that is
-  the reader's rule.
+  to which null ``!=`` 5 is true. Compacting such a file can therefore change the answer of ``!=``, as it does
+  in pyiceberg.
 
-Pruning answers "might a row satisfy it?" and may only err towards yes: unknown, truncated and NaN bounds
-prune nothing.
+Pruning keeps a group of rows unless no row can match: unknown, truncated and NaN bounds prune nothing.
 """
 
 from __future__ import annotations
@@ -42,8 +40,8 @@ class Predicate:
     """A condition bound to a column of a schema.
 
     Attributes:
-        field_id: Iceberg id of the leaf it tests.
-        path: Names from the top-level column of the read schema down to that leaf.
+        field_id: Iceberg id of the leaf column.
+        path: Names from the top-level column of the read schema down to the leaf.
         kind: Iceberg type of the leaf.
         op: ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``, ``not in``, ``is null`` or ``is not null``;
             ``not in`` has at least two literals.
@@ -59,11 +57,11 @@ class Predicate:
 
 @attrs.frozen
 class Statistics:
-    """What is known about one column of a group of rows; ``None`` is unknown.
+    """Statistics of one column in a group of rows; ``None`` is unknown.
 
     Attributes:
-        lower: No non-null, non-NaN value is below it.
-        upper: None is above it.
+        lower: Lower bound of the values other than null and NaN.
+        upper: Upper bound of these values.
         has_null: Whether there is a null.
         all_null: Whether every value is known to be null.
         all_nan: Whether every non-null value is known to be NaN.
@@ -79,7 +77,7 @@ class Statistics:
 def normal_predicate(
     field_id: int, path: tuple[str, ...], kind: IcebergType, op: str, literals: tuple[Literal, ...]
 ) -> Predicate:
-    """Bind a condition, with its literals deduplicated and ``not in`` over one value written ``!=``."""
+    """Return a predicate with distinct, sorted literals; ``in`` over one becomes ``=``, ``not in`` ``!=``."""
     distinct = tuple(sorted(set(literals)))
     if len(distinct) == 1 and op in {"in", "not in"}:
         op = "=" if op == "in" else "!="
@@ -87,7 +85,7 @@ def normal_predicate(
 
 
 def might_match(predicate: Predicate, stats: Statistics) -> bool:
-    """Return False only if no row of the group can satisfy the predicate."""
+    """Return ``False`` only if no row of the group can satisfy the predicate."""
     op = predicate.op
     if op == "is null":
         return stats.has_null is not False
@@ -118,7 +116,7 @@ def matches_constant(predicate: Predicate, value: object) -> bool:
 
 
 def row_mask(predicate: Predicate, column: Any) -> Any:
-    """Return a BooleanArray over the top-level ``column``; a row is kept where it is true (not null)."""
+    """Return a BooleanArray over the top-level ``column``; rows with null or false do not match."""
     leaf = leaf_of(column, predicate.path)
     match predicate.op:
         case "is null":
@@ -140,15 +138,15 @@ def row_mask(predicate: Predicate, column: Any) -> Any:
 def _members(predicate: Predicate, kind: Any) -> Any:
     values: list[Any] = list(predicate.literals)
     if any(isinstance(value, float) and value == 0 for value in values):
-        # ``in`` is an or of ``=``, to which the two zeros are equal; Arrow's sets tell them apart.
+        # ``in`` is a disjunction of ``=``, to which the two zeros are equal; Arrow's sets tell them apart.
         values += [0.0, -0.0]
     return pa.array(values, type=kind)
 
 
 def _usable_bounds(predicate: Predicate, stats: Statistics) -> tuple[Any, Any]:
-    """Return the bounds, or ``None`` for those that cannot be compared with the literals.
+    """Return the bounds, each ``None`` if it cannot be compared with the literals.
 
-    A NaN bound comes from a writer that mixed NaN into its statistics: then neither bound can be trusted.
+    A NaN bound is from a writer that mixed NaN into its statistics: then neither bound is reliable.
     """
     if _is_nan(stats.lower) or _is_nan(stats.upper):
         return None, None

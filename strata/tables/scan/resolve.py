@@ -1,6 +1,6 @@
-"""From a loaded table and scan parameters to a typed scan: which snapshot, which columns, which conditions.
+"""Resolve scan parameters against a loaded table: snapshot, columns and typed predicates.
 
-Cheap and without I/O; every mistake of the request is found here, before any file is touched.
+Cheap and without I/O; every error of the request is found here, before a file is opened.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables.catalogs.loading import LoadedTable
 from strata.tables.errors import refusable
 from strata.tables.files.footers import NAME_MAPPING
-from strata.tables.scan.cell_grants import VIEW, Alternatives, CellGrants, Seen, bind, leaf_ids, signature
+from strata.tables.scan.cell_grants import (
+    VIEW,
+    Alternatives,
+    BoundGrants,
+    CellGrants,
+    bind,
+    leaf_ids,
+    signature,
+)
 from strata.tables.scan.literals import Literal, LiteralTypeError, literals_of
 from strata.tables.scan.nested import struct_path
 from strata.tables.scan.params import Filter, ScanSpec
@@ -35,23 +43,22 @@ _SCAN_BYTES = 4096
 
 @attrs.frozen(eq=False)
 class ResolvedScan:
-    """A scan whose every name, value and version is known.
+    """A scan with all names, values and versions resolved.
 
     Attributes:
         table: The table.
         spec: The request.
-        snapshot_id: The snapshot read; ``None`` for a table that has none yet.
-        table_schema: The schema the names were looked up in: the snapshot's if one was asked for, else the
-            table's current one.
+        snapshot_id: The snapshot to read; ``None`` for a table without snapshots.
+        table_schema: The schema in which names were looked up: the snapshot's if the request names one, else
+            the table's current one.
         schema: The columns of the result, in request order.
         arrow_schema: The Arrow schema of the result: that of pyiceberg's batch reader (``large_string``,
-            ``large_binary``, ``large_list``), without field-id metadata. It does not depend on the files.
-        read_schema: ``schema`` and after it the columns only conditions need; a struct that both need holds
-            the fields of both.
-        read_arrow_schema: The same in Arrow.
-        predicates: The typed conditions.
-        clauses: What must hold besides, so that only rows are returned that the caller may see: of each, one
-            alternative with all its conditions.
+            ``large_binary``, ``large_list``), without field-id metadata; independent of the files.
+        read_schema: ``schema``, then the columns that only predicates need; a struct that both need has the
+            fields of both.
+        read_arrow_schema: Arrow schema of ``read_schema``.
+        predicates: AND-ed typed predicates, of the request and of the cell grants.
+        clauses: Further clauses of the cell grants; of each, at least one alternative must hold.
         version: The input version for provenance. Equal versions give equal rows for equal parameters.
         plan_key: Equal keys have equal file lists, whatever the columns; see :meth:`ScanPlan.for_scan`.
     """
@@ -71,54 +78,54 @@ class ResolvedScan:
 
     @property
     def view(self) -> str:
-        """The part of the version that says what of the table is seen; empty: all."""
+        """The part of ``version`` that identifies the cells read under cell grants; empty: all cells."""
         _, marker, view = self.version.partition(VIEW)
         return marker + view
 
     @property
     def filtered(self) -> bool:
-        """Whether some rows may be left out."""
+        """Whether predicates or clauses may remove rows."""
         return bool(self.predicates or self.clauses)
 
 
 @refusable
-def resolve_scan(table: LoadedTable, spec: ScanSpec, visible: CellGrants | None = None) -> ResolvedScan:
-    """Resolve ``spec`` against the table's metadata.
+def resolve_scan(table: LoadedTable, spec: ScanSpec, cell_grants: CellGrants | None = None) -> ResolvedScan:
+    """Resolve ``spec`` against the table's metadata; cached by the representation of its arguments.
 
     Args:
         table: The table.
         spec: The request.
-        visible: What of the table the caller may see; ``None``: all. A column that is not granted is answered
-            as one that does not exist; without a projection the columns are those that are granted.
+        cell_grants: The caller's cell grants; ``None``: the whole table. A column that is not granted counts
+            as missing; without a projection, the columns are the granted ones.
 
-    Returns a refusal for an unknown snapshot, branch or tag (NOT_FOUND), an unknown or repeated column and a
-    filter value that is not of its column's type (BAD_REQUEST).
+    Returns a refusal for an unknown snapshot, branch or tag (NOT_FOUND), and for an unknown or repeated
+    column or a filter value that is not of its column's type (BAD_REQUEST).
     """
     # Equal specs may differ (1 == True == 1.0), their representations do not.
-    key = repr(spec) if visible is None else repr((spec, visible))
+    key = repr(spec) if cell_grants is None else repr((spec, cell_grants))
     known = table.scans.get(key)
     if isinstance(known, ResolvedScan):
         return known
-    scan = _resolve(table, spec, visible)
+    scan = _resolve(table, spec, cell_grants)
     table.scans.put(key, scan, len(key) + _SCAN_BYTES)
     return scan
 
 
-def _resolve(table: LoadedTable, spec: ScanSpec, visible: CellGrants | None) -> ResolvedScan:
+def _resolve(table: LoadedTable, spec: ScanSpec, cell_grants: CellGrants | None) -> ResolvedScan:
     metadata = table.metadata
     snapshot, explicit = _choose_snapshot(metadata, spec)
     base = _schema_of(metadata, snapshot) if explicit else metadata.schema()
-    seen = None if visible is None else bind(visible, metadata.schema(), base, table.ref.resource)
-    fields = _project(base, spec.columns, seen)
-    predicates, filter_ids = _bind_filters(base, spec.filters, seen)
+    bound = None if cell_grants is None else bind(cell_grants, metadata.schema(), base, table.ref.resource)
+    fields = _project(base, spec.columns, bound)
+    predicates, filter_ids = _bind_filters(base, spec.filters, bound)
     clauses: tuple[Alternatives, ...] = ()
     view = ""
-    if seen is not None:
+    if bound is not None:
         used = {leaf for field in fields for leaf in leaf_ids(field)}
-        used |= {leaf for field_id in filter_ids for leaf in seen.covering(field_id)}
-        clauses = seen.rows(used)
+        used |= {leaf for field_id in filter_ids for leaf in bound.leaves_of(field_id)}
+        clauses = bound.rows(used)
         view = VIEW + signature(used, clauses)
-        # What holds without alternatives prunes like any condition.
+        # A clause with one alternative prunes like any predicate.
         forced = [one for clause in clauses if len(clause) == 1 for one in clause[0]]
         predicates += tuple(one for one in dict.fromkeys(forced) if one not in predicates)
         clauses = tuple(clause for clause in clauses if len(clause) != 1)
@@ -149,7 +156,7 @@ def _resolve(table: LoadedTable, spec: ScanSpec, visible: CellGrants | None) -> 
 
 
 def mapping_digest(metadata: TableMetadata) -> str:
-    """Return a short digest of the name mapping: changing it changes what files without ids hold."""
+    """Return a digest of the table's name mapping, which decides what files without field ids hold."""
     mapping = metadata.properties.get(NAME_MAPPING)
     return "" if not mapping else ":" + hashlib.sha256(mapping.encode()).hexdigest()[:16]
 
@@ -180,14 +187,16 @@ def _schema_of(metadata: TableMetadata, snapshot: Snapshot | None) -> Schema:
     return metadata.schema()
 
 
-def _project(base: Schema, columns: Sequence[str] | None, seen: Seen | None) -> tuple[NestedField, ...]:
-    """Return the columns in request order; ``a.b`` with ``a.c`` is one column ``a`` of two fields."""
+def _project(
+    base: Schema, columns: Sequence[str] | None, bound: BoundGrants | None
+) -> tuple[NestedField, ...]:
+    """Return the columns in request order; ``a.b`` and ``a.c`` become one column ``a`` with two fields."""
     if columns is None:
-        return base.fields if seen is None else tuple(_granted(base, seen))
+        return base.fields if bound is None else tuple(_granted(base, bound))
     roots: dict[int, set[int]] = {}
     root_of = _roots(base)
     for index, name in enumerate(columns):
-        field = _find(base, name, seen, "columns", index)
+        field = _find(base, name, bound, "columns", index)
         chosen = roots.setdefault(root_of[field.field_id].field_id, set())
         covered = _descendants(field)
         if chosen & covered or any(
@@ -213,7 +222,7 @@ def _read_fields(
     read = []
     for root, ids in wanted.items():
         own = projected.get(root)
-        # Only a condition on a struct's field outside the projection widens a column.
+        # Only a predicate on a struct's field outside the projection widens a projected column.
         if own is not None and ids <= leaf_ids(own) | _descendants(own):
             read.append(own)
         else:
@@ -222,11 +231,11 @@ def _read_fields(
 
 
 def _bind_filters(
-    base: Schema, filters: Sequence[Filter], seen: Seen | None
+    base: Schema, filters: Sequence[Filter], bound: BoundGrants | None
 ) -> tuple[tuple[Predicate, ...], frozenset[int]]:
     predicates = []
     for index, condition in enumerate(filters):
-        field = _find(base, condition.column, seen, "filters", index, "column")
+        field = _find(base, condition.column, bound, "filters", index, "column")
         path = struct_path(base.fields, field.field_id)
         if path is None:
             _refuse("a filter cannot reach inside a list or map", "filters", index, "column")
@@ -242,25 +251,25 @@ def _literals(kind: IcebergType, condition: Filter, index: int) -> tuple[Literal
         _refuse(f"column {condition.column!r}: {error}", "filters", index, "value")
 
 
-def _find(base: Schema, name: str, seen: Seen | None, *loc: str | int) -> NestedField:
+def _find(base: Schema, name: str, bound: BoundGrants | None, *loc: str | int) -> NestedField:
     try:
         field = base.find_field(name, case_sensitive=True)
     except ValueError:
         field = None
-    if field is None or (seen is not None and not seen.shows(field.field_id)):
+    if field is None or (bound is not None and not bound.includes(field.field_id)):
         _refuse(f"unknown column {name[:128]!r}", *loc)
     return field
 
 
-def _granted(base: Schema, seen: Seen) -> Iterator[NestedField]:
-    """Yield the columns of which something is granted, without what is not."""
+def _granted(base: Schema, bound: BoundGrants) -> Iterator[NestedField]:
+    """Yield the columns with at least one granted leaf, pruned to the granted leaves."""
     for field in base.fields:
         leaves = leaf_ids(field)
-        shown = leaves & seen.leaves
-        if shown == leaves:
+        granted = leaves & bound.leaves
+        if granted == leaves:
             yield field
-        elif shown:
-            yield _select(field, shown)
+        elif granted:
+            yield _select(field, granted)
 
 
 def _roots(base: Schema) -> dict[int, NestedField]:
@@ -268,9 +277,9 @@ def _roots(base: Schema) -> dict[int, NestedField]:
 
 
 def _descendants(field: NestedField) -> set[int]:
-    """Return the ids of the field and of everything inside it."""
+    """Return the ids of a field and of all fields inside it."""
     if field.field_type.is_primitive:
-        return {field.field_id}  # nearly all are: an index of a schema of one takes 50 times as long
+        return {field.field_id}  # shortcut: an index of a one-field schema takes 50 times as long
     return set(Schema(field).field_ids)
 
 

@@ -1,9 +1,9 @@
-"""Filter values as they travel: JSON scalars, and strings with a type prefix.
+"""Parse filter values from their wire form: JSON scalars, and strings with a type prefix.
 
 ``__datetime__:``, ``__timestamp__:`` and ``__timestamptz__:`` carry ISO 8601 with up to nine fraction digits,
 ``__date__:`` and ``__time__:`` ISO 8601, ``__decimal__:`` a decimal number, ``__uuid__:`` a UUID,
 ``__bytes__:`` and ``__binary__:`` base64, ``__int__:`` and ``__float__:`` numbers too wide for JSON, and
-``__str__:`` any text, so that a string which itself looks like a prefixed value can be asked for.
+``__str__:`` any text, for strings that themselves look like a prefixed value.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class ValueFormatError(ValueError):
-    """A value of a wrong form; the message never repeats the value."""
+    """A filter value is malformed; the message never repeats the value."""
 
 
 @attrs.frozen
 class Timestamp:
-    """A point on a time line, exact to the nanosecond.
+    """A point in time, exact to the nanosecond.
 
     Attributes:
-        nanos: Nanoseconds since 1970-01-01T00:00:00; in UTC when ``zoned``, else on the local time line.
+        nanos: Nanoseconds since 1970-01-01T00:00:00; in UTC when ``zoned``, else in local time.
         zoned: Whether an offset was given (Iceberg ``timestamptz``) or not (``timestamp``).
     """
 
@@ -50,7 +50,7 @@ class Timestamp:
 
     @classmethod
     def from_datetime(cls, moment: dt.datetime) -> Timestamp:
-        """Return the same moment; an aware one is moved to UTC."""
+        """Return the same point in time; an aware ``moment`` is converted to UTC."""
         zoned = moment.utcoffset() is not None
         since = (moment if zoned else moment.replace(tzinfo=dt.UTC)) - _EPOCH
         micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
@@ -61,7 +61,7 @@ Value = bool | int | float | str | bytes | Decimal | dt.date | dt.time | uuid.UU
 
 
 def parse_value(raw: object) -> Value:
-    """Turn one JSON value into a typed one.
+    """Convert one JSON value to a typed value.
 
     Raises:
         ValueFormatError: For null, containers, NaN and malformed prefixed strings.
@@ -86,12 +86,16 @@ def parse_value(raw: object) -> Value:
 
 
 def canonical_value(value: Value) -> list[str]:
-    """Return ``[type, text]``: values that compare differently somewhere never share a form."""
+    """Return ``[type, text]``, different for any two values that some column tells apart.
+
+    Raises:
+        TypeError: If ``value`` is no filter value.
+    """
     if isinstance(value, dt.datetime):
         value = Timestamp.from_datetime(value)
     if isinstance(value, Timestamp):
         return ["timestamptz" if value.zoned else "timestamp", str(value.nanos)]
-    # bool before int, whose subclass it is.
+    # bool precedes int, its base class.
     for kind, (name, write) in _FORMS.items():
         if isinstance(value, kind):
             return [name, write(value)]
@@ -99,7 +103,11 @@ def canonical_value(value: Value) -> list[str]:
 
 
 def parse_timestamp(text: str) -> Timestamp:
-    """Parse ISO 8601 with up to nine fraction digits, of which ``fromisoformat`` would drop three."""
+    """Parse ISO 8601 with up to nine fraction digits; ``fromisoformat`` would drop three.
+
+    Raises:
+        ValueFormatError: If the text has another form or names no existing time.
+    """
     match = _DATETIME.fullmatch(text)
     if match is None:
         raise ValueFormatError("is not an ISO 8601 date and time")
@@ -113,7 +121,7 @@ def parse_timestamp(text: str) -> Timestamp:
 
 
 def parse_date(text: str) -> dt.date:
-    """Parse ``YYYY-MM-DD``."""
+    """Parse ``YYYY-MM-DD``; raises :class:`ValueFormatError` for another form or no existing date."""
     if _DATE.fullmatch(text) is None:
         raise ValueFormatError("is not a date of the form YYYY-MM-DD")
     try:
@@ -123,7 +131,7 @@ def parse_date(text: str) -> dt.date:
 
 
 def parse_time(text: str) -> dt.time:
-    """Parse ``HH:MM[:SS[.ffffff]]`` without an offset."""
+    """Parse ``HH:MM[:SS[.ffffff]]`` without offset; raises :class:`ValueFormatError` for anything else."""
     if _TIME.fullmatch(text) is None:
         raise ValueFormatError("is not a time of the form HH:MM:SS.ffffff")
     try:
@@ -133,7 +141,7 @@ def parse_time(text: str) -> dt.time:
 
 
 def parse_decimal(text: str) -> Decimal:
-    """Parse a finite decimal number."""
+    """Parse a finite decimal number; raises :class:`ValueFormatError` for anything else."""
     if len(text) > 256 or _DECIMAL.fullmatch(text) is None:  # noqa: PLR2004 - Iceberg decimals have 38 digits
         raise ValueFormatError("is not a decimal number")
     try:
@@ -143,10 +151,10 @@ def parse_decimal(text: str) -> Decimal:
 
 
 def parse_uuid(text: str) -> uuid.UUID:
-    """Parse the 36-character or 32-character form."""
+    """Parse the 36- or 32-character form; raises :class:`ValueFormatError` for anything else."""
     try:
         if len(text) not in {32, 36}:
-            raise ValueError  # noqa: TRY301 - braces and urn: prefixes are no UUID values here
+            raise ValueError  # noqa: TRY301 - braces and urn: prefixes are not accepted
         return uuid.UUID(text)
     except ValueError:
         raise ValueFormatError("is not a UUID") from None
