@@ -1,16 +1,16 @@
-"""Who is asking: raw request headers to a :class:`Principal`, or a refusal.
+"""Identify the caller of a request from its raw headers: a :class:`Principal`, or a refusal.
 
-Strata authenticates nobody itself. It believes a proxy that proves itself with a shared token and states the
-caller in headers. Everything here is a pure function over raw header pairs, so that a second header of one
-name, or a second name for one header, is still visible.
+Strata does not authenticate users itself. It trusts a proxy that proves itself with a shared token and states
+the caller in headers. All functions are pure and take raw header pairs, in which repeated headers and
+different spellings of one name are still visible.
 
-What wins when several things are wrong:
+Precedence when several things are wrong:
 
-1. The token header, counted under every spelling. Sent twice or misspelled: 400, whatever the values are.
-   Wrong or missing: 401, one body for every way of being wrong. Nothing else is said before the token is
-   right, so a caller who is not the proxy learns nothing about the contract.
-2. Identity headers sent twice or under a twin name: 400. They come before the principal because with two
-   candidates there is no saying which of them the caller is.
+1. The token header, in all its spellings. Repeated or misspelled: 400, whatever the values are. Wrong or
+   missing: 401, with one body for all cases. No other fault is reported before the token is right, so a
+   client that is not the proxy learns nothing about the contract.
+2. Identity headers that are repeated or have a confusable name: 400, before the principal is checked, since
+   with two candidates the caller is ambiguous.
 3. The principal (401 when missing or blank, 400 when malformed), then scopes, then the tenant (400).
 """
 
@@ -28,7 +28,7 @@ import attrs
 
 from strata.acl import holds_scope
 
-#: The tenant of a caller who states none. No header can say it: a tenant id begins with a letter or digit.
+#: The tenant of a caller that states none. No header can state it: a tenant id begins with a letter or digit.
 DEFAULT_TENANT: Final = "_default"
 
 #: The caller in personal mode, when no user header is configured or sent.
@@ -53,8 +53,8 @@ _SCOPE: Final = re.compile(rf"[!#-\[\]-~]{{1,{MAX_SCOPE_CHARACTERS}}}")  # RFC 6
 _REQUEST_ID: Final = re.compile(rb"[ -~]{1,128}")
 _SURROUNDING_SPACE: Final = b" \t"  # RFC 9110, section 5.5: no part of a field's value
 
-# CGI and WSGI turn a header into a variable by upper-casing it and replacing what is no letter or digit, so
-# all names this table maps to one are one header to some layer between the caller and here.
+# CGI and WSGI turn a header into a variable by upper-casing it and replacing all but letters and digits, so
+# names that this table maps to one are one header to some layer between the client and here.
 _FOLD: Final = bytes(
     byte + 32 if 65 <= byte <= 90 else byte if chr(byte).isalnum() and byte < 128 else ord("-")  # noqa: PLR2004  # ASCII
     for byte in range(256)
@@ -62,13 +62,13 @@ _FOLD: Final = bytes(
 
 
 def _fold(name: bytes) -> bytes:
-    """Return the one form of all header names that some layer may take for one another."""
+    """Return the folded form of a header name: equal for all names that some layer may confuse."""
     return name.translate(_FOLD).strip(b"-")
 
 
 @attrs.frozen
 class _Field:
-    """A header the contract reads: what it is for, and the only spelling that is accepted."""
+    """A header that the contract reads: its role and the only accepted spelling."""
 
     role: Literal["token", "principal", "scopes", "tenant", "tenant_alias", "user"]
     shown: str
@@ -81,9 +81,9 @@ class Principal:
 
     Attributes:
         id: The proxy's name for the user, exact and case-sensitive; printable Unicode in NFC.
-        tenant: The tenant all of the caller's work belongs to; :data:`DEFAULT_TENANT` when there is none.
-        scopes: The scopes the proxy stated.
-        unrestricted: True in personal mode only: the machine's owner passes every scope gate.
+        tenant: The tenant of all the caller's work; :data:`DEFAULT_TENANT` when none is stated.
+        scopes: The scopes that the proxy stated.
+        unrestricted: True in personal mode only: the machine's owner passes every scope check.
     """
 
     id: str
@@ -92,20 +92,20 @@ class Principal:
     unrestricted: bool = False
 
     def has_scope(self, scope: str) -> bool:
-        """Whether the caller holds a scope, itself or by its family (``admin:*``, ``notebook:*``)."""
+        """Test whether the caller holds a scope, exactly or by its family (``admin:*``, ``notebook:*``)."""
         return self.unrestricted or holds_scope(self.scopes, scope)
 
 
 @attrs.frozen
 class IdentityRefused:
-    """A request whose caller is not known.
+    """Refusal of a request with no valid identity.
 
     Attributes:
         status: 401 when the token or the principal is missing or wrong, 400 when a header is malformed.
-        detail: One sentence that names the header at fault and never its value.
+        detail: One sentence that names the header concerned and never its value.
         code: A stable word for the kind of fault.
-        authenticated: Whether the proxy's token was right. The limit on failed authentication counts what is
-            false here.
+        authenticated: Whether the proxy's token was right; the limit on failed authentication counts refusals
+            for which it was not.
     """
 
     status: Literal[400, 401]
@@ -116,23 +116,23 @@ class IdentityRefused:
 
 @attrs.frozen
 class IdentityContract:
-    """How callers are told apart; one per server, made at start from the settings.
+    """How to identify callers; one per server, made at start from the settings.
 
     Attributes:
         mode: ``trusted_proxy``, or ``none`` for personal mode.
-        tokens: Accepted proxy tokens, the current one first, then the previous one while it is rotated out.
-            Unused in mode ``none``.
+        tokens: Accepted proxy tokens: the current one first, then the previous one during a rotation. Unused
+            in mode ``none``.
         principal_header: Name of the header with the user's id.
         scopes_header: Name of the header with the scopes.
         tenant_header: Name of the tenant header; ``X-Strata-Tenant`` is always its second name.
-        multi_tenant: Whether tenants are kept apart. When not, a tenant header is checked like any other and
-            then everybody is one tenant: see :func:`identify`.
+        multi_tenant: Whether tenants are separated. If not, tenant headers are checked all the same, and all
+            callers belong to one tenant: see :func:`identify`.
         require_tenant: Whether a request without a tenant header is refused.
         personal_user_header: In mode ``none``, the header that names the user, if any.
 
     Raises:
-        ValueError: In mode ``trusted_proxy`` without a usable token; a header name that is none; two roles
-            that share one name. The message holds no token.
+        ValueError: In mode ``trusted_proxy`` without a usable token; if a header name is malformed; if two
+            roles share one name. The message contains no token.
     """
 
     mode: Literal["none", "trusted_proxy"]
@@ -147,7 +147,7 @@ class IdentityContract:
     token_bytes: tuple[bytes, ...] = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Check the names and tokens once, and lay out the table :func:`identify` looks headers up in."""
+        """Validate names and tokens, and build the table of headers that :func:`identify` uses."""
         object.__setattr__(self, "fields", MappingProxyType(_fields(self)))
         if self.mode == "trusted_proxy" and not self.tokens:
             raise ValueError("trusted_proxy needs a proxy token")
@@ -157,7 +157,7 @@ class IdentityContract:
 
 
 def _fields(contract: IdentityContract) -> dict[bytes, _Field]:
-    """Lay out the headers a contract reads by their folded names."""
+    """Return the headers that a contract reads, by folded name."""
     if contract.mode == "none":
         named = [("user", contract.personal_user_header)] if contract.personal_user_header else []
     else:
@@ -172,10 +172,10 @@ def _fields(contract: IdentityContract) -> dict[bytes, _Field]:
     fields: dict[bytes, _Field] = {}
     for role, name in named:
         if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no header name")
+            raise ValueError(f"{name!r} is not a valid header name")
         folded = _fold(name.encode("ascii"))
         if not folded or folded in fields:
-            raise ValueError(f"{name!r} cannot be told apart from another identity header")
+            raise ValueError(f"{name!r} can be confused with another identity header; use distinct names")
         fields[folded] = _Field(role, name, name.encode("ascii").lower())  # type: ignore[arg-type]  # literals above
     return fields
 
@@ -187,27 +187,27 @@ _BAD_TOKEN: Final = IdentityRefused(
 
 
 def identify(headers: Headers, contract: IdentityContract) -> Principal | IdentityRefused:
-    """Say who sent a request, from its raw headers.
+    """Identify the caller of a request from its raw headers.
 
     Rules beyond the contract's table, and why:
 
     - The token is compared byte for byte, nothing stripped, with every accepted token in constant time.
-    - Spaces and tabs around other values are no part of them (RFC 9110, section 5.5) and are dropped.
+    - Spaces and tabs around other values do not belong to them (RFC 9110, section 5.5) and are dropped.
     - A principal is UTF-8, printable, in NFC and at most 256 characters. Anything else is refused and never
       repaired: repairing (dropping a zero-width space, composing an accent) would let two ids become one, and
       keeping both would let an id that looks like a denied one pass beside it.
     - A blank tenant is malformed, not missing: it must not fall into the default tenant.
-    - With multi-tenancy off a tenant header that is malformed, doubled or contradictory is still refused, so
-      switching tenancy on later changes no answer; a sound one does not separate anything, since off means
-      that all callers share one tenant, and proxies that always send the header must keep working.
-    - In mode ``none`` the proxy's headers mean nothing and are not looked at; anyone could have sent them.
+    - With multi-tenancy off, a malformed, repeated or contradictory tenant header is still refused, so
+      that turning multi-tenancy on later changes no refusal; a valid one is accepted and has no effect, since
+      proxies that always send the header must keep working.
+    - In mode ``none`` the proxy's headers are ignored: any client could have sent them.
 
     Args:
         headers: Name and value pairs as received, in any letter case, repeats included.
         contract: The server's contract.
 
     Returns:
-        The caller, or why there is none. Never raises, whatever the bytes.
+        The caller, or the refusal. Never raises, whatever the bytes.
     """
     if contract.mode == "none" and contract.personal_user_header is None:
         return _LOCAL
@@ -219,7 +219,7 @@ def identify(headers: Headers, contract: IdentityContract) -> Principal | Identi
         field = fields.get(name.translate(_FOLD).strip(b"-"))
         if field is None:
             if not name.isascii() and fault is None:
-                # U+017F upper-cases to 'S' and U+212A lower-cases to 'k', so such a name can be a twin too.
+                # U+017F upper-cases to 'S' and U+212A lower-cases to 'k': such a name can be confused, too.
                 fault = _refused(400, "A header name has characters outside ASCII", "malformed_header_name")
         elif name.lower() != field.exact or field.role in values:
             refusal = _ambiguous(field, twice=name.lower() == field.exact)
@@ -239,7 +239,7 @@ def identify(headers: Headers, contract: IdentityContract) -> Principal | Identi
 
 
 def _token_is_accepted(supplied: bytes, accepted: tuple[bytes, ...]) -> bool:
-    """Compare with every accepted token, so that the time taken tells nothing about any."""
+    """Compare with every accepted token, so that the time taken reveals nothing about any of them."""
     found = False
     for token in accepted:
         found |= hmac.compare_digest(token, supplied)
@@ -247,7 +247,7 @@ def _token_is_accepted(supplied: bytes, accepted: tuple[bytes, ...]) -> bool:
 
 
 def _stated(values: Mapping[str, bytes], contract: IdentityContract) -> Principal | IdentityRefused:
-    """Read what an authenticated proxy says about its caller."""
+    """Read the caller that an authenticated proxy states."""
     principal = values.get("principal", b"").strip(_SURROUNDING_SPACE)
     if not principal:
         return _refused(401, f"Missing {contract.principal_header}", "missing_principal")
@@ -280,7 +280,7 @@ def _principal_id(value: bytes) -> str | None:
 
 
 def _scopes(value: bytes) -> frozenset[str] | None:
-    """Split scopes at spaces; ``None`` when one holds what no scope may hold."""
+    """Split scopes at spaces; ``None`` when one contains a character that scopes must not have."""
     if not value:
         return frozenset()
     text = value.strip(_SURROUNDING_SPACE).decode("latin-1")
@@ -291,7 +291,7 @@ def _scopes(value: bytes) -> frozenset[str] | None:
 
 
 def _tenant(values: Mapping[str, bytes], contract: IdentityContract) -> str | IdentityRefused:
-    """Read the tenant from whichever of its two headers was sent."""
+    """Read the tenant from its two headers; :data:`DEFAULT_TENANT` if neither was sent or tenancy is off."""
     stated = [values[role].strip(_SURROUNDING_SPACE) for role in ("tenant", "tenant_alias") if role in values]
     if not stated:
         if contract.require_tenant:
@@ -313,7 +313,7 @@ def _tenant(values: Mapping[str, bytes], contract: IdentityContract) -> str | Id
 
 
 def _personal(user: bytes, contract: IdentityContract) -> Principal | IdentityRefused:
-    """Name the caller in personal mode, who may do everything."""
+    """Return the caller in personal mode, with all rights."""
     if not user:
         return _LOCAL
     who = _principal_id(user)
@@ -345,8 +345,8 @@ def _ambiguous(field: _Field, *, twice: bool) -> IdentityRefused:
 def request_id(headers: Headers, generator: random.Random) -> str:
     """Return the caller's ``X-Request-ID``, or a new one of 32 hexadecimal digits.
 
-    It is honoured when it was sent exactly once and is 1 to 128 printable ASCII characters, so that it can be
-    put into a log line and a response header as it is. A bad one is no reason to refuse a request.
+    The caller's is used when it was sent exactly once and is 1 to 128 printable ASCII characters, so that it
+    is safe in log lines and response headers. A malformed one does not refuse the request.
     """
     found: bytes | None = None
     for name, value in headers:

@@ -1,4 +1,4 @@
-"""Writing files so that they are there after a crash."""
+"""Write files durably: their content survives a crash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _IOV_MAX = min(1024, os.sysconf("SC_IOV_MAX"))
 
 
 def write_parts(descriptor: int, parts: Sequence[bytes | pa.Buffer]) -> int:
-    """Write ``parts`` one after the other without joining them; returns how many bytes they are.
+    """Write ``parts`` one after the other without joining them; returns the number of bytes written.
 
     Raises:
         OSError: If the disk is full or broken; some of the bytes may have been written.
@@ -30,7 +30,11 @@ def write_parts(descriptor: int, parts: Sequence[bytes | pa.Buffer]) -> int:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in ``directory`` durable: a renamed file is only then there after a crash."""
+    """Make the names in ``directory`` durable: without it, a renamed file may not survive a crash.
+
+    Raises:
+        OSError: If the directory cannot be opened or synced.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -39,10 +43,10 @@ def sync_directory(directory: Path) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a whole file so that at any instant, a crash included, it is the old one or the new one.
+    """Replace a file atomically and durably: at any instant, a crash included, it is the old or the new one.
 
     Raises:
-        OSError: If it cannot be written; the old one is still there.
+        OSError: If the new content cannot be written; the old file stays.
     """
     fresh = path.with_name(f".{path.name}.new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
-"""What a caller must expect besides an answer: refusals, as values.
+"""Refusals as values: what a caller must expect besides a result.
 
 A function that can be refused returns ``T | Refused`` and its caller matches on it; ``strata.http`` is the
-only place that turns a reason into a status code. Exceptions are left for bugs and cancellation.
+only place that turns a reason into a status code. Exceptions are for bugs and cancellation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import attrs
 
 
 class Reason(enum.Enum):
-    """Why a request was refused. The HTTP status of each is listed in ``strata.http.problems``."""
+    """Why a request was refused; ``strata.http.problems`` has the HTTP status of each reason."""
 
     BAD_REQUEST = "bad_request"
     FORBIDDEN = "forbidden"
@@ -28,14 +28,14 @@ class Reason(enum.Enum):
 
 @attrs.frozen
 class Limit:
-    """The limit that bit, for the ``RateLimit`` headers (draft-ietf-httpapi-ratelimit-headers).
+    """The limit that was reached, for the ``RateLimit`` headers (draft-ietf-httpapi-ratelimit-headers).
 
     Attributes:
         name: The setting.
-        quota: How much of it there is.
-        reset: Seconds after which there may be room again.
-        value: The setting's value, where that is not the quota: so much a second, or a day.
-        window: Seconds in which a quota that is used up comes back; None where that is no matter of time.
+        quota: The quota, in the limit's own unit.
+        reset: Seconds after which a request may succeed again.
+        value: The setting's value where it differs from the quota: a rate per second or per day.
+        window: Seconds in which an exhausted quota is refilled; ``None`` for a quota not bound to time.
     """
 
     name: str
@@ -47,16 +47,16 @@ class Limit:
 
 @attrs.frozen
 class Refused:
-    """A request that was understood and will not be answered.
+    """A valid request that will not be answered.
 
     Attributes:
-        reason: Which kind of refusal.
-        detail: One sentence for the person who asked; never a secret, a path of the server, a row's value
-            or anything about another tenant.
+        reason: The kind of refusal.
+        detail: One sentence for the user; never a secret, a path of the server, a row's value or anything
+            about another tenant.
         code: A stable machine-readable word (``error`` in the body), such as ``response_too_large``.
         retry_after: Seconds after which the same request may succeed (BUSY, UNAVAILABLE); at least 1.
-        loc: Where in the request body the fault lies, such as ``("body", "transform", "params", "columns")``.
-        limit: Which limit was reached (BUSY).
+        loc: Location of the fault in the request, such as ``("body", "transform", "params", "columns")``.
+        limit: The limit that was reached (BUSY).
     """
 
     reason: Reason
@@ -68,7 +68,7 @@ class Refused:
 
 
 class RefusalError(Exception):
-    """Carries a :class:`Refused` out of deep code; converted back at the module's public border."""
+    """Carries a :class:`Refused` out of deep code; converted back at the package's public functions."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.detail)

@@ -1,7 +1,7 @@
-"""Deny-first access rules as a library of its own: it imports nothing of Strata.
+"""Deny-first access rules, as a library that imports nothing else of Strata.
 
-:func:`parse_policy` reads a configuration, :func:`evaluate` decides a :class:`Request`. Having no policy at
-all is the caller's case to handle: this package only answers for a policy that exists.
+:func:`parse_policy` reads a configuration, :func:`evaluate` decides a :class:`Request`. A caller without a
+policy must handle that itself: this package decides only by a policy.
 """
 
 from __future__ import annotations

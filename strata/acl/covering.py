@@ -1,7 +1,7 @@
-"""When one rule says all that another one says, and where two of them meet.
+"""Compare rules: whether one covers another, and where two overlap.
 
-Both are decided on the patterns alone. *Covers* never says yes wrongly: what the covered rule matches, the
-covering one matches too; :mod:`tests` hold it against requests.
+Both are decided on the patterns alone. *Covers* has no false positives: the covering rule matches every
+request that the covered one matches (checked against requests by :mod:`tests`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Segments: TypeAlias = tuple[Segment, ...]
 STAR: Final[Segment] = ("", "")
 DEEP: Final[Segment] = ()
 
-_HOLE: Final = "\x00"  # stands for "anything": no pattern holds it as a letter
+_HOLE: Final = "\x00"  # stands for any text: no pattern contains this character
 _MOST_MEETINGS: Final = 64
 
 
 def covers(one: Rule, other: Rule) -> bool:
-    """Whether ``one`` matches every request that ``other`` matches, and opens no less of it."""
+    """Test whether ``one`` matches every request that ``other`` matches, and grants no fewer cells of it."""
     return (
         principal_covers(one.principal, other.principal)
         and one.tenant in (None, other.tenant)
@@ -38,12 +38,12 @@ def covers(one: Rule, other: Rule) -> bool:
 
 
 def principal_covers(one: str, other: str) -> bool:
-    """Whether everybody whom the principal ``other`` of a rule names is named by ``one``."""
+    """Test whether the principal ``one`` of a rule matches every caller that ``other`` matches."""
     return one in ("*", other) or ("*" not in other and principal_matches(one, other))
 
 
 def pattern_covers(one: ResourcePattern, other: ResourcePattern) -> bool:
-    """Whether every resource under ``other`` is under ``one``."""
+    """Test whether every resource that ``other`` matches is matched by ``one``."""
     return all(
         any(_covers(wide, narrow) for wide in (one.segments, *spelled_out(one)))
         for narrow in spelled_out(other)
@@ -51,7 +51,7 @@ def pattern_covers(one: ResourcePattern, other: ResourcePattern) -> bool:
 
 
 def spelled_out(pattern: ResourcePattern) -> Iterator[Segments]:
-    """Yield the pattern with each ``**`` written out, where it can be: a table has four segments."""
+    """Yield the pattern with each ``**`` expanded, for tables only: they have exactly four segments."""
     segments = pattern.segments
     deep = segments.count(DEEP)
     if segments[0] != ("tables",) or not deep:
@@ -86,7 +86,7 @@ def _covers(wide: Segments, narrow: Segments) -> bool:
 
 
 def segment_covers(wide: Segment, narrow: Segment) -> bool:
-    """Whether every text under the segment ``narrow`` is under ``wide``: only a star stands for a star."""
+    """Test whether ``wide`` matches every text that ``narrow`` matches; only a star covers a star."""
     text = _HOLE.join(narrow)
     if len(wide) == 1:
         return wide[0] == text
@@ -99,7 +99,7 @@ def segment_covers(wide: Segment, narrow: Segment) -> bool:
         if found < 0:
             return False
         at = found + len(literal)
-    # A star also stands for nothing, but a segment is never empty.
+    # A star also matches the empty text; segments are never empty.
     return True
 
 
@@ -113,9 +113,9 @@ def _opens_as_much(one: Rule, other: Rule) -> bool:
 
 
 def meetings(one: Segments, other: Segments) -> list[Segments]:
-    """Return patterns that are under both; every resource under both is under one of them, or nearly.
+    """Return patterns that both patterns cover, at most 64; they cover nearly all of the intersection.
 
-    Nearly: where two texts overlap inside a segment in more than one way, and in long runs of ``**``.
+    Missing are further overlaps of two texts inside a segment, and long runs of ``**``.
     """
     found: list[Segments] = []
     for meeting in _meetings(one, other):
@@ -168,7 +168,7 @@ def _segment_meetings(one: Segment, other: Segment) -> Iterator[Segment]:
 
 
 def _overlaps(first: str, last: str) -> Iterator[Segment]:
-    """Yield texts in which the end of the one is the beginning of the other."""
+    """Yield texts in which an end of ``first`` is the beginning of ``last``."""
     for shared in range(1, min(len(first), len(last)) + 1):
         if first.endswith(last[:shared]):
             yield (first + last[shared:],)

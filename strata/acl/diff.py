@@ -1,8 +1,8 @@
-"""What becomes different when one policy takes the place of another, shown by requests.
+"""Find requests that two policies decide differently.
 
-Only where a rule stands in one of the policies and not in the other can a decision differ. Each such rule's
-resources are cut along the patterns of all other rules, its callers along every principal, tenant, scope and
-action that any rule names, and one request is asked of each piece.
+Decisions can differ only where a rule is in one of the policies and not in the other. The resources of each
+such rule are split along the patterns of all other rules, its callers along every principal, tenant, scope
+and action that any rule names; one request is decided for each part.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .model import ACTIONS, Decision, Policy, Request, Rule
 from .patterns import KINDS, TABLE_SEGMENTS, principal_matches, resource_name, split_resource
 
 _MOST_PIECES: Final = 400
-"""Pieces of one rule's resources that are looked at."""
+"""Parts of one rule's resources that are examined; beyond, the difference is marked incomplete."""
 
 _MOST_SCOPES: Final = 4
-"""Up to so many scopes every set of them is tried; of more, each one, each pair, all and none."""
+"""Up to this many scopes, all sets of them are tried; of more, each one, each pair, all and none."""
 
 
 @attrs.frozen
 class Change:
-    """A request that is decided otherwise.
+    """A request that two policies decide differently.
 
     Attributes:
         request: The request.
-        old: What the old policy says.
-        new: What the new one says.
+        old: Decision of the old policy.
+        new: Decision of the new policy.
     """
 
     request: Request
@@ -41,7 +41,7 @@ class Change:
     new: Decision
 
     def __str__(self) -> str:
-        """The change in one line."""
+        """Return the change as one line."""
         scopes = f", with {' '.join(sorted(self.request.scopes))}" if self.request.scopes else ""
         who = f"{self.request.principal} (tenant {self.request.tenant}{scopes})"
         return f"{who} {self.request.action} {self.request.resource}: {self._words()}"
@@ -54,12 +54,12 @@ class Change:
 
 @attrs.frozen
 class Difference:
-    """What changes between two policies.
+    """Changes between two policies.
 
     Attributes:
-        changes: Requests that are decided otherwise, one for each piece that changes.
-        complete: Whether every piece was looked at; False where rules are too many and too entangled, so that
-            there may be other changes.
+        changes: Requests that are decided differently: one per principal and resource, ordered by both.
+        complete: Whether every part was examined; ``False`` if rules overlap in too many ways, so that there
+            may be further changes.
     """
 
     changes: tuple[Change, ...]
@@ -67,7 +67,7 @@ class Difference:
 
 
 def diff(old: Policy, new: Policy) -> Difference:
-    """Compare two policies."""
+    """Return the requests that the two policies decide differently."""
     compiled = CompiledPolicy(old), CompiledPolicy(new)
     rules = tuple(dict.fromkeys((*old.deny, *old.allow, *new.deny, *new.allow)))
     names = _Names.of(rules)
@@ -92,7 +92,7 @@ def _differing(old: Policy, new: Policy) -> Iterator[Rule]:
 
 
 def _pieces(rule: Rule, rules: tuple[Rule, ...]) -> tuple[list[Segments], bool]:
-    """Return the pieces into which other rules cut this one's resources, and whether those are all."""
+    """Return the parts into which ``rules`` split this rule's resources, and whether these are all."""
     found: dict[Segments, None] = {}
     for segments in _every_kind(rule):
         found[segments] = None
@@ -107,7 +107,7 @@ def _pieces(rule: Rule, rules: tuple[Rule, ...]) -> tuple[list[Segments], bool]:
 
 
 def _every_kind(rule: Rule) -> Iterator[Segments]:
-    """Yield the rule's pattern with what can be written out written out: kinds, and segments of tables."""
+    """Yield the rule's pattern with ``**`` expanded to all kinds and to the segments of tables."""
     segments = rule.pattern.segments
     if segments[0] != DEEP:
         yield from spelled_out(rule.pattern)
@@ -119,11 +119,11 @@ def _every_kind(rule: Rule) -> Iterator[Segments]:
 
 @attrs.frozen
 class _Names:
-    """A name for everybody and everything that rules tell apart.
+    """Example names: one for each caller and resource that the rules distinguish.
 
     Attributes:
-        fresh: Part of a name that no rule holds.
-        principals: Each id that a rule names, one of each domain, and one more.
+        fresh: Part of a name that occurs in no rule.
+        principals: Each id that a rule names, one id per domain that a rule names, and one more.
         tenants: Each tenant that a rule names, and one more.
         scopes: Sets of scopes.
     """
@@ -148,7 +148,7 @@ class _Names:
         return cls(fresh, tuple(sorted(principals)), tuple(sorted(tenants)), tuple(_sets(scopes)))
 
     def instances(self, piece: Segments) -> Iterator[str]:
-        """Yield resources under a pattern: what is left open has a name that is no rule's."""
+        """Yield resources that match a pattern; wildcards get a name that occurs in no rule."""
         for depth in range(3) if DEEP in piece else range(1):
             segments: list[str] = []
             for segment in piece[1:]:
@@ -160,7 +160,7 @@ class _Names:
                     yield text
 
     def requests(self, rule: Rule, resource: str) -> Iterator[Request]:
-        """Yield a request of each kind of caller whom the rule is about."""
+        """Yield a request of each kind of caller that the rule may match."""
         asked = ASKED[resource.partition("/")[0]]
         for principal in self.principals:
             if not (

@@ -1,7 +1,7 @@
-"""The decision: deny rules, then allow rules, then the default.
+"""Decide a request by a policy: deny rules, then allow rules, then the default.
 
-A pure function that looks at every rule. It is the plain statement of what a policy means, so it stays naive:
-the oracle of :class:`~strata.acl.CompiledPolicy`, which is what a server asks.
+A pure function that tests every rule: the reference for :class:`~strata.acl.CompiledPolicy`, which servers
+use.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from .patterns import holds_scope, principal_matches, split_resource
 def evaluate(policy: Policy, request: Request) -> Decision:
     """Decide a request.
 
-    Rule order and repeated rules never change ``allowed``; they only choose which of several deciding rules
-    is named. A resource that is not well formed is denied whatever the default says.
+    The order of rules and repeated rules never change ``allowed``; they only choose which of several deciding
+    rules is named. A malformed resource is denied whatever the default.
     """
     resource = split_resource(request.resource)
     if resource is None:
@@ -29,10 +29,10 @@ def evaluate(policy: Policy, request: Request) -> Decision:
 
 
 def rule_matches(rule: Rule, request: Request, resource: tuple[str, ...]) -> bool:
-    """Whether a rule applies to a request; every part it states must hold.
+    """Test whether a rule applies to a request: every part that the rule states must match.
 
-    ``scope`` reads the same in both lists, "the caller holds it": an allow rule does not apply to a caller
-    without the scope, and a deny rule applies only to callers who hold it.
+    ``scope`` means the same in both lists, "the caller holds it": an allow rule does not apply to a caller
+    without the scope, and a deny rule applies only to callers with it.
 
     Args:
         rule: The rule.

@@ -1,4 +1,4 @@
-"""What a policy is expected to decide, as a file that a platform team keeps beside it."""
+"""Expected decisions of a policy, as a test file kept beside it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ONE_TENANT: Final = "_default"
 
 @attrs.frozen
 class Expectation:
-    """A request and the answer it should get.
+    """A request and its expected decision.
 
     Attributes:
         request: The request.
-        allowed: The answer.
-        why: A remark of its author, repeated when it fails.
+        allowed: Whether it should be allowed.
+        why: The author's remark, repeated if the expectation fails.
     """
 
     request: Request
@@ -33,11 +33,11 @@ class Expectation:
 
 @attrs.frozen
 class Outcome:
-    """What became of an expectation.
+    """Result of one expectation.
 
     Attributes:
-        expectation: What was expected.
-        explanation: What the policy says.
+        expectation: The expectation.
+        explanation: The policy's decision, explained.
     """
 
     expectation: Expectation
@@ -45,21 +45,21 @@ class Outcome:
 
     @property
     def met(self) -> bool:
-        """Whether the policy says what was expected."""
+        """Whether the policy decides as expected."""
         return self.expectation.allowed == self.explanation.decision.allowed
 
 
 def parse_expectations(mapping: Mapping[str, object]) -> tuple[Expectation, ...]:
-    """Read ``{"expect": [{"principal": …, "resource": …, "allowed": true}, …]}``, a TOML file's content.
+    """Parse a TOML file's content, ``{"expect": [{"principal": …, "resource": …, "allowed": true}, …]}``.
 
     Raises:
-        PolicyError: With everything that is not understood.
+        PolicyError: With every problem found: unknown or missing keys, wrong types, no expectation at all.
     """
     problems: list[str] = [f"unknown key `{key}`; write [[expect]]" for key in mapping if key != "expect"]
     entries = mapping.get("expect", [])
     found: list[Expectation] = []
     if not isinstance(entries, Sequence) or isinstance(entries, str) or not entries:
-        problems.append("there is no [[expect]]; a file that expects nothing tests nothing")
+        problems.append("there is no [[expect]]; write at least one")
     else:
         for number, entry in enumerate(entries, 1):
             wrong = tuple(_problems(entry))
@@ -107,5 +107,5 @@ def _expectation(entry: Mapping[str, object]) -> Expectation:
 
 
 def check_expectations(policy: Policy, expected: Sequence[Expectation]) -> tuple[Outcome, ...]:
-    """Ask a policy each expectation's request."""
+    """Decide the request of each expectation by a policy; returns the outcomes in the same order."""
     return tuple(Outcome(one, explain(policy, one.request)) for one in expected)

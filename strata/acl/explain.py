@@ -1,4 +1,4 @@
-"""Why a request is decided as it is, and what would decide it otherwise."""
+"""Explain a decision, and the smallest change of the policy that would reverse it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .patterns import holds_scope, principal_matches, split_resource
 
 @attrs.frozen
 class Considered:
-    """One rule, held against a request.
+    """One rule, compared with a request.
 
     Attributes:
-        effect: The list it stands in.
-        number: Its place there, from 1.
+        effect: The list that contains the rule.
+        number: Position in that list, from 1.
         rule: The rule.
-        misses: The parts of it that do not apply: ``principal``, ``tenant``, ``action``, ``scope``,
-            ``resource``. None of them: the rule matches.
+        misses: The parts that do not apply: ``principal``, ``tenant``, ``action``, ``scope``, ``resource``;
+            empty if the rule matches.
     """
 
     effect: Effect
@@ -37,12 +37,12 @@ class Considered:
 
 @attrs.frozen
 class Counterfactual:
-    """The least change of the policy that decides the request the other way.
+    """The smallest change of the policy that reverses the decision on the request.
 
     Attributes:
-        remove: Rules that would have to go, all of one list.
-        add: Rules that would have to come, with the list they belong to.
-        allowed: What the decision would be then.
+        remove: Rules to remove, all of one list.
+        add: Rules to add, with their lists.
+        allowed: The decision after the change.
     """
 
     remove: tuple[Considered, ...]
@@ -63,12 +63,13 @@ class Counterfactual:
 
 @attrs.frozen
 class Explanation:
-    """A decision and its grounds.
+    """A decision and its reasons.
 
     Attributes:
         decision: The decision.
         considered: Every rule of the policy, deny rules first, in order.
-        otherwise: What would change it; None when nothing can: the resource is not well formed.
+        otherwise: The change that would reverse the decision; ``None`` for a malformed resource, where no
+            rule can.
     """
 
     decision: Decision
@@ -76,7 +77,7 @@ class Explanation:
     otherwise: Counterfactual | None
 
     def lines(self) -> Iterator[str]:
-        """Yield the explanation as sentences."""
+        """Yield the explanation as sentences, one a line."""
         verdict = "denied" if not self.decision.allowed else "allowed"
         part = ", but only some columns or rows" if self.decision.grants is not None else ""
         yield f"{verdict}: {self.decision.reason.value}{part}"
@@ -87,11 +88,11 @@ class Explanation:
             yield from _advice(self.otherwise)
 
     def document(self, most: int | None = None) -> dict[str, Any]:
-        """Return the explanation as JSON's objects, lists and texts.
+        """Return the explanation as JSON-serialisable objects, lists and strings.
 
         Args:
-            most: Of so many rules at most it says why they did or did not match: those that match, then those
-                that match nearly; ``None``: of all. ``rules`` is how many there are.
+            most: Maximum rules in ``considered``, those with the fewest misses first; ``None``: all.
+                ``rules`` is the number of all rules.
         """
         considered = self.considered
         if most is not None and len(considered) > most:
@@ -118,7 +119,7 @@ class Explanation:
 
 
 def explain(policy: Policy, request: Request) -> Explanation:
-    """Decide a request and say why; looks at every rule."""
+    """Decide a request and explain the decision; tests every rule."""
     decision = evaluate(policy, request)
     considered = tuple(
         Considered(effect, number, rule, tuple(_misses(rule, request)))
@@ -143,9 +144,9 @@ def _otherwise(
 
 
 def _rule_for(request: Request) -> Rule:
-    """Return the narrowest rule that covers a request.
+    """Return the narrowest rule that matches a request.
 
-    An id with a ``*`` in it can be named by no rule but that for everybody; its tenant and action narrow it.
+    Only ``*`` matches an id that contains a ``*``; tenant and action narrow such a rule.
     """
     named = "*" if "*" in request.principal else request.principal
     return Rule(named, request.resource, tenant=request.tenant, action=request.action)
@@ -182,11 +183,9 @@ def _document(one: Considered) -> dict[str, Any]:
 
 def _advice(change: Counterfactual) -> Iterator[str]:
     would = "permit" if change.allowed else "deny"
-    parts = [f"{one.effect} rule {one.number} would have to go" for one in change.remove]
+    parts = [f"remove {one.effect} rule {one.number}" for one in change.remove]
     for effect, rule in change.add:
-        parts.append(
-            f"one that {'allows' if effect == 'allow' else 'denies'} {_written(rule)} would have to come"
-        )
+        parts.append(f"add a rule that {'allows' if effect == 'allow' else 'denies'} {_written(rule)}")
     yield f"to {would} it: {'; '.join(parts)}"
 
 

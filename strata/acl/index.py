@@ -1,8 +1,8 @@
-"""A policy compiled for decisions whose cost does not grow with its rules.
+"""Compile a policy so that a decision's cost does not grow with the number of rules.
 
-Rules lie in a trie over the segments of their resources, one for each principal that is named: an exact id, a
-mail domain, everybody. A request walks three of them at most. What :func:`~strata.acl.evaluate` says of the
-same policy is what this says, to the rule.
+Rules are in tries over the segments of their resources, one trie for each principal named: an exact id, a
+mail domain, or ``*``. A request walks at most three tries. Decisions, rule included, equal those of
+:func:`~strata.acl.evaluate`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from .model import Decision, Policy, Reason, Request, Rule, grants_of
 from .patterns import segment_matches, split_resource
 
 _STAR = ("", "")
-"""The compiled form of a segment that is ``*`` and nothing else."""
+"""Compiled form of a segment that is just ``*``."""
 
 
 class _Node:
-    """Where patterns with the same beginning are; made on the way.
+    """Trie node: the patterns that share a beginning; children are created on demand.
 
     Attributes:
-        exact: The next segment, by its whole text.
-        star: The next segment, whatever it is.
-        partial: The next segments that hold a ``*`` among other characters.
-        deep: What follows a ``**``.
-        rules: Rules whose pattern ends here, with their place in the policy, by (tenant, action).
+        exact: Next segments without ``*``, by their text.
+        star: Next segment ``*``.
+        partial: Next segments that contain a ``*`` among other characters.
+        deep: Next segment ``**``.
+        rules: Rules with a pattern that ends here, with their position in the policy, by (tenant, action).
     """
 
     __slots__ = ("deep", "exact", "partial", "rules", "star")
@@ -38,7 +38,7 @@ class _Node:
         self.rules: dict[tuple[str | None, str | None], list[tuple[int, Rule]]] = {}
 
     def child(self, segment: tuple[str, ...]) -> _Node:
-        """Return the node after a pattern's segment, made if need be."""
+        """Return the child node for a pattern's segment, created if need be."""
         if not segment:
             self.deep = self.deep or _Node()
             return self.deep
@@ -50,7 +50,7 @@ class _Node:
         return self.partial.setdefault(segment, _Node())
 
     def ends(self, resource: tuple[str, ...], at: int = 0) -> Iterator[_Node]:
-        """Yield the nodes at which patterns end that match ``resource`` from segment ``at`` on."""
+        """Yield the end nodes of patterns that match ``resource`` from segment ``at`` on."""
         if at == len(resource):
             yield self
         else:
@@ -66,10 +66,10 @@ class _Node:
 
 
 class CompiledPolicy:
-    """A policy, ready to be asked.
+    """A policy compiled for fast decisions.
 
     Args:
-        policy: The rules; later changes are another policy.
+        policy: The policy; immutable.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -79,7 +79,7 @@ class CompiledPolicy:
         self._restricted = any(rule.restricted for rule in policy.allow)
 
     def decide(self, request: Request) -> Decision:
-        """Decide a request; the same decision, rule included, as :func:`~strata.acl.evaluate`."""
+        """Decide a request; the decision, rule included, equals that of :func:`~strata.acl.evaluate`."""
         resource = split_resource(request.resource)
         if resource is None:
             return Decision(allowed=False, rule=None, reason=Reason.MALFORMED_RESOURCE)
@@ -104,7 +104,7 @@ def _by_principal(rules: Iterable[Rule]) -> dict[str, _Node]:
 
 
 def _first(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -> Rule | None:
-    """Return the first rule, in the policy's order, that matches."""
+    """Return the first matching rule in the policy's order, or ``None``."""
     best: tuple[int, Rule] | None = None
     for place, rule in _near(tries, request, resource):
         if (best is None or place < best[0]) and rule_matches(rule, request, resource):
@@ -113,14 +113,14 @@ def _first(tries: dict[str, _Node], request: Request, resource: tuple[str, ...])
 
 
 def _all(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -> Iterator[Rule]:
-    """Yield every rule that matches."""
+    """Yield every matching rule."""
     for _, rule in _near(tries, request, resource):
         if rule_matches(rule, request, resource):
             yield rule
 
 
 def _near(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -> Iterator[tuple[int, Rule]]:
-    """Yield the rules on the resource that may be about the caller, each with its place in the policy."""
+    """Yield candidate rules for the resource and caller, each with its position in the policy."""
     for principal in (request.principal, _domain(request.principal), "*"):
         trie = tries.get(principal) if principal else None
         if trie is not None:

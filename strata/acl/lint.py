@@ -1,4 +1,4 @@
-"""Rules that change nothing, or not what they look like."""
+"""Find rules that have no effect, or not the one they seem to have."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ ASKED: Final = {
     "notebooks": ("read", "write", "delete", "run"),
     "admin": ("admin",),
 }
-"""What is ever asked of each kind of resource."""
+"""The actions that the server checks for each kind of resource."""
 
 
 @attrs.frozen
 class Finding:
-    """A rule that could go: no decision would be another one.
+    """A rule that can be removed without changing any decision.
 
     Attributes:
-        kind: What is wrong with it.
-        effect: The list it stands in.
-        number: Its place there, from 1.
+        kind: The problem.
+        effect: The list that contains the rule.
+        number: Position in that list, from 1.
         rule: The rule.
-        message: One sentence that names the rule at fault.
+        message: One sentence that names the rule.
     """
 
     kind: Kind
@@ -43,7 +43,7 @@ class Finding:
 
 
 def lint(policy: Policy) -> tuple[Finding, ...]:
-    """Return a finding for each rule that could go; all of them could go at once."""
+    """Return a finding for each rule that can be removed; all of them can be removed together."""
     found: list[Finding] = []
     for effect, rules in (("deny", policy.deny), ("allow", policy.allow)):
         for number, rule in enumerate(rules, 1):
@@ -62,7 +62,7 @@ def _finding(policy: Policy, effect: Effect, number: int, rule: Rule) -> Finding
     kind = rule.pattern.segments[0]
     if len(kind) == 1 and rule.action is not None and rule.action not in ASKED[kind[0]]:
         asked = " or ".join(ASKED[kind[0]])
-        return finding("never matches", f"never matches: nothing but {asked} is ever asked of {kind[0]}/…")
+        return finding("never matches", f"never matches: the only actions on {kind[0]}/… are {asked}")
     rules = policy.deny if effect == "deny" else policy.allow
     for other, twin in enumerate(rules[: number - 1], 1):
         if twin == rule:
@@ -79,7 +79,7 @@ def _finding(policy: Policy, effect: Effect, number: int, rule: Rule) -> Finding
 
 
 def rule_is_default(policy: Policy, effect: Effect) -> bool:
-    """Whether an allow rule stands beside a default that allows."""
+    """Test whether an allow rule is redundant because the default allows."""
     return effect == "allow" and policy.default == "allow"
 
 

@@ -1,7 +1,7 @@
-"""The values of the ACL: what a policy says, what is asked of it, and what it answered.
+"""Values of the access rules: policies, requests and decisions.
 
-Every value is immutable and checked when it is made, so a :class:`Rule` that exists can be matched: a pattern
-that could never match, or that a reader may take for another one, is refused here rather than ignored later.
+All values are immutable and validated on creation, so every existing :class:`Rule` can match: a pattern that
+could never match, or that can be read in two ways, is refused rather than ignored.
 """
 
 from __future__ import annotations
@@ -24,35 +24,38 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 
 
 NO_RESTRICTED_DENY = (
-    "a deny rule denies whole tables; to keep columns or rows from somebody, allow the others with "
-    "`columns` or `rows` and leave these out"
+    "a deny rule denies whole tables; to hide columns or rows, list what may be read in the `columns` or "
+    "`rows` of allow rules"
 )
 NO_RESTRICTED_DEFAULT = (
-    '`columns` and `rows` restrict nothing while `default = "allow"` lets everybody read everything; write '
+    '`columns` and `rows` have no effect with `default = "allow"`, which permits reading everything; write '
     '`default = "deny"` and allow rules'
 )
 
 
 @attrs.frozen
 class Rule:
-    """One line of a policy: to whom and to what it applies. The list it stands in says whether it allows.
+    """One rule of a policy; the list that contains it decides whether it allows or denies.
 
     Attributes:
-        principal: An exact id, ``*@domain``, or ``*`` for everybody.
+        principal: An exact id, ``*@domain``, or ``*`` for every caller.
         resource: A pattern over whole resources, such as ``tables/main/sales/*`` (see
-            :class:`~strata.acl.patterns.ResourcePattern`). The two-segment short form of a configuration file
-            is written out by :func:`~strata.acl.parse_policy` and is no pattern here.
+            :class:`~strata.acl.patterns.ResourcePattern`). The short form of a table in a configuration file
+            (``tables/<namespace>/<table>``) is expanded by :func:`~strata.acl.parse_policy` and is no pattern
+            here.
         tenant: The exact tenant the rule is limited to; ``None``: every tenant.
         scope: The scope a caller must hold for the rule to apply; ``None``: every caller.
         action: The action the rule is limited to; ``None``: every action.
         columns: Names of the columns an allow rule is limited to; ``None``: all. A rule with ``columns`` or
-            ``rows`` is about reading tables, so its action is ``read``.
-        rows: The rows an allow rule is limited to, as :func:`~strata.acl.rows.parse_rows` reads them;
+            ``rows`` is about reading tables; its action becomes ``read``.
+        rows: The rows an allow rule is limited to, in the syntax of :func:`~strata.acl.rows.parse_rows`;
             ``None``: all.
-        conditions: The same, read.
+        pattern: ``resource``, compiled.
+        conditions: ``rows``, parsed.
 
     Raises:
-        ValueError: A pattern or name is not well formed.
+        ValueError: If a pattern or name is malformed, or ``columns`` or ``rows`` do not fit the resource or
+            action.
     """
 
     principal: str
@@ -67,11 +70,11 @@ class Rule:
 
     @property
     def restricted(self) -> bool:
-        """Whether it is limited to some columns or rows."""
+        """Whether the rule is limited to some columns or rows."""
         return self.columns is not None or self.rows is not None
 
     def __attrs_post_init__(self) -> None:
-        """Compile the resource pattern once and refuse what cannot be matched."""
+        """Validate the rule, and compile its pattern and rows."""
         problem = (
             principal_problem(self.principal)
             or (None if self.tenant is None else tenant_problem(self.tenant))
@@ -87,9 +90,9 @@ class Rule:
 
     def _check_restrictions(self) -> None:
         if self.pattern.segments[0] != ("tables",):
-            raise ValueError("`columns` and `rows` are of tables; write a resource that begins with tables/")
+            raise ValueError("`columns` and `rows` need a resource that begins with tables/")
         if self.action not in (None, "read"):
-            raise ValueError(f"`columns` and `rows` limit reading, not {self.action!r}")
+            raise ValueError(f"`columns` and `rows` limit reading; the action {self.action!r} must be `read`")
         object.__setattr__(self, "action", "read")
         if self.columns is not None:
             problem = columns_problem(self.columns)
@@ -100,7 +103,7 @@ class Rule:
 
 
 def columns_problem(columns: tuple[str, ...]) -> str | None:
-    """Return why these are no columns of a rule."""
+    """Return what is wrong with the columns of a rule, or ``None``."""
     if not columns:
         return "`columns` names no column; leave the rule out"
     if not all(isinstance(name, str) and name for name in columns):
@@ -112,11 +115,11 @@ def columns_problem(columns: tuple[str, ...]) -> str | None:
 
 @attrs.frozen
 class Grant:
-    """What one rule lets a caller see of a table.
+    """The cells of a table that one rule lets a caller read.
 
     Attributes:
         columns: Names of columns; ``None``: all.
-        conditions: What holds for every row; none: all rows.
+        conditions: AND-ed conditions on the rows; none: all rows.
     """
 
     columns: frozenset[str] | None
@@ -125,15 +128,15 @@ class Grant:
 
 @attrs.frozen
 class Policy:
-    """Deny rules, allow rules, and what happens when neither speaks.
+    """Deny rules, allow rules and a default.
 
     Attributes:
-        deny: Any one of these that matches decides; no allow rule can undo it.
-        allow: Any one of these that matches permits what no deny rule refuses.
-        default: The answer when no rule matches.
+        deny: A matching rule decides; no allow rule can undo it.
+        allow: A matching rule permits what no deny rule denies.
+        default: The decision when no rule matches.
 
     Raises:
-        ValueError: A deny rule is limited to columns or rows, or an allow rule is while the default allows.
+        ValueError: If a deny rule is limited to columns or rows, or an allow rule is and the default allows.
     """
 
     deny: tuple[Rule, ...] = ()
@@ -141,7 +144,7 @@ class Policy:
     default: Effect = "deny"
 
     def __attrs_post_init__(self) -> None:
-        """Refuse restrictions where they would not do what they look like."""
+        """Refuse restrictions that would have no effect."""
         for number, rule in enumerate(self.deny, 1):
             if rule.restricted:
                 raise ValueError(f"deny rule {number}: {NO_RESTRICTED_DENY}")
@@ -152,14 +155,14 @@ class Policy:
 
 @attrs.frozen
 class Request:
-    """One question: may this caller do this to that?
+    """A request to decide: may this caller do this action on this resource?
 
     Attributes:
-        principal: The caller's exact id. Never read as a pattern, whatever characters it holds.
+        principal: The caller's exact id; never a pattern, whatever characters it contains.
         tenant: The caller's tenant.
         scopes: The scopes the caller holds.
-        resource: The resource, written by :func:`~strata.acl.patterns.resource_name`.
-        action: What is to be done to it.
+        resource: The resource, as :func:`~strata.acl.patterns.resource_name` writes it.
+        action: The action.
     """
 
     principal: str
@@ -170,24 +173,24 @@ class Request:
 
 
 class Reason(enum.Enum):
-    """Which part of a policy decided."""
+    """The part of a policy that decided."""
 
     DENY_RULE = "a deny rule matches"
     ALLOW_RULE = "an allow rule matches and no deny rule does"
     DEFAULT = "no rule matches, the default decides"
-    MALFORMED_RESOURCE = "the resource is not well formed, so no rule can speak about it"
+    MALFORMED_RESOURCE = "the resource is malformed, so no rule can match it"
 
 
 @attrs.frozen
 class Decision:
-    """The answer to a :class:`Request`.
+    """Decision on a :class:`Request`.
 
     Attributes:
-        allowed: Whether the request may go on.
-        rule: The first rule, in the policy's order, that decided; ``None`` when no rule did.
-        reason: Which part of the policy decided.
-        grants: What the caller may see of a table, when every rule that allows it is limited to columns or
-            rows: a cell is seen that one of them grants. ``None``: all of it, if it is allowed.
+        allowed: Whether the request is allowed.
+        rule: The first deciding rule in the policy's order; ``None`` when no rule decided.
+        reason: The part of the policy that decided.
+        grants: The cells of a table the caller may read (union) when every matching allow rule is limited to
+            columns or rows. ``None``: the whole resource, if allowed.
     """
 
     allowed: bool
@@ -197,9 +200,10 @@ class Decision:
 
 
 def grants_of(rules: Iterable[Rule]) -> tuple[Grant, ...] | None:
-    """Unite what the matching allow rules let a caller see; the same whatever their order.
+    """Return the union of the cells that the matching allow rules grant, in an order-independent form.
 
-    Told apart by what is written: ``1``, ``1.0`` and ``true`` are equal in Python and not to a scan.
+    ``None`` if a rule is not limited. Compared by ``repr``: ``1``, ``1.0`` and ``true`` are equal in Python
+    but not in a scan.
     """
     found: dict[str, Grant] = {}
     for rule in rules:

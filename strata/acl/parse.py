@@ -1,7 +1,7 @@
-"""From a configuration file's mapping to a :class:`~strata.acl.model.Policy`, or to every problem in it.
+"""Parse the mapping of a configuration file to a policy, or report every problem in it.
 
-Nothing is skipped: a key that is not understood, a rule that could never match or could be read in two ways
-refuses the whole policy, because a rule that silently does not apply is an open door.
+Nothing is skipped: an unknown key, or a rule that could never match or be read in two ways, refuses the whole
+policy, since a deny rule that silently does not apply leaves access open.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _EFFECTS: Final[tuple[Effect, ...]] = ("deny", "allow")
 
 
 class PolicyError(ValueError):
-    """A policy that was refused whole.
+    """A policy or file of expectations was refused.
 
     Attributes:
-        problems: Every problem found, one sentence each, beginning with the rule it is about.
+        problems: Every problem found, one sentence each, beginning with the rule concerned.
     """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -35,22 +35,22 @@ class PolicyError(ValueError):
 def parse_policy(
     mapping: Mapping[str, object], catalogs: Collection[str] | None = None
 ) -> tuple[Policy, tuple[str, ...]]:
-    """Read a policy as a TOML parser hands it over: ``{"deny": [{…}], "allow": [{…}], "default": "deny"}``.
+    """Parse a policy from a TOML parser: ``{"deny": [{…}], "allow": [{…}], "default": "deny"}``.
 
     A ``default`` inside the last rule of a list is taken as the policy's own, with a warning: in TOML a key
     written after ``[[…allow]]`` belongs to that rule, and the product page writes it there.
 
-    ``tables/<namespace>/<table>`` is the short form of a table's resource. In a deny rule it is read as that
-    table in every catalog. In an allow rule it is read as that table of the only catalog there is; with more
-    than one (or when ``catalogs`` is not given) the rule is refused, since it would open every one of them.
+    ``tables/<namespace>/<table>`` is the short form of a table's resource. In a deny rule it means that table
+    in every catalog. In an allow rule it means that table of the only catalog; with more than one (or without
+    ``catalogs``) the rule is refused, since it would open every one of them.
 
     Args:
         mapping: The policy's table.
-        catalogs: The names that can stand as ``<catalog>`` in a table's resource. With them, a rule that
-            names another one is refused. ``None``: not known.
+        catalogs: The names allowed as ``<catalog>`` in a table's resource; a rule that names another one is
+            refused. ``None``: unknown.
 
     Returns:
-        The policy, with short forms written out, and the warnings an operator should see.
+        The policy, with short forms expanded, and warnings for the operator.
 
     Raises:
         PolicyError: With every problem found.
@@ -129,7 +129,7 @@ class _Reader:
                 self._defaults.append((place, entry["default"]))
             else:
                 self.problems.append(
-                    f"{place}: `default` is the policy's, not a rule's; write it before the first [[…]]"
+                    f"{place}: `default` is a key of the policy, not of a rule; write it before the first [[…]]"
                 )
             entry = {key: value for key, value in entry.items() if key != "default"}
         self.problems.extend(_unknown_keys(place, entry, _RULE_KEYS))
@@ -172,14 +172,14 @@ class _Reader:
         catalog = _literal_catalog(rule)
         if catalog is not None and self.catalogs is not None and catalog not in self.catalogs:
             self.problems.append(
-                f"{place}: {rule.resource!r} names the catalog {catalog!r}, and none is configured under "
-                f"that name{_suggestion(catalog, self.catalogs)}"
+                f"{place}: {rule.resource!r} names the catalog {catalog!r}, which is not configured"
+                f"{_suggestion(catalog, self.catalogs)}"
             )
             return None
         return rule
 
     def _written_out(self, effect: Effect, place: str, resource: str) -> str | None:
-        """Return the full form of a rule's resource; ``None`` when there is no rule to keep."""
+        """Return the full form of a rule's resource; ``None``, with a problem or warning: drop the rule."""
         parts = resource.split("/")
         if parts[0] != "tables" or len(parts) != SHORT_TABLE_SEGMENTS or "**" in parts or not all(parts):
             return resource
@@ -188,15 +188,15 @@ class _Reader:
             return f"tables/*/{below}"
         if self.catalogs is not None and not self.catalogs:
             self.warnings.append(
-                f"{place}: {resource!r} opens nothing, as no catalog or warehouse is configured"
+                f"{place}: {resource!r} has no effect, since no catalog or warehouse is configured"
             )
             return None
         if self.catalogs is None or len(self.catalogs) > 1:
             known = [resource_name("tables", catalog) for catalog in sorted(self.catalogs or ())]
             forms = " or ".join(f"'{prefix}/{below}'" for prefix in known or ["tables/<catalog>"])
             self.problems.append(
-                f"{place}: {resource!r} leaves the catalog out, which an allow rule may do only while "
-                f"exactly one is configured; write {forms}, or 'tables/*/{below}' to open every catalog"
+                f"{place}: {resource!r} leaves out the catalog, which an allow rule may do only if exactly "
+                f"one is configured; write {forms}, or 'tables/*/{below}' to open every catalog"
             )
             return None
         (only,) = self.catalogs
@@ -204,7 +204,7 @@ class _Reader:
 
 
 def _literal_catalog(rule: Rule) -> str | None:
-    """The one catalog a rule on tables names, when it names one."""
+    """Return the catalog that a rule on tables names without wildcards, else ``None``."""
     if rule.pattern.segments[0] != ("tables",):
         return None
     catalog = rule.pattern.segments[1]
@@ -223,7 +223,7 @@ def _suggestion(word: str, known: Collection[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for a message to the operator: strings as they are, anything else by its TOML type."""
+    """Return a value for a problem text: strings as they are, anything else by its TOML type."""
     if isinstance(value, str):
         return repr(value[:80])
     names: dict[type, Literal["a boolean", "a number", "a list", "a table"]] = {

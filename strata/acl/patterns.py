@@ -1,9 +1,9 @@
-"""The grammar of resources, of the patterns that match them, and of the names in a rule.
+"""Grammar of resources, of patterns over them, and of the names in a rule.
 
 A resource is a path of segments: ``tables/<catalog>/<namespace>/<table>``, ``artifacts/<name>``,
 ``transforms/<ref>``, ``streams/<id>``, ``notebooks/<id>``, ``admin/<what>``. Inside a segment ``%``, ``/``
-and ``*`` are written ``%25``, ``%2F`` and ``%2A``, in resources and in patterns alike, and both are compared
-after decoding. So a table that is *named* ``*`` or ``a/b`` is matched as that name, never as a pattern.
+and ``*`` are written ``%25``, ``%2F`` and ``%2A``, in resources and in patterns, and both are compared
+after decoding. So a table *named* ``*`` or ``a/b`` is matched as that name, never as a pattern.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final
 
 import attrs
 
-#: What the first segment of a resource may be.
+#: The possible first segments of a resource.
 KINDS: Final = ("tables", "artifacts", "transforms", "streams", "notebooks", "admin")
 
-#: ``tables/<catalog>/<namespace>/<table>``: a resource of this kind has exactly so many segments.
+#: Number of segments of ``tables/<catalog>/<namespace>/<table>``.
 TABLE_SEGMENTS: Final = 4
 
-#: Segments of ``tables/<namespace>/<table>``, the short form a configuration file may use.
+#: Number of segments of ``tables/<namespace>/<table>``, the short form in a configuration file.
 SHORT_TABLE_SEGMENTS: Final = 3
 
 MAX_PRINCIPAL_CHARACTERS: Final = 256
@@ -30,20 +30,20 @@ _ESCAPED: Final = re.compile(r"%(25|2F|2A)?")
 _TENANT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,128}")
 
-#: One segment of a pattern: the literal texts between its ``*``, so a single text is a segment without any.
+#: One segment of a pattern: the literal texts between its ``*``; a single text is a segment without ``*``.
 _Segment = tuple[str, ...]
 _ANY_DEPTH: Final[_Segment] = ()
 
 
 def resource_name(kind: str, *segments: str) -> str:
-    """Write a resource, escaping whatever its segments hold.
+    """Return a resource with escaped segments.
 
     Args:
         kind: One of :data:`KINDS`.
-        segments: The names below it; a table's namespace is one segment, its levels joined by dots.
+        segments: The names below it; a table's namespace is one segment with its levels joined by dots.
 
     Raises:
-        ValueError: An unknown kind, or an empty segment.
+        ValueError: If the kind is unknown or a segment is empty or missing.
     """
     if kind not in KINDS or not segments or not all(segments):
         raise ValueError("a resource is a known kind and at least one segment, none of them empty")
@@ -51,10 +51,10 @@ def resource_name(kind: str, *segments: str) -> str:
 
 
 def split_resource(resource: str) -> tuple[str, ...] | None:
-    """Return the decoded segments of a resource, or ``None`` when it is not well formed.
+    """Return the decoded segments of a resource, or ``None`` if it is malformed.
 
-    Well formed means a known kind, no empty segment, no stray ``%``, and four segments for a table. A caller
-    answers a malformed resource with a denial: a name that could be cut in two ways must not pick its rule.
+    Well-formed means a known kind, no empty segment, no stray ``%``, and four segments for a table. A
+    malformed resource must be denied: a name that can be split in two ways must not choose its rule.
     """
     parts = resource.split("/")
     if parts[0] not in KINDS or len(parts) == 1:
@@ -66,7 +66,7 @@ def split_resource(resource: str) -> tuple[str, ...] | None:
 
 
 def _decode(text: str) -> str | None:
-    """Undo the escapes of one segment; ``None`` when a ``%`` begins none of them."""
+    """Undo the escapes of one segment; ``None`` if a ``%`` begins no escape."""
     if "%" not in text:
         return text
     stray = False
@@ -84,13 +84,13 @@ def _decode(text: str) -> str | None:
 class ResourcePattern:
     """A pattern over whole resources.
 
-    ``*`` stands for any characters of one segment, ``**`` (alone between slashes) for any number of whole
-    segments, none included. Everything else is compared exactly, in this case.
+    ``*`` matches any characters of one segment, ``**`` (alone between slashes) any number of whole segments,
+    none included. All other characters match themselves, case-sensitively.
 
     Attributes:
         text: The pattern as written.
-        segments: Its compiled form: for each segment the decoded texts between its ``*``; an empty tuple
-            is ``**``.
+        segments: The compiled form: for each segment the decoded texts between its ``*``; ``**`` is an empty
+            tuple.
     """
 
     text: str
@@ -101,7 +101,8 @@ class ResourcePattern:
         """Compile a pattern.
 
         Raises:
-            ValueError: One sentence that names what is wrong and, where it can, what to write instead.
+            ValueError: If the pattern is malformed, matches nothing or can be read in two ways; one sentence
+                with, where possible, what to write instead.
         """
         parts = text.split("/")
         problem = _shape_problem(text, parts)
@@ -110,12 +111,12 @@ class ResourcePattern:
         return cls(text, tuple(_compile_segment(text, part) for part in parts))
 
     def matches(self, resource: tuple[str, ...]) -> bool:
-        """Whether the decoded segments of a resource (see :func:`split_resource`) fall under the pattern."""
+        """Test whether the pattern matches the decoded segments of a resource (:func:`split_resource`)."""
         pattern = self.segments
         at = 0
         item = 0
-        resume_at: int | None = None  # the segment after the last `**` seen …
-        resume_item = 0  # … and where the run it covers ends so far
+        resume_at: int | None = None  # the segment after the last `**` …
+        resume_item = 0  # … and the end of the run that `**` covers so far
         while item < len(resource):
             if at < len(pattern) and pattern[at] == _ANY_DEPTH:
                 resume_at, resume_item = at + 1, item
@@ -143,9 +144,9 @@ def _compile_segment(text: str, part: str) -> _Segment:
 
 
 def segment_matches(literals: _Segment, text: str) -> bool:
-    """Whether one segment of a pattern covers a text.
+    """Test whether one segment of a pattern matches a text.
 
-    The first and last literal stand at its ends, the others in order between them.
+    The first and last literal are at the ends of the text, the others in order between them.
     """
     if len(literals) == 1:
         return literals[0] == text
@@ -162,16 +163,16 @@ def segment_matches(literals: _Segment, text: str) -> bool:
 
 
 def _shape_problem(text: str, parts: list[str]) -> str | None:
-    """Name what makes a pattern unable to match anything, or able to be read in two ways."""
+    """Return why a pattern cannot match anything or can be read in two ways, or ``None``."""
     kind = parts[0]
     if not all(parts):
-        return f"{text!r}: a segment is empty"
+        return f"{text!r}: a segment is empty; remove the extra slash"
     if kind == "**":
         return None
     if "*" in kind:
         return f"{text!r}: the first segment must be one of {', '.join(KINDS)}, or `**` for everything"
     if kind not in KINDS:
-        return f"{text!r}: no resource begins with {kind!r}; the kinds are {', '.join(KINDS)}"
+        return f"{text!r}: unknown kind {kind!r}; the kinds are {', '.join(KINDS)}"
     if len(parts) == 1:
         return f"{text!r}: names no resource; write '{kind}/**' for everything under it"
     return _table_shape_problem(text, parts[1:]) if kind == "tables" else None
@@ -189,12 +190,12 @@ def _table_shape_problem(text: str, parts: list[str]) -> str | None:
     if len(named) < len(parts) or len(parts) == TABLE_SEGMENTS - 1:
         return None
     if len(parts) == SHORT_TABLE_SEGMENTS - 1:
-        return f"{text!r} leaves the catalog out; write 'tables/<catalog>/{'/'.join(parts)}'"
+        return f"{text!r} leaves out the catalog; write 'tables/<catalog>/{'/'.join(parts)}'"
     return f"{text!r} names no table; write 'tables/<catalog>/<namespace>/<table>', or 'tables/**' for all"
 
 
 def principal_problem(text: str) -> str | None:
-    """Return what is wrong with a rule's principal: an exact id, ``*@domain`` or ``*``."""
+    """Return what is wrong with a rule's principal (an exact id, ``*@domain`` or ``*``), or ``None``."""
     if not text or len(text) > MAX_PRINCIPAL_CHARACTERS or text != text.strip() or not text.isprintable():
         return (
             f"principal {text[:80]!r}: must be 1 to {MAX_PRINCIPAL_CHARACTERS} printable characters "
@@ -204,12 +205,12 @@ def principal_problem(text: str) -> str | None:
         return f"principal {text!r}: not in Unicode NFC, so no caller can have this id"
     body = text.removeprefix("*@")
     if text != "*" and ("*" in body or not body or (text.startswith("*@") and "@" in body)):
-        return f"principal {text!r}: a wildcard is `*` for everybody or `*@domain` for one mail domain"
+        return f"principal {text!r}: a wildcard is `*` for every caller or `*@domain` for one mail domain"
     return None
 
 
 def principal_matches(pattern: str, principal: str) -> bool:
-    """Whether a rule's principal covers a caller. ``*@domain`` needs a name before the ``@``."""
+    """Test whether a rule's principal matches a caller; ``*@domain`` requires a name before the ``@``."""
     if pattern == "*":
         return True
     if pattern.startswith("*@"):
@@ -219,30 +220,30 @@ def principal_matches(pattern: str, principal: str) -> bool:
 
 
 def tenant_problem(text: str) -> str | None:
-    """Return what is wrong with a rule's tenant: one exact id, no wildcard."""
+    """Return what is wrong with a rule's tenant (one exact id, no wildcard), or ``None``."""
     if _TENANT.fullmatch(text):
         return None
     return f"tenant {text[:80]!r}: 1 to 64 of A-Z a-z 0-9 _ - ; leave `tenant` out for every tenant"
 
 
 def scope_problem(text: str) -> str | None:
-    """Return what is wrong with a rule's scope: one scope, or one of the families."""
+    """Return what is wrong with a rule's scope (one scope, or a family), or ``None``."""
     if not _SCOPE.fullmatch(text):
         return f"scope {text[:80]!r}: one scope of 1 to 128 printable ASCII characters, no spaces"
     if "*" in text and text not in SCOPE_FAMILIES:
-        return f"scope {text!r}: only {' and '.join(SCOPE_FAMILIES)} stand for a family"
+        return f"scope {text!r}: the only families of scopes are {' and '.join(SCOPE_FAMILIES)}"
     return None
 
 
-#: A held scope on the left satisfies every scope that begins with the prefix on the right.
+#: Families: holding the scope on the left satisfies every scope that begins with the prefix on the right.
 SCOPE_FAMILIES: Final = {"admin:*": "admin:", "notebook:*": "notebook:"}
 
 
 def holds_scope(held: frozenset[str], wanted: str) -> bool:
-    """Whether a caller who holds these scopes holds the wanted one, itself or by its family.
+    """Test whether the held scopes satisfy the wanted one, exactly or by its family.
 
-    A family goes one way: holding ``notebook:*`` is holding ``notebook:write``; holding every single
-    notebook scope is not holding ``notebook:*``.
+    A family works one way: ``notebook:*`` satisfies ``notebook:write``, but all single notebook scopes do not
+    satisfy ``notebook:*``.
     """
     if wanted in held:
         return True

@@ -1,4 +1,4 @@
-"""A policy as the TOML it could have been read from."""
+"""Print a policy as TOML."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _KEYS = ("principal", "resource", "tenant", "scope", "action")
 
 
 def print_policy(policy: Policy, table: str = "") -> str:
-    """Write a policy; :func:`~strata.acl.parse_policy` reads the same policy out of it.
+    """Return a policy as TOML; :func:`~strata.acl.parse_policy` parses it to an equal policy.
 
     Args:
         policy: The policy.
-        table: The table it stands in, such as ``tool.strata.acl_config``; none for a file of its own.
+        table: The TOML table to put it in, such as ``tool.strata.acl_config``; empty: the top level.
     """
     lines = [f"[{table}]"] if table else []
     lines.append(f"default = {_text(policy.default)}")
@@ -27,7 +27,7 @@ def print_policy(policy: Policy, table: str = "") -> str:
 
 
 def print_rule(rule: Rule) -> Iterator[str]:
-    """Yield the keys of a rule, one line each."""
+    """Yield the keys of a rule as TOML, one line each."""
     for key in _KEYS:
         value = getattr(rule, key)
         if value is not None:
@@ -39,5 +39,5 @@ def print_rule(rule: Rule) -> Iterator[str]:
 
 
 def _text(value: str) -> str:
-    # A JSON string is a basic string of TOML, but for the one control character that JSON lets stand.
+    # A JSON string is a TOML basic string, except for U+007F, which JSON leaves unescaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

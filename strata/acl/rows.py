@@ -1,10 +1,10 @@
-"""The ``rows`` of a rule: the conditions of a scan as one line of text, AND-ed like a scan's.
+"""Parse the ``rows`` of a rule: AND-ed conditions, as those of a scan, in one line of text.
 
 ``region = 'EU' and amount >= 10 and kind not in ('a', 'b') and "odd name".part is not null``
 
 A column is a word, words joined by dots (a field of a struct), or a double-quoted name. A value is a
-single-quoted string (a quote inside is doubled), a number, ``true`` or ``false``. Keywords may be written in
-any case. There is no ``or``: several rules unite.
+single-quoted string (quotes inside are doubled), a number, ``true`` or ``false``. Keywords are
+case-insensitive. There is no ``or``: several rules unite.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _INTEGER = re.compile(r"[+-]?\d+")
 
 @attrs.frozen
 class Condition:
-    """One condition on a column, as a scan states it.
+    """One condition on a column, like a filter of a scan.
 
     Attributes:
         column: Full name; a field of a struct is ``struct.field``.
         op: ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``, ``not in``, ``is null`` or ``is not null``.
-        value: What it is compared with: a tuple for ``in`` and ``not in``, ``None`` for the null checks.
+        value: The value compared with; a tuple for ``in`` and ``not in``, ``None`` for the null checks.
     """
 
     column: str
@@ -48,10 +48,10 @@ class Condition:
 
 
 def parse_rows(text: str) -> tuple[Condition, ...]:
-    """Read the conditions of a rule.
+    """Parse the conditions of a rule.
 
     Raises:
-        ValueError: If the text is not understood to its end; says where.
+        ValueError: If the text is malformed; names the position and what was expected.
     """
     reader = _Reader(text)
     found = [reader.condition()]
@@ -151,9 +151,7 @@ class _Reader:
         return found.lastgroup, found[found.lastgroup]
 
     def _refuse(self, wanted: str) -> NoReturn:
-        # No value is repeated: one of a rule is often one of the table's.
+        # The token itself is not repeated: a value in a rule is often a value of the table.
         kinds = {"end": "the end", "string": "a text", "number": "a number", "name": "a word"}
-        got = kinds.get(self._kind) or (repr(self._word) if self._word else "what stands there")
-        raise ValueError(
-            f"`rows` is not understood: {wanted} was expected, not {got}, at character {self._at}"
-        )
+        got = kinds.get(self._kind) or (repr(self._word) if self._word else "an unknown character")
+        raise ValueError(f"`rows` is malformed: expected {wanted}, found {got}, at character {self._at}")

@@ -1,4 +1,4 @@
-"""Versioned results: their identity, what is known of them, and their bytes."""
+"""Versioned results: their identity, their metadata and their bytes."""
 
 from strata.artifacts.blobs.store import (
     BLOB_GONE,

@@ -1,4 +1,4 @@
-"""The blob store that the settings name."""
+"""Open the blob store that the settings name."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from strata.artifacts.blobs.store import LocalBlobStore
 def open_blob_store(
     root: Path, *, artifact_blob_backend: str = "local", **settings: Any
 ) -> LocalBlobStore | ObjectBlobStore:
-    """Return the store that holds results.
+    """Return the blob store for the given settings; connects to nothing yet.
 
     Args:
         root: Directory of local blobs, or of the local copies of remote ones.
-        artifact_blob_backend: ``local``, ``s3``, ``gcs`` (unverified against the real service) or ``azure``
-            (likewise).
-        **settings: Any of :class:`~strata.artifacts.blobs.object_stores.ObjectStoreSettings`, by their names.
+        artifact_blob_backend: ``local``, ``s3``, ``gcs`` or ``azure`` (the last two are unverified against
+            the real services).
+        **settings: Any of :class:`~strata.artifacts.blobs.object_stores.ObjectStoreSettings`, by name.
 
     Raises:
         ImportError: If an object store is named and the extra ``objectstore`` is not installed.
-        TypeError: For a setting that is none.
-        ValueError: For a backend that is none.
+        TypeError: For an unknown setting.
+        ValueError: For an unknown backend.
     """
     known = ObjectStoreSettings(**settings)
     if artifact_blob_backend == "local":

@@ -1,6 +1,6 @@
-"""The identity of a result: what was asked, of which versions, by which tenant.
+"""Identify results by tenant, transform and input versions.
 
-Canonical JSON (sorted keys, no spaces, ASCII) is hashed with SHA-256. Inputs stay in the caller's order, for
+Canonical JSON (sorted keys, no spaces, ASCII) is hashed with SHA-256. Inputs stay in the caller's order:
 f(a, b) is not f(b, a).
 """
 
@@ -13,17 +13,17 @@ from typing import Any
 
 
 def canonical_json(value: object) -> str:
-    """Return ``value`` as the one JSON text it has.
+    """Return the canonical JSON text of ``value``.
 
     Raises:
-        ValueError: For NaN and infinities, which JSON cannot say.
-        TypeError: For what JSON cannot hold.
+        ValueError: For NaN and infinities, which JSON does not have.
+        TypeError: For values of types that JSON does not have.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def provenance_hash(tenant: str, transform: Mapping[str, Any], inputs: Sequence[tuple[str, str]]) -> str:
-    """Return the hex digest that names one result.
+    """Return the hex SHA-256 that identifies a result; raises as :func:`canonical_json`.
 
     Args:
         tenant: The tenant; two tenants never share a result.
@@ -34,12 +34,12 @@ def provenance_hash(tenant: str, transform: Mapping[str, Any], inputs: Sequence[
 
 
 def query_hash(tenant: str, transform: Mapping[str, Any], inputs: Sequence[str]) -> str:
-    """Return the hex digest of the question without versions: equal for results of one question over time."""
+    """Return the hex SHA-256 of a query without input versions: equal for its results over time."""
     return _digest("query", tenant, transform, list(inputs))
 
 
 def tenant_prefix(tenant: str) -> str:
-    """Return the directory name of a tenant's files: a hash, so no tenant id is ever a path."""
+    """Return the directory name of a tenant's files: 32 hex digits of a hash, never the tenant's id."""
     return hashlib.sha256(f"tenant:{tenant}".encode()).hexdigest()[:32]
 
 

@@ -329,7 +329,7 @@ def test_a_segment_written_in_parts_is_one_segment(shard: CacheShard) -> None:
     assert [rows(0), rows(100), rows(200)] == read(shard, 0)
     assert [rows(900)] == read(shard, 1)
     apart = [PackedSegment(SegmentKey("f", 0), 0, 10, 0, 1)]
-    with pytest.raises(ValueError, match="one behind the other"):
+    with pytest.raises(ValueError, match="must be adjacent"):
         extend(apart, PackedSegment(SegmentKey("f", 0), 20, 10, 0, 1))
 
 

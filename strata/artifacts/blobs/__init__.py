@@ -1,1 +1,1 @@
-"""The bytes of results: kept on local disk, in memory of a growing result, or in an object store."""
+"""Bytes of results: files on local disk, optionally copies of blobs in an object store."""

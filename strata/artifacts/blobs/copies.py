@@ -1,4 +1,4 @@
-"""Local copies of blobs that an object store keeps: at most so many bytes of them, the most recently read."""
+"""Local copies of an object store's blobs, bounded in bytes; the least recently read are removed."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from strata.artifacts.blobs.store import SUFFIX, BlobFacts, BlobReader, LocalBlo
 from strata.outcomes import Refused
 
 COPIES_BYTES = 10 * 1024**3
+"""Default for the bytes of local copies."""
 
 LOOKS = 16
-"""Files from earlier that are looked at with each that is used."""
+"""Files of earlier runs that are examined with each file used."""
 
 
 class LocalCopies:
-    """Copies below ``root``; safe to use from any thread.
+    """Copies below ``root``; thread-safe.
 
-    When a copy was last read is its file's access time, set by us, so that it survives a restart wherever the
-    file system is mounted ``noatime``. A copy that is removed while it is read is read to its end: whoever
-    reads it holds a descriptor.
+    A copy's last read is its file's access time, set explicitly so that it survives a restart, also on file
+    systems mounted ``noatime``. A copy removed while it is read stays readable through the open descriptor.
 
-    What is there from earlier is not looked at when the server starts but a little with every file that is
-    used, and to its end as soon as there may be too much.
+    Files of earlier runs are not examined at start but a few with each file used, and all as soon as the
+    known copies exceed the budget.
 
     Args:
-        root: Directory of copies; what is there from earlier is taken over.
-        budget: Bytes of copies that may stay. The newest copy stays even if it alone is larger, for its
-            readers and the cache come right after it.
+        root: Directory of copies; files of earlier runs are taken over.
+        budget: Maximum bytes of copies. The newest copy stays even if it alone is larger, since its readers
+            and the cache open it right afterwards.
     """
 
     def __init__(self, root: Path, budget: int) -> None:
@@ -43,26 +43,26 @@ class LocalCopies:
         self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._bytes = 0
         self._earlier: dict[tuple[str, str], tuple[int, int]] = {}
-        self._unseen: Iterator[Path] | None = root.glob(f"*/*/*{SUFFIX}")
+        self._unexamined: Iterator[Path] | None = root.glob(f"*/*/*{SUFFIX}")
 
     @property
     def bytes(self) -> int:
-        """Bytes of all copies."""
+        """Bytes of all copies; examines all files of earlier runs."""
         with self._guard:
-            self._look(sys.maxsize)
+            self._examine(sys.maxsize)
             return self._bytes
 
     def begin(self, prefix: str) -> LocalBlobWriter:
-        """Begin a file; once committed, :meth:`keep` makes it a copy."""
+        """Begin a file; after its commit, :meth:`keep` makes it a copy."""
         return self._local.begin(prefix)
 
     def keep(self, prefix: str, facts: BlobFacts) -> None:
-        """Count a committed file among the copies, and remove those that it leaves no room for."""
+        """Add a committed file to the copies, and remove the least recently read beyond the budget."""
         with self._guard:
             self._note((prefix, facts.sha256), facts.size)
-            self._look(LOOKS)
+            self._examine(LOOKS)
             if self._bytes > self._budget:
-                self._look(sys.maxsize)
+                self._examine(sys.maxsize)
             surplus = []
             while self._bytes > self._budget and len(self._sizes) > 1:
                 key, size = self._sizes.popitem(last=False)
@@ -72,28 +72,28 @@ class LocalCopies:
                 self._local.delete(*old)
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
-        """Open a copy; refused as by :class:`~strata.artifacts.LocalBlobStore`."""
+        """Open a copy; returns the refusals of :class:`~strata.artifacts.LocalBlobStore`."""
         found = self._local.open_reader(prefix, sha256, size)
         if isinstance(found, BlobReader):
             with self._guard:
                 self._note((prefix, sha256), size)
-                self._look(LOOKS)
-            with suppress(OSError):  # a read-only file system: the order is then that of this process only
+                self._examine(LOOKS)
+            with suppress(OSError):  # read-only file system: the order lasts for this process only
                 os.utime(found.fd)
         return found
 
     def delete(self, prefix: str, sha256: str) -> None:
-        """Remove a copy, if it is there."""
+        """Remove a copy, if it exists."""
         with self._guard:
             self._bytes -= self._forget((prefix, sha256))
             self._local.delete(prefix, sha256)
 
     def sweep(self) -> int:
-        """Remove what killed processes were writing."""
+        """Remove unfinished files of killed processes; returns their number."""
         return self._local.sweep()
 
     def _note(self, key: tuple[str, str], size: int) -> None:
-        """Count a file as the most recently used, unless another thread has just removed it."""
+        """Record a file as the most recently used, unless another thread has just removed it."""
         self._bytes -= self._forget(key)
         if self._local.holds(*key):
             self._sizes[key] = size
@@ -103,11 +103,11 @@ class LocalCopies:
         _, earlier = self._earlier.pop(key, (0, 0))
         return self._sizes.pop(key, earlier)
 
-    def _look(self, most: int) -> None:
-        """Look at so many files from earlier; when all were seen, they are older than all of this run."""
-        if self._unseen is None:
+    def _examine(self, most: int) -> None:
+        """Examine up to ``most`` files of earlier runs; all of them count as older than this run's."""
+        if self._unexamined is None:
             return
-        for path in islice(self._unseen, most):
+        for path in islice(self._unexamined, most):
             most -= 1
             key = (path.parts[-3], path.stem)
             if key in self._sizes:
@@ -117,7 +117,7 @@ class LocalCopies:
                 self._earlier[key] = (facts.st_atime_ns, facts.st_size)
                 self._bytes += facts.st_size
         if most:
-            self._unseen = None
+            self._unexamined = None
             for key in sorted(self._earlier, key=lambda key: self._earlier[key], reverse=True):
                 self._sizes[key] = self._earlier[key][1]
                 self._sizes.move_to_end(key, last=False)

@@ -1,11 +1,10 @@
-"""Large files past the page cache.
+"""Write large files with ``O_DIRECT``, past the page cache.
 
-A result of hundreds of megabytes that is written through the page cache pushes out what other tenants read,
-and every page of it must first be found and filled: on a machine whose memory is handed out by a hypervisor
-that costs more than decoding the rows. So the bulk of a growing file is written with ``O_DIRECT`` out of
-aligned buffers: one is filled while others are on their way to the disk, so that no core waits for it.
-Whoever reads the file afterwards does so as ever: Linux keeps the two views coherent (open(2), "O_DIRECT",
-notes).
+A result of hundreds of megabytes written through the page cache evicts pages that other tenants read, and
+each of its pages must be allocated and filled; under a hypervisor that costs more than decoding the rows. So
+the bulk of a growing file is written with ``O_DIRECT`` from aligned buffers: one is filled while others are
+written, so that no core waits for the disk. Ordinary reads of the file see the same bytes: Linux keeps the
+two views coherent (open(2), "O_DIRECT", notes).
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ import attrs
 import pyarrow as pa
 
 BLOCK = 4096
-"""Alignment of offsets, lengths and memory that every common disk takes (a logical block is 512 or 4,096)."""
+"""Alignment in bytes of offsets, lengths and memory: fits logical blocks of 512 and 4,096 bytes."""
 
 BUFFER_BYTES = 4 * 1024 * 1024
 """Bytes of one write."""
 
 HELD_BYTES = 64 * 1024
-"""A copy up to which the interpreter's lock is held: 10 µs. Whoever lets go of it may wait for it longer."""
+"""Largest copy (bytes) made with the interpreter's lock held: 10 µs; releasing it may cost more than that."""
 
 WRITES = 2
-"""Buffers of one file on their way to the disk at a time. With one, a row group of one and a half buffers
-waits for the disk whenever it needs two of them, and whoever decodes the next but one waits for that."""
+"""Buffers of one file being written at a time. With one, a row group of one and a half buffers would wait for
+the disk whenever it needs two."""
 
 WRITERS = 4
-"""Buffers on their way to the disk at a time, of all files of the process."""
+"""Buffers being written at a time, of all files of the process."""
 
 _SPARE_BUFFERS = 6
 _O_DIRECT = getattr(os, "O_DIRECT", 0)
@@ -47,39 +46,39 @@ _writers = ThreadPoolExecutor(WRITERS, "direct-write")  # has no thread before t
 
 @attrs.frozen
 class _Writing:
-    """A buffer on its way.
+    """A buffer that is being written.
 
     Attributes:
-        how: How it goes.
+        outcome: Outcome of the write.
         view: The buffer.
-        end: Where its bytes end in the file.
+        end: Offset in the file after its last byte.
     """
 
-    how: Future[None]
+    outcome: Future[None]
     view: memoryview
     end: int
 
     @property
     def ended(self) -> bool:
-        """Whether it is there, or lost."""
-        return self.how.done()
+        """Whether the write has ended, successfully or not."""
+        return self.outcome.done()
 
 
 class DirectTail:
-    """The growing end of a file: collected in memory, written a buffer at a time.
+    """The growing end of a file: collected in memory, written one buffer at a time.
 
     Args:
-        descriptor: The file, open for reading and writing the ordinary way; stays the caller's.
-        path: Where to open it once more.
-        size: Bytes it has; the tail goes on from there.
+        descriptor: The file, open for plain reading and writing; the caller closes it.
+        path: Path under which to open it again.
+        size: Current length of the file in bytes; appended bytes follow.
 
     Raises:
-        OSError: If the file cannot be opened again; ``EINVAL`` where the file system knows no ``O_DIRECT``.
+        OSError: If the file cannot be opened again; ``EINVAL`` without support for ``O_DIRECT``.
     """
 
     def __init__(self, descriptor: int, path: Path, size: int) -> None:
         if not _O_DIRECT:
-            raise OSError(errno.EINVAL, "this system knows no O_DIRECT")
+            raise OSError(errno.EINVAL, "this system does not support O_DIRECT")
         self._plain = descriptor
         self._direct = os.open(path, os.O_WRONLY | _O_DIRECT | os.O_CLOEXEC)
         self._view = _buffer()
@@ -92,31 +91,31 @@ class DirectTail:
 
     @property
     def on_file(self) -> int:
-        """Bytes from the file's start that are in the file."""
+        """Length in bytes of the written part of the file, from its start."""
         end = self._on_file
         for writing in self._writing:
-            if not writing.ended or writing.how.exception() is not None:
+            if not writing.ended or writing.outcome.exception() is not None:
                 break
             end = writing.end
         return end
 
     def behind(self, count: int) -> bool:
-        """Whether :meth:`append` of so many bytes would wait for a write that goes on."""
-        on_their_way = sum(not writing.ended for writing in self._writing)
-        return bool(on_their_way) and (self._filled + count) // BUFFER_BYTES > WRITES - on_their_way
+        """Test whether :meth:`append` of ``count`` bytes would wait for a write in progress."""
+        busy = sum(not writing.ended for writing in self._writing)
+        return bool(busy) and (self._filled + count) // BUFFER_BYTES > WRITES - busy
 
     def catch_up(self) -> None:
-        """Wait for the oldest write that goes on; how it went, the next call says."""
+        """Wait for the oldest write in progress; the next call reports its error."""
         for writing in self._writing:
             if not writing.ended:
-                wait([writing.how])
+                wait([writing.outcome])
                 return
 
     def append(self, parts: Sequence[bytes | pa.Buffer]) -> None:
-        """Take the parts; whole buffers of them are on their way to the file.
+        """Append the parts; full buffers are handed to writer threads.
 
         Raises:
-            OSError: If the disk is full or broken, as far as is known by now.
+            OSError: If an earlier write failed: the disk is full or broken.
         """
         self._check()
         for part in parts:
@@ -134,7 +133,7 @@ class DirectTail:
                     self._send_buffer()
 
     def settle(self) -> None:
-        """Bring everything that was appended into the file.
+        """Write all appended bytes to the file.
 
         Raises:
             OSError: If the disk is full or broken.
@@ -151,9 +150,9 @@ class DirectTail:
         self._filled -= whole
 
     def close(self) -> None:
-        """Let go of the buffers and the descriptor; harmless when repeated."""
+        """Close the descriptor and free the buffers; idempotent."""
         if self._direct >= 0:
-            wait([writing.how for writing in self._writing])  # nobody may close what is being written to
+            wait([writing.outcome for writing in self._writing])  # their writes use the descriptor
             os.close(self._direct)
             self._direct = -1
             for view in (self._view, *self._free, *(writing.view for writing in self._writing)):
@@ -164,20 +163,20 @@ class DirectTail:
             raise self._failure
 
     def _collect(self, most: int) -> None:
-        """Wait until no more than ``most`` buffers are on their way; have the others back."""
+        """Wait until at most ``most`` buffers are being written; take back the others."""
         self._check()
         while self._writing and (len(self._writing) > most or self._writing[0].ended):
             writing = self._writing.popleft()
             self._free.append(writing.view)
             try:
-                writing.how.result()
+                writing.outcome.result()
             except OSError as error:
-                self._failure = error  # its bytes are lost: nothing can be appended to them any more
+                self._failure = error  # bytes are missing: the file is lost
                 raise
             self._on_file = writing.end
 
     def _send_buffer(self) -> None:
-        """Let the full buffer be written, and go on with another one."""
+        """Hand the full buffer to a writer thread, and continue with another one."""
         self._collect(WRITES - 1)
         full, base = self._view, self._base
         self._view = self._free.pop() if self._free else _buffer()
@@ -186,7 +185,7 @@ class DirectTail:
         self._writing.append(_Writing(_writers.submit(self._write, full, base), full, self._base))
 
     def _write(self, data: memoryview, offset: int) -> None:
-        """Write whole blocks, directly as far as the file system takes them so."""
+        """Write whole blocks, with ``O_DIRECT`` as far as the file system accepts them."""
         start = 0
         while start < len(data):
             try:

@@ -1,4 +1,4 @@
-"""A blob that grows: appended to, and hashed behind its end, through one descriptor."""
+"""Files of growing blobs: appended to and hashed through one descriptor."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from strata.artifacts.blobs.direct import DirectTail
 from strata.durable import write_parts
 
 HASH_BLOCK = 1024 * 1024
+"""Bytes of one read for the hash."""
 
 DIRECT_FROM = 1024 * 1024
-"""Bytes from which on a blob is a large one, whose writing should leave the page cache alone."""
+"""Size in bytes from which a blob is written past the page cache."""
 
 Parts = Sequence[bytes | pa.Buffer]
-"""Pieces to be written one after the other."""
+"""Buffers to write one after the other."""
 
 
 class GrowingFile:
-    """The file under a blob's writer, whatever becomes of it; used by one thread at a time.
+    """The file of a blob being written; not thread-safe.
 
     Args:
-        descriptor: Open for reading and writing; owned by this object from now on.
-        path: Where others find the same file.
+        descriptor: Open for reading and writing; closed by this object.
+        path: Path of the file.
     """
 
     def __init__(self, descriptor: int, path: Path) -> None:
@@ -44,21 +45,25 @@ class GrowingFile:
 
     @property
     def path(self) -> Path:
-        """The growing file."""
+        """Path of the growing file."""
         return self._path
 
     @property
     def on_file(self) -> int:
-        """How many of the bytes others can read in the file."""
+        """Length in bytes of the written part, which others can read."""
         return self._size if self._tail is None else self._tail.on_file
 
     def append(self, parts: Parts) -> int:
-        """Write the parts and return their offset; the last of them may not be :attr:`on_file` yet."""
+        """Append the parts and return their offset; the last bytes may not be :attr:`on_file` yet.
+
+        Raises:
+            OSError: If the disk is full or broken.
+        """
         offset = self._size
         count = sum(len(part) for part in parts)
         if not self._large and offset + count >= DIRECT_FROM:
             self._large = True
-            with suppress(OSError):  # the file system takes no direct writes: plain ones will do
+            with suppress(OSError):  # no O_DIRECT on this file system: plain writes do
                 self._tail = DirectTail(self._fd, self._path, offset)
         if self._tail is None:
             write_parts(self._fd, parts)
@@ -68,23 +73,26 @@ class GrowingFile:
         return offset
 
     def behind(self, count: int) -> bool:
-        """Whether :meth:`append` of so many bytes would wait for the disk."""
+        """Test whether :meth:`append` of ``count`` bytes would wait for the disk."""
         return self._tail is not None and self._tail.behind(count)
 
     def catch_up(self) -> None:
-        """Wait for the disk."""
+        """Wait for the oldest write in progress."""
         if self._tail is not None:
             self._tail.catch_up()
 
     def settle(self) -> None:
-        """Bring everything that was appended into the file."""
+        """Write all appended bytes to the file; raises :class:`OSError` if the disk is full or broken."""
         if self._tail is not None:
             self._tail.settle()
 
     def hash_more(self, limit: int) -> bool:
-        """Hash some of what was written.
+        """Hash up to ``limit`` more bytes; returns whether any are left.
 
-        Reading brings it into the page cache, where its next readers find it: by now nobody waits for that.
+        Reading the bytes back also brings them into the page cache for the next readers.
+
+        Raises:
+            OSError: If the disk is full or broken, or the file is shorter than what was written.
         """
         self.settle()
         stop = min(self._size, self._hashed + limit)
@@ -97,7 +105,7 @@ class GrowingFile:
         return self._hashed < self._size
 
     def _digest(self) -> str:
-        """Return the hash of the whole, hashing what is left."""
+        """Return the hex SHA-256 of the whole file, hashing the remaining bytes."""
         self.hash_more(self._size)
         return self._sha256.hexdigest()
 

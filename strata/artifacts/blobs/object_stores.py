@@ -1,7 +1,7 @@
-"""The object store that the settings name, with every wait bounded.
+"""Open the object store that the settings name, with a bound on every wait.
 
-S3 is tested against moto. Google Cloud Storage and Azure are configured by the same code and **unverified
-against the real service**.
+S3 is tested against moto. Google Cloud Storage and Azure use the same code and are **unverified against the
+real services**.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 RETRIES = 3
+"""Retries of a request to the object store; then it counts as failed."""
 
 
 @attrs.frozen(kw_only=True)
 class ObjectStoreSettings:
-    """The settings of an object store, under the names and defaults they have for users."""
+    """Settings of an object store, with the names and defaults of the server's settings."""
 
     artifact_s3_bucket: str | None = None
     artifact_s3_prefix: str = "artifacts"
@@ -37,13 +38,11 @@ class ObjectStoreSettings:
 
 
 def open_object_store(backend: str, settings: Any) -> tuple[ObjectStore, str]:
-    """Return the store and the prefix in it that ``artifact_blob_backend`` and its settings name.
-
-    Nothing is connected to yet.
+    """Return the object store and its key prefix; connects to nothing yet.
 
     Args:
         backend: ``s3``, ``gcs`` or ``azure``.
-        settings: Whatever has the attributes of :class:`ObjectStoreSettings`.
+        settings: An object with the attributes of :class:`ObjectStoreSettings`.
 
     Raises:
         ImportError: If the extra ``objectstore`` is not installed.
@@ -56,7 +55,7 @@ def open_object_store(backend: str, settings: Any) -> tuple[ObjectStore, str]:
         "connect_timeout": timedelta(seconds=settings.s3_connect_timeout_seconds),
         "timeout": timeout,
     }
-    # Without bounds a dead peer holds its thread for minutes.
+    # Without these bounds a dead peer blocks a worker thread for minutes.
     retry: Any = {"max_retries": RETRIES, "retry_timeout": timeout}
     store: ObjectStore
     if backend == "gcs":
@@ -66,10 +65,10 @@ def open_object_store(backend: str, settings: Any) -> tuple[ObjectStore, str]:
         store = AzureStore(settings.artifact_azure_container, client_options=client, retry_config=retry)
         return store, settings.artifact_azure_prefix
     if backend != "s3":
-        raise ValueError(f"no such blob backend: {backend}")
+        raise ValueError(f"unknown artifact_blob_backend {backend!r}: use local, s3, gcs or azure")
     endpoint = settings.s3_endpoint_url
     if endpoint is not None and endpoint.lower().startswith("http://"):
-        client["allow_http"] = True  # asked for in so many words
+        client["allow_http"] = True  # the setting's URL says http
     given = {
         "region": settings.s3_region,
         "endpoint": endpoint,

@@ -1,13 +1,13 @@
-"""Results in an object store: S3, Google Cloud Storage or Azure, through obstore.
+"""Blob store on an object store: S3, Google Cloud Storage or Azure, through obstore.
 
-A blob is built in a local file, as with :class:`~strata.artifacts.LocalBlobStore`: readers follow it there
-and the cache adopts it. Its commit uploads it under its hash before it counts as finished; the object appears
-whole or not at all. Reading prefers the local copy and fetches a missing one whole, checked against its hash.
-The local copies are a cache of bounded size: the directory may be emptied while the server is down.
+A blob is written to a local file, as by :class:`~strata.artifacts.LocalBlobStore`: readers follow it and
+the cache adopts it. Its commit uploads it under its hash before it counts as finished; the object appears
+complete or not at all. Reads use the local copy; a missing one is downloaded whole and checked against its
+hash. Local copies are a cache of bounded size: the directory may be emptied while the server is down.
 
-An upload overwrites: the key is the hash of the bytes, so whoever comes second writes the same, and an object
-that was damaged is whole again. Parts of an upload that never ended are invisible but stay; let the bucket's
-lifecycle rules remove them.
+An upload overwrites: since the key is the hash of the bytes, a second upload writes the same bytes and
+repairs a damaged object. Parts of an aborted upload are invisible but stay; let the bucket's lifecycle rules
+remove them.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 __all__ = ["ObjectBlobStore", "open_object_store"]
 
 PART_BYTES = 8 * 1024 * 1024
-"""Bytes of one request of an upload, each of which has ``s3_request_timeout_seconds``; S3 wants 5 MiB."""
+"""Bytes per request of an upload, each with ``s3_request_timeout_seconds``; S3 requires at least 5 MiB."""
 
 FETCH_BYTES = 8 * 1024 * 1024
-"""Likewise of a download."""
+"""Bytes per request of a download, each with ``s3_request_timeout_seconds``."""
 
 UPLOADS = 4
-"""Parts of one blob on their way at a time; so many times :data:`PART_BYTES` are held in memory."""
+"""Parts of one blob uploaded at a time; each occupies :data:`PART_BYTES` of memory."""
 
 MOST_PARTS = 10_000
-"""Of one upload, says S3; the parts of a larger blob are larger."""
+"""Maximum parts of an upload to S3; larger blobs have larger parts."""
 
 FETCHES = 3
-"""How often a copy is fetched that was removed again before it could be opened."""
+"""Downloads of a copy that is evicted before it could be opened; then the store counts as unavailable."""
 
 STORE_DOWN = Refused(
-    Reason.UNAVAILABLE, "The store of results does not answer.", code="blob_store_down", retry_after=5
+    Reason.UNAVAILABLE, "The artifact store does not answer.", code="blob_store_down", retry_after=5
 )
 
 log = structlog.get_logger(__name__)
@@ -60,9 +60,9 @@ class ObjectBlobStore:
 
     Args:
         store: The obstore store.
-        prefix: Path in the bucket or container.
+        prefix: Key prefix in the bucket or container.
         root: Directory of local copies.
-        copies_bytes: How many bytes of them may stay.
+        copies_bytes: Maximum bytes of local copies.
     """
 
     def __init__(
@@ -71,14 +71,18 @@ class ObjectBlobStore:
         self._store = store
         self._prefix = prefix.strip("/")
         self._local = LocalCopies(root, copies_bytes)
-        self._fetching = _Flights()
+        self._fetching = _SharedFetches()
 
     def begin(self, prefix: str) -> UploadingWriter:
         """Begin a blob in a local file."""
         return UploadingWriter(self, prefix, self._local.begin(prefix))
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
-        """Open the local copy, fetched first if need be; a blob whose bytes are not its hash's is missing."""
+        """Open the local copy, downloaded first if need be; see :meth:`BlobStore.open_reader`.
+
+        Returns a refusal: :data:`BLOB_GONE` if the object is missing or has another size or hash,
+        :data:`STORE_DOWN` if the object store does not answer or the copy is evicted again and again.
+        """
         for _ in range(FETCHES):
             found = self._local.open_reader(prefix, sha256, size)
             if found != BLOB_GONE:
@@ -87,35 +91,38 @@ class ObjectBlobStore:
             if refused is not None:
                 return refused
         found = self._local.open_reader(prefix, sha256, size)
-        return STORE_DOWN if found == BLOB_GONE else found  # a copy that does not stay is no lost blob
+        return STORE_DOWN if found == BLOB_GONE else found  # an evicted copy does not mean a lost blob
 
     def delete(self, prefix: str, sha256: str) -> None:
         """Remove a blob and its local copy.
 
         Raises:
-            RefusalError: If the store does not answer.
+            RefusalError: UNAVAILABLE if the object store does not answer.
         """
         import obstore  # noqa: PLC0415  # an extra
 
-        with _answering(), suppress(FileNotFoundError):  # some stores say so, most do not
+        with (
+            _failures_as_refusals(),
+            suppress(FileNotFoundError),
+        ):  # most stores do not report a missing object
             obstore.delete(self._store, self._key(prefix, sha256))
         self._local.delete(prefix, sha256)
 
     def sweep(self) -> int:
-        """Remove what killed processes were writing locally."""
+        """Remove unfinished local files of killed processes; returns their number."""
         return self._local.sweep()
 
     def upload(self, prefix: str, facts: BlobFacts, file: IO[bytes]) -> None:
-        """Put a finished blob into the store, out of ``file``; its local file is a copy from now on.
+        """Upload a finished blob from ``file``; its local file becomes a copy.
 
         Raises:
-            RefusalError: If the store does not take it.
+            RefusalError: UNAVAILABLE if the upload fails.
         """
         import obstore  # noqa: PLC0415  # an extra
 
         key = self._key(prefix, facts.sha256)
         part = max(PART_BYTES, -(-facts.size // MOST_PARTS))
-        with _answering():
+        with _failures_as_refusals():
             obstore.put(self._store, key, file, chunk_size=part, max_concurrency=UPLOADS)
         self._local.keep(prefix, facts)
 
@@ -124,13 +131,13 @@ class ObjectBlobStore:
         self._local.delete(prefix, sha256)
 
     def _fetch(self, prefix: str, sha256: str, size: int) -> Refused | None:
-        """Make a local copy, if nobody else has just made it; returns why there is none."""
+        """Download a local copy, unless it exists by now; returns a refusal if it cannot be made."""
         found = self._local.open_reader(prefix, sha256, size)
         if isinstance(found, BlobReader):
             os.close(found.fd)
             return None
         try:
-            with _answering():
+            with _failures_as_refusals():
                 return self._copy(prefix, sha256, size)
         except RefusalError as error:
             return error.refused
@@ -143,7 +150,7 @@ class ObjectBlobStore:
             if obstore.head(self._store, key)["size"] != size:
                 return BLOB_GONE
         except FileNotFoundError:
-            # A bucket that is not there says the same: then nothing can be said of the blob.
+            # A missing bucket gives the same error: listing it fails, and the blob does not count as gone.
             next(iter(obstore.list(self._store, self._prefix or None, chunk_size=1)), None)
             return BLOB_GONE
         writer = self._local.begin(prefix)
@@ -165,7 +172,7 @@ class ObjectBlobStore:
 
 
 class UploadingWriter:
-    """A local writer whose commit includes the upload; see :class:`~strata.artifacts.BlobWriter`."""
+    """A local writer with a commit that includes the upload; see :class:`~strata.artifacts.BlobWriter`."""
 
     def __init__(self, store: ObjectBlobStore, prefix: str, local: LocalBlobWriter) -> None:
         self._store = store
@@ -174,37 +181,42 @@ class UploadingWriter:
 
     @property
     def path(self) -> Path:
-        """The growing file."""
+        """Path of the growing local file."""
         return self._local.path
 
     def append(self, parts: Parts) -> int:
-        """Write the parts and return their offset."""
+        """Append the parts and return their offset."""
         return self._local.append(parts)
 
     @property
     def on_file(self) -> int:
-        """How much of it others can read."""
+        """Length in bytes of the written part, which others can read."""
         return self._local.on_file
 
     def behind(self, count: int) -> bool:
-        """Whether appending would wait for the disk."""
+        """Test whether appending ``count`` bytes would wait for the disk."""
         return self._local.behind(count)
 
     def catch_up(self) -> None:
-        """Wait for the disk."""
+        """Wait for the oldest write in progress."""
         self._local.catch_up()
 
     def settle(self) -> None:
-        """Bring everything into the local file."""
+        """Write all appended bytes to the local file."""
         self._local.settle()
 
     def hash_more(self, limit: int) -> bool:
-        """Hash some of what was written."""
+        """Hash up to ``limit`` more bytes; returns whether any are left."""
         return self._local.hash_more(limit)
 
     def commit(self) -> BlobFacts:
-        """Finish the local file and upload it; a blob that was not taken leaves no local copy either."""
-        with self.path.open("rb") as file:  # held: an older copy of equal bytes may be removed at any moment
+        """Finish the local file and upload it; without a successful upload no local copy stays.
+
+        Raises:
+            RefusalError: UNAVAILABLE if the upload fails.
+            OSError: If the disk is full or broken.
+        """
+        with self.path.open("rb") as file:  # open before: a copy of equal bytes may be evicted at any moment
             facts = self._local.commit()
             try:
                 self._store.upload(self._prefix, facts, file)
@@ -214,14 +226,14 @@ class UploadingWriter:
         return facts
 
     def abort(self) -> None:
-        """Remove the local file, if it has not got its final name yet."""
+        """Remove the local file, unless it is committed."""
         self._local.abort()
 
 
-class _Flights:
-    """What is being fetched: whoever wants the same meanwhile shares its outcome, good or bad.
+class _SharedFetches:
+    """Downloads in progress by key: concurrent requests for one blob share one download and its outcome.
 
-    With a store that is down, many readers wait for one timeout, not for one after the other.
+    With a store that is down, waiting readers share one timeout instead of queueing one timeout each.
     """
 
     def __init__(self) -> None:
@@ -250,8 +262,8 @@ class _Flights:
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """Turn whatever the store or the disk says into a refusal; the log has the kind, not the URL in it."""
+def _failures_as_refusals() -> Iterator[None]:
+    """Turn errors of the object store or the disk into a refusal; logs the kind only, errors contain URLs."""
     from obstore.exceptions import BaseError  # noqa: PLC0415  # an extra
 
     try:

@@ -1,9 +1,9 @@
-"""The bytes of results: content-addressed files in a directory per tenant.
+"""Blob store on local disk: content-addressed files in one directory per tenant.
 
 A blob is written under a temporary name, synced, and renamed to its SHA-256; then the directory is synced. A
 process killed at any instruction leaves the old state or the new one; :meth:`LocalBlobStore.sweep` removes
-the temporaries, which are all in one directory, so that a start need not visit every tenant's. Every call
-names the tenant's prefix: nothing is shared between two of them.
+the temporary files, all in one directory, so that a start need not visit every tenant's. Every call names the
+tenant's prefix; tenants share no file.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ SUFFIX = ".arrow"
 TEMPORARY = ".part"
 
 GROWING = "growing"
-"""Directory of what is being written; no tenant's prefix, which are all digits of hexadecimal numbers."""
+"""Directory of unfinished files; cannot be a tenant's prefix, which has hexadecimal digits only."""
 
 DIRECTORIES_REMEMBERED = 4096
+"""Directories known to be durable; beyond, the set starts anew."""
 
 log = structlog.get_logger(__name__)
 BLOB_GONE = Refused(Reason.DATA_UNREADABLE, "The stored result cannot be read.", code="blob_missing")
-"""The blob is not there, or not what it must be: it will never be readable again."""
+"""The blob is missing or does not have its size or hash: it will never be readable."""
 
 BLOB_UNREADABLE = Refused(
     Reason.UNAVAILABLE, "The stored result cannot be read right now.", code="blob_unreadable", retry_after=1
 )
-"""The blob may well be there (no descriptor is left, say): no reason to give it up."""
+"""The blob cannot be opened now (no descriptors left, for example); it may exist."""
 
 
 @attrs.frozen
@@ -44,9 +45,9 @@ class BlobFacts:
     """A finished blob.
 
     Attributes:
-        sha256: Hex digest of its bytes.
-        size: Bytes.
-        path: A local file with them, for whoever wants to link it.
+        sha256: Hex SHA-256 of the bytes.
+        size: Length in bytes.
+        path: A local file with the bytes, which can be hard-linked.
     """
 
     sha256: str
@@ -55,50 +56,55 @@ class BlobFacts:
 
 
 class BlobWriter(Protocol):
-    """A blob being written; used by one thread at a time.
+    """Writer of a new blob; not thread-safe.
 
     Attributes:
-        path: The growing file, which others may read up to what was appended.
+        path: The growing file, which others may read up to :attr:`on_file`.
     """
 
     @property
     def path(self) -> Path:
-        """See the class."""
+        """Path of the growing file."""
 
     @property
     def on_file(self) -> int:
-        """How many of the bytes appended others can read in the file; the rest is on its way."""
+        """Length in bytes of the written part; appended bytes beyond it are being written."""
 
     def append(self, parts: Parts) -> int:
-        """Write the parts one after the other and return their offset."""
+        """Append the parts and return their offset; raises :class:`OSError` if the disk is full or broken."""
 
     def behind(self, count: int) -> bool:
-        """Whether :meth:`append` of so many bytes would wait for the disk."""
+        """Test whether :meth:`append` of ``count`` bytes would wait for the disk."""
 
     def catch_up(self) -> None:
-        """Wait until it would not."""
+        """Wait for the oldest write in progress."""
 
     def settle(self) -> None:
-        """Bring everything that was appended into the file."""
+        """Write all appended bytes to the file; raises :class:`OSError` if the disk is full or broken."""
 
     def hash_more(self, limit: int) -> bool:
-        """Hash at most ``limit`` of the bytes not hashed yet; whether any are left."""
+        """Hash up to ``limit`` more bytes; returns whether any are left."""
 
     def commit(self) -> BlobFacts:
         """Make the blob durable under its final name, and return its facts.
 
         Raises:
-            RefusalError: If a remote store does not take it; :meth:`abort` is still to be called.
-            OSError: If the disk is full or broken; likewise.
+            RefusalError: UNAVAILABLE if a remote store does not take it; :meth:`abort` must still be called.
+            OSError: If the disk is full or broken; :meth:`abort` must still be called.
         """
 
     def abort(self) -> None:
-        """Remove what was written; harmless after :meth:`commit` and when repeated."""
+        """Remove the unfinished file; idempotent, and without effect after :meth:`commit`."""
 
 
 @attrs.frozen
 class BlobReader:
-    """An open blob; whoever opened it closes ``fd``."""
+    """An open blob; the caller of ``open_reader`` closes ``fd``.
+
+    Attributes:
+        fd: File descriptor.
+        size: Length in bytes.
+    """
 
     fd: int
     size: int
@@ -109,30 +115,30 @@ class BlobReader:
 
 
 class BlobStore(Protocol):
-    """What every blob store promises; calls block and may come from any thread."""
+    """Contract of every blob store; calls block and are thread-safe."""
 
     def begin(self, prefix: str) -> BlobWriter:
         """Begin a blob of one tenant."""
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
-        """Open a blob.
+        """Open a blob of ``size`` bytes.
 
-        Refused with :data:`BLOB_GONE` if it is missing or not ``size`` bytes long, and with another refusal
-        if that cannot be said.
+        Returns a refusal: :data:`BLOB_GONE` (DATA_UNREADABLE) if it is missing or damaged, an UNAVAILABLE one
+        if that is not known.
         """
 
     def delete(self, prefix: str, sha256: str) -> None:
-        """Remove a blob, if it is there."""
+        """Remove a blob, if it exists."""
 
     def sweep(self) -> int:
-        """Remove what killed processes were writing; returns how many. Call before the first blob."""
+        """Remove unfinished files of killed processes; returns their number. Call before the first blob."""
 
 
 class LocalBlobStore:
     """Blobs below ``root``: ``<root>/<prefix>/<first two digits>/<sha256>.arrow``.
 
     Args:
-        root: Made, with its parents, if need be.
+        root: The directory, created with its parents if need be.
     """
 
     def __init__(self, root: Path) -> None:
@@ -147,7 +153,7 @@ class LocalBlobStore:
         return LocalBlobWriter(directory, growing / f"{secrets.token_hex(8)}{TEMPORARY}", self._directories)
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
-        """Open a blob; one of another size than it must have is as good as missing."""
+        """Open a blob; returns :data:`BLOB_GONE` if it is missing or not ``size`` bytes long."""
         try:
             descriptor = os.open(_place(self._root / prefix, sha256), os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -161,15 +167,15 @@ class LocalBlobStore:
         return BlobReader(descriptor, size)
 
     def holds(self, prefix: str, sha256: str) -> bool:
-        """Whether a blob is there."""
+        """Test whether a blob exists."""
         return _place(self._root / prefix, sha256).exists()
 
     def delete(self, prefix: str, sha256: str) -> None:
-        """Remove a blob, if it is there."""
+        """Remove a blob, if it exists."""
         _place(self._root / prefix, sha256).unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Remove what killed processes were writing; returns how many files. Call before the first blob."""
+        """Remove unfinished files of killed processes; returns their number. Call before the first blob."""
         swept = 0
         for leftover in self._root.glob(f"{GROWING}/*{TEMPORARY}"):
             leftover.unlink(missing_ok=True)
@@ -178,7 +184,7 @@ class LocalBlobStore:
 
 
 class LocalBlobWriter(GrowingFile):
-    """See :class:`BlobWriter`."""
+    """Writer of a local blob; see :class:`BlobWriter`."""
 
     def __init__(self, directory: Path, path: Path, directories: _Directories) -> None:
         super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path)
@@ -186,7 +192,7 @@ class LocalBlobWriter(GrowingFile):
         self._directories = directories
 
     def commit(self) -> BlobFacts:
-        """Sync, rename, sync the directory."""
+        """Sync the file, rename it to its hash, sync the directory; returns the blob's facts."""
         digest = self._digest()
         final = _place(self._directory, digest)
         self._directories.ensure(final.parent)
@@ -197,17 +203,17 @@ class LocalBlobWriter(GrowingFile):
         return BlobFacts(digest, self._size, final)
 
     def abort(self) -> None:
-        """Remove the file, if it has not got its final name yet."""
+        """Remove the file, unless it is committed; idempotent."""
         if self._fd >= 0:
             self._close()
             self._path.unlink(missing_ok=True)
 
 
 class _Directories:
-    """Makes directories whose names survive a power cut; remembers some of which it has seen to.
+    """Create directories that survive a power cut; remembers those known to be durable.
 
-    A name is durable once the directory that holds it is synced. Whoever finds a directory that another
-    thread made syncs its parent all the same: the other may not have come to it yet.
+    A directory's name is durable once its parent is synced. The parent of a directory that exists already is
+    synced, too: the thread that created it may not have done so yet.
     """
 
     def __init__(self, root: Path) -> None:
@@ -215,7 +221,7 @@ class _Directories:
         self._durable: set[Path] = set()  # only added to, which is atomic
 
     def ensure(self, directory: Path) -> None:
-        """Make ``directory``, which is the root or below it, and what is above it."""
+        """Create ``directory`` (the root or below it) and its parents, durably."""
         if directory in self._durable and directory.is_dir():
             return
         if directory == self._root:
@@ -225,7 +231,7 @@ class _Directories:
         directory.mkdir(exist_ok=True)
         sync_directory(directory.parent)
         if len(self._durable) >= DIRECTORIES_REMEMBERED:
-            self._durable = set()  # there are 257 to a tenant
+            self._durable = set()  # a tenant has up to 257
         self._durable.add(directory)
 
 

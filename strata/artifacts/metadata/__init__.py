@@ -1,1 +1,1 @@
-"""Rows about results: artifacts, builds, names and the audit log, in a database."""
+"""Database records of artifacts, builds, names and the audit log."""

@@ -1,10 +1,10 @@
-"""The contract of a metadata store: artifacts, builds and names of every tenant.
+"""Contract of a metadata store: artifacts, builds and names of every tenant.
 
-Calls block and may come from any thread. Each names its tenant: no id means anything without one. What a call
-wrote is durable when it returns. A store that does not answer raises :class:`~strata.outcomes.RefusalError`
-with :data:`STORE_DOWN`.
+Calls block and are thread-safe. Each names its tenant, since ids are unique within a tenant only. A write is
+durable when the call returns, except the beginning of a build (see :mod:`.sql_store`). A store that does not
+answer raises :class:`~strata.outcomes.RefusalError` with :data:`STORE_DOWN`.
 
-A version and its build go ``building`` → ``ready`` or ``failed`` together, once; the one step after that is
+A version and its build go ``building`` → ``ready`` or ``failed`` together, once; the only later step is
 :meth:`MetadataStore.fail_version`.
 """
 
@@ -32,36 +32,40 @@ ORDERS = ("asc", "desc")
 MAX_INTEGER = 2**63 - 1
 
 INTERRUPTED = ("interrupted", "The server stopped before the build ended.")
-"""Code and message of builds that a dead process left behind."""
+"""Error code and message of builds that a stopped process left unfinished."""
 
-LOST = "The stored result was lost; it is built anew when it is asked for."
-"""Message of builds whose result was there once."""
+LOST = "The stored result was lost; it is built again with the next request."
+"""Error message of builds whose result existed but was lost."""
 
 NOT_RUNNING = Refused(
-    Reason.UNAVAILABLE, "The build is not running any more.", code="not_running", retry_after=1
+    Reason.UNAVAILABLE, "The build is no longer running.", code="not_running", retry_after=1
 )
 
 STORE_DOWN = Refused(
-    Reason.UNAVAILABLE, "The store of metadata does not answer.", code="metadata_store_down", retry_after=5
+    Reason.UNAVAILABLE, "The metadata store does not answer.", code="metadata_store_down", retry_after=5
 )
 
 
 def artifact_id_of(provenance_hash: str) -> str:
-    """Return the id of the artifact with this provenance; the hash knows the tenant."""
+    """Return the artifact id for a provenance hash, which covers the tenant."""
     return provenance_hash[:32]
 
 
 def check_listing(
     *, limit: int, offset: int, state: str | None, since: float | None, sort: str, order: str
 ) -> Refused | None:
-    """Return why a listing cannot be asked for like this, or None; nothing is ignored or corrected."""
+    """Validate the parameters of a listing; nothing is ignored or corrected.
+
+    Returns:
+        A refusal (BAD_REQUEST, naming the query parameter), or ``None`` if all are valid.
+    """
     states = [known.value for known in ArtifactState]
     if not 1 <= limit <= MAX_INTEGER:
         return _bad("limit", "must be at least 1.")
     if not 0 <= offset <= MAX_INTEGER:
         return _bad("offset", "must be at least 0.")
     if since is not None and not math.isfinite(since):
-        return _bad("since", "must be a moment in time.")
+        return _bad("since", "must be a date and time.")
     if state is not None and state not in states:
         return _bad("state", f"must be one of {', '.join(states)}.")
     if sort not in SORTS:
@@ -76,10 +80,10 @@ def _bad(key: str, message: str) -> Refused:
 
 
 class MetadataStore(Protocol):
-    """What every metadata store promises."""
+    """Contract of every metadata store."""
 
     def probe(self) -> bool:
-        """Whether the store answers."""
+        """Test whether the store answers."""
 
     def begin_build(
         self,
@@ -94,35 +98,34 @@ class MetadataStore(Protocol):
         name: str | None,
         refresh: bool = False,
     ) -> BuildRecord:
-        """Note a build of the next version of the artifact with this provenance, in state ``building``.
+        """Begin a build of the artifact's next version, in state ``building``.
 
-        The artifact's id follows from its provenance, the version is allocated atomically: two builds of one
-        artifact never share a version. ``name`` is pointed at the version when it becomes ready.
+        The artifact's id follows from its provenance; the version is allocated atomically, so two builds of
+        one artifact never share a version. ``name`` points at the version once it is ready.
 
-        Idempotent: the same ``build_id`` gives the build it gave before, and while a build of this provenance
-        is running, that one is returned (its ``build_id`` is not the caller's) unless ``refresh`` asks for a
-        version of its own.
+        Idempotent: the same ``build_id`` returns the same build. While another build of this provenance is
+        running, that one is returned (with its own ``build_id``), unless ``refresh`` asks for a new version.
         """
 
     def finish_build(
         self, tenant: str, build_id: str, *, facts: BlobFacts, row_count: int, arrow_schema: str
     ) -> ArtifactRecord | Refused:
-        """Make a running build's version ready; refused if the build is not running any more."""
+        """Make a running build's version ready; returns :data:`NOT_RUNNING` if the build is not running."""
 
     def fail_build(self, tenant: str, build_id: str, *, code: str, message: str) -> None:
-        """Make a running build failed; does nothing to one that has ended."""
+        """Make a running build failed; no effect on a build that has ended."""
 
     def find_ready(self, tenant: str, provenance_hash: str) -> ArtifactRecord | None:
-        """Return the newest ready version with this provenance."""
+        """Return the newest ready version with this provenance, or ``None``."""
 
     def find_latest_by_query(self, tenant: str, query_hash: str) -> ArtifactRecord | None:
-        """Return the latest ready artifact of this question, whatever its inputs' versions."""
+        """Return the most recently created ready artifact of this query, or ``None``; any input versions."""
 
     def get_artifact(self, tenant: str, artifact_id: str, version: int) -> ArtifactRecord | None:
-        """Return one version."""
+        """Return one version, or ``None``."""
 
     def get_build(self, tenant: str, build_id: str) -> BuildRecord | None:
-        """Return one build."""
+        """Return one build, or ``None``."""
 
     def list_artifacts(
         self,
@@ -136,44 +139,45 @@ class MetadataStore(Protocol):
         sort: str = "created_at",
         order: str = "desc",
     ) -> Page | Refused:
-        """Return a page; refuses what :func:`check_listing` refuses.
+        """Return a page of versions; returns the refusals of :func:`check_listing`.
 
-        ``name_prefix`` keeps the versions that a name beginning so, case and all, points at. Ties of ``sort``
-        are ordered by id and version; what is not known yet counts as less than anything.
+        ``name_prefix`` keeps versions that a name with this prefix (case-sensitive) points at, ``since``
+        those created at or after it (seconds since the epoch). Ties of ``sort`` are ordered by id and
+        version; a value that is not known yet sorts below all others.
         """
 
     def stats(self, tenant: str) -> Stats:
-        """Count the tenant's artifacts."""
+        """Return the counts of the tenant's artifacts."""
 
     def set_name(self, tenant: str, name: str, artifact_id: str, version: int) -> NameRecord:
-        """Point a name at a version."""
+        """Point a name at a version; a name that exists is moved."""
 
     def get_name(self, tenant: str, name: str) -> NameRecord | None:
-        """Return what a name points at."""
+        """Return the version a name points at, or ``None``."""
 
     def list_names(self, tenant: str) -> tuple[NameRecord, ...]:
-        """Return all names, in their order."""
+        """Return all names of the tenant, sorted."""
 
     def fail_version(self, tenant: str, artifact_id: str, version: int, *, code: str) -> None:
-        """Take a ready version back whose bytes are not to be had; it is never served again.
+        """Make a ready version failed because its bytes are lost; it is never served again.
 
-        Does nothing to a version in any other state.
+        No effect on a version in another state.
         """
 
     def list_tenants(self, *, after: str, limit: int) -> tuple[str, ...]:
-        """Return the next ``limit`` tenants that have had results, in the order of their ids."""
+        """Return up to ``limit`` ids of tenants with artifacts, in order, the first above ``after``."""
 
     def add_audit(self, act: Act) -> AuditRecord:
-        """Note what somebody does; nothing ever changes or removes it."""
+        """Append an act to the audit log; records are never changed or removed."""
 
     def list_audit(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditRecord, ...]:
-        """Return what was done, the latest first: to one tenant, or to all and to the process.
+        """Return audit records, latest first: of one tenant, or of all and the process (``None``).
 
-        ``before`` keeps what is in an earlier place.
+        ``before`` keeps records with a smaller id.
         """
 
     def sweep_interrupted(self) -> int:
-        """Fail every build a dead process left behind; returns how many. Call before the first build."""
+        """Fail the unfinished builds of a dead process; returns their number. Call before the first build."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""

@@ -1,4 +1,4 @@
-"""Bring a metadata database to this version's schema, with the migrations shipped in the package."""
+"""Migrate a metadata database to this version's schema, with the migrations shipped in the package."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ LOCK_SUFFIX = ".lock"
 
 
 class NewerDatabaseError(Exception):
-    """The database was written by a newer Strata, whose schema this one does not know."""
+    """The database was written by a newer Strata with a schema unknown to this one."""
 
 
 @contextmanager
 def opening(database: Path) -> Iterator[None]:
-    """Let one process or thread at a time open ``database``.
+    """Context manager: exclude other processes and threads from opening ``database``.
 
-    SQLite switches a file to WAL without waiting for others that try the same (its busy timeout does not
-    apply), so those who open a new file together take turns on a lock beside it. The lock goes with its
-    holder, however that ends.
+    SQLite switches a file to WAL without waiting for others that do the same (its busy timeout does not
+    apply), so processes that open a new file take turns on a lock file beside it. The lock ends with its
+    holder, even a killed one.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     descriptor = os.open(database.with_name(database.name + LOCK_SUFFIX), flags, 0o600)
@@ -39,13 +39,13 @@ def opening(database: Path) -> Iterator[None]:
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Apply what is missing, in one transaction that excludes other processes.
+    """Apply the missing migrations, in one transaction that excludes other processes.
 
     Args:
-        engine: Its transactions exclude other writers from their first statement on.
+        engine: An engine with transactions that exclude other writers from their first statement on.
 
     Raises:
-        NewerDatabaseError: If the database's revision is none of ours.
+        NewerDatabaseError: If the database's revision is unknown to this version.
     """
     config = Config()
     config.set_main_option("script_location", "strata.artifacts:migrations")

@@ -1,4 +1,4 @@
-"""What the metadata store knows, as frozen values. Times are seconds since the epoch."""
+"""Records of the metadata store, as frozen values. Times are seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 
 class ArtifactState(enum.Enum):
-    """The life of an artifact's version, and of the build that makes it."""
+    """State of an artifact's version and of the build that makes it."""
 
     PENDING = "pending"
     BUILDING = "building"
@@ -36,21 +36,21 @@ class _Derived:
 
 @attrs.frozen(kw_only=True)
 class ArtifactRecord(_Derived):
-    """One version of an artifact; the facts of its blob are None until it is ready.
+    """One version of an artifact; the attributes with default ``None`` are set when it is ready.
 
     Attributes:
-        artifact_id: Id, one for all versions.
-        version: From 1.
-        state: Where it is in its life.
-        provenance_hash: What it is the result of.
-        query_hash: The same without versions.
+        artifact_id: Id, the same for all versions.
+        version: Number of the version, from 1.
+        state: State of the version.
+        provenance_hash: Hash of tenant, transform and input versions.
+        query_hash: Hash of tenant, transform and inputs without versions.
         transform_spec: Canonical transform, as JSON.
         input_versions: JSON object of versions by URI, in the caller's order.
-        created_at: When its build was noted.
+        created_at: Time its build began.
         arrow_schema: The schema as readable text.
         row_count: Rows.
         byte_size: Bytes of the Arrow stream.
-        content_sha256: Hex digest of those bytes.
+        content_sha256: Hex SHA-256 of the Arrow stream.
     """
 
     artifact_id: str
@@ -68,7 +68,20 @@ class ArtifactRecord(_Derived):
 
 @attrs.frozen(kw_only=True)
 class BuildRecord(_Derived):
-    """One build: the making of one version of an artifact."""
+    """One build: the making of one version of an artifact.
+
+    Attributes:
+        build_id: Id of the build.
+        artifact_id: Id of the artifact.
+        version: Number of the version.
+        state: State of the build.
+        executor_ref: Executor of the build, such as ``scan@v1``.
+        created_at: Time the build was requested.
+        started_at: Time it began to run.
+        completed_at: Time it ended.
+        error_message: Why it failed, for the user.
+        error_code: Why it failed, machine-readable.
+    """
 
     build_id: str
     artifact_id: str
@@ -84,7 +97,7 @@ class BuildRecord(_Derived):
 
 @attrs.frozen
 class NameRecord:
-    """A name and the version it points at."""
+    """A name and the version it points at, since ``updated_at``."""
 
     name: str
     artifact_id: str
@@ -94,16 +107,16 @@ class NameRecord:
 
 @attrs.frozen(kw_only=True)
 class Act:
-    """What somebody does by the admin API.
+    """An action through the admin API, for the audit log.
 
     Attributes:
-        tenant: Of which tenant; None of the process.
-        principal: Who.
-        principal_tenant: In which tenant that was said to be.
-        action: A word, such as ``limits.change``.
-        old: What was before, as JSON.
-        new: What is from then on, as JSON.
-        request_id: By which request.
+        tenant: The tenant acted on; ``None``: the process.
+        principal: Id of the acting principal.
+        principal_tenant: The tenant stated for that principal.
+        action: Name of the action, such as ``limits.change``.
+        old: Value before, as JSON.
+        new: Value after, as JSON.
+        request_id: Id of the request.
     """
 
     tenant: str | None
@@ -117,7 +130,7 @@ class Act:
 
 @attrs.frozen
 class AuditRecord:
-    """An act that was noted: in which place, from 1, and when."""
+    """An act in the audit log, with its id (ascending, from 1) and time."""
 
     id: int
     at: float
@@ -126,7 +139,7 @@ class AuditRecord:
 
 @attrs.frozen
 class Page:
-    """Part of a listing, and how long the whole is."""
+    """Part of a listing, and the number of artifacts in all pages."""
 
     artifacts: tuple[ArtifactRecord, ...]
     total: int
@@ -134,7 +147,7 @@ class Page:
 
 @attrs.frozen
 class Stats:
-    """A tenant's artifacts, counted; bytes are those of ready ones."""
+    """Counts of a tenant's versions, in total and by state; ``total_bytes`` counts ready ones."""
 
     total_artifacts: int
     total_bytes: int

@@ -1,4 +1,4 @@
-"""The metadata store on SQL: SQLite in WAL mode, commits synced to disk but those of a build's beginning."""
+"""Metadata store on SQLite in WAL mode; commits are synced to disk, except those that begin a build."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _FAILED = ArtifactState.FAILED.value
 
 _UNFINISHED = (ArtifactState.PENDING.value, _BUILDING)
 
-# What every build asks, and every result that is not remembered, put together once: SQLAlchemy needs longer
-# for that than for asking. The parameters are named after the columns they are for.
+# Statements of every build and uncached read, built once: that takes SQLAlchemy longer than executing them.
+# Parameters are named after their columns.
 _FIND_READY = (
     sa.select(artifacts)
     .where(
@@ -82,17 +82,20 @@ _ADD_ARTIFACT, _ADD_BUILD = artifacts.insert(), builds.insert()
 _NO_BUILD = {column.name: None for column in builds.c}
 
 BUSY_SECONDS = 30
-"""How long a write waits for another process's, such as a backup's."""
+"""Seconds a write waits for other writers, such as a backup; then the store counts as not answering."""
 
 log = structlog.get_logger(__name__)
 
 
 class SqlMetadataStore:
-    """Artifacts, builds and names in a SQLite file.
+    """Artifacts, builds and names in a SQLite file; see :class:`~strata.artifacts.MetadataStore`.
 
     Args:
-        path: The file; its directory exists.
+        path: The file; its directory must exist.
         now: Wall clock, in seconds since the epoch.
+
+    Raises:
+        NewerDatabaseError: If a newer Strata wrote the file.
     """
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
@@ -105,8 +108,8 @@ class SqlMetadataStore:
             max_overflow=64,
         )
         self._writer = self._engine.execution_options(writes=True)
-        self._hasty = self._engine.execution_options(writes=True, unsynced=True)
-        self._turn = threading.Lock()
+        self._unsynced_writer = self._engine.execution_options(writes=True, unsynced=True)
+        self._write_lock = threading.Lock()
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
         try:
@@ -118,7 +121,7 @@ class SqlMetadataStore:
             raise
 
     def probe(self) -> bool:
-        """Whether the file answers."""
+        """Test whether the file can be read."""
         try:
             with self._reading() as connection:
                 connection.execute(sa.text("SELECT 1 FROM alembic_version"))
@@ -142,11 +145,11 @@ class SqlMetadataStore:
         """See :class:`~strata.artifacts.MetadataStore`."""
         now = self._now()
         artifact_id = artifact_id_of(provenance_hash)
-        # Whose machine loses power loses the build, too: not worth a disk's time before every first byte.
+        # Unsynced: a power cut ends the build, too, and a sync would delay every first byte.
         with self._writing(unsynced=True) as connection:
-            noted = _noted(connection, tenant, build_id, None if refresh else artifact_id)
-            if noted is not None:
-                return _build_record(noted._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+            existing = _existing_build(connection, tenant, build_id, None if refresh else artifact_id)
+            if existing is not None:
+                return _build_record(existing._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
             mine = {"tenant": tenant, "artifact_id": artifact_id}
             last = connection.scalar(_LAST_VERSION, mine)
             both = {
@@ -188,7 +191,7 @@ class SqlMetadataStore:
                 )
             )
             if build.name is not None:
-                _point(connection, tenant, NameRecord(build.name, build.artifact_id, build.version, now))
+                _set_name(connection, tenant, NameRecord(build.name, build.artifact_id, build.version, now))
             return _artifact(connection.execute(sa.select(artifacts).where(mine)).one())
 
     def fail_build(self, tenant: str, build_id: str, *, code: str, message: str) -> None:
@@ -288,7 +291,7 @@ class SqlMetadataStore:
         """See :class:`~strata.artifacts.MetadataStore`."""
         record = NameRecord(name, artifact_id, version, self._now())
         with self._writing() as connection:
-            _point(connection, tenant, record)
+            _set_name(connection, tenant, record)
         return record
 
     def get_name(self, tenant: str, name: str) -> NameRecord | None:
@@ -319,7 +322,7 @@ class SqlMetadataStore:
         """See :class:`~strata.artifacts.MetadataStore`."""
         found: list[str] = []
         with self._reading() as connection:
-            while len(found) < limit:  # a look into the index each, however many results a tenant has
+            while len(found) < limit:  # one index look-up per tenant, however many artifacts it has
                 last = found[-1] if found else after
                 query = sa.select(sa.func.min(artifacts.c.tenant)).where(artifacts.c.tenant > last)
                 following = connection.scalar(query)
@@ -357,37 +360,40 @@ class SqlMetadataStore:
             return connection.execute(left.values(state=_FAILED, **ended)).rowcount
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self._engine.dispose()
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        """One moment's state, which no writer delays."""
-        with _answering(), self._engine.connect() as connection:
+        """Read a snapshot of the database; waits for no writer."""
+        with _failures_as_refusals(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self, *, unsynced: bool = False) -> Iterator[sa.Connection]:
-        """A transaction that excludes other writers and is on disk afterwards.
+        """Transaction that excludes other writers and is synced to disk when it ends.
 
-        With ``unsynced`` it is there with the next one that is: a power cut may undo it, but no crash of the
-        process, and nothing else is harmed.
+        With ``unsynced``, it is synced with the next synced commit: a power cut may undo it, a crash of the
+        process does not, and the database stays consistent.
 
-        The writers of this process stand in line for a lock that wakes the next at once. SQLite would let
-        each of them look again every so often, up to a tenth of a second, and some hardly find it free.
+        Writers of this process queue on a lock that wakes the next one at once. SQLite's own busy handler
+        polls at intervals of up to a tenth of a second and may starve a writer.
         """
-        if not self._turn.acquire(timeout=BUSY_SECONDS):
+        if not self._write_lock.acquire(timeout=BUSY_SECONDS):
             raise RefusalError(STORE_DOWN)
         try:
-            with _answering(), (self._hasty if unsynced else self._writer).begin() as connection:
+            with (
+                _failures_as_refusals(),
+                (self._unsynced_writer if unsynced else self._writer).begin() as connection,
+            ):
                 yield connection
         finally:
-            self._turn.release()
+            self._write_lock.release()
 
     def _end(
         self, connection: sa.Connection, tenant: str, build_id: str, **changes: object
     ) -> sa.Row[Any] | None:
-        """End a running build and return its row; None if it is not running."""
+        """End a running build and return its row; ``None`` if it is not running."""
         mine = sa.and_(_build(tenant, build_id), builds.c.state == _BUILDING)
         found = connection.execute(sa.select(builds).where(mine)).first()
         if found is not None:
@@ -396,10 +402,10 @@ class SqlMetadataStore:
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """Turn a full disk, a lock held for too long, a damaged file into a refusal; the log has the cause.
+def _failures_as_refusals() -> Iterator[None]:
+    """Turn a full disk, a lock held too long or a damaged file into a refusal; the cause is logged.
 
-    What is none of these, such as a violated constraint, is a bug and passes.
+    Other database errors, such as a violated constraint, are bugs and pass.
     """
     try:
         yield
@@ -408,7 +414,7 @@ def _answering() -> Iterator[None]:
         passing = isinstance(cause, (sqlite3.OperationalError, sa.exc.TimeoutError))
         if (
             not passing and type(cause) is not sqlite3.DatabaseError
-        ):  # that very class: "malformed" and the like
+        ):  # exactly this class: "malformed" and the like
             raise
         log.warning("metadata store does not answer", cause=str(cause))
         raise RefusalError(STORE_DOWN) from error
@@ -420,7 +426,7 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _use_wal(engine: sa.Engine) -> None:
-    """Set the journal mode; it stays with the file. Outside of a transaction, where alone it can be set."""
+    """Set the journal mode, which persists in the file; it can be set only outside a transaction."""
     pooled = engine.raw_connection()
     try:
         pooled.cursor().execute("PRAGMA journal_mode=WAL")
@@ -429,8 +435,7 @@ def _use_wal(engine: sa.Engine) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    # Writers take turns from their first statement on: an upgrade from a read lock could fail half-way.
-    # Readers take no lock that anybody waits for.
+    # Writers lock at their first statement: upgrading a read lock could fail half-way. Readers block nobody.
     options = connection.get_execution_options()
     if not options.get("writes", False):
         connection.exec_driver_sql("BEGIN")
@@ -439,10 +444,10 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _noted(
+def _existing_build(
     connection: sa.Connection, tenant: str, build_id: str, artifact_id: str | None
 ) -> sa.Row[Any] | None:
-    """Return the build that asking for another one gives: the same one, or the artifact's running one."""
+    """Return the existing build for a request: the one with ``build_id``, or the artifact's running one."""
     found = connection.execute(_GET_BUILD, {"tenant": tenant, "build_id": build_id}).first()
     if found is not None or artifact_id is None:
         return found
@@ -459,7 +464,7 @@ def _build(tenant: str, build_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(builds.c.tenant == tenant, builds.c.build_id == build_id)
 
 
-def _point(connection: sa.Connection, tenant: str, record: NameRecord) -> None:
+def _set_name(connection: sa.Connection, tenant: str, record: NameRecord) -> None:
     mine = sa.and_(names.c.tenant == tenant, names.c.name == record.name)
     connection.execute(names.delete().where(mine))
     connection.execute(

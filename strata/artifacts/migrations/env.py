@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection it is handed, inside that connection's transaction."""
+"""Alembic entry point: migrates on the given connection, inside its transaction."""
 
 from alembic import context
 

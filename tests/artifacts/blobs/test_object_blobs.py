@@ -279,7 +279,7 @@ def test_plain_http_is_spoken_only_where_the_endpoint_says_so(tmp_path: Path) ->
 def test_the_settings_choose_the_store(tmp_path: Path) -> None:
     """Local unless another is named; what is no backend and no setting is an error."""
     assert isinstance(open_blob_store(tmp_path), LocalBlobStore)
-    with pytest.raises(ValueError, match="no such blob backend: ftp"):
+    with pytest.raises(ValueError, match="unknown artifact_blob_backend 'ftp'"):
         open_blob_store(tmp_path, artifact_blob_backend="ftp")
     with pytest.raises(TypeError, match="artifact_s3_buckets"):
         open_blob_store(tmp_path, artifact_s3_buckets="b")
