@@ -129,7 +129,7 @@ class _Reader:
                 self._defaults.append((place, entry["default"]))
             else:
                 self.problems.append(
-                    f"{place}: `default` is a key of the policy, not of a rule; write it before the first [[…]]"
+                    f"{place}: `default` is of the policy, not of a rule; put it before the first [[…]]"
                 )
             entry = {key: value for key, value in entry.items() if key != "default"}
         self.problems.extend(_unknown_keys(place, entry, _RULE_KEYS))

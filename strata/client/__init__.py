@@ -1,4 +1,4 @@
-"""The Python client: results as Arrow tables and streams, for threads and for trio or asyncio.
+"""Python client: results as Arrow tables and streams, for threads and for trio or asyncio.
 
 >>> from strata.client import StrataClient
 >>> with StrataClient("http://127.0.0.1:8765") as strata:  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""The server's answers as values; fields a newer server adds are ignored."""
+"""The server's answers as values; unknown fields of a newer server are ignored."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from strata.client.errors import BadAnswerError
 
 T = TypeVar("T")
 
-# Lone surrogates are no text: nothing that came over the wire holds them, and no path can.
+# Lone surrogates are excluded: they are not valid text and cannot be sent as a path.
 _ARTIFACT_URI = re.compile(r"strata://artifact/(?P<id>[^/@?#\ud800-\udfff]+)@v=(?P<version>[1-9][0-9]*)")
 _NAME_URI = re.compile(r"strata://name/(?P<name>[^@?#\ud800-\udfff]+)")
 
 
 @attrs.frozen
 class Materialized:
-    """Where a result is, or will be.
+    """Location of a result that is ready or being built.
 
     Attributes:
-        hit: It was there already.
+        hit: Whether the result existed already.
         artifact_uri: ``strata://artifact/<id>@v=<n>``.
         state: ``ready``, ``building`` or ``pending``.
-        build_id: What to wait for, in artifact mode.
-        stream_id: The running stream, in stream mode.
-        stream_url: Path of the bytes, when they can be read by now.
+        build_id: Build to wait for, in artifact mode.
+        stream_id: Id of the stream, in stream mode.
+        stream_url: Path of the bytes, if they can be read now.
     """
 
     hit: bool
@@ -42,7 +42,7 @@ class Materialized:
 
 @attrs.frozen
 class Build:
-    """A build; times are ISO 8601, progress runs from 0.0 to 1.0."""
+    """State of a build; times are ISO 8601, progress is from 0.0 to 1.0."""
 
     build_id: str
     state: str
@@ -60,7 +60,7 @@ class Build:
 
 @attrs.frozen
 class Artifact:
-    """One version of a result; ``transform_spec`` and ``input_versions`` are JSON, as text."""
+    """Metadata of one artifact version; ``transform_spec`` and ``input_versions`` are JSON texts."""
 
     artifact_id: str
     version: int
@@ -76,13 +76,13 @@ class Artifact:
 
     @property
     def uri(self) -> str:
-        """Return its URI."""
+        """URI of the version."""
         return f"strata://artifact/{self.artifact_id}@v={self.version}"
 
 
 @attrs.frozen
 class ArtifactPage:
-    """Some of the tenant's artifacts, and how many there are in all, where the server counts."""
+    """Part of the tenant's artifacts, and the number of all, if the server counts."""
 
     artifacts: tuple[Artifact, ...]
     total_count: int | None = None
@@ -90,7 +90,7 @@ class ArtifactPage:
 
 @attrs.frozen
 class ChangedInput:
-    """An input that has moved on since a result was built."""
+    """An input that has a new version since a result was built."""
 
     input_uri: str
     old_version: str | None = None
@@ -99,7 +99,17 @@ class ChangedInput:
 
 @attrs.frozen
 class Explanation:
-    """What a materialize request would do now."""
+    """What a materialize request would do now.
+
+    Attributes:
+        would_hit: Whether a result exists.
+        would_build: Whether a build would begin.
+        artifact_uri: The existing result, current or stale.
+        is_stale: Whether that result is of older input versions.
+        stale_reason: Why it is stale.
+        changed_inputs: Inputs with a new version.
+        resolved_input_versions: Current versions by input URI.
+    """
 
     would_hit: bool
     would_build: bool
@@ -112,7 +122,7 @@ class Explanation:
 
 @attrs.frozen
 class Name:
-    """What a name stands for."""
+    """The artifact that a name points at."""
 
     artifact_uri: str
 
@@ -129,7 +139,7 @@ class CacheStats:
 
 @attrs.frozen
 class Check:
-    """Whether something would be answered, and if not, with which status and why."""
+    """Whether a kind of request would be allowed; if not, its HTTP status and the reason."""
 
     what: str
     allowed: bool
@@ -140,15 +150,15 @@ class Check:
 
 @attrs.frozen
 class Me:
-    """Who the server takes the caller for.
+    """The caller as the server identifies it.
 
     Attributes:
-        principal: Who.
-        tenant: In which tenant.
-        scopes: What the proxy states besides.
-        state: Of the tenant: ``running``, ``absent`` …
+        principal: Id of the user.
+        tenant: The tenant.
+        scopes: Scopes that the proxy states.
+        state: State of the tenant: ``running``, ``absent`` …
         limits: The tenant's limits by name: ``value``, ``source`` …
-        checks: What would be answered, and what would not, and why.
+        checks: Kinds of requests, with whether each would be allowed.
     """
 
     principal: str
@@ -160,22 +170,22 @@ class Me:
 
     @property
     def refused(self) -> tuple[Check, ...]:
-        """Return what would be refused."""
+        """Checks that would be refused."""
         return tuple(check for check in self.checks if not check.allowed)
 
 
 @attrs.frozen
 class Status:
-    """One word."""
+    """An answer that consists of one word."""
 
     status: str
 
 
 def parse_answer(kind: type[T], body: bytes) -> T:
-    """Return an answer's body as ``kind``.
+    """Parse an answer's body as ``kind``.
 
     Raises:
-        BadAnswerError: If it is not what the wire contract says.
+        BadAnswerError: If the body does not match the wire contract.
     """
     try:
         return msgspec.json.decode(body, type=kind)
@@ -184,12 +194,12 @@ def parse_answer(kind: type[T], body: bytes) -> T:
 
 
 def artifact_path(uri: str) -> str | None:
-    """Return the path that describes an artifact's version; ``None`` for what is no such URI."""
+    """Return the path of an artifact URI's metadata; ``None`` if the text is no artifact URI."""
     match = _ARTIFACT_URI.fullmatch(uri)
     return match and f"/v1/artifacts/{quote(match['id'], safe='')}/v/{match['version']}"
 
 
 def name_path(uri: str) -> str | None:
-    """Return the path that resolves ``strata://name/<name>``; ``None`` for what is no such URI."""
+    """Return the path that resolves ``strata://name/<name>``; ``None`` if the text is no such URI."""
     match = _NAME_URI.fullmatch(uri)
-    return match and f"/v1/names/{quote(match['name'])}"  # a name's own slashes are part of the path
+    return match and f"/v1/names/{quote(match['name'])}"  # slashes in a name are part of the path

@@ -1,4 +1,4 @@
-"""The client for trio and asyncio: :mod:`strata.client.sync` with awaits; see there for the arguments."""
+"""Client for trio and asyncio: :mod:`strata.client.sync` with ``await``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ import pyarrow as pa
 from strata.client import operations, wire
 from strata.client.answers import Artifact, ArtifactPage, Build, CacheStats, Explanation, Materialized, Me
 from strata.client.operations import ClientEnvironment, Operation, Pause, Reply, Scan, ScanOptions, Send
-from strata.client.results import Arriving, ProgressCallback, ResultDecoder
+from strata.client.results import IncomingResult, ProgressCallback, ResultDecoder
 from strata.client.retry import RetryPolicy
 
 T = TypeVar("T")
 
 
-class AsyncBatchStream(Arriving):
-    """A result's record batches as they arrive, one chunk and one batch in memory at a time.
+class AsyncBatchStream(IncomingResult):
+    """Record batches of a result as they arrive; memory holds one chunk and one batch.
 
-    Iterate it inside ``async with``, so that the connection is let go even when you leave early. It ends
-    normally only when the whole result has come; anything less is a ``TruncatedStreamError``.
+    Iterate inside ``async with``, which closes the connection even if iteration stops early. Iteration ends
+    normally only after the complete result; otherwise it raises ``TruncatedStreamError``.
     """
 
     def __init__(self, response: httpx.Response, decoder: ResultDecoder) -> None:
@@ -35,7 +35,7 @@ class AsyncBatchStream(Arriving):
         self._chunks = response.aiter_bytes()
 
     async def start(self) -> Self:
-        """Wait for the schema; the client does it."""
+        """Read up to the schema; the client calls this before it returns the stream."""
         while self._awaits_schema():
             await self._advance()
         return self
@@ -55,8 +55,8 @@ class AsyncBatchStream(Arriving):
         """Return the next batch.
 
         Raises:
-            TruncatedStreamError: If the result breaks off.
-            BadAnswerError: If it is no Arrow stream.
+            TruncatedStreamError: If the result is cut off.
+            BadAnswerError: If the answer is not an Arrow stream.
         """
         while not self._ready:
             if self._over:
@@ -65,7 +65,7 @@ class AsyncBatchStream(Arriving):
         return self._ready.popleft()
 
     async def aclose(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._over = True
         await self._response.aclose()
 
@@ -80,29 +80,27 @@ class AsyncBatchStream(Arriving):
         except wire.BODY_ERRORS as error:
             await self.aclose()
             raise self._decoder.broken(error) from error
-        except (
-            BaseException
-        ):  # cancellation too: the connection is in the middle of a body, and of no more use
+        except BaseException:  # cancellation, too: the connection is inside a body and cannot be reused
             await self.aclose()
             raise
 
 
 class AsyncStrataClient:
-    """Asks a Strata server for results; belongs to one event loop.
+    """Client of a Strata server for trio and asyncio; belongs to one event loop.
 
-    Busy servers (429, 503) are asked again when they say, within the retry policy; a request is safe to
-    repeat, as equal requests share one result.
+    Requests to a busy server (429, 503) are repeated as ``Retry-After`` says, within the retry policy; equal
+    requests share one result, so repeating is safe.
 
     Args:
         base_url: The server's address, with the path under which a proxy serves it, if any.
-        headers: Sent with every request, such as what an authenticating proxy asks for.
-        timeout: httpx timeouts; ``read`` bounds the silence between two chunks.
-        retry: How long to insist on a busy server.
-        transport: Where requests go instead of to the network.
-        sleep: Waits for so many seconds.
-        clock: Seconds on a monotonic clock.
-        wall: The time of day, aware.
-        chance: For the jitter of retries.
+        headers: Headers of every request, such as those for an authenticating proxy.
+        timeout: httpx timeouts in seconds; ``read`` bounds the time between two chunks.
+        retry: Limits on repeating requests to a busy server.
+        transport: httpx transport to use instead of the network.
+        sleep: Waits a number of seconds.
+        clock: Returns seconds on a monotonic clock.
+        wall: Returns the time of day as an aware datetime.
+        chance: Random numbers for the jitter of retries.
     """
 
     def __init__(
@@ -122,7 +120,7 @@ class AsyncStrataClient:
             base_url=base_url, headers=wire.client_headers(headers), timeout=timeout, transport=transport
         )
         self._sleep = sleep
-        self._here = ClientEnvironment(retry or RetryPolicy(), clock, wall, chance or random.Random())  # noqa: S311 - jitter
+        self._env = ClientEnvironment(retry or RetryPolicy(), clock, wall, chance or random.Random())  # noqa: S311 - jitter
 
     def __repr__(self) -> str:
         return f"<AsyncStrataClient {self.base_url}>"
@@ -152,22 +150,24 @@ class AsyncStrataClient:
         refresh: bool = False,
         **options: Unpack[ScanOptions],
     ) -> Materialized:
-        """Build a result, or find it; its bytes are read with :meth:`read`.
+        """Build a result, or find an existing one; :meth:`read` returns its rows.
 
         Args:
             inputs: A table URI, or several.
-            mode: ``stream`` to read it while it is built, ``artifact`` to have it built and wait for it.
-            refresh: Build a new version even if there is one.
+            mode: ``stream``: readable while it is built; ``artifact``: built first, see :meth:`wait`.
+            refresh: Build a new version even if a result exists.
             **options: ``columns`` in the order of the result (left out: all; an empty list: none);
                 ``filters``, AND-ed: ``Filter``, ``(column, op, value)`` or a mapping of these;
                 one of ``snapshot_id``, ``ref`` (branch or tag) and ``as_of`` (aware datetime) for an older
                 state; ``name`` to name the result.
 
         Raises:
-            StrataError: If the server refuses.
+            StrataError: If the server refuses or does not answer.
+            ValueError: For a filter value no column can be compared with, or ``as_of`` without time zone.
+            TypeError: For ``columns`` as one string, or a filter value of an unsupported type.
         """
         return await self._run(
-            operations.materialize(self._here, Scan(inputs, **options), mode, refresh=refresh)
+            operations.materialize(self._env, Scan(inputs, **options), mode, refresh=refresh)
         )
 
     async def fetch(
@@ -178,20 +178,23 @@ class AsyncStrataClient:
         progress: ProgressCallback | None = None,
         **options: Unpack[ScanOptions],
     ) -> pa.Table:
-        """Return a scan's result, whole.
+        """Return the complete result of a scan as a table with columns in request order.
 
         Args:
             inputs: A table URI, or several.
-            refresh: Build a new version even if there is one.
-            progress: Called with the bytes so far and the rows of the whole result, when known.
+            refresh: Build a new version even if a result exists.
+            progress: Called after each chunk with the bytes received and the rows of the result, when known.
             **options: As for :meth:`materialize`.
 
         Raises:
-            TruncatedStreamError: If the result breaks off; a shorter table is never returned.
-            StrataError: If the server refuses.
+            TruncatedStreamError: If the result is cut off; an incomplete table is never returned.
+            BadAnswerError: If the answer is not an Arrow stream.
+            StrataError: If the server refuses or does not answer.
+            ValueError: As :meth:`materialize`.
+            TypeError: As :meth:`materialize`.
         """
         return await self._table(
-            operations.open_scan(self._here, Scan(inputs, **options), refresh=refresh), progress
+            operations.open_scan(self._env, Scan(inputs, **options), refresh=refresh), progress
         )
 
     async def fetch_batches(
@@ -202,55 +205,67 @@ class AsyncStrataClient:
         progress: ProgressCallback | None = None,
         **options: Unpack[ScanOptions],
     ) -> AsyncBatchStream:
-        """Return a scan's result as record batches; arguments and errors of :meth:`fetch`."""
+        """Return a scan's result as a stream of record batches; arguments and errors of :meth:`fetch`."""
         return await self._open(
-            operations.open_scan(self._here, Scan(inputs, **options), refresh=refresh), progress
+            operations.open_scan(self._env, Scan(inputs, **options), refresh=refresh), progress
         )
 
     async def read(self, source: Materialized | str, *, progress: ProgressCallback | None = None) -> pa.Table:
-        """Return the result :meth:`materialize` named, or an artifact by its URI; waits for its build."""
-        return await self._table(operations.open_result(self._here, source), progress)
+        """Return the rows of a result of :meth:`materialize` or of an artifact URI; waits for its build.
+
+        Raises:
+            BuildFailedError: If the build failed.
+            TruncatedStreamError: If the result is cut off.
+            StrataError: If the server refuses or does not answer.
+            ValueError: If the text is no artifact URI.
+        """
+        return await self._table(operations.open_result(self._env, source), progress)
 
     async def explain(self, inputs: str | Iterable[str], **options: Unpack[ScanOptions]) -> Explanation:
-        """Say what :meth:`materialize` would do with the same arguments, and do nothing."""
-        return await self._run(operations.explain(self._here, Scan(inputs, **options)))
+        """Return what :meth:`materialize` would do with the same arguments; builds nothing."""
+        return await self._run(operations.explain(self._env, Scan(inputs, **options)))
 
     async def build(self, build_id: str) -> Build:
-        """Look how a build goes."""
-        return await self._run(operations.build(self._here, build_id))
+        """Return the current state of a build."""
+        return await self._run(operations.build(self._env, build_id))
 
     async def wait(self, build_id: str, timeout: float | None = None) -> Build:  # noqa: ASYNC109 - as the sync client; polls, no task to cancel
-        """Wait until a build is ready.
+        """Wait until a build is ready, and return it.
 
         Args:
             build_id: From :meth:`materialize` in artifact mode.
-            timeout: Seconds; ``None`` for as long as it takes.
+            timeout: Maximum seconds to wait; ``None``: no limit.
 
         Raises:
-            BuildFailedError: If it failed.
-            WaitTimeoutError: If it is not over in time.
+            BuildFailedError: If the build failed.
+            WaitTimeoutError: If the build is not ready in time; it continues.
         """
-        return await self._run(operations.wait(self._here, build_id, timeout))
+        return await self._run(operations.wait(self._env, build_id, timeout))
 
     async def artifact(self, uri: str) -> Artifact:
-        """Describe an artifact: ``strata://artifact/<id>@v=<n>`` or ``strata://name/<name>``."""
-        return await self._run(operations.artifact(self._here, uri))
+        """Return the metadata of an artifact: ``strata://artifact/<id>@v=<n>`` or ``strata://name/<name>``.
+
+        Raises:
+            StrataError: If there is none, or the server refuses.
+            ValueError: If the text is no such URI.
+        """
+        return await self._run(operations.artifact(self._env, uri))
 
     async def artifacts(self, **options: str | int) -> ArtifactPage:
-        """List the tenant's artifacts; options are query parameters (``limit``, ``offset`` …)."""
-        return await self._run(operations.artifacts(self._here, options))
+        """Return a page of the tenant's artifacts; options are query parameters (``limit``, ``offset`` …)."""
+        return await self._run(operations.artifacts(self._env, options))
 
     async def me(self) -> Me:
-        """Say who the server takes the caller for, what that may use, and what would be refused."""
-        return await self._run(operations.me(self._here))
+        """Return the caller as the server identifies it, with its tenant, limits and permissions."""
+        return await self._run(operations.me(self._env))
 
     async def cache_stats(self) -> CacheStats:
-        """Count the tenant's cache."""
-        return await self._run(operations.cache_stats(self._here))
+        """Return the counters of the tenant's cache."""
+        return await self._run(operations.cache_stats(self._env))
 
     async def clear_cache(self) -> None:
         """Empty the tenant's cache (scope ``admin:cache``)."""
-        await self._run(operations.clear_cache(self._here))
+        await self._run(operations.clear_cache(self._env))
 
     async def _table(self, opening: Operation[Reply], progress: ProgressCallback | None) -> pa.Table:
         async with await self._open(opening, progress) as stream:

@@ -1,10 +1,10 @@
-"""An Arrow IPC stream decoded from chunks as they arrive, whole or not at all.
+"""Decode an Arrow IPC stream from chunks as they arrive, complete or not at all.
 
-pyarrow reads streams by pulling from a file, which neither an async client nor a socket offers, and it takes
-a stream that merely stops for one that ended. This decoder is pushed, holds one message at a time, and knows
-the difference: only the end-of-stream marker ends a stream.
+pyarrow reads streams by pulling from a file, which an async client cannot offer, and takes a stream that is
+cut off for a complete one. This decoder is pushed, holds one message at a time, and accepts only the
+end-of-stream marker as the end.
 
-The framing is that of the Arrow columnar specification, "Encapsulated message format"; of the metadata, a
+The framing is that of the Arrow columnar specification, "Encapsulated message format". Of the metadata, a
 flatbuffer ``Message`` (``Message.fbs``), only the kind and the length of the body are read here.
 """
 
@@ -20,18 +20,18 @@ _PREFIX = 8  # continuation word and length of the metadata
 _CONTINUATION = 0xFFFFFFFF
 _MAX_METADATA = 1 << 28
 _MAX_BODY = 1 << 34
-_ALIGNMENT = 64  # of a message's body in memory, which Arrow recommends
+_ALIGNMENT = 64  # bytes, of a message's body in memory, as Arrow recommends
 
 _HEADER_TYPE, _BODY_LENGTH = 1, 3  # fields of the flatbuffer table Message
 _SCHEMA, _DICTIONARY_BATCH, _RECORD_BATCH = 1, 2, 3  # its header types
 
 
 class StreamDecoder:
-    """Turns chunks of bytes into record batches, in bounded memory: one message and one chunk.
+    """Converts chunks of bytes to record batches; memory holds one message and one chunk.
 
     Attributes:
-        schema: The result's schema, as soon as it has arrived.
-        ended: The end-of-stream marker has arrived.
+        schema: The result's schema; ``None`` until it has arrived.
+        ended: Whether the end-of-stream marker has arrived.
     """
 
     def __init__(self) -> None:
@@ -43,32 +43,32 @@ class StreamDecoder:
 
     def __repr__(self) -> str:
         state = "ended" if self.ended else "before the schema" if self.schema is None else "open"
-        return f"<StreamDecoder {state}, {self._filled} of {len(self._room)} bytes of a piece>"
+        return f"<StreamDecoder {state}, {self._filled} of {len(self._buffer)} bytes of a piece>"
 
     def feed(self, data: bytes) -> list[pa.RecordBatch]:
-        """Take the next bytes; returns the batches they complete.
+        """Decode the next bytes; returns the batches they complete.
 
         Raises:
-            BadAnswerError: If the bytes are no Arrow stream, or go on behind its end.
+            BadAnswerError: If the bytes are not an Arrow stream, or continue after its end.
         """
         batches: list[pa.RecordBatch] = []
         view = memoryview(data)
         while view:
             if self.ended:
-                raise BadAnswerError("The Arrow stream goes on behind its end-of-stream marker.")
-            count = min(len(view), len(self._room) - self._filled)
-            self._room[self._filled : self._filled + count] = view[:count]
+                raise BadAnswerError("The Arrow stream continues after its end-of-stream marker.")
+            count = min(len(view), len(self._buffer) - self._filled)
+            self._buffer[self._filled : self._filled + count] = view[:count]
             self._filled += count
             view = view[count:]
-            if self._filled == len(self._room):
+            if self._filled == len(self._buffer):
                 batches += self._piece_complete()
         return batches
 
     def finish(self) -> pa.Schema:
-        """Take the end of the bytes; returns the schema.
+        """End the input; returns the schema.
 
         Raises:
-            TruncatedStreamError: If the stream's own end has not come.
+            TruncatedStreamError: If the end-of-stream marker has not arrived.
         """
         if not self.ended or self.schema is None:
             raise TruncatedStreamError("The Arrow stream stopped before its end-of-stream marker.")
@@ -77,7 +77,7 @@ class StreamDecoder:
     def _await_prefix(self) -> None:
         self._message: pa.Buffer | None = None
         self._body_known = False
-        self._room = memoryview(bytearray(_PREFIX))
+        self._buffer = memoryview(bytearray(_PREFIX))
         self._filled = 0
 
     def _piece_complete(self) -> list[pa.RecordBatch]:
@@ -86,24 +86,24 @@ class StreamDecoder:
             return []
         if not self._body_known:
             self._metadata_complete()
-            if self._filled < len(self._room):
+            if self._filled < len(self._buffer):
                 return []
         message, kind = self._message, self._kind
         self._await_prefix()
         return self._take(kind, message)
 
     def _prefix_complete(self) -> None:
-        word, length = struct.unpack("<Ii", self._room)
+        word, length = struct.unpack("<Ii", self._buffer)
         if word != _CONTINUATION or not 0 <= length <= _MAX_METADATA:
             raise BadAnswerError("The answer is not an Arrow IPC stream.")
         if length == 0:
             self.ended = True
             return
-        prefix = bytes(self._room)
-        self._make_room(prefix, _PREFIX + length)
+        prefix = bytes(self._buffer)
+        self._allocate(prefix, _PREFIX + length)
 
     def _metadata_complete(self) -> None:
-        metadata = bytes(self._room[_PREFIX:])
+        metadata = bytes(self._buffer[_PREFIX:])
         try:
             self._kind, body = _read_metadata(metadata)
         except struct.error:
@@ -111,15 +111,15 @@ class StreamDecoder:
         if not 0 <= body <= _MAX_BODY:
             raise BadAnswerError("The Arrow stream has a message of an impossible length.")
         self._body_known = True
-        self._make_room(bytes(self._room), len(self._room) + body)
+        self._allocate(bytes(self._buffer), len(self._buffer) + body)
 
-    def _make_room(self, start: bytes, size: int) -> None:
-        """Continue in new memory for ``size`` bytes, where what follows ``start`` is aligned."""
+    def _allocate(self, start: bytes, size: int) -> None:
+        """Allocate ``size`` bytes beginning with ``start``; the bytes after ``start`` are aligned."""
         pad = -len(start) % _ALIGNMENT
         buffer = pa.allocate_buffer(pad + size)
         self._message = buffer.slice(pad)
-        self._room = memoryview(buffer).cast("B")[pad:]
-        self._room[: len(start)] = start
+        self._buffer = memoryview(buffer).cast("B")[pad:]
+        self._buffer[: len(start)] = start
         self._filled = len(start)
 
     def _take(self, kind: int, message: pa.Buffer) -> list[pa.RecordBatch]:
@@ -139,20 +139,20 @@ class StreamDecoder:
 
     def _read_batch(self, message: pa.Buffer) -> pa.RecordBatch:
         if self._dictionaries:
-            # pyarrow decodes dictionaries only inside a stream, so each batch gets a small one of its own.
+            # pyarrow decodes dictionaries only in a stream, so each batch gets a small stream of its own.
             parts = [self._schema_message, *self._dictionaries, message]
             batch = pa.ipc.open_stream(pa.py_buffer(b"".join(parts))).read_next_batch()
         else:
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(message), self.schema)
-        batch.validate()  # cheap; offsets that point out of their buffers would crash the process later
+        batch.validate()  # cheap; offsets outside their buffers would crash the process later
         return batch
 
 
 def _read_metadata(metadata: bytes) -> tuple[int, int]:
-    """Return a message's header type and the length of its body.
+    """Return a message's header type and the length of its body in bytes.
 
     Raises:
-        struct.error: If offsets point out of the metadata.
+        struct.error: If an offset points outside the metadata.
     """
     (table,) = struct.unpack_from("<I", metadata)
     (back,) = struct.unpack_from("<i", metadata, table)

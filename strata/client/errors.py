@@ -1,4 +1,4 @@
-"""What can go wrong for a client, as one family of exceptions."""
+"""Exceptions of the client, all derived from :class:`StrataError`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_MAX_TEXT = 300
+_MAX_TEXT = 300  # bytes of an answer's body that are quoted
 
 
 class StrataError(Exception):
-    """A request that got no result.
+    """A request failed.
 
     Attributes:
-        status: HTTP status; ``None`` when there was no answer to take it from.
-        title: The kind of problem, in a few words.
-        detail: One sentence about this one.
-        request_id: The server's name for the request, for its logs.
-        error: A stable machine-readable word, such as ``missing_scope``.
-        errors: Where in the request the faults lie: ``{"loc": [...], "msg": ...}``.
+        status: HTTP status; ``None`` without an answer.
+        title: Kind of problem, in a few words.
+        detail: One sentence about this problem.
+        request_id: The server's id of the request, for its logs.
+        error: Stable machine-readable word, such as ``missing_scope``.
+        errors: Faults in the request body: ``{"loc": [...], "msg": ...}``.
     """
 
     def __init__(
@@ -40,38 +40,38 @@ class StrataError(Exception):
         self.errors = tuple(errors)
 
     def __str__(self) -> str:
-        """Return one line: status, title, detail and request id, as far as they are known."""
+        """Return one line: status, title, detail and request id, as far as known."""
         head = " ".join(str(part) for part in (self.status, self.title) if part)
         tail = f" (request {self.request_id})" if self.request_id else ""
         return f"{head}: {self.detail}{tail}" if head else f"{self.detail}{tail}"
 
 
 class ConnectionFailedError(StrataError):
-    """No answer came: refused, reset, or too late."""
+    """No answer arrived: the connection was refused or reset, or timed out."""
 
 
 class TruncatedStreamError(StrataError):
-    """A result ended before its end; the rows so far are not the result."""
+    """A result was cut off; the rows received are not the result."""
 
 
 class BadAnswerError(StrataError):
-    """The answer is none the wire contract knows."""
+    """The answer does not match the wire contract."""
 
 
 class BuildFailedError(StrataError):
-    """The server gave up a build; ``error`` is the build's error code."""
+    """The build failed; ``error`` is the build's error code."""
 
 
 class WaitTimeoutError(StrataError):
-    """A build was not over in time; it goes on, and can be waited for again."""
+    """A build was not ready in time; it continues, and can be waited for again."""
 
 
 def error_from_answer(status: int, headers: Mapping[str, str], body: bytes) -> StrataError:
-    """Return the error an answer stands for: RFC 9457 problem details, or whatever a proxy in between sent.
+    """Return the error for an answer: RFC 9457 problem details, or any body of a proxy in between.
 
     Args:
         status: HTTP status.
-        headers: With names in lower case.
+        headers: Headers with names in lower case.
         body: The answer's body, or its beginning.
     """
     request_id = headers.get("x-request-id")

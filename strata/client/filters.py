@@ -1,7 +1,7 @@
-"""Filters and their typed values, as they travel.
+"""Encode filters and their typed values as JSON.
 
-JSON has no dates, decimals, UUIDs or bytes; such a value travels as a string with a prefix naming its type
-(wire contract, "Materialize").
+JSON has no dates, decimals, UUIDs or bytes; such values are strings with a prefix that names the type (wire
+contract, "Materialize").
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ _MAX_JSON_INTEGER = 2**63
 
 @attrs.frozen
 class Filter:
-    """One condition; every row of a result meets all of them.
+    """One condition on a column; the rows of a result satisfy all filters.
 
     Attributes:
         column: Name of the column; a field of a struct is ``struct.field``.
         op: One of :data:`OPERATORS`.
-        value: What to compare with: a list for ``in`` and ``not in``, nothing for the null checks.
+        value: Value to compare with; a list for ``in`` and ``not in``, ``None`` for the null checks.
+
+    Raises:
+        ValueError: For an unknown operator.
     """
 
     column: str
@@ -43,21 +46,21 @@ FilterLike = Filter | tuple[str, str] | tuple[str, str, object] | Mapping[str, o
 
 
 def encode_filters(filters: Iterable[FilterLike]) -> list[dict[str, Any]]:
-    """Return filters as JSON-able objects.
+    """Return filters as JSON-serialisable objects.
 
     Raises:
-        ValueError: For an unknown operator or a value that no column can be compared with.
-        TypeError: For a value of a type that cannot travel.
+        ValueError: For an unknown operator, or a value that no column can be compared with.
+        TypeError: For a value of an unsupported type.
     """
     return [_encode_filter(_filter(item)) for item in filters]
 
 
 def encode_value(value: object) -> bool | int | float | str:
-    """Return one filter value as it travels.
+    """Return one filter value as JSON-serialisable value.
 
     Raises:
-        ValueError: For NaN, which no row equals, precedes or follows, and for ``None``.
-        TypeError: For a type that cannot travel.
+        ValueError: For ``None``, NaN and infinite decimals, which no row equals, precedes or follows.
+        TypeError: For an unsupported type.
     """
     if isinstance(value, pa.Scalar):
         value = value.as_py()
@@ -66,28 +69,28 @@ def encode_value(value: object) -> bool | int | float | str:
     for kind, encode in _ENCODERS:
         if isinstance(value, kind):
             return encode(value)
-    raise TypeError(f"a filter value cannot be a {type(value).__name__}")
+    raise TypeError(f"a filter value cannot be of type {type(value).__name__}")
 
 
 def encode_moment(moment: dt.datetime) -> str:
-    """Return the moment of a time-travel read in ISO 8601.
+    """Return the time of a time-travel read in ISO 8601.
 
     Raises:
-        ValueError: If it does not say its offset from UTC.
+        ValueError: If ``moment`` has no offset from UTC.
     """
     if moment.utcoffset() is None:
-        raise ValueError("as_of needs a datetime with a time zone")
+        raise ValueError("as_of needs a datetime with a time zone, such as datetime.now(timezone.utc)")
     return moment.isoformat()
 
 
 def _encode_text(text: str) -> str:
-    # A string that looks like a typed value is marked, so that it stays a string.
+    # A string that looks like a typed value is prefixed, so that it stays a string.
     return f"__str__:{text}" if _PREFIXED.match(text) else text
 
 
 def _encode_decimal(number: Decimal) -> str:
     if not number.is_finite():
-        raise ValueError(f"a filter value is the decimal {number}")
+        raise ValueError(f"a filter value is the decimal {number}; it must be finite")
     return f"__decimal__:{number}"
 
 
@@ -104,7 +107,7 @@ def _encode_real(real: numbers.Real) -> float | str:
 
 
 _ENCODERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], bool | int | float | str]], ...] = (
-    # The first that fits: bool is a kind of int, and datetime of date.
+    # The first match counts: bool is a subclass of int, datetime of date.
     (bool, bool),
     (str, _encode_text),
     (dt.datetime, lambda moment: f"__datetime__:{moment.isoformat()}"),
@@ -122,7 +125,7 @@ def _filter(item: FilterLike) -> Filter:
     if isinstance(item, Filter):
         return item
     if isinstance(item, Mapping):
-        return Filter(**item)  # type: ignore[arg-type]  # a key that is none of its fields is a TypeError, as wanted
+        return Filter(**item)  # type: ignore[arg-type]  # an unknown key raises TypeError, as intended
     return Filter(*item)
 
 

@@ -1,8 +1,7 @@
-"""What a client does, without doing it: operations that yield requests and pauses, and are sent the answers.
+"""Client operations without I/O: generators that yield requests and pauses, and receive the answers.
 
-An operation is a generator. :mod:`strata.client.sync` and :mod:`strata.client.asynchronous` drive it: they
-perform each command it yields, send the reply in, and get its result in the end. So both clients behave the
-same to the last retry.
+:mod:`strata.client.sync` and :mod:`strata.client.asynchronous` drive the generators: they perform each
+command, send the reply in, and get the result at the end. So both clients behave identically.
 """
 
 from __future__ import annotations
@@ -39,18 +38,20 @@ from strata.client.retry import RetryPolicy, next_wait
 T = TypeVar("T")
 
 _FIRST_PAUSE = 0.05
+"""Seconds between the first two polls of a build; doubles with each poll."""
 _LONGEST_PAUSE = 2.0
+"""Maximum seconds between two polls of a build."""
 
 
 @attrs.frozen
 class Send:
-    """Make this request.
+    """Command: send this request.
 
     Attributes:
         method: HTTP method.
         path: Path and query, below the server's address.
-        body: JSON, or nothing.
-        accept: What the answer may be. An Arrow stream is handed on unread.
+        body: JSON, or ``None``.
+        accept: Accepted content type; an Arrow stream is handed on unread.
     """
 
     method: str
@@ -61,20 +62,20 @@ class Send:
 
 @attrs.frozen
 class Pause:
-    """Wait for so many seconds."""
+    """Command: wait ``seconds``."""
 
     seconds: float
 
 
 @attrs.frozen
 class Reply:
-    """An answer.
+    """Answer to a request.
 
     Attributes:
         status: HTTP status.
-        headers: With names in lower case.
-        body: Read whole; empty where ``stream`` is.
-        stream: The driver's handle of an Arrow stream that is still to be read.
+        headers: Headers with names in lower case.
+        body: The complete body; empty if ``stream`` is set.
+        stream: The driver's handle of an unread Arrow stream.
     """
 
     status: int
@@ -88,13 +89,13 @@ Operation = Generator[Send | Pause, Reply | None, T]
 
 @attrs.frozen
 class ClientEnvironment:
-    """Where an operation gets time and chance from.
+    """Retry policy, clocks and random numbers of a client.
 
     Attributes:
-        retry: How long to insist on a busy server.
-        clock: Seconds on a monotonic clock.
-        wall: The time of day, aware.
-        chance: For the jitter of retries.
+        retry: Limits on repeating requests to a busy server.
+        clock: Returns seconds on a monotonic clock.
+        wall: Returns the time of day as an aware datetime.
+        chance: Random numbers for the jitter of retries.
     """
 
     retry: RetryPolicy
@@ -104,7 +105,7 @@ class ClientEnvironment:
 
 
 class ScanOptions(TypedDict, total=False):
-    """What of its inputs a scan reads: the optional fields of :class:`Scan`, as keyword arguments."""
+    """Optional fields of :class:`Scan`, as keyword arguments."""
 
     columns: Iterable[str] | None
     filters: Iterable[FilterLike]
@@ -119,13 +120,13 @@ class Scan:
     """A scan to materialize, fetch or explain.
 
     Attributes:
-        inputs: Table URIs; one is enough, as itself.
-        columns: Columns in the order of the result; ``None`` means all, an empty list none.
+        inputs: A table URI, or several.
+        columns: Columns in the order of the result; ``None``: all; empty: none.
         filters: AND-ed conditions.
         snapshot_id: Read this snapshot.
-        ref: Read the snapshot of this branch or tag.
-        as_of: Read the snapshot that was current then (aware).
-        name: Name the result.
+        ref: Read the current snapshot of this branch or tag.
+        as_of: Read the snapshot that was current at this time (timezone-aware).
+        name: Name for the result.
     """
 
     inputs: str | Iterable[str]
@@ -137,11 +138,11 @@ class Scan:
     name: str | None = attrs.field(default=None, kw_only=True)
 
     def body(self) -> dict[str, Any]:
-        """Return the request's body; what is left out stays out.
+        """Return the request's body; fields that are not set are left out.
 
         Raises:
-            ValueError: For filter values that cannot be compared with.
-            TypeError: For columns given as one string, and for filter values of a type that cannot travel.
+            ValueError: For a filter value no column can be compared with, or ``as_of`` without time zone.
+            TypeError: For ``columns`` as one string, or a filter value of an unsupported type.
         """
         if isinstance(self.columns, str):
             raise TypeError("columns must be a list of names, not one string")
@@ -163,26 +164,26 @@ class Scan:
         return body if self.name is None else {**body, "name": self.name}
 
 
-def exchange(here: ClientEnvironment, request: Send) -> Operation[Reply]:
-    """Make a request, again while the server says so. Every request here is safe to repeat.
+def exchange(env: ClientEnvironment, request: Send) -> Operation[Reply]:
+    """Send a request, and repeat it while the server is busy, as the retry policy allows; always idempotent.
 
     Raises:
-        StrataError: For an answer that is no success.
+        StrataError: For an answer that is not a success.
     """
-    begun = here.clock()
+    begun = env.clock()
     for attempt in itertools.count(1):
         reply = yield request
         assert isinstance(reply, Reply)
         if 200 <= reply.status < 300:  # noqa: PLR2004 - the successes
             return reply
         wait = next_wait(
-            here.retry,
+            env.retry,
             status=reply.status,
             retry_after=reply.headers.get("retry-after"),
             attempt=attempt,
-            elapsed=here.clock() - begun,
-            now=here.wall(),
-            chance=here.chance.random(),
+            elapsed=env.clock() - begun,
+            now=env.wall(),
+            chance=env.chance.random(),
         )
         if wait is None:
             raise error_from_answer(reply.status, reply.headers, reply.body)
@@ -190,66 +191,70 @@ def exchange(here: ClientEnvironment, request: Send) -> Operation[Reply]:
     raise AssertionError  # the loop has no end
 
 
-def materialize(here: ClientEnvironment, scan: Scan, mode: str, *, refresh: bool) -> Operation[Materialized]:
-    """Build the result, or find it."""
-    return (yield from _ask(here, Materialized, _materialize_request(scan, mode, refresh=refresh)))
+def materialize(env: ClientEnvironment, scan: Scan, mode: str, *, refresh: bool) -> Operation[Materialized]:
+    """Build a result, or find an existing one."""
+    return (yield from _ask(env, Materialized, _materialize_request(scan, mode, refresh=refresh)))
 
 
-def explain(here: ClientEnvironment, scan: Scan) -> Operation[Explanation]:
-    """Say what :func:`materialize` would do."""
+def explain(env: ClientEnvironment, scan: Scan) -> Operation[Explanation]:
+    """Return what :func:`materialize` would do."""
     request = Send("POST", "/v1/artifacts/explain-materialize", _json(scan.body()))
-    return (yield from _ask(here, Explanation, request))
+    return (yield from _ask(env, Explanation, request))
 
 
-def open_scan(here: ClientEnvironment, scan: Scan, *, refresh: bool) -> Operation[Reply]:
-    """Ask for a scan's bytes in one round trip, or in two from a server that does not know how."""
+def open_scan(env: ClientEnvironment, scan: Scan, *, refresh: bool) -> Operation[Reply]:
+    """Request the bytes of a scan; one round trip, or two if the server does not stream at once."""
     request = _materialize_request(scan, "stream", refresh=refresh)
-    reply = yield from exchange(here, attrs.evolve(request, accept=ARROW_STREAM))
+    reply = yield from exchange(env, attrs.evolve(request, accept=ARROW_STREAM))
     if reply.stream is not None:
         return reply
-    return (yield from open_result(here, parse_answer(Materialized, reply.body)))
+    return (yield from open_result(env, parse_answer(Materialized, reply.body)))
 
 
-def open_result(here: ClientEnvironment, source: Materialized | str) -> Operation[Reply]:
-    """Ask for the bytes of a result, or of an artifact by its URI; waits for a build in artifact mode."""
+def open_result(env: ClientEnvironment, source: Materialized | str) -> Operation[Reply]:
+    """Request the bytes of a result or of an artifact URI; waits for a build in artifact mode.
+
+    Raises:
+        BadAnswerError: If the answer is not an Arrow stream.
+    """
     if isinstance(source, str):
-        path = f"{(yield from _resolve(here, source))}/data"
+        path = f"{(yield from _resolve(env, source))}/data"
     elif source.stream_url is not None:
         path = source.stream_url
     else:
         if source.build_id is not None:
-            yield from wait(here, source.build_id, None)
-        path = f"{(yield from _resolve(here, source.artifact_uri))}/data"
-    reply = yield from exchange(here, Send("GET", path, accept=ARROW_STREAM))
+            yield from wait(env, source.build_id, None)
+        path = f"{(yield from _resolve(env, source.artifact_uri))}/data"
+    reply = yield from exchange(env, Send("GET", path, accept=ARROW_STREAM))
     if reply.stream is None:
         raise BadAnswerError("The server did not answer with an Arrow stream.")
     return reply
 
 
-def build(here: ClientEnvironment, build_id: str) -> Operation[Build]:
-    """Look how a build goes."""
+def build(env: ClientEnvironment, build_id: str) -> Operation[Build]:
+    """Return the current state of a build."""
     request = Send("GET", f"/v1/artifacts/builds/{quote(build_id, safe='')}")
-    return (yield from _ask(here, Build, request))
+    return (yield from _ask(env, Build, request))
 
 
-def wait(here: ClientEnvironment, build_id: str, timeout: float | None) -> Operation[Build]:
-    """Wait until a build is ready.
+def wait(env: ClientEnvironment, build_id: str, timeout: float | None) -> Operation[Build]:
+    """Wait until a build is ready, and return it.
 
     Raises:
-        BuildFailedError: If it failed.
-        WaitTimeoutError: If it is not over after ``timeout`` seconds.
+        BuildFailedError: If the build failed.
+        WaitTimeoutError: If the build is not ready after ``timeout`` seconds.
     """
-    begun = here.clock()
+    begun = env.clock()
     pause = _FIRST_PAUSE
     while True:
-        found = yield from build(here, build_id)
+        found = yield from build(env, build_id)
         if found.state == "ready":
             return found
         if found.state == "failed":
             detail = found.error_message or "The build failed."
             raise BuildFailedError(detail, title="Build failed", error=found.error_code)
         if timeout is not None:
-            left = timeout - (here.clock() - begun)
+            left = timeout - (env.clock() - begun)
             if left <= 0:
                 raise WaitTimeoutError(f"Build {build_id} is still {found.state} after {timeout:g} s.")
             pause = min(pause, left)
@@ -257,46 +262,46 @@ def wait(here: ClientEnvironment, build_id: str, timeout: float | None) -> Opera
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def artifact(here: ClientEnvironment, uri: str) -> Operation[Artifact]:
-    """Describe an artifact by its URI or by its name's."""
-    path = yield from _resolve(here, uri)
-    return (yield from _ask(here, Artifact, Send("GET", path)))
+def artifact(env: ClientEnvironment, uri: str) -> Operation[Artifact]:
+    """Return an artifact's metadata by its URI or the URI of its name."""
+    path = yield from _resolve(env, uri)
+    return (yield from _ask(env, Artifact, Send("GET", path)))
 
 
-def artifacts(here: ClientEnvironment, options: Mapping[str, str | int]) -> Operation[ArtifactPage]:
-    """List the tenant's artifacts."""
+def artifacts(env: ClientEnvironment, options: Mapping[str, str | int]) -> Operation[ArtifactPage]:
+    """Return a page of the tenant's artifacts."""
     query = f"?{urlencode(options)}" if options else ""
-    return (yield from _ask(here, ArtifactPage, Send("GET", f"/v1/artifacts{query}")))
+    return (yield from _ask(env, ArtifactPage, Send("GET", f"/v1/artifacts{query}")))
 
 
-def cache_stats(here: ClientEnvironment) -> Operation[CacheStats]:
-    """Count the tenant's cache."""
-    return (yield from _ask(here, CacheStats, Send("GET", "/v1/cache/stats")))
+def cache_stats(env: ClientEnvironment) -> Operation[CacheStats]:
+    """Return the counters of the tenant's cache."""
+    return (yield from _ask(env, CacheStats, Send("GET", "/v1/cache/stats")))
 
 
-def me(here: ClientEnvironment) -> Operation[Me]:
-    """Ask who one is."""
-    return (yield from _ask(here, Me, Send("GET", "/v1/me")))
+def me(env: ClientEnvironment) -> Operation[Me]:
+    """Return the caller as the server identifies it."""
+    return (yield from _ask(env, Me, Send("GET", "/v1/me")))
 
 
-def clear_cache(here: ClientEnvironment) -> Operation[None]:
+def clear_cache(env: ClientEnvironment) -> Operation[None]:
     """Empty the tenant's cache."""
-    yield from _ask(here, Status, Send("POST", "/v1/cache/clear"))
+    yield from _ask(env, Status, Send("POST", "/v1/cache/clear"))
 
 
-def _resolve(here: ClientEnvironment, uri: str) -> Operation[str]:
+def _resolve(env: ClientEnvironment, uri: str) -> Operation[str]:
     path = artifact_path(uri)
     named = name_path(uri)
     if path is None and named is not None:
-        found = yield from _ask(here, Name, Send("GET", named))
+        found = yield from _ask(env, Name, Send("GET", named))
         path = artifact_path(found.artifact_uri)
     if path is None:
-        raise ValueError("an artifact is named strata://artifact/<id>@v=<n> or strata://name/<name>")
+        raise ValueError(f"{uri!r} is no artifact: use strata://artifact/<id>@v=<n> or strata://name/<name>")
     return path
 
 
-def _ask(here: ClientEnvironment, kind: type[T], request: Send) -> Operation[T]:
-    reply = yield from exchange(here, request)
+def _ask(env: ClientEnvironment, kind: type[T], request: Send) -> Operation[T]:
+    reply = yield from exchange(env, request)
     return parse_answer(kind, reply.body)
 
 

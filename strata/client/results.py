@@ -1,4 +1,4 @@
-"""A result as it arrives: decoded, counted and held against what the server promised."""
+"""Decode a result as it arrives, and check it against the row count that the server announced."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from strata.client.errors import TruncatedStreamError
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 
 ProgressCallback = Callable[[int, int | None], None]
-"""Called after every chunk with the bytes received so far, and the rows of the whole result when known."""
+"""Called after each chunk with the bytes received so far, and the rows of the whole result when known."""
 
 
 class ResultDecoder:
-    """Decodes one answer's body.
+    """Decodes the body of one answer.
 
     Attributes:
-        artifact_uri: Whose bytes they are, when the server says.
-        total_rows: Rows of the whole result, when the server says.
-        received: Bytes so far.
-        rows: Rows so far.
+        artifact_uri: URI of the artifact, if the server states it.
+        total_rows: Rows of the whole result, if the server states them.
+        received: Bytes received so far.
+        rows: Rows received so far.
     """
 
     def __init__(self, headers: Mapping[str, str], progress: ProgressCallback | None = None) -> None:
@@ -37,14 +37,14 @@ class ResultDecoder:
 
     @property
     def schema(self) -> pa.Schema | None:
-        """Return the schema, as soon as it has arrived."""
+        """The result's schema; ``None`` until it has arrived."""
         return self._decoder.schema
 
     def feed(self, chunk: bytes) -> list[pa.RecordBatch]:
-        """Take a chunk; returns the batches it completes.
+        """Decode a chunk; returns the batches it completes.
 
         Raises:
-            BadAnswerError: If it is no Arrow stream.
+            BadAnswerError: If the bytes are not an Arrow stream.
         """
         batches = self._decoder.feed(chunk)
         self.received += len(chunk)
@@ -54,15 +54,15 @@ class ResultDecoder:
         return batches
 
     def finish(self) -> pa.Schema:
-        """Take the end of the body; returns the schema.
+        """End the body; returns the schema.
 
         Raises:
-            TruncatedStreamError: If the stream has not ended, or has not the rows that were promised.
+            TruncatedStreamError: If the stream is incomplete, or has another number of rows than announced.
         """
         schema = self._decoder.finish()
         if self.total_rows is not None and self.rows != self.total_rows:
             raise TruncatedStreamError(
-                f"The result has {self.rows} rows where {self.total_rows} were promised."
+                f"The result has {self.rows} rows where {self.total_rows} were announced."
             )
         return schema
 
@@ -74,8 +74,8 @@ class ResultDecoder:
         )
 
 
-class Arriving:
-    """What is known of a result while it arrives; the part that both kinds of stream share."""
+class IncomingResult:
+    """State of a result while it arrives, shared by both kinds of stream."""
 
     def __init__(self, decoder: ResultDecoder) -> None:
         self._decoder = decoder
@@ -87,18 +87,18 @@ class Arriving:
 
     @property
     def schema(self) -> pa.Schema:
-        """Return the result's schema; it is there before the first batch, and without any."""
+        """The result's schema; available before the first batch, and in an empty result."""
         assert self._decoder.schema is not None
         return self._decoder.schema
 
     @property
     def artifact_uri(self) -> str | None:
-        """Return the artifact these bytes are, when the server says."""
+        """URI of the artifact, if the server states it."""
         return self._decoder.artifact_uri
 
     @property
     def total_rows(self) -> int | None:
-        """Return the rows of the whole result, when the server says."""
+        """Rows of the whole result, if the server states them."""
         return self._decoder.total_rows
 
     def _awaits_schema(self) -> bool:

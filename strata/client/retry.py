@@ -1,4 +1,4 @@
-"""When to ask again: a pure decision over statuses, headers and clocks."""
+"""Decide when to repeat a request: a pure function of statuses, headers and clocks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from email.utils import parsedate_to_datetime
 import attrs
 
 RETRIED = frozenset({429, 503})
+"""HTTP statuses of a busy server."""
 _BASE_SECONDS = 0.5
 _JITTER = 0.1
 
 
 @attrs.frozen
 class RetryPolicy:
-    """How long to insist.
+    """Limits on repeating a request.
 
     Attributes:
-        attempts: Requests in all, the first one included.
+        attempts: Maximum requests, the first one included.
         total_seconds: No wait begins that would end later than this after the first request.
     """
 
@@ -35,21 +36,20 @@ def next_wait(
     now: dt.datetime,
     chance: float,
 ) -> float | None:
-    """Return the seconds to wait before the next attempt; ``None`` to give up.
+    """Return the seconds to wait before the next attempt; ``None``: give up.
 
-    The wait is never shorter than ``Retry-After`` asks (RFC 9110, 10.2.3: seconds or an HTTP date); up to a
-    tenth is added, so that clients refused together do not come back together. Without the header the wait
-    doubles from half a second. A wait that does not fit into the policy's time is not begun: the error is
-    worth more now.
+    The wait is at least ``Retry-After`` (RFC 9110, section 10.2.3: seconds or an HTTP date), plus up to a
+    tenth of it, so that clients refused together do not return together. Without the header, the wait doubles
+    from half a second. A wait that exceeds the policy's time is not begun.
 
     Args:
-        policy: How long to insist.
+        policy: The limits.
         status: Status of the last answer.
-        retry_after: Its ``Retry-After``, as sent.
-        attempt: How many requests were made.
-        elapsed: Seconds since the first.
+        retry_after: ``Retry-After`` of the last answer, as sent.
+        attempt: Number of requests made.
+        elapsed: Seconds since the first request.
         now: The time of day, aware.
-        chance: From 0.0 to 1.0.
+        chance: Random number from 0.0 to 1.0, for the jitter.
     """
     if status not in RETRIED or attempt >= policy.attempts:
         return None
@@ -60,7 +60,7 @@ def next_wait(
 
 
 def parse_retry_after(text: str, now: dt.datetime) -> float | None:
-    """Return the seconds a ``Retry-After`` header asks for, at least 0; ``None`` if it is illegible."""
+    """Return a ``Retry-After`` header in seconds, at least 0; ``None`` if it is malformed."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text)

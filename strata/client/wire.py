@@ -1,4 +1,4 @@
-"""What both clients share of httpx: building requests, reading answers, and naming failures."""
+"""httpx code shared by both clients: build requests, read answers, translate failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from strata.client.errors import BadAnswerError, ConnectionFailedError
 from strata.client.operations import Reply, Send
 from strata.client.results import ARROW_STREAM
 
-MAX_BODY = 64 * 1024 * 1024  # of an answer that is no stream
+MAX_BODY = 64 * 1024 * 1024
+"""Maximum bytes of an answer that is not a stream; larger ones are refused."""
 DEFAULT_TIMEOUT = httpx.Timeout(
     10.0, read=300.0
 )  # seconds; a cold build may be silent until its first row group
@@ -25,7 +26,7 @@ def wall_clock() -> dt.datetime:
 
 
 def client_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the headers of every request: the caller's, and who is calling."""
+    """Return the headers of every request: a user agent and the caller's headers."""
     return {"User-Agent": f"strata-client/{__version__}", **(headers or {})}
 
 
@@ -33,13 +34,14 @@ def build_request(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx
     """Return the request for a command.
 
     Raises:
-        BadAnswerError: If a server names a result at another server; the caller's identity is not sent there.
+        BadAnswerError: If the path, which may come from the server, is on another server (the caller's
+            credentials must not be sent there) or is no path.
     """
     target = httpx.URL(send.path)
     if target.is_absolute_url and _origin(target) != _origin(client.base_url):
-        raise BadAnswerError(f"The server points to another server, {target.host}.")
+        raise BadAnswerError(f"The server refers to a result on another server, {target.host}.")
     if not target.is_absolute_url and not send.path.startswith("/"):
-        raise BadAnswerError("The server points to a result by something that is no path.")
+        raise BadAnswerError("The server refers to a result by something that is not a path.")
     headers = {"Accept": send.accept}
     if send.body is not None:
         headers["Content-Type"] = "application/json"
@@ -47,41 +49,41 @@ def build_request(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx
 
 
 def is_result(send: Send, response: httpx.Response) -> bool:
-    """Say whether an answer is an Arrow stream that was asked for, to be read as it comes."""
+    """Test whether an answer is the Arrow stream that the request accepts."""
     kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
     return bool(response.is_success and kind == ARROW_STREAM == send.accept)
 
 
 def open_reply(response: httpx.Response) -> Reply:
-    """Return the reply for an Arrow stream that is still to be read."""
+    """Return the reply for an Arrow stream that is not read yet."""
     return Reply(response.status_code, _lower(response), stream=response)
 
 
 def read_reply(response: httpx.Response, body: bytes) -> Reply:
-    """Return the reply for an answer that was read."""
+    """Return the reply for an answer with a complete body."""
     return Reply(response.status_code, _lower(response), body)
 
 
 def check_size(size: int) -> None:
-    """Refuse to hold an answer of any size in memory.
+    """Limit the memory for an answer.
 
     Raises:
-        BadAnswerError: If it is larger than any answer but a result.
+        BadAnswerError: If ``size`` exceeds :data:`MAX_BODY`.
     """
     if size > MAX_BODY:
-        raise BadAnswerError("The answer is too large to be one of Strata's.")
+        raise BadAnswerError(f"The answer is larger than {MAX_BODY >> 20} MiB and not a result.")
 
 
 BODY_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.StreamError)
-"""How reading a body can fail."""
+"""Exceptions of reading a body."""
 
 
 @contextmanager
 def connection_errors() -> Iterator[None]:
-    """Turn httpx's failures into the client's own.
+    """Translate httpx's exceptions to the client's.
 
     Raises:
-        ConnectionFailedError: For whatever kept an answer from coming.
+        ConnectionFailedError: If no answer arrived.
     """
     try:
         yield

@@ -6,8 +6,8 @@ from hypothesis import given
 from strata.acl import Policy, Reason, Request, Rule, evaluate, explain
 
 WAY_OUT = (
-    "to permit it: deny rule 1 would have to go; one that allows bob@x.org on tables/main/internal/pay, "
-    "tenant = a, action = read would have to come"
+    "to permit it: remove deny rule 1; add a rule that allows bob@x.org on tables/main/internal/pay, "
+    "tenant = a, action = read"
 )
 
 

@@ -91,7 +91,7 @@ WIDE = Rule("*@x.org", "tables/main/*/*")
         (
             Policy(allow=(Rule("ann", "admin/cache", action="read"),)),
             "never matches",
-            "allow rule 1 (ann on admin/cache) never matches: nothing but admin is ever asked of admin/…",
+            "allow rule 1 (ann on admin/cache) never matches: the only actions on admin/… are admin",
         ),
         (
             Policy(DENY, (Rule("ann", "artifacts/x"),), default="allow"),

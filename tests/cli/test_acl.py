@@ -58,7 +58,7 @@ def test_a_denied_one_ends_in_2_and_names_the_way_out(ask) -> None:
     """For people and for programs."""
     found = ask("tables/main/internal/pay")
     assert 2 == found.exit_code
-    assert "to permit it: deny rule 1 would have to go" in found.output
+    assert "to permit it: remove deny rule 1" in found.output
     document = json.loads(ask("tables/main/internal/pay", "--json", "--tenant", "a").output)
     assert (False, ["deny 1"]) == (document["allowed"], document["otherwise"]["remove"])
     assert [True, False] == [rule["matches"] for rule in document["considered"]]
@@ -182,7 +182,7 @@ def test_expectations_that_are_met_end_in_0_and_others_in_2(run) -> None:
         "expect 2: ana@example.com of _default should be allowed to read tables/main/internal/pay (salaries)"
         == lines[0]
     )
-    assert "  to permit it: deny rule 1 would have to go" in failed.output
+    assert "  to permit it: remove deny rule 1" in failed.output
     assert "1 of 2 expectations met" == lines[-1]
     document = json.loads(run("test", "expect.toml", "--json").output)
     assert (1, [True, False]) == (document["failed"], [one["met"] for one in document["expectations"]])

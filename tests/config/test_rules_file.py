@@ -97,7 +97,7 @@ async def test_a_file_with_anything_wrong_changes_nothing(server: Server) -> Non
     server.write(BROKEN)
     refused = await server.file.reload()
     assert isinstance(refused, RulesRefused)
-    assert "`rows` is not understood: a value" in refused.problems[0]
+    assert "`rows` is malformed: expected a value" in refused.problems[0]
     assert "EU" not in str(refused.problems)
     [line] = logs
     assert ("warning", "access rules refused: the old ones stay") == (line["log_level"], line["event"])
@@ -253,7 +253,7 @@ def test_rules_of_a_file_are_the_configurations_rules(tmp_path: Path) -> None:
     assert [True] == [warning.startswith("acl_file: allow rule 1: `default`") for warning in found.warnings]
 
     (tmp_path / "rules.toml").write_text(BROKEN)
-    with pytest.raises(ConfigError, match="acl_file: allow rule 2: `rows` is not understood"):
+    with pytest.raises(ConfigError, match="acl_file: allow rule 2: `rows` is malformed"):
         load()
     with pytest.raises(ConfigError, match=r"acl_file: .*nowhere\.toml cannot be read: No such file"):
         load(STRATA_ACL_FILE=str(tmp_path / "nowhere.toml"))
