@@ -1,1 +1,1 @@
-"""``strata demo``: service mode on real data, checked by itself and left running to be tried."""
+"""``strata demo``: service mode on real data, checked automatically and left running to be tried."""

@@ -1,4 +1,4 @@
-"""What the demo proves about the server, over real HTTP and against pyiceberg's own reader."""
+"""Checks of the demo's server, over real HTTP and against pyiceberg's own reader."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _RETRY = RetryPolicy(attempts=5, total_seconds=15)
 
 @attrs.frozen
 class Check:
-    """One thing that was checked.
+    """Result of one check.
 
     Attributes:
         name: What the server should do.
         passed: Whether it did.
-        detail: What was seen.
-        seconds: Times measured on the way, by what was timed.
+        detail: What was observed.
+        seconds: Measured times by what was timed.
     """
 
     name: str
@@ -46,17 +46,17 @@ class Check:
 
 
 class CheckFailedError(Exception):
-    """The server did something else than it should."""
+    """The server did not do what it should."""
 
 
 @attrs.define
 class _Bench:
-    """What a check works with, and where it notes times."""
+    """Clients and catalog of one check, and its measured times."""
 
     user: StrataClient
     admin: StrataClient
     other: StrataClient
-    nobody: StrataClient
+    anonymous: StrataClient
     catalog: SqlCatalog
     seconds: dict[str, float] = attrs.field(factory=dict)
 
@@ -70,7 +70,7 @@ class _Bench:
         return self.catalog.load_table(identifier)
 
     def rows(self, identifier: str, **scan: Any) -> pa.Table:
-        # The types of to_arrow() depend on what the files happen to hold; the reader's are the table's.
+        # The types of to_arrow() depend on the files' contents; those of the batch reader are the table's.
         return self.table(identifier).scan(**scan).to_arrow_batch_reader().read_all()
 
 
@@ -86,16 +86,19 @@ def run_checks(
     """Check the running server; blocking, so not for the server's own thread.
 
     Args:
-        data: What the server serves.
-        user_url: The port that speaks for ``demo-user``.
-        admin_url: The port that speaks for ``demo-admin``.
-        url: The server itself.
-        other_headers: The identity of a second tenant.
+        data: The tables that the server serves.
+        user_url: Address of the port with the identity ``demo-user``.
+        admin_url: Address of the port with the identity ``demo-admin``.
+        url: Address of the server itself.
+        other_headers: Identity headers of a user of a second tenant.
         announce: Called with the name of each check before it begins.
+
+    Yields:
+        The result of each check.
     """
 
     def client(address: str, headers: Mapping[str, str] | None = None) -> StrataClient:
-        # A transport of its own: a proxy in the environment is not for 127.0.0.1.
+        # An explicit transport: a proxy of the environment must not be used for 127.0.0.1.
         transport = httpx.HTTPTransport()
         return StrataClient(address, headers=headers, timeout=_PATIENCE, retry=_RETRY, transport=transport)
 
@@ -103,16 +106,16 @@ def run_checks(
         client(user_url) as user,
         client(admin_url) as admin,
         client(url, other_headers) as other,
-        client(url) as nobody,
+        client(url) as anonymous,
         data.catalog() as catalog,
     ):
         for check in _CHECKS:
             name = (check.__doc__ or "").rstrip(".")
             announce(name)
-            bench = _Bench(user, admin, other, nobody, catalog)
+            bench = _Bench(user, admin, other, anonymous, catalog)
             try:
                 passed, detail = True, check(bench)
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong is the answer of this check
+            except Exception as error:  # noqa: BLE001 - any failure is the result of this check
                 text = str(error) if isinstance(error, (CheckFailedError, StrataError)) else repr(error)
                 passed, detail = False, text
             yield Check(name, passed, detail, bench.seconds)
@@ -128,7 +131,7 @@ def _exact_cold(bench: _Bench) -> str:
 
 
 def _kept(bench: _Bench) -> CacheStats:
-    """Wait until what the cold scan read is kept: its reader has its rows a little earlier."""
+    """Wait until the cold scan's segments are cached, which is shortly after its result is complete."""
     deadline = time.monotonic() + _KEPT_SECONDS
     while not (found := bench.admin.cache_stats()).segments and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -136,7 +139,7 @@ def _kept(bench: _Bench) -> CacheStats:
 
 
 def _exact_cached(bench: _Bench) -> str:
-    """A cached scan and the finished result return the same."""
+    """A cached scan and the finished result return the same rows."""
     expected = bench.rows("nyc.flights")
     before = _kept(bench)
     found = bench.timed("cached scan", lambda: bench.user.fetch(FLIGHTS, refresh=True))
@@ -146,16 +149,16 @@ def _exact_cached(bench: _Bench) -> str:
     _same_rows(expected.select(columns), narrow)
     after = bench.admin.cache_stats()
     _require(after.hits > before.hits, "the cache was not used")
-    _require(after.misses == before.misses, "what was cached was read again")
+    _require(after.misses == before.misses, "cached data was read again")
     where = bench.user.materialize(FLIGHTS)
-    _require(where.hit, "a result that is there was not found")
+    _require(where.hit, "an existing result was not found")
     again = bench.timed("finished result", lambda: bench.user.read(where))
     _same_rows(expected, again)
     return f"{_count(found)} from {after.hits - before.hits} reads of the cache; the finished result again"
 
 
 def _exact_filtered(bench: _Bench) -> str:
-    """Filters are exact to the row, with typed values, and columns come as asked."""
+    """Filters with typed values are exact to the row, and columns are in request order."""
     since = dt.datetime(2013, 7, 4, 9, tzinfo=dt.UTC)
     columns = ["carrier_name", "tailnum", "time_hour", "dep_delay"]
     found = bench.timed(
@@ -182,7 +185,7 @@ def _exact_filtered(bench: _Bench) -> str:
 
 
 def _exact_others(bench: _Bench) -> str:
-    """Every other table is exact, rewritten and renamed columns included."""
+    """Every other table is exact, with rewritten files and renamed columns."""
     rows = 0
     for identifier in TABLES:
         found = bench.user.fetch(f"{ALIAS}:{identifier}")
@@ -192,7 +195,7 @@ def _exact_others(bench: _Bench) -> str:
 
 
 def _deleted(bench: _Bench) -> str:
-    """Rows deleted by position are gone, and still there in the past."""
+    """Rows deleted by position are gone, and still readable in an older snapshot."""
     table = bench.table("nyc.flights")
     snapshots = sorted(table.snapshots(), key=lambda snapshot: snapshot.sequence_number or 0)
     now = bench.user.fetch(FLIGHTS, filters=_BLIZZARD)
@@ -203,7 +206,7 @@ def _deleted(bench: _Bench) -> str:
 
 
 def _time_travel(bench: _Bench) -> str:
-    """A tag, its snapshot and its moment read the same past, with the schema of then."""
+    """A tag, its snapshot and its time read the same rows, with the schema of that time."""
     table = bench.table("nyc.flights")
     snapshot = table.snapshot_by_name(TAG)
     assert snapshot is not None
@@ -213,12 +216,12 @@ def _time_travel(bench: _Bench) -> str:
     _same_rows(expected, found)
     _same_rows(expected, bench.user.fetch(FLIGHTS, snapshot_id=snapshot.snapshot_id))
     _same_rows(expected, bench.user.fetch(FLIGHTS, as_of=moment))
-    _require("carrier_name" not in found.column_names, "a column of later is in the past")
+    _require("carrier_name" not in found.column_names, "a column added later is in an older snapshot")
     return f"{_count(found)} at the tag {TAG}"
 
 
 def _denied(bench: _Bench) -> str:
-    """A table denied to demo-user looks like none, and demo-admin reads it."""
+    """A table denied to demo-user looks like a missing one, and demo-admin reads it."""
     denied = _refusal(lambda: bench.user.fetch(INTERNAL), 404)
     missing = _refusal(lambda: bench.user.fetch(f"{ALIAS}:internal.nonesuch"), 404)
     same = (denied.detail, denied.title, denied.error) == (missing.detail, missing.title, missing.error)
@@ -229,7 +232,7 @@ def _denied(bench: _Bench) -> str:
 
 
 def _scopes(bench: _Bench) -> str:
-    """Clearing the cache needs a scope, which nobody can forge through the proxy."""
+    """Clearing the cache needs a scope, which cannot be forged through the proxy."""
     forged = {"X-Strata-Scopes": "admin:*", "x_strata_scopes": "admin:*", "X-Strata-Principal": "demo-admin"}
     transport = httpx.HTTPTransport()
     with StrataClient(bench.user.base_url, headers=forged, timeout=_PATIENCE, transport=transport) as forger:
@@ -242,13 +245,13 @@ def _scopes(bench: _Bench) -> str:
 
 
 def _unauthenticated(bench: _Bench) -> str:
-    """Without the proxy's token nothing is answered."""
-    refused = _refusal(lambda: bench.nobody.fetch(FLIGHTS), 401)
+    """Without the proxy's token every request is refused."""
+    refused = _refusal(lambda: bench.anonymous.fetch(FLIGHTS), 401)
     return f"401 {refused.detail!r}"
 
 
 def _isolated(bench: _Bench) -> str:
-    """A second tenant sees nothing of the first one's."""
+    """A second tenant sees none of the first tenant's results."""
     theirs = bench.user.materialize(FLIGHTS)
     _require(theirs.hit, "the first tenant's own result is gone")
     _require(not bench.other.artifacts().artifacts, "the second tenant lists the first one's artifacts")
@@ -278,7 +281,7 @@ CHECK_COUNT = len(_CHECKS)
 
 
 def _same_rows(expected: pa.Table, found: pa.Table) -> None:
-    """Compare schemas, and rows as a multiset: no order is promised between two readers."""
+    """Compare schemas, and rows as a multiset, since the order of rows is not specified."""
     _require(expected.schema.equals(found.schema), f"other columns or types: {found.schema.names}")
     _require(
         expected.num_rows == found.num_rows, f"{found.num_rows} rows, and {expected.num_rows} in the table"
@@ -295,7 +298,7 @@ def _refusal(call: Callable[[], object], status: int) -> StrataError:
     except StrataError as error:
         _require(error.status == status, f"{error.status} instead of {status}: {error.detail}")
         return error
-    raise CheckFailedError(f"answered, where {status} was due")
+    raise CheckFailedError(f"the request was answered instead of refused with {status}")
 
 
 def _require(condition: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as an assertion

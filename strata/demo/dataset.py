@@ -1,19 +1,18 @@
-"""The demo's warehouse: real data, written as Iceberg tables with a history worth reading back.
+"""The demo's warehouse: real data as Iceberg tables with several snapshots.
 
 ======================  ==============================================================================
-``nyc.flights``         by month of departure; a snapshot a quarter, a tag ``first-half`` after the second, a
-                        column added and one widened between them, and at last the flights the blizzard of
-                        8 and 9 February cancelled, deleted row by row (merge on read)
-``nyc.weather``         by airport; appended at once, a column renamed, and LaGuardia's readings after
-                        Christmas deleted by rewriting their file (copy on write)
-``nyc.planes``          by a hash of the tail number
+``nyc.flights``         partitioned by month of departure; one snapshot per quarter, tag ``first-half``
+                        after the second, then a column added and one widened; at last the flights that
+                        the blizzard of 8 and 9 February cancelled, deleted by position (merge on read)
+``nyc.weather``         partitioned by airport; one append, a column renamed, and LaGuardia's readings
+                        after Christmas deleted by rewriting their file (copy on write)
+``nyc.planes``          partitioned by a hash of the tail number
 ``nyc.airports``,       small, not partitioned
 ``nyc.airlines``
-``internal.delays``     arrivals more than three hours late: what ``demo-user`` may not read
+``internal.delays``     arrivals more than three hours late; denied to ``demo-user``
 ======================  ==============================================================================
 
-The same rows land in the same files in the same order every time; only ids, and the times of the snapshots,
-are new.
+Every run writes the same rows to the same files in the same order; only ids and snapshot times differ.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ Progress = Callable[[str], None]
 
 @attrs.frozen
 class DataSet:
-    """A finished warehouse.
+    """A complete warehouse.
 
     Attributes:
-        directory: The demo's directory; everything it writes is below.
-        reused: It was there already.
+        directory: The demo's directory, with everything it writes.
+        reused: Whether an earlier run wrote it.
     """
 
     directory: Path
@@ -63,26 +62,26 @@ class DataSet:
 
     @property
     def warehouse(self) -> Path:
-        """Return the warehouse's directory."""
+        """The warehouse's directory."""
         return self.directory / "warehouse"
 
     @contextmanager
     def catalog(self) -> Iterator[SqlCatalog]:
-        """Open the catalog as the wire contract names it ("Table URIs")."""
+        """Open the catalog under the name of the wire contract ("Table URIs")."""
         with _open_catalog(self.warehouse) as catalog:
             yield catalog
 
 
 def prepare(directory: Path, progress: Progress) -> DataSet:
-    """Return the data set in ``directory``, writing it first if it is not there or not whole.
+    """Return the data set in ``directory``, written first unless it is complete.
 
     Args:
-        directory: Made if absent. What an earlier, interrupted run left in it is replaced.
-        progress: Called with what is done next, :data:`STEPS` times; never when there is nothing to do.
+        directory: Created if missing; files of an interrupted run are replaced.
+        progress: Called with each next step, :data:`STEPS` times; never if nothing is to be written.
 
     Raises:
         SourceMissingError: If the data is not installed.
-        DirectoryInUseError: If the directory holds anything that is not the demo's.
+        DirectoryInUseError: If the directory contains anything but the demo's files.
     """
     source = find_source()
     directory = directory.expanduser().resolve()
@@ -93,7 +92,9 @@ def prepare(directory: Path, progress: Progress) -> DataSet:
         for below in ("warehouse", "artifacts", "cache"):
             shutil.rmtree(directory / below, ignore_errors=True)
     elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise DirectoryInUseError(f"{directory} is not empty, and not a directory of strata demo")
+        raise DirectoryInUseError(
+            f"{directory} is not empty and no directory of strata demo; use --data with another one"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     marker.write_text(json.dumps({"version": VERSION, "complete": False}))
     found = DataSet(directory, reused=False)
@@ -161,7 +162,7 @@ def _quarter(flights: pa.Table, number: int) -> pa.Table:
 
 
 def _with_carrier_names(flights: pa.Table, airlines: pa.Table) -> pa.Table:
-    """Return flights as they look after the schema change."""
+    """Return flights with the columns of the later schema."""
     at = pc.index_in(flights["carrier"], value_set=airlines["carrier"])
     names = airlines["name"].combine_chunks().take(at)
     wider = flights["distance"].cast(pa.int64())
@@ -177,7 +178,7 @@ def _create(
     partition_column: str | None = None,
     transform: Transform[Any, Any] | None = None,
 ) -> Table:
-    # Small row groups, so that pruning and caching have something to do at this size.
+    # Small row groups, so that pruning and caching have an effect at this size.
     properties = {"format-version": "2", "write.parquet.row-group-limit": str(_ROW_GROUP_ROWS)}
     table = catalog.create_table(identifier, schema, properties=properties)
     if partition_column is not None and transform is not None:

@@ -1,4 +1,4 @@
-"""Why the demo cannot run; the message is for the person who asked for it."""
+"""Reasons why the demo cannot run; the messages are for its user."""
 
 
 class DemoError(Exception):
@@ -10,8 +10,8 @@ class SourceMissingError(DemoError):
 
 
 class DirectoryInUseError(DemoError):
-    """The directory holds something that the demo did not make."""
+    """The directory contains files that are not the demo's."""
 
 
 class PortInUseError(DemoError):
-    """Somebody else listens where the demo wants to."""
+    """Another process listens on a port of the demo."""

@@ -1,9 +1,9 @@
-"""Row deletes as positional delete files, which pyiceberg reads but does not write.
+"""Delete rows by positional delete files, which pyiceberg reads but does not write.
 
-A positional delete file (Iceberg specification, "Position Delete Files") lists rows by data file and by
-position counted from the file's first row. It belongs to one partition, and takes part through a manifest of
-content ``deletes``. pyiceberg's snapshot producer does all the rest of a commit, so only the file and the
-kind of the manifest are made here, against pyiceberg's internals.
+A positional delete file (Iceberg specification, "Position Delete Files") lists rows by data file and position
+from the file's first row. It belongs to one partition and is added by a manifest with content ``deletes``.
+pyiceberg's snapshot producer does the rest of the commit; the delete file and the kind of the manifest are
+made here, with pyiceberg's internals.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _DELETE_SCHEMA = Schema(
 
 
 def delete_rows(table: Table, condition: pc.Expression, *, columns: list[str]) -> int:
-    """Delete rows by positional delete files: one snapshot, and no data file rewritten.
+    """Delete rows by positional delete files: one snapshot, no data file is rewritten.
 
     Args:
-        table: A table of format version 2, which has no deletes yet.
+        table: A table of format version 2 without deletes.
         condition: The rows to delete, over the data files' own columns.
         columns: The columns the condition reads.
 
     Returns:
-        How many rows were deleted.
+        Number of rows deleted.
     """
     found: dict[Record, list[tuple[str, list[int]]]] = defaultdict(list)
     for task in table.scan().plan_files():
@@ -72,11 +72,11 @@ def _positions(path: str, condition: pc.Expression, columns: list[str]) -> list[
 
 
 def _write_delete_file(table: Table, partition: Record, rows: list[tuple[str, list[int]]]) -> DataFile:
-    """Write one partition's delete file, sorted by path and position as the specification asks."""
+    """Write one partition's delete file, sorted by path and position as the specification requires."""
     pairs = [(path, position) for path, positions in sorted(rows) for position in positions]
     content = pa.table(
         [pa.array(column) for column in zip(*pairs, strict=True)],
-        schema=schema_to_pyarrow(_DELETE_SCHEMA),  # carries the field ids into the Parquet schema
+        schema=schema_to_pyarrow(_DELETE_SCHEMA),  # with field ids in the Parquet schema
     )
     path = f"{table.location()}/data/{uuid.uuid4()}-deletes.parquet"
     with table.io.new_output(path).create() as file:
@@ -88,7 +88,7 @@ def _write_delete_file(table: Table, partition: Record, rows: list[tuple[str, li
         partition=partition,
         record_count=content.num_rows,
         file_size_in_bytes=len(table.io.new_input(path)),
-        sort_order_id=None,  # as the specification asks of position deletes
+        sort_order_id=None,  # as the specification requires of position deletes
         spec_id=table.spec().spec_id,
         key_metadata=None,
         equality_ids=None,
@@ -99,7 +99,7 @@ def _write_delete_file(table: Table, partition: Record, rows: list[tuple[str, li
 
 
 class _DeletesManifestWriter(ManifestWriterV2):
-    """Writes a manifest whose files delete rows."""
+    """Writes a manifest of delete files."""
 
     def content(self) -> ManifestContent:
         return ManifestContent.DELETES
@@ -110,7 +110,7 @@ class _DeletesManifestWriter(ManifestWriterV2):
 
 
 class _DeletesProducer(_FastAppendFiles):
-    """Appends a manifest of deletes: the files it is given become entries of that, beside all that exists."""
+    """Commits a manifest of delete files beside all existing manifests."""
 
     def new_manifest_writer(self, spec: PartitionSpec) -> ManifestWriter:
         return _DeletesManifestWriter(

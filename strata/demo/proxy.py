@@ -1,7 +1,7 @@
-"""The demo's proxy, one small ASGI wrapper a port: it authenticates nobody and says the same of everybody.
+"""The demo's identity proxy: an ASGI wrapper per port that gives every caller one fixed identity.
 
-What it does to headers is what the product page's nginx does: it drops every identity header the caller
-sends, under any spelling some layer may take for it, and sets its own.
+As the product page's nginx does, it drops every identity header of the caller, under any spelling that some
+layer may confuse with one, and sets its own.
 """
 
 from __future__ import annotations
@@ -26,14 +26,20 @@ _NO_LETTER_OR_DIGIT = re.compile(rb"[^0-9a-z]")
 
 @attrs.frozen
 class Identity:
-    """Whom a port speaks for."""
+    """The identity that a port gives to all callers.
+
+    Attributes:
+        principal: Id of the user.
+        scopes: Scopes, separated by spaces.
+        tenant: The tenant.
+    """
 
     principal: str
     scopes: str
     tenant: str
 
     def headers(self, token: str) -> dict[str, str]:
-        """Return the headers that say so (wire contract, "Identity").
+        """Return the identity headers (wire contract, "Identity").
 
         Args:
             token: The secret that proves the proxy.
@@ -46,14 +52,14 @@ class Identity:
         }
 
 
-# The two callers of the product page, and one of another tenant, who has no port of their own.
+# The two callers of the product page, and a caller of another tenant, without a port.
 DEMO_USER = Identity("demo-user", "notebook:read notebook:write notebook:execute", "demo-team")
 DEMO_ADMIN = Identity("demo-admin", "admin:* notebook:*", "demo-team")
 OTHER_USER = Identity("other-user", "notebook:read notebook:write notebook:execute", "other-team")
 
 
 def inject_identity(app: App, headers: Mapping[str, str]) -> App:
-    """Return ``app`` as seen through a proxy that sets these headers and lets no caller set them.
+    """Return ``app`` behind a proxy that sets these headers and drops the caller's.
 
     Args:
         app: An ASGI application.
@@ -72,5 +78,5 @@ def inject_identity(app: App, headers: Mapping[str, str]) -> App:
 
 
 def _folded(name: bytes) -> bytes:
-    """Return the one form of all names that CGI-like layers take for one, as ``X_Strata_Principal``."""
+    """Return the folded form of a header name: equal for names that CGI-like layers confuse."""
     return _NO_LETTER_OR_DIGIT.sub(b"-", name.lower()).strip(b"-")

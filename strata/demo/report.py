@@ -1,4 +1,4 @@
-"""What the demo says: progress while it works, a table of what it checked, and what to try by hand."""
+"""Output of the demo: progress, a table of the checks, and commands to try."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from strata.demo.dataset import TAG
 
 @attrs.frozen
 class Addresses:
-    """Where the demo listens.
+    """Base URLs of the demo.
 
     Attributes:
-        server: The server itself, which wants the proxy's token.
-        user: The port that speaks for ``demo-user``.
-        admin: The port that speaks for ``demo-admin``.
+        server: The server itself, which requires the proxy's token.
+        user: The port with the identity ``demo-user``.
+        admin: The port with the identity ``demo-admin``.
     """
 
     server: str
@@ -36,12 +36,12 @@ class Addresses:
 class Reporter:
     """Shows progress on standard error and results on standard output.
 
-    On a terminal progress is a bar and the results are a drawn table; elsewhere both are lines of plain text.
+    On a terminal, progress is a bar and the results are a drawn table; elsewhere both are plain text.
 
     Args:
-        as_json: Results as one JSON object, for programs.
-        out: Standard output, unless a test looks.
-        err: Standard error, unless a test looks.
+        as_json: Print results as one JSON object.
+        out: Standard output; replaceable for tests.
+        err: Standard error; replaceable for tests.
     """
 
     def __init__(self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None) -> None:
@@ -53,7 +53,7 @@ class Reporter:
         self._task: TaskID | None = None
 
     def begin(self, total: int) -> None:
-        """Begin a piece of work of so many steps."""
+        """Begin a task of ``total`` steps."""
         if not self._err.is_terminal:
             return
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
@@ -62,20 +62,20 @@ class Reporter:
         self._bar.start()
 
     def step(self, what: str) -> None:
-        """Say what is done next."""
+        """Show the next step."""
         if self._bar is None or self._task is None:
             self._err.print(what, markup=False)
             return
         self._bar.update(self._task, description=what, advance=1)
 
     def end(self) -> None:
-        """End the piece of work, however it went."""
+        """End the task, successful or not."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = self._task = None
 
     def results(self, addresses: Addresses, checks: Sequence[Check]) -> None:
-        """Show what was checked."""
+        """Show the results of the checks."""
         if self._json:
             json.dump(results_json(addresses, checks), self._out, indent=2)
             print(file=self._out, flush=True)
@@ -86,7 +86,7 @@ class Reporter:
             self._out.flush()
 
     def hints(self, addresses: Addresses, token_file: str) -> None:
-        """Say what to try; on standard error where results are for a program."""
+        """Show commands to try; on standard error if results are JSON."""
         text = curl_examples(addresses, token_file)
         (self._err if self._json else self._console).print(
             text, markup=False, highlight=False, soft_wrap=True
@@ -94,7 +94,7 @@ class Reporter:
 
 
 def results_json(addresses: Addresses, checks: Sequence[Check]) -> dict[str, Any]:
-    """Return the results for a program; seconds are floats."""
+    """Return the results as JSON-serialisable objects; times are in seconds."""
     return {
         "passed": all(check.passed for check in checks),
         "addresses": attrs.asdict(addresses),
@@ -103,7 +103,7 @@ def results_json(addresses: Addresses, checks: Sequence[Check]) -> dict[str, Any
 
 
 def curl_examples(addresses: Addresses, token_file: str) -> str:
-    """Return commands to paste."""
+    """Return ``curl`` commands to paste."""
     body = json.dumps(
         {
             "inputs": [FLIGHTS],

@@ -1,4 +1,4 @@
-"""The demo's server: service mode with two tenants, on its own port and on two that speak for somebody."""
+"""The demo's server: service mode with two tenants, on its own port and two with a fixed identity."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from strata.http.serving.serve import serve
 from strata.server import Service, open_service
 
 GRACE_SECONDS = 5.0
+"""Time for open connections to end after a stop."""
 ONCE_SECONDS = 55.0
-"""How long the checks may take in all; the demo promises to end within a minute."""
+"""Time limit of all checks; unfinished ones count as failed. The demo promises to end within a minute."""
 
 _CONFIG = """\
 # The configuration of `strata demo`, written anew at every start.
@@ -56,13 +57,13 @@ resource = "tables/{alias}/internal/*"
 
 @attrs.frozen
 class Ports:
-    """Where to listen; 0 is any free port.
+    """Ports to listen on; 0 is any free port.
 
     Attributes:
-        host: The address; a loopback one, as two of the ports authenticate nobody.
+        host: A loopback address, since two of the ports need no authentication.
         server: The server's own port (``--port``).
-        user: ``demo-user``'s (``--user-port``).
-        admin: ``demo-admin``'s (``--admin-port``).
+        user: The port of ``demo-user`` (``--user-port``).
+        admin: The port of ``demo-admin`` (``--admin-port``).
     """
 
     host: str = "127.0.0.1"
@@ -71,10 +72,10 @@ class Ports:
     admin: int = 8866
 
     def probe(self) -> None:
-        """See early that all ports are free.
+        """Check that all ports are free, before any work is done.
 
         Raises:
-            PortInUseError: Naming the port and the option that changes it.
+            PortInUseError: Names the port and the option that changes it.
         """
         for option, port in (
             ("--port", self.server),
@@ -97,11 +98,11 @@ class Demo:
     """A demo that is ready to run.
 
     Attributes:
-        data: Its tables.
-        settings: Of the server.
-        ports: Where it listens.
+        data: The tables.
+        settings: The server's settings.
+        ports: Ports to listen on.
         token: The proxy's secret, made at start.
-        token_file: Where it is, for ``curl``.
+        token_file: File with the secret, for ``curl``.
     """
 
     data: DataSet
@@ -112,12 +113,12 @@ class Demo:
 
 
 def configure_demo(data: DataSet, ports: Ports) -> Demo:
-    """Write the server's configuration beside the data, and read it as ``strata serve`` would.
+    """Write the server's configuration beside the data, and load it as ``strata serve`` would.
 
-    The tables stay from run to run; results and cache begin anew, so that what is checked is always the same.
+    The tables stay from run to run; results and cache are deleted, so that checks always start alike.
 
     Raises:
-        DemoError: If the server does not accept its configuration here.
+        DemoError: If the configuration is refused.
     """
     artifacts, cache = data.directory / "artifacts", data.directory / "cache"
     for directory in (artifacts, cache):
@@ -148,7 +149,7 @@ def configure_demo(data: DataSet, ports: Ports) -> Demo:
 
 
 async def run_demo(demo: Demo, reporter: Reporter, *, once: bool) -> bool:
-    """Serve, check, and unless ``once`` go on serving until SIGINT or SIGTERM; a second signal ends at once.
+    """Serve, check, and unless ``once`` serve until SIGINT or SIGTERM; a second signal ends at once.
 
     Returns:
         Whether every check passed.
@@ -178,7 +179,7 @@ async def _serve_and_check(
 
 
 async def _listen(demo: Demo, service: Service, stopping: trio.Event, nursery: trio.Nursery) -> Addresses:
-    """Start the three listeners; returns where they are."""
+    """Start the three listeners; returns their addresses."""
     user, admin = (inject_identity(service.app, who.headers(demo.token)) for who in (DEMO_USER, DEMO_ADMIN))
     ports = demo.ports
     urls = []
@@ -189,7 +190,7 @@ async def _listen(demo: Demo, service: Service, stopping: trio.Event, nursery: t
 
 
 async def _check(demo: Demo, reporter: Reporter, addresses: Addresses, stopping: trio.Event) -> list[Check]:
-    """Run the checks in a thread, as a client of the server; fewer than all if stopped or too slow."""
+    """Run the checks in a thread, as a client of the server; incomplete if stopped or too slow."""
     checks: list[Check] = []
     over = threading.Event()
 
@@ -203,7 +204,7 @@ async def _check(demo: Demo, reporter: Reporter, addresses: Addresses, stopping:
             announce=reporter.step,
         )
         for check in found:
-            if over.is_set():  # nobody listens any more
+            if over.is_set():  # cancelled
                 return
             checks.append(check)
 
@@ -216,7 +217,7 @@ async def _check(demo: Demo, reporter: Reporter, addresses: Addresses, stopping:
     over.set()
     reporter.end()
     if len(checks) < CHECK_COUNT:
-        why = "stopped" if stopping.is_set() else f"not over after {ONCE_SECONDS:.0f} s"
+        why = "stopped" if stopping.is_set() else f"unfinished after {ONCE_SECONDS:.0f} s"
         unfinished = f"{len(checks)} of {CHECK_COUNT} done, then {why}"
         return [*checks, Check("Every check is made", passed=False, detail=unfinished)]
     return checks

