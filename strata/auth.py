@@ -251,8 +251,8 @@ def _stated(values: Mapping[str, bytes], contract: IdentityContract) -> Principa
     principal = values.get("principal", b"").strip(_SURROUNDING_SPACE)
     if not principal:
         return _refused(401, f"Missing {contract.principal_header}", "missing_principal")
-    who = _principal_id(principal)
-    if who is None:
+    user_id = _principal_id(principal)
+    if user_id is None:
         return _malformed_principal(contract.principal_header)
     scopes = _scopes(values.get("scopes", b""))
     if scopes is None:
@@ -265,7 +265,7 @@ def _stated(values: Mapping[str, bytes], contract: IdentityContract) -> Principa
     tenant = _tenant(values, contract)
     if isinstance(tenant, IdentityRefused):
         return tenant
-    return Principal(who, tenant, scopes)
+    return Principal(user_id, tenant, scopes)
 
 
 def _principal_id(value: bytes) -> str | None:
@@ -316,10 +316,10 @@ def _personal(user: bytes, contract: IdentityContract) -> Principal | IdentityRe
     """Return the caller in personal mode, with all rights."""
     if not user:
         return _LOCAL
-    who = _principal_id(user)
-    if who is None:
+    user_id = _principal_id(user)
+    if user_id is None:
         return _malformed_principal(contract.personal_user_header or "")
-    return Principal(who, DEFAULT_TENANT, frozenset(), unrestricted=True)
+    return Principal(user_id, DEFAULT_TENANT, frozenset(), unrestricted=True)
 
 
 def _refused(status: Literal[400, 401], detail: str, code: str) -> IdentityRefused:

@@ -1,4 +1,4 @@
-"""Identity: which raw headers make a caller, and which status every other combination gets."""
+"""Identity: which raw headers identify a caller, and which status every other combination gets."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def token(value: bytes) -> Pairs:
 
 ALICE = Principal("alice", "team-a", frozenset())
 
-#: (what the request is like, headers, the caller it makes)
+#: (description of the request, headers, the caller)
 ACCEPTED: list[tuple[str, Pairs, Principal]] = [
     ("plain", [T, P, N], ALICE),
     ("names in lower case", [(name.lower(), value) for name, value in (T, P, N)], ALICE),
@@ -108,7 +108,7 @@ ACCEPTED: list[tuple[str, Pairs, Principal]] = [
     ),
 ]
 
-#: (what the request is like, headers, status, code)
+#: (description of the request, headers, status, code)
 REFUSED: list[tuple[str, Pairs, int, str]] = [
     ("no headers at all", [], 401, "invalid_token"),
     ("no token", [P, N], 401, "invalid_token"),
@@ -216,14 +216,14 @@ REFUSED: list[tuple[str, Pairs, int, str]] = [
 
 
 def test_the_identity_matrix_has_sixty_combinations_or_more() -> None:
-    """As the issue asks; names are unique so that a failure names its row."""
+    """Names are unique so that a failure names its row."""
     names = [row[0] for row in (*ACCEPTED, *REFUSED)]
     assert len(names) == len(set(names)) >= 60
 
 
 @pytest.mark.parametrize(("headers", "caller"), [pytest.param(h, c, id=name) for name, h, c in ACCEPTED])
 def test_identity_matrix_accepts(headers: Pairs, caller: Principal) -> None:
-    """What the contract allows makes exactly the caller it states."""
+    """Valid headers give exactly the caller they state."""
     assert identify(headers, CONTRACT) == caller
 
 
@@ -231,14 +231,14 @@ def test_identity_matrix_accepts(headers: Pairs, caller: Principal) -> None:
     ("headers", "status", "code"), [pytest.param(h, s, c, id=name) for name, h, s, c in REFUSED]
 )
 def test_identity_matrix_refuses(headers: Pairs, status: int, code: str) -> None:
-    """What the contract does not allow is refused with the status and the code of its fault."""
+    """Invalid headers are refused with the status and code of the fault."""
     refused = identify(headers, CONTRACT)
     assert isinstance(refused, IdentityRefused)
     assert (refused.status, refused.code) == (status, code)
 
 
 def test_every_wrong_token_gets_the_same_answer() -> None:
-    """Missing, empty, wrong and non-ASCII tokens cannot be told apart by their answers."""
+    """Missing, empty, wrong and non-ASCII tokens get indistinguishable answers."""
     answers = {
         identify(headers, CONTRACT)
         for headers in ([], token(b""), token(b"wrong"), token(TOKEN[:-1].encode()), token(b"\xff"), [P, P])
@@ -247,14 +247,14 @@ def test_every_wrong_token_gets_the_same_answer() -> None:
 
 
 def test_a_doubled_token_is_refused_the_same_whatever_its_values() -> None:
-    """Two token headers are no way to guess two tokens with one request."""
+    """Two token headers cannot be used to guess two tokens with one request."""
     right = identify([T, (T[0], b"x"), P, N], CONTRACT)
     wrong = identify([(T[0], b"y"), (T[0], b"x"), P, N], CONTRACT)
     assert right == wrong
 
 
 def test_refusals_before_the_token_is_right_count_as_failed_authentication() -> None:
-    """The limit on guessing sees every guess, and no honest proxy's malformed request."""
+    """The limit counts every guess, and no malformed request of an authenticated proxy."""
     for name, headers, _, code in REFUSED:
         refused = identify(headers, CONTRACT)
         assert isinstance(refused, IdentityRefused)
@@ -263,7 +263,7 @@ def test_refusals_before_the_token_is_right_count_as_failed_authentication() -> 
 
 @pytest.mark.parametrize("headers", [h for _, h, _, _ in REFUSED])
 def test_refusals_never_echo_a_value(headers: Pairs) -> None:
-    """A refusal's text is made of the contract's words only, so no header value comes back in it."""
+    """A refusal's text consists of the contract's words, without header values."""
     refused = identify(headers, CONTRACT)
     assert isinstance(refused, IdentityRefused)
     words = refused.detail.lower()
@@ -273,7 +273,7 @@ def test_refusals_never_echo_a_value(headers: Pairs) -> None:
 
 
 def test_an_unauthenticated_caller_does_not_learn_configured_header_names() -> None:
-    """The names an operator chose are told to the proxy only."""
+    """Configured header names appear only in answers to the authenticated proxy."""
     for headers in ([], [(b"X-Auth-User", b"m"), (b"X_Auth_User", b"m")], [(T[0], b"x"), (b"X-Org", b"/")]):
         refused = identify(headers, RENAMED)
         assert isinstance(refused, IdentityRefused)
@@ -282,7 +282,7 @@ def test_an_unauthenticated_caller_does_not_learn_configured_header_names() -> N
 
 
 def test_renamed_headers_replace_the_usual_ones() -> None:
-    """With other names configured the usual names mean nothing, except the second tenant name."""
+    """With other names configured the default names have no effect, except the second tenant name."""
     caller = identify([T, (b"x-auth-user", b"zoe"), (b"x-org", b"o"), (b"x-auth-groups", b"a b"), P], RENAMED)
     assert caller == Principal("zoe", "o", frozenset({"a", "b"}))
     assert identify([T, (b"x-auth-user", b"zoe"), (b"X-Strata-Tenant", b"o")], RENAMED) == Principal(
@@ -294,13 +294,13 @@ def test_renamed_headers_replace_the_usual_ones() -> None:
 
 
 def test_tenant_header_may_be_the_second_name_itself() -> None:
-    """Configuring X-Strata-Tenant as the tenant header leaves one header, not two in conflict."""
+    """X-Strata-Tenant as the tenant header is one header, not two in conflict."""
     contract = IdentityContract("trusted_proxy", (TOKEN,), tenant_header="X-Strata-Tenant", multi_tenant=True)
     assert identify([T, P, (b"X-Strata-Tenant", b"a")], contract) == Principal("alice", "a", frozenset())
 
 
 def test_without_a_required_tenant_the_default_one_is_used() -> None:
-    """No tenant header, and none required, is the internal default tenant."""
+    """Without a tenant header, and none required, the tenant is the default one."""
     assert identify([T, P], OPTIONAL_TENANT) == Principal("alice", DEFAULT_TENANT, frozenset())
 
 
@@ -312,7 +312,7 @@ def test_a_blank_tenant_never_falls_into_the_default_one() -> None:
 
 
 def test_without_multi_tenancy_everybody_is_one_tenant_and_malformed_tenants_are_still_refused() -> None:
-    """Tenancy off means one tenant; it does not mean that a broken or doubled header passes."""
+    """With tenancy off there is one tenant, and malformed or repeated tenant headers are still refused."""
     assert identify([T, P, N], ONE_TENANT) == Principal("alice", DEFAULT_TENANT, frozenset())
     assert identify([T, P], ONE_TENANT) == Principal("alice", DEFAULT_TENANT, frozenset())
     for headers in (tenant(b"_default"), [T, P, N, N], [T, P, N, (b"X-Strata-Tenant", b"b")]):
@@ -341,14 +341,14 @@ def test_without_multi_tenancy_everybody_is_one_tenant_and_malformed_tenants_are
     ],
 )
 def test_scopes_are_exact_but_for_the_two_families(held: str, wanted: str, *, holds: bool) -> None:
-    """admin:* and notebook:* are families; nothing else is, and letter case counts."""
+    """Only admin:* and notebook:* are families, and letter case counts."""
     caller = identify(scopes(held.encode()), CONTRACT)
     assert isinstance(caller, Principal)
     assert caller.has_scope(wanted) is holds
 
 
 def test_personal_mode_trusts_no_proxy_header() -> None:
-    """Without authentication the proxy's headers are anyone's, so they change nothing and fail nothing."""
+    """Without authentication any client can send the proxy's headers, so they have no effect."""
     local = Principal("local", DEFAULT_TENANT, frozenset(), unrestricted=True)
     for headers in ([], [T, P, N], [P, P], [(b"X_Strata_Principal", b"m")], [(N[0], b"///")]):
         assert identify(headers, PERSONAL) == local
@@ -357,7 +357,7 @@ def test_personal_mode_trusts_no_proxy_header() -> None:
 
 
 def test_personal_mode_can_name_its_user() -> None:
-    """The personal user header names the caller by the principal's grammar, and one of it."""
+    """The personal user header follows the principal's grammar and may be sent once."""
     caller = identify([(b"x-forwarded-user", b"zoe@example.com")], PERSONAL_NAMED)
     assert caller == Principal("zoe@example.com", DEFAULT_TENANT, frozenset(), unrestricted=True)
     for headers, code in (
@@ -387,14 +387,14 @@ def test_personal_mode_can_name_its_user() -> None:
     ],
 )
 def test_a_contract_that_could_authenticate_wrongly_cannot_be_made(broken: dict[str, object]) -> None:
-    """An empty token or two roles under one name is refused at start, without showing a token."""
+    """An empty token or two roles under one name is refused at start; the message contains no token."""
     with pytest.raises(ValueError, match=r".") as caught:
         IdentityContract("trusted_proxy", **broken)  # type: ignore[arg-type]  # wrong values are the point
     assert TOKEN not in str(caught.value)
 
 
 def test_tokens_are_not_shown_by_repr() -> None:
-    """A contract in a log line shows no secret."""
+    """A contract can be logged without its tokens."""
     assert TOKEN not in repr(CONTRACT)
 
 
@@ -409,7 +409,7 @@ HEADERS = st.lists(st.tuples(NAMES | st.binary(max_size=30), st.binary(max_size=
 @example(headers=[(T[0], b"")])
 @example(headers=[P, N])
 def test_never_raises_and_never_authenticates_without_the_exact_token(headers: Pairs) -> None:
-    """Whatever the bytes are, without an accepted token there is no caller."""
+    """Without an accepted token there is no caller, whatever the bytes are."""
     for contract in (CONTRACT, OPTIONAL_TENANT, RENAMED):
         answer = identify(headers, contract)
         assert isinstance(answer, IdentityRefused)
@@ -419,7 +419,7 @@ def test_never_raises_and_never_authenticates_without_the_exact_token(headers: P
 @settings(max_examples=300)
 @given(headers=HEADERS, where=st.integers(0, 8))
 def test_with_the_token_a_caller_is_whole_or_refused(headers: Pairs, where: int) -> None:
-    """Behind a right token any other bytes make a caller whose every part is sound, or a refusal."""
+    """With an accepted token, any other bytes give a caller with well-formed parts, or a refusal."""
     sent = [*headers[:where], T, *headers[where:]]
     caller = identify(sent, OPTIONAL_TENANT)
     if isinstance(caller, IdentityRefused):
@@ -434,7 +434,7 @@ def test_with_the_token_a_caller_is_whole_or_refused(headers: Pairs, where: int)
 
 @given(order=st.permutations([T, P, N, (b"X-Strata-Scopes", b"a b"), (b"Accept", b"*/*")]))
 def test_header_order_never_matters(order: Pairs) -> None:
-    """The same headers in any order are the same caller."""
+    """The same headers in any order give the same caller."""
     assert identify(order, CONTRACT) == Principal("alice", "team-a", frozenset({"a", "b"}))
 
 
@@ -465,7 +465,7 @@ def test_personal_mode_never_raises(headers: Pairs) -> None:
     ],
 )
 def test_request_id_is_kept_only_when_it_is_safe_to_repeat(sent: list[bytes], *, kept: bool) -> None:
-    """One printable ASCII id of 1 to 128 characters is honoured; anything else gets a new one."""
+    """One printable ASCII id of 1 to 128 characters is used; anything else is replaced."""
     headers = [(b"x-Request-ID", value) for value in sent]
     answer = request_id(headers, random.Random(1))
     assert answer == (sent[0].decode() if kept else f"{random.Random(1).getrandbits(128):032x}")
@@ -488,7 +488,7 @@ def documented_rows() -> list[tuple[str, str, str]]:
 
 
 def documented_headers(request: str) -> Pairs:
-    """The headers a row of the reference describes in words."""
+    """Return the headers that a row of the reference describes."""
     usual = dict([T, P, N])
     named = re.search(r"`([^`:]+)(?::\s*([^`]*))?`", request)
     if named is None:
@@ -506,14 +506,14 @@ def documented_headers(request: str) -> Pairs:
 
 
 def test_the_reference_lists_what_is_answered() -> None:
-    """The reference's table is found whole, so that the next test reads every row of it."""
+    """The reference's table is found completely, so that the next test reads every row."""
     text = DOCUMENT.read_text("utf-8").split("## What is answered")[1].split("\n## ")[0]
     assert len(documented_rows()) == text.count("\n| ") - 1 >= 20
 
 
 @pytest.mark.parametrize(("request_line", "status", "code"), documented_rows())
 def test_the_reference_is_true(request_line: str, status: str, code: str) -> None:
-    """Every row of the identity reference is what the code answers."""
+    """The code answers every row of the identity reference as documented."""
     answer = identify(documented_headers(request_line), CONTRACT)
     if isinstance(answer, Principal):
         assert (status, code) == ("200", "")

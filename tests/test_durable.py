@@ -1,4 +1,4 @@
-"""Writing whole files."""
+"""Durable writing of files."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from strata.durable import sync_directory, write_parts
 
 @pytest.mark.parametrize("most", [1, 3, 1000])
 def test_short_writes_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """The kernel may take fewer bytes than it is offered."""
+    """The kernel may write fewer bytes than it is given."""
     real = os.writev
 
     def short(descriptor: int, views: list[memoryview]) -> int:
@@ -34,13 +34,13 @@ def test_more_parts_than_one_call_takes(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_the_callers_error() -> None:
-    """Never fewer bytes in silence."""
+    """The error is raised; bytes are never missing silently."""
     with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
         write_parts(full.fileno(), [b"x"])
 
 
 def test_a_directory_can_be_synced(tmp_path: Path) -> None:
-    """And one that is not there is an error."""
+    """A missing directory is an error."""
     sync_directory(tmp_path)
     with pytest.raises(FileNotFoundError):
         sync_directory(tmp_path / "nope")

@@ -79,7 +79,7 @@ def encode_moment(moment: dt.datetime) -> str:
         ValueError: If ``moment`` has no offset from UTC.
     """
     if moment.utcoffset() is None:
-        raise ValueError("as_of needs a datetime with a time zone, such as datetime.now(timezone.utc)")
+        raise ValueError("as_of needs a datetime with a time zone; pass one with tzinfo")
     return moment.isoformat()
 
 

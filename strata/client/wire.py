@@ -71,7 +71,7 @@ def check_size(size: int) -> None:
         BadAnswerError: If ``size`` exceeds :data:`MAX_BODY`.
     """
     if size > MAX_BODY:
-        raise BadAnswerError(f"The answer is larger than {MAX_BODY >> 20} MiB and not a result.")
+        raise BadAnswerError(f"The answer is too large: {size} bytes, which only a result may have.")
 
 
 BODY_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.StreamError)

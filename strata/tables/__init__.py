@@ -3,9 +3,10 @@
 The steps, each a function that returns its answer or a :class:`strata.outcomes.Refused`::
 
     Catalogs.resolve → Catalogs.load → parse_scan_params → resolve_scan → Planning (in steps)
-        → expand_file (per file) → RowGroup (per row group, in slices) → finish
+        → expand_file (per file) → RowGroup (per row group, in slices) → apply_residual
 
-Everything is synchronous and thread-safe; what blocks says so. Nothing here knows tenants, caches or HTTP.
+Everything is synchronous and thread-safe; blocking functions are marked so. Nothing here depends on
+tenants, the shard cache or HTTP.
 """
 
 from strata.tables.catalogs.loading import Catalogs, LoadedTable, catalog_unavailable

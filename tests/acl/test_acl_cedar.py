@@ -1,4 +1,4 @@
-"""The same decisions as Cedar's, whose meaning is proved: forbid overrides permit, default deny, no order."""
+"""Decisions equal Cedar's, whose semantics are proved: forbid overrides permit, default deny, no order."""
 
 import random
 from collections import Counter
@@ -33,7 +33,7 @@ def request_of(draw: random.Random) -> Request:
 
 
 def agree(count: int, seed: int) -> Counter[str]:
-    """Hold ``count`` random requests, 25 to a policy, against Cedar; return how they were decided."""
+    """Compare ``count`` random requests, 25 per policy, with Cedar; returns how they were decided."""
     draw = random.Random(seed)
     found: Counter[str] = Counter()
     for _ in range(count // REQUESTS):
@@ -49,19 +49,19 @@ def agree(count: int, seed: int) -> Counter[str]:
 
 
 def test_a_few_hundred_requests_are_decided_as_cedar_does() -> None:
-    """Denied, allowed, by default and malformed among them."""
+    """The requests include denied, allowed, defaulted and malformed ones."""
     found = agree(500, seed=1)
     assert min(found[reason] for reason in ("DENY_RULE", "ALLOW_RULE", "DEFAULT", "MALFORMED_RESOURCE")) >= 10
 
 
 @pytest.mark.nightly
 def test_fifty_thousand_requests_are_decided_as_cedar_does() -> None:
-    """No disagreement."""
+    """All decisions agree."""
     assert 50_000 == agree(50_000, seed=2).total()
 
 
 def test_the_twin_notices_a_difference() -> None:
-    """A deny rule that is left out is a disagreement."""
+    """Leaving out a deny rule causes a disagreement."""
     denied = Request("ann", "a", frozenset(), "tables/main/a/b", "read")
     whole = Policy((Rule("*", "tables/*/a/*"),), (Rule("*", "**"),))
     assert [False] == cedar_twin.decide(whole, [denied])

@@ -1,4 +1,4 @@
-"""Every change between two policies has a witness, and every witness is a change."""
+"""Every change between two policies has an example request, and every example is a change."""
 
 import pytest
 from acl_strategies import policies, requests, small_policies
@@ -15,7 +15,7 @@ def answer(policy: Policy, request) -> tuple:
 
 @given(old=small_policies, new=small_policies)
 def test_every_witness_is_a_change(old: Policy, new: Policy) -> None:
-    """It says what both policies say."""
+    """The example's decisions are those of both policies."""
     for change in diff(old, new).changes:
         assert (change.old, change.new) == (evaluate(old, change.request), evaluate(new, change.request))
         assert answer(old, change.request) != answer(new, change.request)
@@ -23,7 +23,7 @@ def test_every_witness_is_a_change(old: Policy, new: Policy) -> None:
 
 @given(old=small_policies, new=small_policies, request=requests)
 def test_where_a_request_is_decided_otherwise_there_is_a_witness(old: Policy, new: Policy, request) -> None:
-    """No witness means no change."""
+    """Without an example there is no change."""
     assume(request.action in ASKED.get(request.resource.partition("/")[0], ()))
     assume(answer(old, request) != answer(new, request))
     found = diff(old, new)
@@ -32,7 +32,7 @@ def test_where_a_request_is_decided_otherwise_there_is_a_witness(old: Policy, ne
 
 @given(policy=policies)
 def test_a_policy_does_not_differ_from_itself_in_another_order(policy: Policy) -> None:
-    """Nor with rules twice."""
+    """Reordered and repeated rules make no difference."""
     again = Policy(policy.deny[::-1] * 2, policy.allow[::-1] * 2, policy.default)
     assert not diff(policy, again).changes
 
@@ -67,12 +67,12 @@ ALL = Rule("*@x.org", "tables/main/*/*")
     ],
 )
 def test_changes_in_words(old: Policy, new: Policy, lines: list[str]) -> None:
-    """Who, what, and which way it goes; a rule that adds nothing changes nothing."""
+    """The text names the caller, the resource and the direction; a rule without effect changes nothing."""
     found = diff(old, new)
     assert (lines, True) == ([str(change) for change in found.changes], found.complete)
 
 
 def test_many_tangled_rules_are_said_to_be_too_many() -> None:
-    """It never claims more than it looked at."""
+    """The difference is marked incomplete when not every part was examined."""
     tangled = tuple(Rule("*", f"artifacts/**/*{a}*/**/*{b}*") for a in "abcd" for b in "abcd")
     assert not diff(Policy(), Policy(allow=tangled)).complete

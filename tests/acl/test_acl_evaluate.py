@@ -1,4 +1,4 @@
-"""What a policy means: deny over allow over default, in any order, for every tenant alone."""
+"""Meaning of a policy: deny over allow over default, in any order, for each tenant separately."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_deny_beats_allow_beats_default(policy: Policy, request: Request) -> Non
 
 @given(policy=policies, request=requests, seed=st.integers(0, 2**32))
 def test_order_and_duplicates_never_matter(policy: Policy, request: Request, seed: int) -> None:
-    """Shuffling the rules and saying some twice changes no answer."""
+    """Shuffled and repeated rules change no decision."""
     chance = random.Random(seed)
     deny = [*policy.deny, *chance.choices(policy.deny, k=2)] if policy.deny else []
     allow = [*policy.allow, *chance.choices(policy.allow, k=2)] if policy.allow else []
@@ -120,21 +120,21 @@ def test_tenants_never_interfere(policy: Policy, request: Request, rule: Rule, o
 
 @given(request=requests, default=st.sampled_from(("deny", "allow")))
 def test_the_default_decides_when_nothing_matches(request: Request, default: str) -> None:
-    """A policy without rules is its default."""
+    """A policy without rules decides by its default."""
     decision = evaluate(Policy(default="allow" if default == "allow" else "deny"), request)
     assert decision.allowed is (default == "allow")
     assert decision.reason is Reason.DEFAULT
 
 
 def test_a_policy_denies_by_default() -> None:
-    """Nothing said is nothing allowed."""
+    """A policy without default and rules denies."""
     request = Request("ann", "a", frozenset({"admin:*"}), "admin/cache", "admin")
     assert not evaluate(Policy(), request).allowed
 
 
 @given(policy=policies, resource=st.text(max_size=20))
 def test_a_malformed_resource_is_denied_whatever_the_policy(policy: Policy, resource: str) -> None:
-    """What is no resource is denied, with the default at allow and a rule for everything."""
+    """A malformed resource is denied, even with default allow and a rule for everything."""
     assume(split_resource(resource) is None)
     opened = attrs.evolve(policy, allow=(Rule("*", "**"),), default="allow")
     decision = evaluate(opened, Request("ann", "a", frozenset(), resource, "read"))
@@ -162,7 +162,7 @@ def test_another_catalog_with_the_same_table_name_is_another_resource() -> None:
 
 
 def test_random_rules_and_requests_meet() -> None:
-    """A property of policies none of whose rules ever match is a property of the default."""
+    """Check of the strategies: without rules that match, all properties would be about the default."""
     found: Counter[Reason] = Counter()
 
     @settings(max_examples=2000, derandomize=True, database=None)

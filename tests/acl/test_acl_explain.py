@@ -1,4 +1,4 @@
-"""Explanations say what the decision says, and the change they name flips it."""
+"""Explanations match the decision, and the change they name reverses it."""
 
 from acl_strategies import policies, requests
 from hypothesis import given
@@ -13,7 +13,7 @@ WAY_OUT = (
 
 @given(policies, requests)
 def test_an_explanation_is_the_decision_and_names_every_rule(policy: Policy, request: Request) -> None:
-    """What matches by the explanation alone leads to the same decision."""
+    """The rules marked as matching lead to the same decision."""
     found = explain(policy, request)
     assert evaluate(policy, request) == found.decision
     assert len(policy.deny) + len(policy.allow) == len(found.considered)
@@ -30,7 +30,7 @@ def test_an_explanation_is_the_decision_and_names_every_rule(policy: Policy, req
 
 @given(policies, requests)
 def test_the_counterfactual_applied_flips_the_decision(policy: Policy, request: Request) -> None:
-    """And nothing less does: with any one of its removals left out, the decision stays."""
+    """The change is minimal: with any removal left out, the decision stays."""
     found = explain(policy, request)
     if found.otherwise is None:
         return
@@ -43,7 +43,7 @@ def test_the_counterfactual_applied_flips_the_decision(policy: Policy, request: 
 
 
 def test_it_reads_as_sentences() -> None:
-    """For the person who was denied."""
+    """The explanation is readable by the denied user."""
     policy = Policy(
         deny=(Rule("*", "tables/main/internal/*"),), allow=(Rule("ann@x.org", "tables/main/sales/*"),)
     )

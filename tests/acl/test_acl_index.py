@@ -1,4 +1,4 @@
-"""The compiled policy decides as the plain one does, and looks at no more rules when there are more."""
+"""The compiled policy decides as the plain one, and tests no more rules when there are more."""
 
 import random
 
@@ -13,7 +13,7 @@ from strata.tenants.shared.authorizer import Authorizer
 
 @given(policies, st.lists(requests, min_size=1, max_size=8))
 def test_the_index_decides_as_the_oracle_does(policy: Policy, asked: list[Request]) -> None:
-    """Down to the rule that is named."""
+    """Decisions are equal, including the rule that is named."""
     compiled = CompiledPolicy(policy)
     for request in asked:
         assert evaluate(policy, request) == compiled.decide(request)
@@ -23,7 +23,7 @@ def test_the_index_decides_as_the_oracle_does(policy: Policy, asked: list[Reques
 def test_a_decision_looks_at_as_many_rules_however_many_there_are(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rules for other tables, people and tenants are not even looked at."""
+    """Rules for other tables, principals and tenants are not tested."""
     draw = random.Random(1)
     allow = [
         Rule(f"user{draw.randrange(count)}@x.org", f"tables/main/ns{number}/*", tenant=f"t{number % 50}")
@@ -44,7 +44,7 @@ def test_a_decision_looks_at_as_many_rules_however_many_there_are(
 
 
 def test_the_gate_compiles_a_policy_once_and_a_new_one_anew() -> None:
-    """SIGHUP puts another policy in its place."""
+    """SIGHUP replaces the policy."""
     authorizer = Authorizer(Policy(default="allow"))
     first = authorizer._compiled(authorizer.policy)
     assert first is authorizer._compiled(authorizer.policy)

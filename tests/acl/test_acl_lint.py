@@ -1,4 +1,4 @@
-"""A rule that is reported could go: no decision would be another one."""
+"""Every reported rule can be removed without changing a decision."""
 
 import attrs
 import pytest
@@ -21,13 +21,13 @@ def without(policy: Policy, *gone: tuple[str, int]) -> Policy:
 
 
 def asked(request) -> bool:
-    """Whether a server ever asks this."""
+    """Test whether a server checks this action on this kind of resource."""
     return request.action in ASKED.get(request.resource.partition("/")[0], ())
 
 
 @given(policy=policies, request=requests)
 def test_all_that_is_reported_could_go_at_once(policy: Policy, request) -> None:
-    """With the same answer to everything that is ever asked."""
+    """Without the reported rules, every request the server makes is decided the same."""
     assume(asked(request))
     clean = without(policy, *((one.effect, one.number) for one in lint(policy)))
     before, after = evaluate(policy, request), evaluate(clean, request)
@@ -38,7 +38,7 @@ def test_all_that_is_reported_could_go_at_once(policy: Policy, request) -> None:
 
 @given(one=rules, other=rules, request=requests)
 def test_a_rule_that_covers_another_matches_whatever_it_does(one: Rule, other: Rule, request) -> None:
-    """Otherwise a rule that does something would be reported."""
+    """Otherwise a rule with an effect would be reported."""
     resource = split_resource(request.resource)
     assume(resource is not None)
     if covers(one, other) and rule_matches(other, request, resource):
@@ -48,7 +48,7 @@ def test_a_rule_that_covers_another_matches_whatever_it_does(one: Rule, other: R
 @given(one=patterns, other=patterns, resource=resources)
 @example(one="tables/*/*/*", other="tables/**", resource="tables/a/b/a")
 def test_what_meets_is_under_both(one: str, other: str, resource: str) -> None:
-    """And whatever is under both is under a meeting, for tables to the letter."""
+    """Both patterns cover each meeting, and the meetings of tables cover the whole intersection."""
     first, second = ResourcePattern.parse(one), ResourcePattern.parse(other)
     found = meetings(first.segments, second.segments)
     path = split_resource(resource)
@@ -101,12 +101,12 @@ WIDE = Rule("*@x.org", "tables/main/*/*")
     ],
 )
 def test_each_kind_of_finding_names_the_rules_at_fault(policy: Policy, kind: str, message: str) -> None:
-    """One sentence that can be acted on."""
+    """The message is one sentence that tells which rule to change."""
     assert [(kind, message)] == [(one.kind, one.message) for one in lint(policy)]
 
 
 def test_rules_that_do_something_are_not_reported() -> None:
-    """Narrower denials, other tenants, other scopes, other columns."""
+    """Narrower deny rules, other tenants, other scopes and other columns have an effect."""
     allow = (
         Rule("*", "tables/main/*/*", tenant="a"),
         Rule("*", "tables/main/*/*", tenant="b"),

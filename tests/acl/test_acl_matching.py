@@ -1,4 +1,4 @@
-"""What a pattern matches, and which patterns are refused because they could mislead."""
+"""What patterns match, and which patterns are refused as misleading."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def matches(pattern: str, resource: str) -> bool:
 
 
 def test_the_reference_has_examples() -> None:
-    """The examples are found, so that the next test tests something."""
+    """The reference has examples, so that the next test is not empty."""
     assert len(EXAMPLES) >= 20
 
 
@@ -47,7 +47,7 @@ RESOURCES = st.lists(st.text("ab.", min_size=1, max_size=5), min_size=1, max_siz
 
 
 def as_regex(pattern: str) -> str:
-    """The pattern's meaning written a second way: over the text, not over segments."""
+    """Write the pattern's meaning as a regular expression over the text."""
     expression = ""
     for number, part in enumerate(pattern.split("/")):
         separator = "/" if number else ""
@@ -126,7 +126,7 @@ def test_a_resource_that_can_be_cut_in_two_ways_is_malformed(resource: str) -> N
     ("kind", "segments"), [("table", ("a",)), ("tables", ()), ("tables", ("a", "", "b"))]
 )
 def test_a_resource_needs_a_kind_and_whole_segments(kind: str, segments: tuple[str, ...]) -> None:
-    """Code that writes a resource without a name has a bug, and learns it at once."""
+    """Writing a resource without a name is a bug and raises at once."""
     with pytest.raises(ValueError, match="known kind"):
         resource_name(kind, *segments)
 
@@ -184,7 +184,7 @@ def test_patterns_that_match_nothing_or_mislead_are_refused(pattern: str, says: 
     ],
 )
 def test_principals_match_by_id_domain_or_everybody(pattern: str, principal: str, *, answer: bool) -> None:
-    """An id is exact, a domain is the whole text after the last @, and a value is never a pattern."""
+    """An id matches exactly, a domain is the text after the last @, and a value is never a pattern."""
     assert principal_matches(pattern, principal) is answer
 
 
@@ -213,7 +213,7 @@ def test_principals_match_by_id_domain_or_everybody(pattern: str, principal: str
     ],
 )
 def test_a_rule_that_could_never_apply_cannot_be_made(wrong: dict[str, str]) -> None:
-    """What no caller, tenant or scope can be is refused when the rule is made."""
+    """A principal, tenant or scope that cannot exist is refused when the rule is created."""
     with pytest.raises(ValueError, match=r".+"):
         Rule(**{"principal": "alice", "resource": "artifacts/a", **wrong})  # type: ignore[arg-type]  # wrong on purpose
 
@@ -231,5 +231,5 @@ def test_a_rule_that_could_never_apply_cannot_be_made(wrong: dict[str, str]) -> 
     ],
 )
 def test_families_of_scopes_go_one_way(held: set[str], wanted: str, *, answer: bool) -> None:
-    """A family holds its members; members do not make the family."""
+    """A family covers its members; all members together do not make the family."""
     assert holds_scope(frozenset(held), wanted) is answer

@@ -1,4 +1,4 @@
-"""Reading a policy: the documented blocks work as pasted, and anything not understood refuses the whole."""
+"""Parsing of policies: documented blocks work as pasted, and any unknown input refuses the whole policy."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ask(policy: Policy, principal: str, resource: str, *scopes: str) -> bool:
 
 
 def test_the_product_pages_block_decides_as_the_page_says() -> None:
-    """Pasted as it is, its deny, its allow with a scope, and its default all work."""
+    """Pasted unchanged, its deny rule, its allow rule with a scope and its default all work."""
     policy, warnings = parse_policy(read(PRODUCT_PAGE), ["main"])
     assert policy == Policy(
         deny=(Rule("guest@example.com", "tables/*/internal/*"),),
@@ -75,7 +75,7 @@ def test_the_product_pages_block_decides_as_the_page_says() -> None:
 
 
 def test_the_product_pages_block_with_default_allow_keeps_its_deny() -> None:
-    """The hoisted default is the policy's: it opens the rest, and not what is denied."""
+    """The default taken from the last rule allows everything except what is denied."""
     policy, _ = parse_policy(read(PRODUCT_PAGE.replace('"deny"\n', '"allow"\n')), ["main"])
     assert policy.default == "allow"
     assert ask(policy, "guest@example.com", "tables/main/sales/orders")
@@ -99,13 +99,13 @@ def test_the_references_policy_decides_as_its_table_says(row: tuple[str, ...]) -
 
 
 def test_the_references_table_is_found_whole() -> None:
-    """Every row of the table is read, so that the test above tests all of it."""
+    """Every row of the table is found, so that the test above covers all of it."""
     section = REFERENCE.split("## A policy at work")[1].split("\n## ")[0]
     assert len(REFERENCE_ROWS) == section.count("\n| `") >= 8
 
 
 def test_a_short_deny_covers_every_catalog() -> None:
-    """tables/<namespace>/<table> in a deny rule leaves no catalog out, however many there are."""
+    """tables/<namespace>/<table> in a deny rule covers all catalogs."""
     mapping = {"deny": [{"principal": "*", "resource": "tables/internal/*"}], "default": "allow"}
     for catalogs in (None, [], ["main"], ["main", "other"]):
         policy, _ = parse_policy(mapping, catalogs)
@@ -116,7 +116,7 @@ def test_a_short_deny_covers_every_catalog() -> None:
 
 
 def test_a_short_allow_means_the_only_catalog() -> None:
-    """With one catalog the short form is that catalog's table, and no other catalog's."""
+    """With one catalog, the short form is that catalog's table and no other's."""
     mapping = {"allow": [{"principal": "*", "resource": "tables/sales/*"}]}
     policy, warnings = parse_policy(mapping, ["main"])
     assert warnings == ()
@@ -125,7 +125,7 @@ def test_a_short_allow_means_the_only_catalog() -> None:
 
 
 def test_a_short_allow_for_a_catalog_with_an_odd_name_stays_that_catalog() -> None:
-    """A catalog called * is written out as that name and opens no other."""
+    """A catalog named * is escaped and matches no other catalog."""
     policy, _ = parse_policy({"allow": [{"principal": "*", "resource": "tables/sales/*"}]}, ["*"])
     assert ask(policy, "ann", "tables/%2A/sales/orders")
     assert not ask(policy, "ann", "tables/main/sales/orders")
@@ -141,13 +141,13 @@ def test_a_short_allow_with_several_catalogs_is_refused_with_the_forms_to_write(
 
 
 def test_a_short_allow_is_refused_when_the_catalogs_are_not_known() -> None:
-    """A caller who does not say which catalogs there are gets no guess."""
+    """Without a list of catalogs there is nothing to choose from."""
     (problem,) = problems({"allow": [{"principal": "*", "resource": "tables/sales/*"}]}, None)
     assert "write 'tables/<catalog>/sales/*'" in problem
 
 
 def test_a_short_allow_without_any_catalog_opens_nothing_and_says_so() -> None:
-    """The product page's block boots on a server without catalogs, and allows no table."""
+    """The product page's block starts on a server without catalogs, and allows no table."""
     policy, warnings = parse_policy(read(PRODUCT_PAGE), [])
     assert policy.allow == ()
     assert any("has no effect" in warning for warning in warnings)
@@ -155,7 +155,7 @@ def test_a_short_allow_without_any_catalog_opens_nothing_and_says_so() -> None:
 
 @pytest.mark.parametrize("effect", ["deny", "allow"])
 def test_a_rule_for_a_catalog_that_is_not_there_is_refused(effect: str) -> None:
-    """A misspelled catalog in a deny rule would be an open door; the right name is suggested."""
+    """A misspelled catalog in a deny rule would deny nothing; the right name is suggested."""
     (problem,) = problems(
         {effect: [{"principal": "*", "resource": "tables/mian/sales/*"}]}, ("main", "other")
     )
@@ -164,14 +164,14 @@ def test_a_rule_for_a_catalog_that_is_not_there_is_refused(effect: str) -> None:
 
 
 def test_wildcard_catalogs_need_no_configuration() -> None:
-    """A pattern over catalogs is about whichever there are."""
+    """A pattern over catalogs matches whichever catalogs exist."""
     for resource in ("tables/**", "tables/m*/sales/*", "tables/*/sales/*", "**"):
         policy, _ = parse_policy({"allow": [{"principal": "*", "resource": resource}]}, ["main", "other"])
         assert ask(policy, "ann", "tables/main/sales/orders")
 
 
 def test_a_default_in_the_last_deny_rule_is_hoisted_too() -> None:
-    """A policy of deny rules alone may carry its default in the same place."""
+    """A policy with deny rules only may have its default in the same place."""
     policy, warnings = parse_policy({"deny": [OK, {**OK, "default": "allow"}]})
     assert policy == Policy(deny=(Rule(**OK), Rule(**OK)), default="allow")
     assert len(warnings) == 1
@@ -179,7 +179,7 @@ def test_a_default_in_the_last_deny_rule_is_hoisted_too() -> None:
 
 
 def test_a_default_in_its_own_place_needs_no_warning() -> None:
-    """The right way to write it is silent."""
+    """A default in the right place gives no warning."""
     assert parse_policy({"default": "allow", "deny": [OK]}) == (
         Policy(deny=(Rule(**OK),), default="allow"),
         (),
@@ -224,13 +224,13 @@ def test_a_default_in_its_own_place_needs_no_warning() -> None:
     ],
 )
 def test_a_policy_that_is_not_understood_is_refused_whole(mapping: object, says: str) -> None:
-    """A misspelled key or a wrong type is an error that names its place, never a rule that does not apply."""
+    """A misspelled key or a wrong type is an error with its place, never an ineffective rule."""
     (problem,) = problems(mapping)
     assert says in problem
 
 
 def test_all_problems_are_listed_at_once() -> None:
-    """An operator sees everything that is wrong in one go."""
+    """All problems are reported together."""
     found = problems(
         {
             "dney": [],
@@ -267,14 +267,14 @@ junk = st.recursive(
 
 @given(mapping=junk)
 def test_any_toml_is_a_policy_or_a_list_of_problems(mapping: object) -> None:
-    """Whatever stands in the file, the parser answers with a policy or with its problems."""
+    """Any TOML file gives a policy or its problems."""
     with contextlib.suppress(PolicyError):
         policy, _ = parse_policy(mapping)  # type: ignore[arg-type]  # wrong types are the point
         assert isinstance(policy, Policy)
 
 
 def test_the_library_imports_nothing_of_strata() -> None:
-    """The ACL stands alone: no module of it names another part of Strata."""
+    """No module of the package imports another part of Strata."""
     for module in Path(strata.acl.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text("utf-8"))):
             if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What is printed is read as the same policy."""
+"""A printed policy parses to the same policy."""
 
 import tomllib
 
@@ -13,7 +13,7 @@ AWKWARD = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_s
 
 @given(policy=policies)
 def test_parse_of_print_is_the_policy(policy: Policy) -> None:
-    """As a file of its own and inside a configuration; no warning either."""
+    """As a file of its own and inside a configuration, without warnings."""
     assert (policy, ()) == parse_policy(tomllib.loads(print_policy(policy)))
     inside = tomllib.loads(print_policy(policy, "tool.strata.acl_config"))
     assert (policy, ()) == parse_policy(inside["tool"]["strata"]["acl_config"])
@@ -21,7 +21,7 @@ def test_parse_of_print_is_the_policy(policy: Policy) -> None:
 
 @given(columns=st.lists(AWKWARD, min_size=1, unique=True), text=AWKWARD)
 def test_no_name_can_break_out_of_its_quotes(columns: list[str], text: str) -> None:
-    """Quotes, backslashes, line ends and control characters of names and values."""
+    """Quotes, backslashes, line ends and control characters in names and values are escaped."""
     rows = "v = '" + text.replace("'", "''") + "'"
     rule = Rule("*", "tables/main/a/b", columns=tuple(columns), rows=rows)
     policy = Policy(allow=(rule,))

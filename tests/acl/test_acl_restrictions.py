@@ -1,4 +1,4 @@
-"""Rules limited to columns and rows: what they grant unites, and nothing else of a policy changes."""
+"""Rules limited to columns and rows: their grants unite, and the rest of the policy is unchanged."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ OK = {"principal": "ann", "resource": "tables/main/a/b"}
 
 
 def holds(condition: Condition, row: dict[str, Any]) -> bool:
-    """The meaning of the conditions that the strategies draw."""
+    """Evaluate the conditions that the strategies draw."""
     tests = {"=": operator.eq, ">": operator.gt, "in": lambda value, values: value in values}
     return tests[condition.op](row[condition.column], condition.value)
 
 
 def seen(decision: Decision) -> set[int]:
-    """Which of the cells a decision lets its caller see."""
+    """Return the cells that a decision lets its caller read."""
     if not decision.allowed:
         return set()
     if decision.grants is None:
@@ -53,7 +53,7 @@ def seen(decision: Decision) -> set[int]:
 
 @given(policy=restricted_policies, request=requests, seed=st.integers(0, 2**32))
 def test_what_is_seen_is_no_matter_of_order_or_repetition(policy: Policy, request, seed: int) -> None:
-    """Down to the value: it is part of a result's identity."""
+    """Grants are equal as values, since they are part of a result's identity."""
     draw = random.Random(seed)
     allow = [*policy.allow, *draw.choices(policy.allow, k=2)] if policy.allow else []
     draw.shuffle(allow)
@@ -66,7 +66,7 @@ def test_what_is_seen_is_no_matter_of_order_or_repetition(policy: Policy, reques
 def test_one_more_allow_rule_hides_no_cell_and_a_deny_rule_shows_none(
     policy: Policy, request, rule: Rule
 ) -> None:
-    """Several grants unite; a deny cannot be narrowed by them."""
+    """Grants unite; a deny rule removes them all."""
     before = seen(evaluate(policy, request))
     assert before <= seen(evaluate(attrs.evolve(policy, allow=(*policy.allow, rule)), request))
     if not rule.restricted:
@@ -76,14 +76,14 @@ def test_one_more_allow_rule_hides_no_cell_and_a_deny_rule_shows_none(
 
 @given(policy=restricted_policies, request=requests, rule=restricted_rules)
 def test_the_grants_of_another_tenant_change_nothing(policy: Policy, request, rule: Rule) -> None:
-    """Nor those of another action than reading."""
+    """Grants for another action than reading change nothing, either."""
     rule = attrs.evolve(rule, tenant="c")
     assert evaluate(policy, request) == evaluate(attrs.evolve(policy, allow=(rule, *policy.allow)), request)
 
 
 @given(policy=policies, request=requests)
 def test_only_reading_is_ever_restricted(policy: Policy, request) -> None:
-    """A rule about columns opens nothing else."""
+    """A rule with columns allows no other action."""
     decision = evaluate(policy, request)
     if decision.grants is not None:
         assert decision.allowed
@@ -109,7 +109,7 @@ def test_only_reading_is_ever_restricted(policy: Policy, request) -> None:
     ],
 )
 def test_rows_are_read_as_written(text: str, conditions: list[Condition]) -> None:
-    """Operators, quoting, types."""
+    """Operators, quoting and types are parsed."""
     assert tuple(conditions) == parse_rows(text)
 
 
@@ -120,7 +120,7 @@ def test_rows_are_read_as_written(text: str, conditions: list[Condition]) -> Non
      "and = 1", "a = -", "a = 1 -- all", "a.1 = 2", 'a"b" = 1', "a = 1x"],
 )  # fmt: skip
 def test_rows_that_are_not_understood_are_refused(text: str) -> None:
-    """To the last character: what is left out is an open door."""
+    """The text must be understood to its last character: an ignored condition would grant rows."""
     with pytest.raises(ValueError, match="`rows` is malformed"):
         parse_rows(text)
 
@@ -142,7 +142,7 @@ def test_rows_that_are_not_understood_are_refused(text: str) -> None:
     ],
 )  # fmt: skip
 def test_restrictions_that_would_not_do_what_they_look_like_are_refused(policy, says: str) -> None:
-    """With the way out."""
+    """The message says what to write instead."""
     with pytest.raises(PolicyError) as refused:
         parse_policy(policy, ["main"])
     (problem,) = refused.value.problems
@@ -150,7 +150,7 @@ def test_restrictions_that_would_not_do_what_they_look_like_are_refused(policy, 
 
 
 def test_rules_made_in_code_are_held_to_the_same() -> None:
-    """The library is usable without its parser."""
+    """Rules created without the parser are validated in the same way."""
     rule = Rule("*", "tables/main/a/b", columns=("id",))
     assert "read" == rule.action
     with pytest.raises(ValueError, match="deny rule 1: a deny rule denies whole tables"):

@@ -1,4 +1,4 @@
-"""Object stores to test against: in memory, in files, and S3 by moto on loopback."""
+"""Object stores for tests: in memory, in files, and S3 by moto on loopback."""
 
 import itertools
 import urllib.request
@@ -14,7 +14,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """The address of an S3."""
+    """Return the address of an S3 server."""
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
@@ -24,7 +24,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3: str) -> str:
-    """The name of an empty bucket."""
+    """Return the name of an empty bucket."""
     name = f"bucket-{next(_numbers)}"
     urllib.request.urlopen(urllib.request.Request(f"{s3}/{name}", method="PUT")).close()
     return name
@@ -32,7 +32,7 @@ def bucket(s3: str) -> str:
 
 @pytest.fixture
 def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], ObjectStore]:
-    """Makes an empty object store of a kind."""
+    """Return a function that makes an empty object store of a kind."""
 
     def make(kind: str) -> ObjectStore:
         if kind == "memory":

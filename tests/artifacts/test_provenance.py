@@ -10,14 +10,14 @@ SCAN = {"executor": "scan@v1", "params": {"columns": None}}
 
 
 def test_input_order_is_part_of_the_identity() -> None:
-    """f(a, b) and f(b, a) shared one result once."""
+    """A past error: f(a, b) and f(b, a) shared one result."""
     assert provenance_hash("t", SCAN, [("a", "1"), ("b", "2")]) != provenance_hash(
         "t", SCAN, [("b", "2"), ("a", "1")]
     )
 
 
 def test_tenant_transform_and_versions_are_part_of_it() -> None:
-    """Each alone makes another result; the query hash ignores versions only."""
+    """Each of them changes the result's hash; the query hash ignores versions only."""
     base = provenance_hash("t", SCAN, [("a", "1")])
     others = {
         provenance_hash("u", SCAN, [("a", "1")]),
@@ -31,7 +31,7 @@ def test_tenant_transform_and_versions_are_part_of_it() -> None:
 
 
 def test_no_columns_and_all_columns_differ() -> None:
-    """One user's odd request gave another a scan with zero columns once."""
+    """A past error: a request without columns gave another user a result with zero columns."""
     assert canonical_json({"columns": None}) != canonical_json({"columns": []})
 
 
@@ -43,18 +43,18 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.text(max_size=3), JSON, max_size=4))
 def test_key_order_makes_no_difference(value: dict) -> None:
-    """One value has one text."""
+    """A value has one canonical text."""
     assert canonical_json(value) == canonical_json(dict(reversed(value.items())))
 
 
 def test_what_json_cannot_say_is_refused() -> None:
-    """NaN is not equal to itself, so it is no identity."""
+    """NaN is not equal to itself, so it cannot identify a result."""
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"x": float("nan")})
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_a_tenants_directory_is_a_name_and_its_own(one: str, other: str) -> None:
-    """No tenant id is ever a path."""
+    """The directory name is a hash, never the tenant's id."""
     assert tenant_prefix(one).isalnum()
     assert (one == other) == (tenant_prefix(one) == tenant_prefix(other))

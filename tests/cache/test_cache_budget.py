@@ -1,4 +1,4 @@
-"""The shared budget of the caches: pure decisions, against what they promise."""
+"""The shared budget of the caches: pure decisions, compared with its documented rules."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ def live(budget: CacheBudget, **wanted: int) -> None:
 
 
 def test_while_there_is_room_everybody_has_what_it_needs() -> None:
-    """However unequal that is, and at nobody's cost."""
+    """Without a shortage each tenant is granted what it claims, and no tenant is cut."""
     budget = CacheBudget(100, guarantee=10)
     live(budget, a=70, b=20)
 
@@ -25,7 +25,7 @@ def test_while_there_is_room_everybody_has_what_it_needs() -> None:
 
 
 def test_a_tenant_over_its_share_gives_first_and_no_further_than_to_an_equal_one() -> None:
-    """B is within its share and keeps all, whatever A and C ask for."""
+    """A tenant within its share keeps all, whatever others claim."""
     budget = CacheBudget(100, guarantee=10)
     live(budget, a=80, b=20)
     budget.enter("c")
@@ -38,7 +38,7 @@ def test_a_tenant_over_its_share_gives_first_and_no_further_than_to_an_equal_one
 
 
 def test_tenants_that_are_gone_give_before_those_that_are_there() -> None:
-    """The longest unused first, and only what it takes."""
+    """Tenants that are not live are cut first, least recently used first, and no more than needed."""
     budget = CacheBudget(100, guarantee=10)
     live(budget, a=40)
     budget.found("old", 30, 1)
@@ -51,7 +51,7 @@ def test_tenants_that_are_gone_give_before_those_that_are_there() -> None:
 
 
 def test_what_was_left_behind_beyond_the_total_goes() -> None:
-    """A budget that was lowered while the server was down, seen by the walk."""
+    """Bytes over a total that was lowered while the server was down are cut when they are found."""
     budget = CacheBudget(100, guarantee=10)
     assert {} == budget.found("x", 90, 2).gone
 
@@ -59,7 +59,7 @@ def test_what_was_left_behind_beyond_the_total_goes() -> None:
 
 
 def test_more_tenants_than_the_guarantee_is_for_leave_it_to_those_used_last() -> None:
-    """Ten of ten bytes are guaranteed; the eleventh takes those of the one unused for longest."""
+    """With room for ten guarantees, the eleventh tenant takes the bytes of the least recently used."""
     budget = CacheBudget(100, guarantee=10)
     for number in range(10):
         live(budget, **{f"t{number}": 10})
@@ -73,7 +73,7 @@ def test_more_tenants_than_the_guarantee_is_for_leave_it_to_those_used_last() ->
 
 
 def test_one_that_comes_back_has_what_it_left() -> None:
-    """And is not counted twice, also when the walk sees its directory late."""
+    """Its bytes are not counted twice, even when its directory is found late."""
     budget = CacheBudget(100, guarantee=10)
     live(budget, a=40)
     budget.leave("a", 35, 1)
@@ -84,7 +84,7 @@ def test_one_that_comes_back_has_what_it_left() -> None:
 
 
 def test_a_start_costs_the_same_however_many_there_are() -> None:
-    """10,000 tenants that come one after the other cut nobody and visit nobody."""
+    """10,000 tenants that enter one after the other cut and visit no other tenant."""
     budget = CacheBudget(10**9, guarantee=1)
     for number in range(10_000):
         budget.enter(f"t{number}")
@@ -93,7 +93,7 @@ def test_a_start_costs_the_same_however_many_there_are() -> None:
 
 
 class Budget(RuleBasedStateMachine):
-    """Whatever happens: never more than the total, the guarantee holds, and whoever is within its share keeps it."""
+    """Invariants: never more than the total; the guarantee holds; a tenant within its share keeps it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The shard against a model of it, through any order of operations."""
+"""The shard compared with a model, through any order of operations."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def schema_of(fields) -> pa.Schema:
 
 
 def rows_of(key: SegmentKey, fields, salt: int) -> pa.RecordBatch:
-    """What a row group holds is decided by its key; ``salt`` makes no difference to what is right."""
+    """Return a row group's rows as its key decides them, without ``salt``."""
     base = hash((key.file_key, key.row_group)) % 1000
     arrays = [pa.array([base + field_id * 10 + i for i in range(5)], pa.int64()) for field_id, _ in fields]
     assert salt >= 0
@@ -32,7 +32,7 @@ def rows_of(key: SegmentKey, fields, salt: int) -> pa.RecordBatch:
 
 
 class Shard(RuleBasedStateMachine):
-    """Whatever happened before: a hit returns the row group's own rows, and the budget holds."""
+    """Invariants: a hit returns the row group's own rows, and the budget holds."""
 
     @initialize()
     def begin(self) -> None:
@@ -74,7 +74,7 @@ class Shard(RuleBasedStateMachine):
         which=st.integers(0, 10**6), where=st.integers(0, 10**6), how=st.sampled_from(["cut", "gone", "flip"])
     )
     def damage(self, which, where, how) -> None:
-        # File names are random, so files are chosen by their contents' order and not by name.
+        # File names are random, so files are chosen by the order of their contents.
         files = sorted(self.root.iterdir(), key=lambda path: (path.suffix, path.read_bytes()))
         if files:
             path = files[which % len(files)]

@@ -1,4 +1,4 @@
-"""The shard: what is stored comes back, damage is a miss, the budget holds, a restart forgets nothing."""
+"""The shard: stored segments come back, damage is a miss, the budget holds, a restart loses nothing."""
 
 import errno
 import os
@@ -66,7 +66,7 @@ def reopened(tmp_path: Path, budget: int = BUDGET) -> CacheShard:
 
 
 def test_what_was_stored_comes_back(shard: CacheShard) -> None:
-    """As batches and as the very bytes."""
+    """Stored segments come back as batches and as identical bytes."""
     store(shard, 0, 1)
 
     assert [rows(0)] == read(shard, 0)
@@ -77,7 +77,7 @@ def test_what_was_stored_comes_back(shard: CacheShard) -> None:
 
 
 def test_a_wider_segment_serves_fewer_columns_in_any_order_and_under_new_names(shard: CacheShard) -> None:
-    """A request whose columns are covered is a hit; a renamed column is the same column."""
+    """A segment with all requested columns is a hit; a renamed column is the same column."""
     store(shard, 0)
     schema = pa.schema([("strukt", SCHEMA.field("s").type), ("ident", pa.int64())])
 
@@ -101,14 +101,14 @@ def test_the_narrowest_covering_segment_is_read(shard: CacheShard) -> None:
 
 
 def test_no_columns_keep_their_rows(shard: CacheShard) -> None:
-    """`columns: []` out of a segment that has some."""
+    """`columns: []` of a segment with columns keeps its number of rows."""
     store(shard, 0)
 
     assert [100] == [batch.num_rows for batch in read(shard, 0, (), pa.schema([]))]
 
 
 def test_a_column_of_another_type_is_a_miss(shard: CacheShard) -> None:
-    """A promoted column is not the one that was cached."""
+    """A promoted column is not the cached one."""
     store(shard, 0)
 
     assert None is find(shard, 0, ((1, "int"),))
@@ -124,7 +124,7 @@ def damage_byte(path: Path) -> None:
     "damage", [damage_byte, lambda path: os.truncate(path, 100), Path.unlink], ids=["flipped", "cut", "gone"]
 )
 def test_a_damaged_segment_is_a_miss_and_is_removed(shard: CacheShard, tmp_path: Path, damage) -> None:
-    """Never rows that were not written."""
+    """Damaged rows are never returned."""
     pack = store(shard, 0)
     damage(pack.path)
 
@@ -138,7 +138,7 @@ def test_a_damaged_segment_is_a_miss_and_is_removed(shard: CacheShard, tmp_path:
 
 
 def test_the_budget_is_never_exceeded_and_the_unused_go_first(shard: CacheShard, tmp_path: Path) -> None:
-    """Measured on what lies on disk, sidecars included."""
+    """Bytes are measured on disk, sidecars included."""
     for number in range(4):
         store(shard, number)
     budget = shard.stats().bytes + 10
@@ -153,7 +153,7 @@ def test_the_budget_is_never_exceeded_and_the_unused_go_first(shard: CacheShard,
 
 
 def test_a_budget_is_filled_to_the_last_byte(shard: CacheShard, tmp_path: Path) -> None:
-    """Exactly what is there stays; lowered by one byte, one pack goes, as an eviction; raised, there is room again."""
+    """A full budget evicts nothing; one byte less evicts one pack; raised again, a pack fits."""
     for number in range(3):
         store(shard, number)
     size = shard.stats().bytes
@@ -168,7 +168,7 @@ def test_a_budget_is_filled_to_the_last_byte(shard: CacheShard, tmp_path: Path) 
 
 
 def test_one_large_scan_does_not_flush_the_rest(shard: CacheShard, tmp_path: Path) -> None:
-    """A pack over half the budget is not kept."""
+    """A pack over half the budget is not installed."""
     size = store(shard, 0).size
     shard.set_budget(size * 4)
     store(shard, *range(1, 6))
@@ -179,7 +179,7 @@ def test_one_large_scan_does_not_flush_the_rest(shard: CacheShard, tmp_path: Pat
 
 
 def test_a_newer_segment_supersedes_and_dead_packs_are_removed(shard: CacheShard, tmp_path: Path) -> None:
-    """The same row group is not kept twice."""
+    """A row group is not stored twice."""
     store(shard, 0)
     newer = store(shard, 0)
 
@@ -189,7 +189,7 @@ def test_a_newer_segment_supersedes_and_dead_packs_are_removed(shard: CacheShard
 
 
 def test_a_restart_forgets_nothing(shard: CacheShard, tmp_path: Path) -> None:
-    """Contents and recency."""
+    """Contents and recency survive."""
     size = store(shard, 0).size
     store(shard, 1)
     store(shard, 2)
@@ -203,7 +203,7 @@ def test_a_restart_forgets_nothing(shard: CacheShard, tmp_path: Path) -> None:
 
 
 def test_a_pack_begun_before_a_clear_is_not_installed(shard: CacheShard, tmp_path: Path) -> None:
-    """Cleared is cleared, also for a scan under way."""
+    """A scan begun before a clear adds nothing after it."""
     generation = shard.generation
     writer = shard.begin_pack(COLUMNS)
     encoded = encode([rows(0)])
@@ -216,7 +216,7 @@ def test_a_pack_begun_before_a_clear_is_not_installed(shard: CacheShard, tmp_pat
 
 
 def blob(tmp_path: Path) -> tuple[Path, list[PackedSegment]]:
-    """An artifact's file and where its segments are in it."""
+    """Write an artifact's file; returns it with the locations of its segments."""
     path = tmp_path / "blob.arrow"
     head, segments, body = schema_message(SCHEMA), [], b""
     for number in range(3):
@@ -229,7 +229,7 @@ def blob(tmp_path: Path) -> tuple[Path, list[PackedSegment]]:
 
 
 def test_a_blob_is_adopted_as_a_pack_and_each_outlives_the_other(shard: CacheShard, tmp_path: Path) -> None:
-    """One file, two names: a cold scan writes each byte once."""
+    """The file has two names: a cold scan writes each byte once."""
     path, segments = blob(tmp_path)
     pack = shard.adopt(path, COLUMNS, segments)
     assert path.stat().st_ino == pack.path.stat().st_ino
@@ -244,7 +244,7 @@ def test_a_blob_is_adopted_as_a_pack_and_each_outlives_the_other(shard: CacheSha
 
 
 def test_a_blob_of_another_file_system_is_copied(shard: CacheShard, tmp_path: Path, monkeypatch) -> None:
-    """Only its segments, in slices."""
+    """Only its segments are copied, in slices."""
 
     def refuse(*_args: object) -> None:
         raise OSError(errno.EXDEV, "another device")
@@ -267,7 +267,7 @@ def test_a_blob_of_another_file_system_is_copied(shard: CacheShard, tmp_path: Pa
 
 
 def test_leftovers_are_swept_and_foreign_files_are_not(shard: CacheShard, tmp_path: Path) -> None:
-    """No entry without its bytes, no bytes without their entry."""
+    """No sidecar without data and no data without sidecar remains."""
     pack = store(shard, 0)
     torn, orphan, lost = store(shard, 1), store(shard, 2), store(shard, 3)
     os.truncate(packs_module.sidecar_of(torn.path), 20)
@@ -286,7 +286,7 @@ def test_leftovers_are_swept_and_foreign_files_are_not(shard: CacheShard, tmp_pa
 
 
 def test_a_flipped_bit_in_a_sidecar_is_no_other_row_group(shard: CacheShard, tmp_path: Path) -> None:
-    """Whichever bit it is: the pack is a leftover, never a result under the wrong identity."""
+    """Any flipped bit makes the pack a leftover, never a result under a wrong identity."""
     pack = store(shard, 0, count=1)
     sidecar = packs_module.sidecar_of(pack.path)
     whole, content = sidecar.read_bytes(), pack.path.read_bytes()
@@ -299,7 +299,7 @@ def test_a_flipped_bit_in_a_sidecar_is_no_other_row_group(shard: CacheShard, tmp
 
 
 def test_a_sidecar_whose_column_names_are_no_text_is_no_pack(shard: CacheShard, tmp_path: Path) -> None:
-    """Its checksum is right: the fuzzer found that Arrow decodes names only when they are asked for."""
+    """With a valid checksum: fuzzing found that Arrow decodes names only on access."""
     pack = store(shard, 0)
     sidecar = packs_module.sidecar_of(pack.path)
     entry = sidecar.read_bytes()[4:]
@@ -313,7 +313,7 @@ def test_a_sidecar_whose_column_names_are_no_text_is_no_pack(shard: CacheShard, 
 
 
 def test_a_segment_written_in_parts_is_one_segment(shard: CacheShard) -> None:
-    """A row group arrives in slices; between two of them nothing else may be written."""
+    """A row group is written in slices; another segment cannot be written in between."""
     writer = shard.begin_pack(COLUMNS)
     checksum = 0
     for number in range(3):
@@ -334,7 +334,7 @@ def test_a_segment_written_in_parts_is_one_segment(shard: CacheShard) -> None:
 
 
 def test_two_shards_never_see_each_other(tmp_path: Path) -> None:
-    """A tenant is a directory."""
+    """Each tenant has its own directory."""
     one = CacheShard.open(tmp_path / "one", budget_bytes=BUDGET)
     two = CacheShard.open(tmp_path / "two", budget_bytes=BUDGET)
     store(one, 0)
@@ -347,7 +347,7 @@ def test_two_shards_never_see_each_other(tmp_path: Path) -> None:
 def test_a_pack_and_its_sidecar_have_their_names_only_when_their_bytes_are_on_disk(
     shard: CacheShard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cache file was renamed into place without its bytes; after a power cut it was found, and empty."""
+    """A past error: a file renamed before its bytes were synced was empty after a power cut."""
     synced: dict[int, int] = {}
     order: list[str] = []
     sync, rename = os.fsync, Path.rename
@@ -371,7 +371,7 @@ def test_a_pack_and_its_sidecar_have_their_names_only_when_their_bytes_are_on_di
 
 
 def test_a_crash_at_any_file_operation_leaves_whole_packs_only(tmp_path: Path, monkeypatch) -> None:  # noqa: C901  # one enumeration
-    """Every call that changes the disk fails in turn; what is found afterwards is what was written."""
+    """Each call that changes the disk fails in turn; a restart then finds only complete packs."""
 
     class Crash(BaseException):
         pass
@@ -429,7 +429,7 @@ def test_a_crash_at_any_file_operation_leaves_whole_packs_only(tmp_path: Path, m
 def test_a_full_disk_leaves_no_pack_without_its_sidecar(
     shard: CacheShard, tmp_path: Path, monkeypatch, kind: str
 ) -> None:
-    """An adopted blob's second name would keep its bytes when the blob is long gone."""
+    """Otherwise an adopted blob's second name would keep its bytes on disk after the blob is deleted."""
     before = (
         set((tmp_path / "shard").rglob("*")) if (tmp_path / "shard").exists() else set(tmp_path.rglob("*"))
     )
@@ -454,7 +454,7 @@ def test_a_full_disk_leaves_no_pack_without_its_sidecar(
 
 
 def test_what_is_read_once_pushes_out_nothing_that_was_read_again(shard: CacheShard, tmp_path: Path) -> None:
-    """However much it is, and also after a restart."""
+    """However much is read once, and also after a restart."""
     size = store(shard, 0).size
     assert find(shard, 0) is not None
     shard.note_used(shard.take_used(least=1))
@@ -470,7 +470,7 @@ def test_what_is_read_once_pushes_out_nothing_that_was_read_again(shard: CacheSh
 
 
 def test_what_is_no_longer_read_makes_room_for_what_is(shard: CacheShard) -> None:
-    """Proven packs are three quarters of the budget at most; the one unused for longest is on trial again."""
+    """Protected packs are at most 3/4 of the budget; the least recently used turns probationary."""
     size = store(shard, 0).size
     shard.set_budget(size * 4 + size // 2)
     for number in range(8):
@@ -483,7 +483,7 @@ def test_what_is_no_longer_read_makes_room_for_what_is(shard: CacheShard) -> Non
 
 
 def test_a_segment_that_is_cut_leaves_those_before_it(shard: CacheShard, tmp_path: Path) -> None:
-    """A scan may leave a part of itself; a row group it leaves is whole."""
+    """A cut scan leaves complete row groups only."""
     writer = shard.begin_pack(COLUMNS)
     for number, parts in ((0, 1), (1, 2)):
         checksum = 0
@@ -505,7 +505,7 @@ def test_a_segment_that_is_cut_leaves_those_before_it(shard: CacheShard, tmp_pat
 
 
 def test_a_shard_nobody_has_open_is_measured_and_trimmed(shard: CacheShard, tmp_path: Path) -> None:
-    """The pack unused for longest first; leftovers before all; the directory goes with the last of them."""
+    """Leftovers go first, then the least recently used packs, then the empty directory."""
     first = store(shard, 0)
     second = store(shard, 1)
     shard.begin_pack(COLUMNS)

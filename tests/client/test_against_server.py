@@ -1,4 +1,4 @@
-"""The clients and the server, over a socket: each believes what the other says."""
+"""The clients and the server over a socket."""
 
 import datetime as dt
 from contextlib import asynccontextmanager
@@ -71,7 +71,7 @@ async def running(settings):
 
 @asynccontextmanager
 async def asking(settings, kind):
-    """A function that calls the client's methods, whichever client it is."""
+    """Return a function that calls the client's methods, for either client."""
     async with running(settings) as url:
         if kind == "async":
             async with AsyncStrataClient(
@@ -124,7 +124,7 @@ async def test_a_result_is_built_found_described_and_read_again(settings, kind):
     ],
 )
 async def test_typed_filter_values_mean_the_same_on_both_sides(settings, kind, condition, ids):
-    """What the client encodes the server compares with, to the row; an empty result keeps its columns."""
+    """Typed filters are exact to the row; an empty result keeps its columns."""
     async with asking(settings, kind) as ask:
         found = await ask("fetch", URI, columns=["text", "id"], filters=[condition])
 
@@ -133,7 +133,7 @@ async def test_typed_filter_values_mean_the_same_on_both_sides(settings, kind, c
 
 
 async def test_no_columns_are_rows_without_columns(settings, kind):
-    """`columns=[]` answers how many rows there are."""
+    """`columns=[]` returns the number of rows."""
     async with asking(settings, kind) as ask:
         found = await ask("fetch", URI, columns=[], filters=[("id", "<", 4)])
 
@@ -141,7 +141,7 @@ async def test_no_columns_are_rows_without_columns(settings, kind):
 
 
 async def test_a_refusal_carries_the_servers_own_words(settings, kind):
-    """Status, detail, code and request id, from the server's problem to the client's error."""
+    """Status, detail, code and request id of the server's problem are those of the client's error."""
     async with asking(settings, kind) as ask:
         with pytest.raises(StrataError) as missing:
             await ask("fetch", "wh:db.nonesuch")
@@ -155,7 +155,7 @@ async def test_a_refusal_carries_the_servers_own_words(settings, kind):
 
 
 async def test_who_one_is_to_the_server(settings, kind):
-    """Identity, limits, and what would be refused and why."""
+    """Identity, limits, and which requests would be refused and why."""
     async with asking(settings, kind) as ask:
         found = await ask("me")
 

@@ -1,4 +1,4 @@
-"""One set of scenarios for both clients: the same calls, blocking, and awaited under trio and asyncio."""
+"""One set of scenarios for both clients: blocking, and awaited under trio and asyncio."""
 
 import asyncio
 import datetime as dt
@@ -55,7 +55,7 @@ class NoJitter(random.Random):
 
 @attrs.define
 class Server:
-    """Answers requests in order from a script, or by a function; remembers what it was asked."""
+    """Answers requests in order from a script, or by a function; records the requests."""
 
     script: list = attrs.field(factory=list)
     seen: list = attrs.field(factory=list)
@@ -75,7 +75,7 @@ class Server:
 
 
 class Driver:
-    """Calls a client by the names and arguments of its methods."""
+    """Calls a client's methods by name."""
 
     def __init__(self, kind, server, clock, **options):
         self.kind = kind
@@ -136,7 +136,7 @@ def asyncio_run(function, *args):
 
 
 class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body in chunks that may break, and knows whether it was closed."""
+    """A body in chunks that may fail, and records whether it was closed."""
 
     def __init__(self, chunks, error=None):
         self.chunks = list(chunks)
@@ -170,7 +170,7 @@ def arrow_bytes(table):
 
 
 def arrow_answer(body, rows=None, uri="strata://artifact/a1@v=3"):
-    """An answer that carries an Arrow stream: bytes, or a Body."""
+    """Return an answer that carries an Arrow stream: bytes, or a Body."""
     headers = {"Content-Type": ARROW, "X-Strata-Artifact-Uri": uri}
     if rows is not None:
         headers["X-Arrow-Row-Count"] = str(rows)
@@ -269,7 +269,7 @@ def test_materialize_sends_the_contracts_body(client, server):
 
 
 def test_no_columns_and_all_columns_are_different_requests(client, server):
-    """`columns=[]` asks for rows without columns; leaving it out asks for everything."""
+    """`columns=[]` requests rows without columns; leaving it out requests all columns."""
     server.script = [building(), building()]
     client.materialize(URI, columns=[])
     client.materialize(URI)
@@ -279,7 +279,7 @@ def test_no_columns_and_all_columns_are_different_requests(client, server):
 
 
 def test_columns_given_as_one_string_are_an_error(client, server):
-    """`columns="id"` would ask for the columns i and d."""
+    """`columns="id"` would mean the columns i and d."""
     with pytest.raises(TypeError, match="list"):
         client.materialize(URI, columns="id")
     assert server.seen == []
@@ -295,7 +295,7 @@ def test_inputs_keep_their_order(client, server):
 
 
 def test_fetch_takes_one_round_trip(client, server):
-    """The result is the answer itself when the server can."""
+    """The answer itself is the result if the server supports that."""
     server.script = [arrow_answer(BYTES, rows=5)]
     moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -305,7 +305,7 @@ def test_fetch_takes_one_round_trip(client, server):
 
 
 def test_fetch_takes_two_round_trips_where_it_must(client, server):
-    """A server that ignores Accept answers with a stream's URL, which is read then."""
+    """A server that ignores Accept answers with a stream's URL, which is read next."""
     server.script = [building(), arrow_answer(BYTES)]
 
     assert TABLE.equals(client.fetch(URI))
@@ -313,7 +313,7 @@ def test_fetch_takes_two_round_trips_where_it_must(client, server):
 
 
 def test_read_waits_for_a_build_and_reads_the_artifact(client, server, clock):
-    """In artifact mode the bytes are there when the build is."""
+    """In artifact mode the bytes can be read when the build is ready."""
     server.script = [
         json_answer(hit=False, artifact_uri="strata://artifact/a1@v=1", state="pending", build_id="b1"),
         build("pending"),
@@ -350,7 +350,7 @@ def test_read_takes_artifact_and_name_uris(client, server):
 
 
 def test_an_empty_result_keeps_its_schema(client, server):
-    """No rows, and yet the columns with their types."""
+    """A result without rows has columns with their types."""
     server.script = [arrow_answer(arrow_bytes(TABLE.slice(0, 0)), rows=0)]
     found = client.fetch(URI)
 
@@ -360,7 +360,7 @@ def test_an_empty_result_keeps_its_schema(client, server):
 
 @pytest.mark.parametrize("kept", [0, 8, 200, len(BYTES) - 8, len(BYTES) - 1])
 def test_a_stream_without_its_end_marker_is_an_error_and_never_a_short_table(client, server, kept):
-    """An HTTP body that ends cleanly may still hold only a part of the result."""
+    """An HTTP body that ends cleanly may hold only part of the result."""
     server.script = [arrow_answer(BYTES[:kept])]
 
     with pytest.raises(TruncatedStreamError):
@@ -371,7 +371,7 @@ def test_a_stream_without_its_end_marker_is_an_error_and_never_a_short_table(cli
     "error", [httpx.RemoteProtocolError("incomplete chunked read"), httpx.ReadTimeout("too slow")]
 )
 def test_a_broken_body_is_a_truncated_stream(client, server, error):
-    """A connection that breaks inside the body is not mistaken for its end, even behind the last row."""
+    """A connection that breaks inside the body does not end the result, even after the last row."""
     body = Body([BYTES[:-8]], error)
     server.script = [arrow_answer(body)]
 
@@ -381,7 +381,7 @@ def test_a_broken_body_is_a_truncated_stream(client, server, error):
 
 
 def test_a_result_with_other_than_the_promised_rows_is_an_error(client, server):
-    """X-Arrow-Row-Count is held against the rows that came."""
+    """X-Arrow-Row-Count is compared with the rows received."""
     server.script = [arrow_answer(BYTES, rows=6)]
 
     with pytest.raises(TruncatedStreamError, match="5 rows where 6"):
@@ -389,7 +389,7 @@ def test_a_result_with_other_than_the_promised_rows_is_an_error(client, server):
 
 
 def test_progress_counts_every_byte(client, server):
-    """The callback hears of bytes as they come, and of the rows of the whole result when known."""
+    """The callback gets bytes as they arrive, and the rows of the whole result when known."""
     calls = []
     server.script = [
         arrow_answer(Body([BYTES[:100], BYTES[100:300], BYTES[300:]]), rows=5),
@@ -402,7 +402,7 @@ def test_progress_counts_every_byte(client, server):
 
 
 def test_batches_come_one_by_one_and_a_reader_that_leaves_lets_the_connection_go(client, server):
-    """Reading on is driven by the consumer, so a result of any size needs the memory of a batch."""
+    """The consumer drives reading, so a result of any size needs the memory of one batch."""
     body = Body([BYTES[at : at + 64] for at in range(0, len(BYTES), 64)])
     server.script = [arrow_answer(body, rows=5)]
 
@@ -416,7 +416,7 @@ def test_batches_come_one_by_one_and_a_reader_that_leaves_lets_the_connection_go
 
 
 def test_batches_make_up_the_whole_result(client, server):
-    """Nothing is lost or doubled on the way."""
+    """No row is lost or duplicated."""
     server.script = [arrow_answer(Body([BYTES[:500], b"", BYTES[500:]]))]
 
     assert TABLE.equals(pa.Table.from_batches(client.batches(URI)[3]))
@@ -437,7 +437,7 @@ def test_a_busy_server_is_asked_again_when_it_says(client, server, clock):
 
 
 def test_retries_are_bounded_and_then_the_refusal_is_told(client, server, clock):
-    """After the last attempt the server's own words are the error."""
+    """After the last attempt, the server's text is the error."""
     server.answer = lambda _: problem(429, "Too many scans.", headers={"Retry-After": "1"}, error="busy")
 
     with pytest.raises(StrataError, match="Too many scans") as caught:
@@ -449,7 +449,7 @@ def test_retries_are_bounded_and_then_the_refusal_is_told(client, server, clock)
 
 
 def test_refusals_that_stay_are_not_repeated(client, server):
-    """A 404 or 400 is told at once, with everything the server said."""
+    """A 404 or 400 is raised at once, with everything the server sent."""
     faults = [{"loc": ["body", "inputs"], "msg": "unknown"}]
     server.script = [problem(404, "Table not found", errors=faults)]
 
@@ -467,7 +467,7 @@ def test_refusals_that_stay_are_not_repeated(client, server):
     "body", [b"<html>\n Bad Gateway </html>", b"", b"[1]", b'{"detail": 5}', b"\xff\xfe{"]
 )
 def test_errors_of_a_proxy_in_between_are_still_errors(client, server, body):
-    """What is no problem+json has a status all the same."""
+    """An answer that is not problem+json still has a status."""
     server.script = [httpx.Response(502, content=body, headers={"X-Request-ID": "edge-1"})]
 
     with pytest.raises(StrataError) as caught:
@@ -501,7 +501,7 @@ def test_no_answer_is_a_connection_error(client, server):
 
 
 def test_identity_headers_go_with_every_request_but_never_to_another_server(client, server, clock):
-    """A stream_url at another host would carry the proxy token there."""
+    """With a stream_url on another host, the proxy token would be sent there."""
     identity = {"X-Strata-Proxy-Token": "sixteen-characters", "X-Tenant-ID": "t"}
     client = Driver(client.kind, server, clock, headers=identity)
     server.script = [building(), arrow_answer(BYTES), building(stream_url="http://evil.test/v1/streams/s1")]
@@ -515,7 +515,7 @@ def test_identity_headers_go_with_every_request_but_never_to_another_server(clie
 
 
 def test_absolute_stream_urls_of_the_same_server_are_read(client, server):
-    """Another server of the contract may answer with its own address in front."""
+    """Another server of the contract may answer with its own address."""
     server.script = [building(stream_url="http://strata.test/base/v1/streams/s1"), arrow_answer(BYTES)]
     client.fetch(URI)
 
@@ -523,7 +523,7 @@ def test_absolute_stream_urls_of_the_same_server_are_read(client, server):
 
 
 def test_wait_returns_the_ready_build(client, server, clock):
-    """Pauses grow, so that a long build is not polled to death."""
+    """Pauses grow, so a long build is polled rarely."""
     server.script = [build("building") for _ in range(8)] + [
         build("ready", completed_at="2026-03-01T12:00:00Z")
     ]
@@ -534,7 +534,7 @@ def test_wait_returns_the_ready_build(client, server, clock):
 
 
 def test_wait_tells_why_a_build_failed(client, server):
-    """With the build's own message and code."""
+    """The error has the build's message and code."""
     server.script = [build("failed", error_message="A data file is missing.", error_code="data_unreadable")]
 
     with pytest.raises(BuildFailedError, match="data file is missing") as caught:
@@ -543,7 +543,7 @@ def test_wait_tells_why_a_build_failed(client, server):
 
 
 def test_wait_ends_in_time(client, server, clock):
-    """A build that never ends is not waited for forever; the last look is at the deadline itself."""
+    """The wait is bounded; the last poll is at the deadline itself."""
     server.answer = lambda _: build("building")
 
     with pytest.raises(WaitTimeoutError):
@@ -552,7 +552,7 @@ def test_wait_ends_in_time(client, server, clock):
 
 
 def test_explain_tells_what_would_happen(client, server):
-    """The same arguments as materialize, and no effect."""
+    """It takes the same arguments as materialize and builds nothing."""
     server.script = [
         json_answer(
             would_hit=False,
@@ -577,7 +577,7 @@ def test_explain_tells_what_would_happen(client, server):
 
 
 def test_artifacts_are_described_listed_and_the_cache_is_counted_and_cleared(client, server):
-    """The operational calls, by the contract's paths."""
+    """Operational calls use the contract's paths."""
     description = {
         "artifact_id": "a1",
         "version": 2,
@@ -617,7 +617,7 @@ def test_an_endless_answer_is_not_held_in_memory(client, server, monkeypatch):
 
 
 def test_a_repr_shows_where_and_never_who():
-    """Headers hold secrets; a client in a log line shows its address."""
+    """Headers hold secrets; the repr shows the address only."""
     secret = {"X-Strata-Proxy-Token": "do-not-show-me-ever"}
     with StrataClient("http://strata.test", headers=secret) as client:
         assert repr(client) == "<StrataClient http://strata.test>"
@@ -625,7 +625,7 @@ def test_a_repr_shows_where_and_never_who():
 
 
 async def test_a_cancelled_fetch_closes_its_connection():
-    """Under trio, leaving a scope lets the connection go at once."""
+    """Under trio, leaving a cancel scope closes the connection at once."""
     body = Body([BYTES[:400]])
     arrived = trio.Event()
 

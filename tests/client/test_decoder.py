@@ -54,7 +54,7 @@ def decode(data, size=None):
 
 @pytest.mark.parametrize("size", [None, 1, 7, 8, 64, 1000])
 def test_batches_come_out_as_they_went_in_however_the_bytes_are_cut(size):
-    """Chunk borders fall anywhere: into a prefix, into metadata, between messages."""
+    """Chunks may end anywhere: inside a prefix, inside metadata, between messages."""
     schema, batches = decode(STREAM, size)
 
     assert schema.equals(SCHEMA, check_metadata=True)
@@ -65,7 +65,7 @@ def test_batches_come_out_as_they_went_in_however_the_bytes_are_cut(size):
 
 @given(st.lists(st.integers(1, 900), max_size=30))
 def test_any_sequence_of_chunk_sizes_decodes_to_the_same(sizes):
-    """The cuts never matter."""
+    """Chunk sizes never matter."""
     decoder = StreamDecoder()
     batches, at = [], 0
     for size in sizes:
@@ -78,7 +78,7 @@ def test_any_sequence_of_chunk_sizes_decodes_to_the_same(sizes):
 
 
 def test_a_stream_cut_at_any_byte_is_an_error_and_never_a_short_table():
-    """pyarrow itself takes a stream cut between two messages for a whole one."""
+    """pyarrow itself takes a stream cut between two messages for a complete one."""
     silent = 0
     for end in range(len(STREAM)):
         with pytest.raises(TruncatedStreamError):
@@ -93,7 +93,7 @@ def test_a_stream_cut_at_any_byte_is_an_error_and_never_a_short_table():
 
 
 def test_an_empty_result_keeps_its_schema():
-    """No rows is an answer, with columns."""
+    """A result without rows has its columns."""
     schema, batches = decode(stream([]))
 
     assert schema == SCHEMA
@@ -101,7 +101,7 @@ def test_an_empty_result_keeps_its_schema():
 
 
 def test_a_result_without_columns_keeps_its_rows():
-    """`columns: []` asks for the number of rows, which batches without columns carry."""
+    """`columns: []` returns batches without columns that carry the number of rows."""
     schema = pa.schema([])
     batch = pa.table({"x": [1, 2, 3]}).select([]).to_batches()[0]
     decoded_schema, batches = decode(stream([batch], schema))
@@ -111,7 +111,7 @@ def test_a_result_without_columns_keeps_its_rows():
 
 
 def test_the_servers_own_pieces_make_a_stream():
-    """Schema message, encoded row groups and one end marker, as the server sends them."""
+    """Schema message, encoded row groups and one end marker are decoded, as the server sends them."""
     data = ipc.schema_message(SCHEMA) + ipc.encode(BATCHES).to_bytes() + ipc.EOS
 
     assert BATCHES == decode(data, 100)[1]
@@ -127,7 +127,7 @@ def test_compressed_bodies_decode(compression):
 
 @pytest.mark.parametrize("deltas", [False, True])
 def test_dictionaries_and_their_replacements_decode(deltas):
-    """Each batch is decoded with the dictionaries as they are when it comes."""
+    """Each batch is decoded with the dictionaries received before it."""
     first = pa.array(["a", "b", "a"]).dictionary_encode()
     longer = pa.DictionaryArray.from_arrays(pa.array([2, 0], pa.int32()), pa.array(["a", "b", "c"]))
     batches = [pa.record_batch([array], names=["d"]) for array in (first, longer)]
@@ -138,10 +138,10 @@ def test_dictionaries_and_their_replacements_decode(deltas):
 
 
 def test_bytes_behind_the_end_marker_are_an_error():
-    """Streams laid end to end are not one stream: a reader would stop at the first marker and lose rows."""
-    with pytest.raises(BadAnswerError, match="goes on"):
+    """Concatenated streams are no stream: a reader would stop at the first marker and lose rows."""
+    with pytest.raises(BadAnswerError, match="continues after"):
         decode(STREAM + STREAM)
-    with pytest.raises(BadAnswerError, match="goes on"):
+    with pytest.raises(BadAnswerError, match="continues after"):
         decode(STREAM + b"\n")
 
 
@@ -158,14 +158,14 @@ def test_bytes_behind_the_end_marker_are_an_error():
     ],
 )
 def test_what_is_no_arrow_stream_is_a_bad_answer(data):
-    """Neither a crash inside a parser nor a gigantic allocation."""
+    """No parser crashes, and no gigantic buffer is allocated."""
     with pytest.raises(BadAnswerError):
         decode(data)
 
 
 @given(st.integers(0, len(STREAM) - 1), st.integers(1, 255))
 def test_a_flipped_byte_never_crashes_the_decoder(at, flip):
-    """Damaged bytes give an error of the client's, or another value in a column; nothing else."""
+    """Damaged bytes cause a client error or another value in a column, and nothing else."""
     damaged = bytearray(STREAM)
     damaged[at] ^= flip
     with contextlib.suppress(StrataError):
@@ -173,7 +173,7 @@ def test_a_flipped_byte_never_crashes_the_decoder(at, flip):
 
 
 def test_bodies_are_aligned_and_memory_is_one_message():
-    """Columns start on 64 bytes where the sender aligned them, and nothing keeps earlier messages alive."""
+    """Columns are aligned to 64 bytes if the sender aligned them, and earlier messages are freed."""
     batch = pa.record_batch([pa.array(range(100_000), pa.int64())], names=["x"])
     data = stream([batch] * 8, batch.schema)
     decoder = StreamDecoder()

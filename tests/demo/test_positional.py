@@ -32,7 +32,7 @@ def ids(table, **scan):
 
 
 def test_exactly_the_rows_of_the_condition_are_gone_and_the_past_keeps_them(table):
-    """Positions count from the file's start, over its row groups, in every partition's own file."""
+    """Positions count from the file's start, across row groups, in each partition's own delete file."""
     before = table.current_snapshot().snapshot_id
     deleted = delete_rows(table, (pc.field("id") > 4) & (pc.field("id") < 15), columns=["id"])
 
@@ -42,7 +42,7 @@ def test_exactly_the_rows_of_the_condition_are_gone_and_the_past_keeps_them(tabl
 
 
 def test_the_delete_is_one_snapshot_of_delete_files_and_rewrites_nothing(table):
-    """One delete file a partition, with the specification's field ids, counted in the snapshot's summary."""
+    """One delete file per partition, with the specified field ids, counted in the snapshot's summary."""
     data_files = {task.file.file_path for task in table.scan().plan_files()}
     delete_rows(table, pc.field("id") < 4, columns=["id"])
     tasks = list(table.scan().plan_files())
@@ -59,7 +59,7 @@ def test_the_delete_is_one_snapshot_of_delete_files_and_rewrites_nothing(table):
 
 
 def test_later_appends_are_not_touched_by_earlier_deletes(table):
-    """A delete applies to the files that were there, even where a new row meets the condition."""
+    """A delete applies to existing files only, even where a new row meets the condition."""
     delete_rows(table, pc.field("id") < 18, columns=["id"])
     table.append(ROWS.slice(0, 1))
 
@@ -67,7 +67,7 @@ def test_later_appends_are_not_touched_by_earlier_deletes(table):
 
 
 def test_deleting_nothing_makes_no_snapshot(table):
-    """A condition without rows leaves the table as it is."""
+    """A condition without rows leaves the table unchanged."""
     before = table.current_snapshot()
 
     assert delete_rows(table, pc.field("id") > 100, columns=["id"]) == 0

@@ -12,7 +12,7 @@ IDENTITY = {
 
 
 async def through(headers, kind="http"):
-    """The scope that arrives behind the proxy."""
+    """Return the scope that arrives behind the proxy."""
     arrived = {}
 
     async def app(scope, receive, send):
@@ -52,7 +52,7 @@ async def test_everybody_at_a_port_is_whom_the_port_speaks_for():
     ],
 )
 async def test_no_caller_sets_an_identity_header_under_any_spelling(name):
-    """Both tenant names, and underscore twins that CGI-like layers fold together, are dropped."""
+    """Both tenant names, and underscore spellings that CGI-like layers fold together, are dropped."""
     arrived = await through([(name, b"demo-admin"), (name, b"twice")])
 
     assert list(IDENTITY.items()) == arrived["headers"]
@@ -62,19 +62,19 @@ async def test_no_caller_sets_an_identity_header_under_any_spelling(name):
     "name", [b"x-strata-principal-hint", b"strata-principal", b"authorization", b"x-request-id"]
 )
 async def test_other_headers_pass(name):
-    """Only identity is the proxy's."""
+    """The proxy changes identity headers only."""
     arrived = await through([(name, b"kept")])
 
     assert (name, b"kept") in arrived["headers"]
 
 
 async def test_scopes_without_headers_pass_unchanged():
-    """Lifespan has none."""
+    """Lifespan scopes have no headers."""
     assert (await through([], kind="lifespan"))["headers"] == []
 
 
 def test_the_ports_speak_for_the_callers_of_the_product_page():
-    """Principals, scopes and tenant are those people know from it."""
+    """Principals, scopes and tenant are those of the product page."""
     assert DEMO_ADMIN.headers(TOKEN) == {
         "X-Strata-Proxy-Token": TOKEN,
         "X-Strata-Principal": "demo-admin",

@@ -30,7 +30,7 @@ def shown(out, *, as_json=False):
 
 
 def test_json_is_all_there_is_on_standard_output():
-    """A program reads one object; what people read goes to standard error."""
+    """A program reads one object; text for people goes to standard error."""
     out, err = shown(io.StringIO(), as_json=True)
     found = json.loads(out)
 
@@ -57,7 +57,7 @@ def test_away_from_a_terminal_results_are_plain_lines():
 
 
 def test_on_a_terminal_results_are_a_table(monkeypatch):
-    """With what was seen, markup characters included."""
+    """The table shows the details, markup characters included."""
     monkeypatch.setenv("TERM", "xterm")
     out, _ = shown(Terminal())
 
@@ -68,7 +68,7 @@ def test_on_a_terminal_results_are_a_table(monkeypatch):
 
 @pytest.mark.parametrize("address", [ADDRESSES.user, ADDRESSES.admin, ADDRESSES.server])
 def test_every_address_is_in_what_there_is_to_try(address):
-    """The commands can be pasted as they are, and hold no secret: the token is read from its file."""
+    """The commands can be pasted as they are and contain no secret: the token is read from its file."""
     out, _ = shown(io.StringIO())
 
     assert address in out

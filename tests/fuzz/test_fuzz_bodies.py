@@ -1,4 +1,4 @@
-"""Request bodies: the shape that was asked for, or a problem that repeats no value."""
+"""Request bodies: the expected shape, or a problem that repeats no value."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ bodies = st.one_of(
 @fuzz
 @given(kind=kinds, body=bodies)
 def test_any_body_is_the_shape_or_a_problem_with_its_place(kind, body) -> None:
-    """400 for an unknown key, 422 for the rest, and the problem itself is sound JSON."""
+    """400 for an unknown key, 422 for the rest; the problem itself is valid JSON."""
     try:
         found = decode_body(kind, body)
     except ProblemError as error:
@@ -110,7 +110,7 @@ secret_values = st.sampled_from(
     cut=st.integers(0, 400),
 )
 def test_no_value_of_a_body_is_repeated(kind, good, place, value, cut) -> None:
-    """Neither of the wrong shape nor in a body cut off in the middle of it."""
+    """Neither a value of a wrong type nor one in a truncated body is repeated."""
     target = good
     for key in place[:-1]:
         target = target[key]

@@ -1,4 +1,4 @@
-"""Configuration files, STRATA_* variables and access rules: settings, or everything that is wrong with them."""
+"""Configuration files, STRATA_* variables and access rules: settings, or a list of all problems."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def files(draw: st.DrawFn) -> bytes:
     )
 )
 def test_any_file_is_settings_or_a_list_of_what_is_wrong(place, toml) -> None:
-    """And settings that load can be shown, each with its source."""
+    """Settings that load can be shown, each with its source."""
     found = load(place, toml.replace(b"{place}", str(place).encode()), {}, {})
     if isinstance(found, Loaded):
         assert {item.name for item in attrs.fields(Settings)} == set(found.sources)
@@ -167,7 +167,7 @@ values = st.one_of(
             "~",
         ]
     ),
-    # What an environment can hold: no NUL, and bytes outside of UTF-8 as os.environ shows them.
+    # An environment can hold all but NUL, and bytes outside UTF-8 as os.environ shows them.
     texts.map(lambda text: os.fsdecode(text.encode("utf-8", "surrogatepass").replace(b"\0", b""))),
 )
 environs = st.dictionaries(
@@ -187,7 +187,7 @@ environs = st.dictionaries(
     options=st.dictionaries(st.sampled_from(OPTIONS), st.one_of(scalars, values), max_size=1),
 )
 def test_any_environment_is_settings_or_a_list_of_what_is_wrong(place, environ, options) -> None:
-    """Whatever the variable and whatever the text; a setting given as an option as well."""
+    """Any variable with any text; one setting is also given as an option."""
     found = load(place, None, environ, options)
     if isinstance(found, Loaded):
         assert all(name == name.upper() for name in environ if name.upper().startswith("STRATA_"))
@@ -208,7 +208,7 @@ def test_any_environment_is_settings_or_a_list_of_what_is_wrong(place, environ, 
     more=environs,
 )
 def test_no_secret_is_in_a_problem_or_a_report(place, key, secret, more) -> None:
-    """Neither a good one, nor one of a wrong form, nor beside other mistakes."""
+    """Neither a valid secret, nor a malformed one, nor one beside other problems is repeated."""
     environ = {name: text for name, text in more.items() if SECRET[:9] not in text}
     if isinstance(secret, str):
         environ |= {
@@ -299,7 +299,7 @@ requests = st.builds(
 
 
 def written(policy) -> dict[str, object]:
-    """A policy as the configuration file that means it."""
+    """Write a policy as the configuration file that means it."""
     keys = ("principal", "resource", "tenant", "scope", "action")
     lists = {
         effect: [
@@ -314,7 +314,7 @@ def written(policy) -> dict[str, object]:
 @fuzz
 @given(mapping=policies, known=catalogs, request=requests)
 def test_any_rules_are_a_policy_or_a_list_of_what_is_wrong(mapping, known, request) -> None:
-    """A policy decides anything, is the same when written out and read again, and denies what it cannot read."""
+    """A policy decides any request, survives printing and parsing, and denies malformed resources."""
     try:
         policy, _warnings = parse_policy(mapping, known)
     except PolicyError as error:
@@ -331,7 +331,7 @@ def test_any_rules_are_a_policy_or_a_list_of_what_is_wrong(mapping, known, reque
 @fuzz
 @given(mapping=policies, request=requests, names=st.tuples(texts, texts, texts))
 def test_a_denied_table_is_denied_whatever_is_allowed(mapping, request, names) -> None:
-    """A deny rule written for a table's own name holds for that table, whatever characters the name has."""
+    """A deny rule for a table's own name applies to that table, whatever characters the name has."""
     if not all(names):
         return
     resource = resource_name("tables", *names)

@@ -1,4 +1,4 @@
-"""The client's decoder and answers: whole or an error of the client's own, whatever a server sends."""
+"""The client's decoder and answers: complete, or an error of the client's own, whatever a server sends."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ cuts = st.lists(st.integers(0, 2000), max_size=4)
 @fuzz
 @given(data=st.one_of(damaged(st.sampled_from(STREAMS)), st.binary(max_size=64)), one=cuts, other=cuts)
 def test_a_damaged_stream_is_read_whole_or_not_at_all(data, one, other) -> None:
-    """Wherever the chunks are cut, with one and the same outcome."""
+    """The outcome does not depend on chunk sizes."""
     first = outcome(data, one)
     second = outcome(data, other)
     if isinstance(first, list):
@@ -105,7 +105,7 @@ nearly = st.fixed_dictionaries(
     ),
 )
 def test_any_body_is_an_answer_or_a_bad_answer(kind, body) -> None:
-    """The client raises nothing of its libraries."""
+    """Exceptions of the client's libraries do not leak."""
     try:
         found = parse_answer(kind, body)
     except BadAnswerError:

@@ -1,4 +1,4 @@
-"""Identity from arbitrary headers: a caller or a refusal, and never a caller the headers do not name."""
+"""Identity from arbitrary headers: a refusal, or a caller that the headers name."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ sound = st.just(
     given_headers=st.one_of(headers, st.builds(lambda a, b: [*a, *b], sound, headers)),
 )
 def test_any_headers_give_a_caller_they_name_or_a_refusal(contract, given_headers) -> None:
-    """And the caller's parts are of their declared forms, each stated by exactly one header."""
+    """The caller's parts are well-formed, each stated by exactly one header."""
     found = identify(given_headers, contract)
     stated = [value.strip(b" \t") for _, value in given_headers]
     if isinstance(found, IdentityRefused):
@@ -127,7 +127,7 @@ def test_any_headers_give_a_caller_they_name_or_a_refusal(contract, given_header
     data=st.data(),
 )
 def test_the_order_of_headers_never_chooses_the_caller(contract, given_headers, data) -> None:
-    """No first or last one wins: a shuffled request is the same caller, or refused as well."""
+    """Neither first nor last header wins: a shuffled request gives the same caller or the same refusal."""
     shuffled = data.draw(st.permutations(given_headers))
     one, other = identify(given_headers, contract), identify(shuffled, contract)
     if isinstance(one, Principal):
@@ -148,7 +148,7 @@ tenants = st.one_of(
 @fuzz
 @given(tenant=tenants)
 def test_a_tenant_id_is_taken_as_it_stands_or_refused(tenant) -> None:
-    """Nothing is folded, cut or cleaned: two ids never become one tenant."""
+    """Nothing is folded, truncated or cleaned: two ids never become one tenant."""
     contract = CONTRACTS[0]
     pairs = [
         (b"X-Strata-Proxy-Token", TOKEN.encode()),
@@ -167,7 +167,7 @@ def test_a_tenant_id_is_taken_as_it_stands_or_refused(tenant) -> None:
 @fuzz
 @given(principal=st.one_of(texts.map(_encode), st.binary(max_size=300), st.text(max_size=300).map(_encode)))
 def test_a_principal_is_taken_as_it_stands_or_refused(principal) -> None:
-    """Neither repaired nor normalised, so no id can pass as another one."""
+    """Nothing is repaired or normalised, so no id can pass as another one."""
     pairs = [(b"X-Strata-Proxy-Token", TOKEN.encode()), (b"X-Strata-Principal", principal)]
     found = identify(pairs, CONTRACTS[1])
     if isinstance(found, Principal):
@@ -182,7 +182,7 @@ def test_a_principal_is_taken_as_it_stands_or_refused(principal) -> None:
     tokens=st.lists(st.one_of(st.just(TOKEN), texts), max_size=2).map(tuple),
 )
 def test_a_contract_is_whole_or_not_made(names, tokens) -> None:
-    """Header names and tokens from a configuration: a ValueError at start, never a fault at a request."""
+    """A bad header name or token is a ValueError at start, never an error at a request."""
     try:
         contract = IdentityContract("trusted_proxy", tokens, *names)
     except ValueError as error:
@@ -200,7 +200,7 @@ def test_a_contract_is_whole_or_not_made(names, tokens) -> None:
     )
 )
 def test_a_request_id_can_always_stand_in_a_header_and_a_log_line(given_headers) -> None:
-    """The caller's own when it is fit and the only one, else a new one."""
+    """The caller's id if it is safe and the only one, else a new one."""
     ids = [value.strip(b" \t") for name, value in given_headers if name.lower() == b"x-request-id"]
     found = request_id(given_headers, random.Random(1))
     assert re.fullmatch(r"[ -~]{1,128}", found)

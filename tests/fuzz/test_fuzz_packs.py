@@ -1,4 +1,4 @@
-"""Sidecars and segments of cached packs: what is damaged is a miss, whatever the damage."""
+"""Sidecars and segments of cached packs: any damage is a miss."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUDGET = 1 << 20
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
-    """The two files of a sound pack: its data and its sidecar."""
+    """Return the two files of a valid pack: data and sidecar."""
     root = tmp_path_factory.mktemp("sound")
     shard = CacheShard.open(root, budget_bytes=BUDGET)
     writer = shard.begin_pack(Columns(FIELDS, SCHEMA))
@@ -56,7 +56,7 @@ def open_with(root: Path, data: bytes, sidecar: bytes) -> CacheShard:
 
 
 def check(shard: CacheShard, root: Path) -> bool:
-    """Read everything the shard says it has; whether all of it is the sound pack's rows."""
+    """Read everything in the shard's index; returns whether all of it is the valid pack's rows."""
     sound = True
     for key in (KEY, SegmentKey("f", 1)):
         for fields, schema in ((FIELDS, SCHEMA), (FIELDS[1:], SCHEMA.remove(0))):
@@ -77,7 +77,7 @@ def sealed(entry: bytes) -> bytes:
 @fuzz
 @given(how=st.data())
 def test_a_damaged_sidecar_is_a_miss(stored, root, how) -> None:
-    """Never an exception, never other rows; its files are cleared away."""
+    """No exception and no other rows; the pack's files are removed."""
     data, sidecar = stored
     given_sidecar = how.draw(damaged(st.just(sidecar)))
     shard = open_with(root, data, given_sidecar)
@@ -98,7 +98,7 @@ _schemas = st.one_of(
 @fuzz
 @given(how=st.data())
 def test_a_sidecar_that_lies_is_a_miss_or_an_error_value(stored, root, how) -> None:
-    """Its checksum is right and what it says is not: offsets out of the file, other fields, another schema."""
+    """Its checksum is valid and its content is wrong: offsets outside the file, other fields, another schema."""
     data, sidecar = stored
     version, size, fields, _schema, entries = msgspec.msgpack.decode(sidecar[4:]).values()
     file_key, row_group, offset, length, crc32, rows = entries[0]
@@ -127,7 +127,7 @@ def test_a_sidecar_that_lies_is_a_miss_or_an_error_value(stored, root, how) -> N
 @fuzz
 @given(how=st.data())
 def test_a_damaged_segment_is_never_read(stored, root, how) -> None:
-    """Its bytes are compared with their checksum first, so no garbage reaches the decoder."""
+    """The checksum is verified first, so no garbage reaches the decoder."""
     data, sidecar = stored
     given_data = how.draw(damaged(st.just(data)))
     shard = open_with(root, given_data, sidecar)

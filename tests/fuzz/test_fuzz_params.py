@@ -109,7 +109,7 @@ KINDS = [
 @fuzz
 @given(raw=params)
 def test_any_scan_parameters_are_a_scan_or_a_refusal_with_its_place(raw) -> None:
-    """The place begins where parameters are; a canonical form is JSON and says the same when parsed again."""
+    """The location begins where parameters are; a canonical form is JSON and parses to an equal spec."""
     found = parse_scan_params(raw)
     if isinstance(found, Refused):
         assert Reason.BAD_REQUEST is found.reason
@@ -124,7 +124,7 @@ def test_any_scan_parameters_are_a_scan_or_a_refusal_with_its_place(raw) -> None
 @fuzz
 @given(given_filters=st.lists(filters, min_size=1, max_size=4), data=st.data())
 def test_the_order_of_anded_filters_is_no_part_of_a_scan(given_filters, data) -> None:
-    """Nor is one given twice: the canonical form, and so the artifact, is the same."""
+    """A repeated filter does not count, either: the canonical form, and so the artifact, is the same."""
     found = parse_scan_params({"filters": given_filters})
     others = data.draw(st.permutations(given_filters))
     other = parse_scan_params({"filters": [*others, others[0]]})
@@ -136,7 +136,7 @@ def test_the_order_of_anded_filters_is_no_part_of_a_scan(given_filters, data) ->
 @fuzz
 @given(one=wire_values, other=wire_values)
 def test_values_that_differ_never_share_a_canonical_form(one, other) -> None:
-    """1, "1", 1.0 and True are four different questions."""
+    """1, "1", 1.0 and True are four different values."""
     try:
         left, right = parse_value(one), parse_value(other)
     except ValueFormatError:
@@ -156,7 +156,7 @@ def test_values_that_differ_never_share_a_canonical_form(one, other) -> None:
 @fuzz
 @given(kind=st.sampled_from(KINDS), raw=wire_values)
 def test_any_value_is_a_literal_of_its_columns_type_or_none(kind, raw) -> None:
-    """No other exception, whatever the column; and a literal converted again is the same literal."""
+    """No other exception for any column; converting a literal again gives the same literal."""
     try:
         literal = to_literal(kind, parse_value(raw))
     except (ValueFormatError, LiteralTypeError):
@@ -182,7 +182,7 @@ def test_any_value_is_a_literal_of_its_columns_type_or_none(kind, raw) -> None:
     op=st.sampled_from(sorted(OPERATORS)),
 )
 def test_no_refusal_repeats_the_value(text, kind, op) -> None:
-    """It may be a row's."""
+    """A value may be one of a row's."""
     found = parse_scan_params({"filters": [{"column": "a", "op": op, "value": text}], "as_of": text})
     if isinstance(found, Refused):
         assert SECRET not in found.detail
@@ -211,7 +211,7 @@ travelling = st.one_of(
 @fuzz
 @given(value=travelling)
 def test_what_the_client_sends_is_what_the_server_reads(value) -> None:
-    """Value and type, over JSON."""
+    """Value and type are kept over JSON."""
     sent = json.loads(json.dumps(encode_value(value)))
     expected = Timestamp.from_datetime(value) if isinstance(value, dt.datetime) else value
     found = parse_value(sent)

@@ -1,4 +1,4 @@
-"""Table URIs, artifact URIs and names: one reading each, or a refusal."""
+"""Table URIs, artifact URIs and names: exactly one reading, or a refusal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ ANYWHERE = Catalogs(warehouses={"wh": Path("/srv/wh")}, catalogs={}, any_file_wa
 @fuzz
 @given(uri=uris)
 def test_a_table_uri_is_read_in_one_way_or_refused(uri) -> None:
-    """And what was read, written again, is read as the same."""
+    """Written again, the reading parses to the same."""
     found = parse_table_uri(uri)
     if isinstance(found, Refused):
         assert Reason.BAD_REQUEST is found.reason
@@ -99,7 +99,7 @@ def test_a_table_uri_is_read_in_one_way_or_refused(uri) -> None:
 @fuzz
 @given(uri=uris)
 def test_service_mode_names_configured_warehouses_only(uri) -> None:
-    """Whatever the spelling; and what is not configured is answered as what is missing."""
+    """In any spelling; an unconfigured name is answered like a missing table."""
     found = CATALOGS.resolve(uri)
     if isinstance(found, Refused):
         assert found.reason in (Reason.BAD_REQUEST, Reason.NOT_FOUND)
@@ -112,7 +112,7 @@ def test_service_mode_names_configured_warehouses_only(uri) -> None:
 @fuzz
 @given(uri=uris)
 def test_what_the_rules_see_is_the_table_and_nothing_else(uri) -> None:
-    """A resource taken apart again is the catalog, the namespace and the table: no name spells another."""
+    """A resource splits into the catalog, namespace and table, whatever characters the names have."""
     for catalogs in (CATALOGS, ANYWHERE):
         ref = catalogs.resolve(uri)
         if isinstance(ref, TableRef):
@@ -133,7 +133,7 @@ def test_what_the_rules_see_is_the_table_and_nothing_else(uri) -> None:
     )
 )
 def test_an_artifact_uri_becomes_one_path_of_the_surface_or_none(uri) -> None:
-    """The client never asks for another route, host or query than the URI's own."""
+    """The client never requests another route, host or query than the URI's own."""
     for path in (artifact_path(uri), name_path(uri)):
         if path is None:
             continue

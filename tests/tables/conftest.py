@@ -1,7 +1,7 @@
-"""Real Iceberg tables in a temporary warehouse, and the scan under test end to end.
+"""Real Iceberg tables in a temporary warehouse, and scans of them end to end.
 
-pyiceberg writes the tables. What it cannot write (position deletes, deletion vectors, equality deletes) is
-committed here entry by entry, as other engines do.
+pyiceberg writes the tables. Position deletes, deletion vectors and equality deletes, which it cannot write,
+are committed here entry by entry, as other engines do.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Warehouse:
     def delete_equal(
         self, keys: pa.Table, name: str = "t", *, field_ids: Sequence[int], like: str | None = None
     ) -> str:
-        """Commit an equality delete file holding ``keys``, whose columns have these field ids."""
+        """Commit an equality delete file that holds ``keys``, with these field ids as columns."""
         fields = [
             field.with_metadata({"PARQUET:field_id": str(field_id)})
             for field, field_id in zip(keys.schema, field_ids, strict=True)
@@ -190,7 +190,7 @@ class Warehouse:
         commit_delete(table, data_file, spec_id)
 
     def commit_delete(self, delete: DataFile, name: str = "t") -> None:
-        """Commit a delete file of the current spec as it is described, whatever is on disk."""
+        """Commit a delete file of the current spec as described, whatever is on disk."""
         table = self.table(name)
         delete.spec_id = table.metadata.default_spec_id
         commit_delete(table, delete, delete.spec_id)
@@ -216,7 +216,7 @@ class Warehouse:
         return scan if isinstance(scan, Refused) else plan_files(scan)
 
     def scan(self, params: Mapping[str, Any] | None = None, name: str = "t") -> pa.Table:
-        """Scan end to end; fails the test on a refusal and on any broken promise of the plan."""
+        """Scan end to end; fails the test on a refusal or if the plan's bounds do not hold."""
         result = self.try_scan(params or {}, name)
         assert isinstance(result, pa.Table), result
         return result
@@ -229,7 +229,7 @@ class Warehouse:
 
     @staticmethod
     def run(plan: ScanPlan, *, batch_rows: int = 3) -> pa.Table | Refused:
-        """Run a plan to its end and check what it promised."""
+        """Run a plan to its end and check its bounds."""
         batches: list[pa.RecordBatch] = []
         for file in plan.files:
             tasks = expand_file(plan, file)
@@ -257,13 +257,13 @@ class Warehouse:
     def where(
         self, column: str, op: str, value: Any = None, *, key: str = "id", name: str = "t"
     ) -> list[Any]:
-        """The sorted ``key`` values of the rows a condition keeps."""
+        """Return the sorted ``key`` values of the rows that match a filter."""
         condition = {"column": column, "op": op} | ({} if value is None else {"value": value})
         return sorted(self.scan({"columns": [key], "filters": [condition]}, name).column(key).to_pylist())
 
 
 def commit_delete(table: Table, data_file: DataFile, spec_id: int) -> None:
-    """Add a snapshot whose one new manifest holds a delete file."""
+    """Add a snapshot with one new manifest that holds a delete file."""
     metadata = table.metadata
     snapshot_id = metadata.new_snapshot_id()
     sequence_number = metadata.next_sequence_number()
@@ -343,7 +343,7 @@ def _has_equality_deletes(table: Table) -> bool:
 
 @pytest.fixture
 def warehouse(tmp_path: Path) -> Iterable[Warehouse]:
-    """An empty warehouse with the namespace ``db``."""
+    """Return an empty warehouse with the namespace ``db``."""
     one = Warehouse(tmp_path / "wh")
     yield one
     one.close()

@@ -1,4 +1,4 @@
-"""Every way observed in comparable servers to answer with wrong rows, as far as tables are concerned."""
+"""Every way to answer with wrong rows that was observed in comparable servers, for tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = Schema(
 
 @pytest.fixture
 def filled(warehouse):
-    """Ten rows in row groups of four."""
+    """Write ten rows in row groups of four."""
     warehouse.create(SCHEMA, row_group=4)
     warehouse.append([{"id": at, "x": at / 2, "name": f"n{at}"} for at in range(10)])
     return warehouse
@@ -42,26 +42,26 @@ def test_no_columns_and_all_columns_have_different_identities(filled):
 
 
 def test_no_columns_gives_the_right_number_of_rows(filled):
-    """An empty projection has rows: the count is the answer."""
+    """An empty projection returns rows without columns, as many as the table has."""
     table = filled.scan({"columns": []})
     assert (10, 0) == (table.num_rows, table.num_columns)
 
 
 def test_no_columns_under_a_filter_on_a_column_not_projected(filled):
-    """Only the rows the filter keeps are counted."""
+    """Only the rows that pass the filter are counted."""
     table = filled.scan({"columns": [], "filters": [{"column": "id", "op": ">=", "value": 7}]})
     assert (3, 0) == (table.num_rows, table.num_columns)
 
 
 def test_filters_select_rows_and_not_only_row_groups(filled):
-    """``id = 5`` gives one row, not the row group it is in."""
+    """``id = 5`` returns one row, not its whole row group."""
     assert [{"id": 5, "x": 2.5, "name": "n5"}] == filled.rows(
         {"filters": [{"column": "id", "op": "=", "value": 5}]}
     )
 
 
 def test_reading_a_row_group_applies_no_filter_so_that_cached_segments_are_whole(filled):
-    """What is cached does not depend on the filter; only ``finish`` does."""
+    """A cached segment does not depend on the filter; only ``apply_residual`` does."""
     plan = filled.plan({"filters": [{"column": "id", "op": "=", "value": 5}]})
     (task,) = expand_file(plan, plan.files[0])
     batches = read_row_group(plan, task, batch_rows=100)
@@ -83,7 +83,7 @@ def test_reading_a_row_group_applies_no_filter_so_that_cached_segments_are_whole
     ],
 )
 def test_an_unknown_column_parameter_or_operator_is_refused_with_its_place(filled, params, loc):
-    """Nothing misspelled is ignored."""
+    """A misspelled column, parameter or operator is refused with its location."""
     refused = filled.resolve(params)
     assert isinstance(refused, Refused)
     assert Reason.BAD_REQUEST is refused.reason
@@ -91,7 +91,7 @@ def test_an_unknown_column_parameter_or_operator_is_refused_with_its_place(fille
 
 
 def test_a_comparison_with_nan_is_refused_instead_of_pruning_everything(filled):
-    """No row compares with NaN; asking for it is a mistake that is named."""
+    """NaN in a comparison is refused by name, since no row compares with NaN."""
     refused = filled.resolve({"filters": [{"column": "x", "op": "<", "value": math.nan}]})
     assert isinstance(refused, Refused)
     assert "NaN" in refused.detail
@@ -99,7 +99,7 @@ def test_a_comparison_with_nan_is_refused_instead_of_pruning_everything(filled):
 
 @pytest.mark.parametrize("row_group", [1, 2, 5])
 def test_not_equal_keeps_rows_of_row_groups_whose_statistics_hide_nan(warehouse, row_group):
-    """NaN is not in the statistics: a group of 1.0 and NaN looks like all 1.0, and its NaN row stays."""
+    """Statistics omit NaN: a row group of 1.0 and NaN looks like all 1.0, and ``!=`` keeps its NaN row."""
     warehouse.create(SCHEMA, row_group=row_group)
     values = [1.0, math.nan, 1.0, None, 2.0]
     warehouse.append([{"id": at, "x": value, "name": None} for at, value in enumerate(values)])
@@ -108,7 +108,7 @@ def test_not_equal_keeps_rows_of_row_groups_whose_statistics_hide_nan(warehouse,
 
 
 def test_comparisons_find_rows_next_to_nan(warehouse):
-    """A NaN in the group neither hides nor matches anything."""
+    """A NaN in the row group neither hides other rows nor matches a comparison."""
     warehouse.create(SCHEMA, row_group=2)
     values = [math.nan, 5.0, 3.0, math.nan, math.nan, math.nan]
     warehouse.append([{"id": at, "x": value, "name": None} for at, value in enumerate(values)])
@@ -119,7 +119,7 @@ def test_comparisons_find_rows_next_to_nan(warehouse):
 
 
 def test_a_column_that_is_not_found_is_an_error_and_not_the_last_column(filled):
-    """``get_field_index`` answers -1 for an unknown name, which as an index means the last column."""
+    """``get_field_index`` returns -1 for an unknown name, which as an index means the last column."""
     plan = filled.plan({"columns": ["name"], "filters": [{"column": "id", "op": "=", "value": 5}]})
     (task,) = expand_file(plan, plan.files[0])
     batches = read_row_group(plan, task, batch_rows=100)
@@ -146,7 +146,7 @@ def test_a_filtered_struct_field_is_found_by_name_and_never_the_last_one(warehou
 
 
 def test_a_dropped_and_recreated_table_never_serves_the_old_rows(warehouse):
-    """The version and every file key change with the table's uuid, even if the files look the same."""
+    """The version and every file key change with the table's UUID, even if the files look the same."""
     warehouse.create(SCHEMA)
     warehouse.append([{"id": 1, "x": None, "name": "old"}])
     before, old_plan = warehouse.resolve({}), warehouse.plan({})
@@ -162,7 +162,7 @@ def test_a_dropped_and_recreated_table_never_serves_the_old_rows(warehouse):
 
 
 def test_a_recreated_table_over_the_very_same_file_name_reads_the_new_rows(warehouse):
-    """Footer and file keys hold the table: a file replaced under the same name and size is read anew."""
+    """Footer and file keys include the table: a file replaced under the same name and size is read again."""
     path = warehouse.directory / "outside.parquet"
 
     def create(value):
@@ -182,7 +182,7 @@ def test_a_recreated_table_over_the_very_same_file_name_reads_the_new_rows(wareh
 
 
 def test_a_dropped_and_readded_column_does_not_bring_back_its_old_values(warehouse):
-    """The same name is another field: columns are matched by id."""
+    """A column of the same name is another field: columns are matched by id."""
     warehouse.create(SCHEMA)
     warehouse.append([{"id": 1, "x": 1.0, "name": "old"}])
     with warehouse.table().update_schema() as update:
@@ -196,13 +196,13 @@ def test_a_dropped_and_readded_column_does_not_bring_back_its_old_values(warehou
 
 
 def test_the_row_count_is_known_before_reading_when_it_can_be(filled):
-    """What finalising compares with: exact without filter and deletes, unknown otherwise."""
+    """The row count is exact without filters and deletes, and unknown otherwise."""
     assert 10 == filled.plan({}).exact_rows
     assert filled.plan({"filters": [{"column": "id", "op": "<", "value": 3}]}).exact_rows is None
 
 
 def test_a_missing_data_file_is_refused_by_name_and_without_its_path(filled):
-    """Not an internal error, and no directory of the server in the answer."""
+    """The refusal is no internal error and names no directory of the server."""
     (path,) = filled.data_files()
     Path(path.removeprefix("file://")).unlink()
     refused = filled.try_scan({})
@@ -214,7 +214,7 @@ def test_a_missing_data_file_is_refused_by_name_and_without_its_path(filled):
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5])
 def test_a_truncated_data_file_is_refused_by_name(filled, keep):
-    """A damaged file is refused whether its footer or its pages are gone."""
+    """A damaged file is refused, whether its footer or its pages are missing."""
     (path,) = filled.data_files()
     local = Path(path.removeprefix("file://"))
     whole = local.read_bytes()
@@ -226,7 +226,7 @@ def test_a_truncated_data_file_is_refused_by_name(filled, keep):
 
 
 def test_a_file_that_vanishes_between_plan_and_read_is_refused(filled):
-    """The footer is known, the pages are gone."""
+    """With a cached footer and missing pages, the read is refused."""
     plan = filled.plan({})
     tasks = expand_file(plan, plan.files[0])
     Path(plan.files[0].path.removeprefix("file://")).unlink()
@@ -236,7 +236,7 @@ def test_a_file_that_vanishes_between_plan_and_read_is_refused(filled):
 
 
 def test_a_commit_between_plan_and_read_changes_nothing(filled):
-    """A plan reads the files of its snapshot."""
+    """A plan reads the files of its snapshot, whatever is committed meanwhile."""
     plan = filled.plan({})
     filled.table().overwrite(pa.table({"id": pa.array([99], pa.int64())}))
     rows = sum(
@@ -249,7 +249,7 @@ def test_a_commit_between_plan_and_read_changes_nothing(filled):
 
 
 def test_a_missing_manifest_or_metadata_file_is_refused_by_name(filled):
-    """Whatever file is gone, the refusal names it and no directory."""
+    """The refusal names the missing file and no directory."""
     metadata = Path(filled.table().metadata_location.removeprefix("file://"))
     for manifest in metadata.parent.glob("*-m0.avro"):
         manifest.unlink()
@@ -287,7 +287,7 @@ def test_a_missing_manifest_or_metadata_file_is_refused_by_name(filled):
     ],
 )
 def test_a_filter_value_of_a_wrong_form_is_refused_and_not_repeated(filled, value):
-    """A malformed value is the caller's mistake (400), never an internal error, and is not echoed."""
+    """A malformed value is the client's error (400), never an internal error, and is not repeated."""
     refused = filled.resolve({"filters": [{"column": "id", "op": "=", "value": value}]})
     assert isinstance(refused, Refused)
     assert Reason.BAD_REQUEST is refused.reason

@@ -435,7 +435,8 @@ def _use_wal(engine: sa.Engine) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    # Writers lock at their first statement: upgrading a read lock could fail half-way. Readers block nobody.
+    # Writers lock at their first statement, since upgrading a read lock could fail half-way.
+    # Readers block no writer.
     options = connection.get_execution_options()
     if not options.get("writes", False):
         connection.exec_driver_sql("BEGIN")

@@ -1,4 +1,4 @@
-"""The contract of a blob store, kept by every one of them: a blob is whole or not there."""
+"""The contract of a blob store, tested on all of them: a blob is complete or missing."""
 
 import hashlib
 import os
@@ -49,7 +49,7 @@ def content(store: BlobStore, prefix: str = "p", sha: str = SHA, size: int = len
 
 
 def test_a_committed_blob_is_found_under_its_hash(store: BlobStore) -> None:
-    """With its facts."""
+    """The commit returns its hash, size and path."""
     facts = write(store)
 
     assert (SHA, len(WHOLE)) == (facts.sha256, facts.size)
@@ -57,7 +57,7 @@ def test_a_committed_blob_is_found_under_its_hash(store: BlobStore) -> None:
 
 
 def test_a_growing_blob_can_be_read_through_its_path(store: BlobStore) -> None:
-    """Readers follow the build."""
+    """Readers follow the growing file."""
     writer = store.begin("p")
     assert 0 == writer.append([b"first"])
     assert b"first" == writer.path.read_bytes()
@@ -69,7 +69,7 @@ def test_a_growing_blob_can_be_read_through_its_path(store: BlobStore) -> None:
 
 
 def test_hashing_in_steps_gives_the_same_hash(store: BlobStore) -> None:
-    """Before, between and after appends."""
+    """Hashing before, between and after appends gives the hash of the whole."""
     writer = store.begin("p")
     assert not writer.hash_more(10)
     writer.append([WHOLE[:3000]])
@@ -82,7 +82,7 @@ def test_hashing_in_steps_gives_the_same_hash(store: BlobStore) -> None:
 
 
 def test_an_aborted_blob_leaves_nothing(store: BlobStore, tmp_path: Path) -> None:
-    """However often it is aborted, and not after a commit."""
+    """Aborting is idempotent, and has no effect after a commit."""
     writer = store.begin("p")
     writer.append(PARTS)
     writer.abort()
@@ -96,7 +96,7 @@ def test_an_aborted_blob_leaves_nothing(store: BlobStore, tmp_path: Path) -> Non
 
 
 def test_tenants_share_nothing(store: BlobStore) -> None:
-    """Not even equal bytes."""
+    """Equal bytes of two tenants are two blobs."""
     write(store, "p")
 
     assert isinstance(content(store, "q"), Refused)
@@ -105,7 +105,7 @@ def test_tenants_share_nothing(store: BlobStore) -> None:
 
 
 def test_equal_blobs_at_the_same_time_are_one(store: BlobStore) -> None:
-    """Whoever comes second finds it there."""
+    """Two writers of equal bytes both succeed."""
     with ThreadPoolExecutor(8) as threads:
         facts = list(threads.map(lambda _: write(store), range(16)))
 
@@ -114,7 +114,7 @@ def test_equal_blobs_at_the_same_time_are_one(store: BlobStore) -> None:
 
 
 def test_a_deleted_blob_is_gone(store: BlobStore) -> None:
-    """And asking for it is a refusal."""
+    """Opening it returns a refusal."""
     write(store)
     store.delete("p", SHA)
 
@@ -135,7 +135,7 @@ def test_a_blob_of_the_wrong_size_is_as_good_as_missing(store: BlobStore) -> Non
 
 
 def test_leftovers_are_swept_and_blobs_are_not(store: BlobStore, tmp_path: Path) -> None:
-    """What a killed process was writing goes, what it had finished stays."""
+    """Unfinished files of a killed process are removed, finished blobs stay."""
     write(store)
     half = store.begin("p")
     half.append([b"half"])
@@ -149,7 +149,7 @@ def test_leftovers_are_swept_and_blobs_are_not(store: BlobStore, tmp_path: Path)
 
 
 def test_an_empty_blob_is_a_blob(store: BlobStore) -> None:
-    """Nothing is a result, too."""
+    """A blob may have no bytes."""
     facts = write(store, parts=[])
 
     assert (hashlib.sha256().hexdigest(), 0) == (facts.sha256, facts.size)
@@ -157,7 +157,7 @@ def test_an_empty_blob_is_a_blob(store: BlobStore) -> None:
 
 
 def test_deleting_what_is_not_there_is_no_error(store: BlobStore) -> None:
-    """It is gone afterwards, which is all that was asked."""
+    """Deleting is idempotent."""
     store.delete("p", SHA)
     write(store)
     store.delete("p", SHA)
@@ -167,7 +167,7 @@ def test_deleting_what_is_not_there_is_no_error(store: BlobStore) -> None:
 
 
 def test_a_reader_keeps_what_it_opened(store: BlobStore) -> None:
-    """A blob that is deleted, or written again, is read to its end."""
+    """A blob that is deleted or written again stays readable to its end."""
     write(store)
     reader = store.open_reader("p", SHA, len(WHOLE))
     assert isinstance(reader, BlobReader)
@@ -179,7 +179,7 @@ def test_a_reader_keeps_what_it_opened(store: BlobStore) -> None:
 
 
 def test_two_writers_of_one_tenant_do_not_meet(store: BlobStore) -> None:
-    """Nor does one that is given up harm an equal one that is not."""
+    """Aborting one writer does not harm an equal blob of another."""
     one, other = store.begin("p"), store.begin("p")
     for part in PARTS:
         one.append([part])
@@ -192,7 +192,7 @@ def test_two_writers_of_one_tenant_do_not_meet(store: BlobStore) -> None:
 
 
 def test_readers_and_writers_of_one_store_in_threads(store: BlobStore) -> None:
-    """The store is shared by every actor."""
+    """All actors share one store."""
     facts = write(store)
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Large blobs past the page cache: the same bytes as ever, wherever the file system draws the line."""
+"""Large blobs past the page cache: the same bytes, with and without O_DIRECT support."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def grown(file: tuple[int, Path], start: bytes) -> DirectTail:
 
 @pytest.mark.parametrize("start", [0, 1, BLOCK - 1, BLOCK, 3 * BLOCK + 17])
 def test_any_pieces_from_any_offset_are_the_same_bytes(file, start: int) -> None:
-    """Unaligned starts, pieces larger than the buffer, and settling in between."""
+    """Unaligned starts, parts larger than a buffer, and settling in between."""
     draw = random.Random(start)
     expected = draw.randbytes(start)
     tail = grown(file, expected)
@@ -59,7 +59,7 @@ def test_any_pieces_from_any_offset_are_the_same_bytes(file, start: int) -> None
 def test_what_is_not_written_directly_is_written_all_the_same(
     file, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
-    """Short direct writes, and file systems that open a file for them and then refuse."""
+    """Short direct writes, and file systems that open a file with O_DIRECT and then refuse writes."""
     tail, real = grown(file, b"start"), os.pwrite
     direct_fd = tail._direct
 
@@ -79,7 +79,7 @@ def test_what_is_not_written_directly_is_written_all_the_same(
 
 
 def test_a_disk_that_is_full_is_the_callers_error(file, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never fewer bytes in silence, nor as if they were on file."""
+    """The error is raised; missing bytes never count as written."""
     tail = grown(file, b"")
 
     def full(*_: object) -> int:
@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_is_the_callers_error(file, monkeypatch: pytest.Monk
 
 
 def test_buffers_are_used_again_by_whoever_comes_next(file) -> None:
-    """And hold nothing of what was in them: only what was appended is written."""
+    """Only the appended bytes are written, none of a buffer's former content."""
     tail = grown(file, b"")
     tail.append([b"secret" * 1000])
     buffer = tail._view.obj
@@ -121,7 +121,7 @@ def test_buffers_are_used_again_by_whoever_comes_next(file) -> None:
 def test_a_large_blob_is_the_same_with_and_without_direct_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
 ) -> None:
-    """A system without O_DIRECT only goes the ordinary way."""
+    """A system without O_DIRECT writes plainly."""
     if not known:
         monkeypatch.setattr(direct, "_O_DIRECT", 0)
     path = tmp_path / "blob"
@@ -141,7 +141,7 @@ def test_a_large_blob_is_the_same_with_and_without_direct_writes(
 
 
 def test_one_buffer_is_filled_while_others_are_written(file, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one more is not begun: that is said before, so that nobody waits for it with a core in hand."""
+    """``behind`` reports beforehand that an append would wait, so no core is held meanwhile."""
     tail, real, may_write = grown(file, b""), os.pwrite, threading.Event()
 
     def slow(descriptor: int, data: memoryview, offset: int) -> int:
@@ -171,10 +171,10 @@ def test_one_buffer_is_filled_while_others_are_written(file, monkeypatch: pytest
 
 
 def test_a_slow_disk_is_waited_for_and_not_written_ahead_of(file, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file has as many buffers as may be written at a time, and the one that is filled."""
+    """A file has as many buffers as may be written at a time, plus the one being filled."""
 
     class Slow(Future):
-        """Ends when somebody waits for it."""
+        """A write that ends only when it is waited for."""
 
         def __init__(self, write: Callable[[], None]) -> None:
             super().__init__()
@@ -186,7 +186,7 @@ def test_a_slow_disk_is_waited_for_and_not_written_ahead_of(file, monkeypatch: p
             return super().result(timeout)
 
     class Writers:
-        """Begins nothing by itself."""
+        """An executor that starts nothing by itself."""
 
         @staticmethod
         def submit(write: Callable[..., None], *args: object) -> Slow:

@@ -22,7 +22,7 @@ def open_files() -> int:
 
 
 class Crash(BaseException):
-    """The process ends here."""
+    """Simulated end of the process."""
 
 
 def write(store: LocalBlobStore, data: bytes = NEW, prefix: str = "p") -> Path:
@@ -43,7 +43,7 @@ def content(store: LocalBlobStore, data: bytes, prefix: str = "p") -> bytes | Re
 
 @contextmanager
 def crashing_at(step: int, error: BaseException, *, after: bool) -> Iterator[list[str]]:
-    """Raise at the ``step``th file operation, before or after it is done; yields the operations seen."""
+    """Raise at the ``step``th file operation, before or after it takes effect; yields the operations seen."""
     seen: list[str] = []
 
     def watched(name: str, real: Callable) -> Callable:
@@ -67,7 +67,7 @@ def crashing_at(step: int, error: BaseException, *, after: bool) -> Iterator[lis
 
 
 def steps(root: Path) -> list[str]:
-    """Return every file operation of one blob's life in the state that ``root`` is in."""
+    """Return every file operation of one blob's life, from the state of ``root``."""
     with crashing_at(0, Crash(), after=False) as seen:
         write(LocalBlobStore(root))
     return seen
@@ -75,7 +75,7 @@ def steps(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("before", [OLD, NEW, None], ids=["another blob", "an equal blob", "nothing"])
 def test_a_crash_at_any_file_operation_leaves_old_or_new(tmp_path: Path, before: bytes | None) -> None:
-    """Killed before or after each of them: nothing under a final name that is not whole, after any restart."""
+    """After a crash at any operation and a restart, every final name has a complete blob."""
 
     def prepared(name: str) -> Path:
         root = tmp_path / name
@@ -101,7 +101,7 @@ def test_a_crash_at_any_file_operation_leaves_old_or_new(tmp_path: Path, before:
 
 
 def test_a_disk_that_fails_at_any_operation_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The build is given up, its file goes, its descriptor too, and the next one succeeds."""
+    """The build fails, its file and descriptor are gone, and the next build succeeds."""
     names = steps(tmp_path / "dry")
     descriptors = open_files()
     for step in range(1, len(names) + 1):
@@ -125,7 +125,7 @@ def test_a_disk_that_fails_at_any_operation_leaves_nothing_behind(tmp_path: Path
 
 @attrs.define
 class Disk:
-    """What a power cut would leave: synced bytes of files, synced names of directories."""
+    """State after a power cut: synced bytes of files, synced names of directories."""
 
     synced: dict[int, int] = attrs.field(factory=dict)
     names: set[Path] = attrs.field(factory=set)
@@ -148,7 +148,7 @@ class Disk:
 
 
 def test_a_committed_blob_survives_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes before their name, and every directory above them: a file was renamed without its bytes once."""
+    """Bytes are synced before their name, and every directory above them is synced."""
     disk = Disk()
     monkeypatch.setattr(os, "fsync", disk.fsync)
     monkeypatch.setattr(os, "rename", disk.rename(os.rename))
@@ -165,7 +165,7 @@ def test_a_committed_blob_survives_a_power_cut(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_directory_that_went_away_is_made_again(tmp_path: Path) -> None:
-    """What is remembered of it was true once."""
+    """A cached directory that was removed meanwhile is created again."""
     store = LocalBlobStore(tmp_path / "blobs")
     blob = write(store)
     blob.unlink()
@@ -180,7 +180,7 @@ def test_a_directory_that_went_away_is_made_again(tmp_path: Path) -> None:
 def test_a_blob_that_cannot_be_opened_now_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """A process out of descriptors gave up every artifact it was asked for, for good."""
+    """A past error: a process without descriptors gave up every artifact for good."""
     store = LocalBlobStore(tmp_path)
     write(store)
 

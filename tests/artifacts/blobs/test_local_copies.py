@@ -1,4 +1,4 @@
-"""Local copies of remote blobs: bounded, the most recently read stay, whatever happens around them."""
+"""Local copies of remote blobs: bounded in bytes, the most recently read stay."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ def add(copies: LocalCopies, number: int, size: int = SIZE, prefix: str = "p") -
 
 
 def held(copies: LocalCopies, number: int, size: int = SIZE, prefix: str = "p") -> bool:
-    """Whether a copy is there, whole; reading it makes it the most recent."""
+    """Test whether a complete copy exists; makes it the most recently read."""
     found = copies.open_reader(prefix, sha(number, size), size)
     if not isinstance(found, BlobReader):
         assert BLOB_GONE == found
@@ -58,7 +58,7 @@ def test_the_copy_unread_for_longest_goes_first(tmp_path: Path) -> None:
 
 
 def test_which_were_read_last_survives_a_restart(tmp_path: Path) -> None:
-    """And copies of a larger budget make room when the first new one comes."""
+    """Copies over a smaller budget are removed with the first new copy."""
     copies = LocalCopies(tmp_path, 9 * SIZE)
     for number in range(4):
         add(copies, number)
@@ -75,7 +75,7 @@ def test_which_were_read_last_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_copy_larger_than_the_budget_stays_until_the_next(tmp_path: Path) -> None:
-    """Its readers come right after it."""
+    """Its readers open it right after the download."""
     copies = LocalCopies(tmp_path, SIZE)
     add(copies, 1, 5 * SIZE)
     assert held(copies, 1, 5 * SIZE)
@@ -85,7 +85,7 @@ def test_a_copy_larger_than_the_budget_stays_until_the_next(tmp_path: Path) -> N
 
 
 def test_a_removed_copy_is_read_to_its_end(tmp_path: Path) -> None:
-    """A slow reader is no reason to keep it, and its removal no reason to fail the reader."""
+    """A slow reader neither delays the removal nor fails."""
     copies = LocalCopies(tmp_path, SIZE)
     add(copies, 1)
     reader = copies.open_reader("p", sha(1), SIZE)
@@ -98,7 +98,7 @@ def test_a_removed_copy_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 def test_equal_bytes_count_once_for_each_tenant(tmp_path: Path) -> None:
-    """Kept twice, deleted twice, deleted by another: the count is that of the disk."""
+    """The byte count equals the disk's after double adds, double deletes, and deletes by another."""
     copies = LocalCopies(tmp_path, 9 * SIZE)
     for prefix in ("p", "p", "q"):
         add(copies, 1, prefix=prefix)
@@ -112,7 +112,7 @@ def test_equal_bytes_count_once_for_each_tenant(tmp_path: Path) -> None:
 def test_what_another_thread_has_just_removed_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a copy removed before it was counted at all, nor one removed when its reader had opened it."""
+    """A copy removed before it was counted, or while its reader opened it, is not counted."""
     copies = LocalCopies(tmp_path, 9 * SIZE)
     writer = copies.begin("p")
     writer.append([data(1)])
@@ -136,7 +136,7 @@ def test_what_another_thread_has_just_removed_is_not_counted(
 
 
 def test_threads_that_add_and_read_never_see_half_a_copy(tmp_path: Path) -> None:
-    """And in the end the count is that of the disk."""
+    """At the end, the byte count equals the disk's."""
     copies = LocalCopies(tmp_path, 4 * SIZE)
 
     def work(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Blobs in an object store: the store has the truth, the local files are a cache of it."""
+"""Blobs in an object store, with local files as a cache."""
 
 import hashlib
 import http.server
@@ -28,7 +28,7 @@ SHA = hashlib.sha256(DATA).hexdigest()
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four requests to fetch a blob."""
+    """Make a blob take four requests to download."""
     monkeypatch.setattr(objects, "FETCH_BYTES", 7000)
 
 
@@ -57,7 +57,7 @@ def files(root: Path) -> list[Path]:
 def test_a_missing_local_copy_is_fetched_once(
     kind: str, remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Artifacts outlive the container; sixteen readers fetch one copy, in requests of one part each."""
+    """Artifacts outlive the container; sixteen readers share one download, one part per request."""
     there = remote(kind)
     write(ObjectBlobStore(there, "x", tmp_path / "one"))
     shutil.rmtree(tmp_path / "one")
@@ -79,7 +79,7 @@ def test_a_missing_local_copy_is_fetched_once(
 
 
 def test_a_blob_is_in_the_store_when_its_commit_returns(remote, tmp_path: Path) -> None:
-    """Under the prefix, the tenant's prefix and its hash; in several parts when it is large."""
+    """The key is prefix, tenant prefix and hash; a large blob is uploaded in parts."""
     there = remote("s3")
     large = DATA * 700
     for data, multipart in ((DATA, False), (large, True)):
@@ -90,7 +90,7 @@ def test_a_blob_is_in_the_store_when_its_commit_returns(remote, tmp_path: Path) 
 
 
 def test_a_store_without_prefix_has_its_blobs_at_its_root(tmp_path: Path) -> None:
-    """No empty path segment."""
+    """The key has no empty segment."""
     there = MemoryStore()
     write(ObjectBlobStore(there, "", tmp_path))
 
@@ -99,7 +99,7 @@ def test_a_store_without_prefix_has_its_blobs_at_its_root(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("wrong", [b"y" * len(DATA), DATA[:-1], DATA + b"y"])
 def test_other_bytes_under_a_hash_are_never_served(tmp_path: Path, wrong: bytes) -> None:
-    """The size and the hash are checked when a copy is fetched, every time; nothing wrong is kept."""
+    """Size and hash are checked at every download; nothing wrong is stored."""
     there = MemoryStore()
     obstore.put(there, f"x/p/{SHA}.arrow", wrong)
     store = ObjectBlobStore(there, "x", tmp_path)
@@ -109,7 +109,7 @@ def test_other_bytes_under_a_hash_are_never_served(tmp_path: Path, wrong: bytes)
 
 
 def test_an_upload_mends_what_is_damaged(tmp_path: Path) -> None:
-    """Building a lost result anew replaces the object: it is not skipped because one is there."""
+    """Rebuilding a lost result overwrites the object instead of skipping the upload."""
     there = MemoryStore()
     obstore.put(there, f"x/p/{SHA}.arrow", b"y" * len(DATA))
     write(ObjectBlobStore(there, "x", tmp_path / "one"))
@@ -124,7 +124,7 @@ def failing(*_: object, **__: object) -> object:
 def test_a_blob_that_is_not_taken_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
-    """503, no local copy that only this machine could serve, and no URL in the answer or the log."""
+    """503, without a local copy that only this machine could serve, and without a URL in answer or log."""
     store = ObjectBlobStore(MemoryStore(), "x", tmp_path)
     monkeypatch.setattr(obstore, "put", failing)
     writer = store.begin("p")
@@ -144,7 +144,7 @@ def test_a_blob_that_is_not_taken_is_not_there(
 def test_a_store_that_does_not_answer_is_not_a_lost_blob(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """A refusal that passes, with nothing half-fetched; then the blob is served."""
+    """The refusal is temporary, no partial copy stays, and later the blob is served."""
     there = MemoryStore()
     write(ObjectBlobStore(there, "x", tmp_path / "one"))
     store = ObjectBlobStore(there, "x", tmp_path / "two")
@@ -156,7 +156,7 @@ def test_a_store_that_does_not_answer_is_not_a_lost_blob(
 
 
 def test_a_full_disk_is_not_a_lost_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The object is there; only the copy cannot be made."""
+    """The object exists; only the local copy cannot be made."""
     there = MemoryStore()
     write(ObjectBlobStore(there, "x", tmp_path / "one"))
     store = ObjectBlobStore(there, "x", tmp_path / "two")
@@ -172,7 +172,7 @@ def test_a_full_disk_is_not_a_lost_blob(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_bucket_that_is_not_there_loses_no_artifact(s3: str, bucket: str, tmp_path: Path) -> None:
-    """It answers 404 to every blob, just like a bucket that has lost them: a typing error gave all of them up."""
+    """A missing bucket answers 404 to every blob; a misspelled bucket once gave up all artifacts."""
 
     def opened(name: str, root: str) -> ObjectBlobStore:
         found = open_blob_store(tmp_path / root, **(s3_settings(s3) | {"artifact_s3_bucket": name}))
@@ -187,7 +187,7 @@ def test_a_bucket_that_is_not_there_loses_no_artifact(s3: str, bucket: str, tmp_
 
 
 def test_deleting_removes_the_object_and_the_copy(remote, tmp_path: Path) -> None:
-    """Elsewhere it is gone, too."""
+    """The blob is missing for other servers, too."""
     there = remote("s3")
     store = ObjectBlobStore(there, "x", tmp_path / "one")
     write(store)
@@ -206,7 +206,7 @@ def s3_settings(endpoint: str) -> dict:
 
 @contextmanager
 def listening(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """A server on loopback that gives one answer to everything."""
+    """Start a server on loopback that gives one answer to every request."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -227,7 +227,7 @@ def listening(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> I
 
 
 def test_a_peer_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    """s3_request_timeout_seconds bounds all attempts; a dead peer held its thread for minutes."""
+    """s3_request_timeout_seconds bounds all attempts; a dead peer once blocked a thread for minutes."""
     done, outwaited = threading.Event(), []
 
     def silent(_: object) -> None:
@@ -246,7 +246,7 @@ def test_a_peer_that_never_answers_is_given_up(tmp_path: Path) -> None:
 def test_credentials_come_from_the_environment_when_none_are_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The AWS variables; settings win over them."""
+    """The AWS variables are used; settings take precedence."""
     seen: list[str | None] = []
 
     def answer(request: http.server.BaseHTTPRequestHandler) -> None:
@@ -277,7 +277,7 @@ def test_plain_http_is_spoken_only_where_the_endpoint_says_so(tmp_path: Path) ->
 
 
 def test_the_settings_choose_the_store(tmp_path: Path) -> None:
-    """Local unless another is named; what is no backend and no setting is an error."""
+    """The default is local; an unknown backend or setting is an error."""
     assert isinstance(open_blob_store(tmp_path), LocalBlobStore)
     with pytest.raises(ValueError, match="unknown artifact_blob_backend 'ftp'"):
         open_blob_store(tmp_path, artifact_blob_backend="ftp")
@@ -286,7 +286,7 @@ def test_the_settings_choose_the_store(tmp_path: Path) -> None:
 
 
 def test_keys_are_not_shown() -> None:
-    """Neither in a log nor in a debugger."""
+    """The repr of settings contains no keys, for logs and debuggers."""
     shown = repr(ObjectStoreSettings(s3_access_key="AKIA", s3_secret_key="hunter2"))
     assert "AKIA" not in shown
     assert "hunter2" not in shown

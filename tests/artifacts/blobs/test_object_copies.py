@@ -1,4 +1,4 @@
-"""Object stores with little room for copies, and many readers at once."""
+"""Object stores with little space for copies and many readers at once."""
 
 import hashlib
 import os
@@ -45,7 +45,7 @@ def size_of(root: Path) -> int:
 
 
 def test_copies_stay_within_their_bytes_and_everything_is_served(tmp_path: Path) -> None:
-    """The disk is not a second bucket; what was removed is fetched again."""
+    """Removed copies are downloaded again, and disk usage stays bounded."""
     store = ObjectBlobStore(MemoryStore(), "x", tmp_path, copies_bytes=3 * SIZE)
     for number in range(6):
         write(store, number)
@@ -56,7 +56,7 @@ def test_copies_stay_within_their_bytes_and_everything_is_served(tmp_path: Path)
 
 
 def test_readers_and_writers_with_room_for_one_copy(tmp_path: Path) -> None:
-    """A copy may be gone before it is opened: that is never taken for a lost blob."""
+    """A copy may be removed before it is opened; the blob does not count as lost."""
     store = ObjectBlobStore(MemoryStore(), "x", tmp_path, copies_bytes=1)
     for number in range(4):
         write(store, number)
@@ -77,7 +77,7 @@ def test_readers_and_writers_with_room_for_one_copy(tmp_path: Path) -> None:
 def test_a_copy_that_was_gone_before_it_was_opened_is_fetched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others made room for theirs just then."""
+    """Other copies displaced it before it was opened."""
     there = MemoryStore()
     write(ObjectBlobStore(there, "x", tmp_path / "one"), 1)
     store = ObjectBlobStore(there, "x", tmp_path / "two")
@@ -97,7 +97,7 @@ def test_a_copy_that_was_gone_before_it_was_opened_is_fetched_again(
 
 
 def test_a_copy_that_never_stays_is_no_lost_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The artifact would be given up for good."""
+    """Otherwise the artifact would be given up for good."""
     store = ObjectBlobStore(MemoryStore(), "x", tmp_path)
     write(store, 1)
     monkeypatch.setattr(store._local, "open_reader", lambda *_: BLOB_GONE)
@@ -108,7 +108,7 @@ def test_a_copy_that_never_stays_is_no_lost_blob(tmp_path: Path, monkeypatch: py
 def test_many_readers_of_a_store_that_is_down_wait_for_one_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not for one timeout after the other: the last one waited for minutes."""
+    """A past error: readers queued one timeout each, and the last one waited for minutes."""
     store = ObjectBlobStore(MemoryStore(), "x", tmp_path)
     attempts, waiting = [], threading.Semaphore(0)
 
@@ -136,7 +136,7 @@ def test_many_readers_of_a_store_that_is_down_wait_for_one_attempt(
 def test_an_upload_reads_on_when_an_older_copy_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Equal bytes were written before, and their copy's turn to go comes between rename and upload."""
+    """A copy of equal bytes may be evicted between rename and upload."""
     there = MemoryStore()
     store = ObjectBlobStore(there, "x", tmp_path)
     write(store, 1)
@@ -155,7 +155,7 @@ def test_an_upload_reads_on_when_an_older_copy_is_removed(
 
 
 def test_the_parts_of_an_upload_are_never_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 takes 10,000."""
+    """S3 allows 10,000 parts."""
     store = ObjectBlobStore(MemoryStore(), "x", tmp_path)
     seen = []
     monkeypatch.setattr(obstore, "put", lambda *_args, chunk_size, **_more: seen.append(chunk_size))

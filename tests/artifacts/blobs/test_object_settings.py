@@ -1,4 +1,4 @@
-"""From settings to object stores: each setting reaches the store it is for."""
+"""Each setting reaches the object store it is for."""
 
 import hashlib
 import os
@@ -43,7 +43,7 @@ def test_s3_settings_reach_a_bucket(tmp_path: Path) -> None:
 
 
 def test_anonymous_requests_are_unsigned() -> None:
-    """s3_anonymous."""
+    """The setting s3_anonymous disables signatures."""
     settings = Settings(artifact_s3_bucket="b", s3_anonymous=True, s3_region="us-east-1")
     store, prefix = open_object_store("s3", settings)
 
@@ -52,7 +52,7 @@ def test_anonymous_requests_are_unsigned() -> None:
 
 
 def test_a_dead_endpoint_is_a_refusal_within_its_timeouts(tmp_path: Path) -> None:
-    """A dead peer must not hold a thread for long."""
+    """A dead peer must not block a thread for long."""
     settings = Settings(
         artifact_s3_bucket="b", s3_endpoint_url="http://127.0.0.1:9", s3_region="x", s3_access_key="k",
         s3_secret_key="s", s3_connect_timeout_seconds=0.1, s3_request_timeout_seconds=0.2,
@@ -68,7 +68,7 @@ def test_a_dead_endpoint_is_a_refusal_within_its_timeouts(tmp_path: Path) -> Non
      ("azure", {"artifact_azure_container": "b", "artifact_azure_prefix": "p"})],
 )  # fmt: skip
 def test_other_clouds_are_constructed(backend: str, place: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unverified against the real services: what is shown is that bucket and prefix arrive."""
+    """Unverified against the real services: only bucket and prefix are checked."""
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
     monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")

@@ -1,6 +1,6 @@
-"""The contract of a metadata store, kept by the one on SQLite and by its twin in memory.
+"""The contract of a metadata store, tested on the SQLite store and on its twin in memory.
 
-Versions nobody shares, states that only go forward, tenants that never meet.
+Versions are never shared, states only go forward, and tenants are separate.
 """
 
 import itertools
@@ -65,7 +65,7 @@ def finish(store: MetadataStore, build: str, tenant: str = "t") -> ArtifactRecor
 
 
 def test_a_build_becomes_a_ready_artifact(store: MetadataStore) -> None:
-    """With the facts of its blob."""
+    """The artifact has the facts of its blob."""
     record = begin(store, "b1")
     assert (1, ArtifactState.BUILDING) == (record.version, record.state)
     assert None is store.find_ready("t", "k" * 64)
@@ -85,7 +85,7 @@ def test_a_build_becomes_a_ready_artifact(store: MetadataStore) -> None:
 
 
 def test_concurrent_refreshes_never_share_a_version(store: MetadataStore) -> None:
-    """They raced for one version number once."""
+    """A past error: concurrent refreshes raced for one version number."""
     with ThreadPoolExecutor(8) as threads:
         records = list(threads.map(lambda i: begin(store, f"b{i}", refresh=True), range(40)))
 
@@ -94,7 +94,7 @@ def test_concurrent_refreshes_never_share_a_version(store: MetadataStore) -> Non
 
 
 def test_equal_builds_at_the_same_time_are_one(store: MetadataStore) -> None:
-    """One version is begun, whoever asks; all but one learn that it is somebody else's build."""
+    """One version is begun; the other calls return that build, with its build id."""
     with ThreadPoolExecutor(8) as threads:
         records = list(threads.map(lambda i: begin(store, f"b{i}"), range(24)))
 
@@ -104,7 +104,7 @@ def test_equal_builds_at_the_same_time_are_one(store: MetadataStore) -> None:
 
 
 def test_a_build_noted_twice_is_one_build(store: MetadataStore) -> None:
-    """Whoever did not hear the answer asks again, even after it has ended."""
+    """A caller that missed the answer may repeat the call, even after the build has ended."""
     first = begin(store, "b1", refresh=True)
     assert first == begin(store, "b1", refresh=True)
     finish(store, "b1")
@@ -115,7 +115,7 @@ def test_a_build_noted_twice_is_one_build(store: MetadataStore) -> None:
 
 @pytest.mark.parametrize("end", ["finish", "fail"])
 def test_a_build_after_one_that_ended_has_a_version_of_its_own(store: MetadataStore, end: str) -> None:
-    """Ready or failed, nothing is written to twice."""
+    """An ended build, ready or failed, is never written to again."""
     begin(store, "b1")
     if end == "finish":
         finish(store, "b1")
@@ -127,7 +127,7 @@ def test_a_build_after_one_that_ended_has_a_version_of_its_own(store: MetadataSt
 
 
 def test_another_tenants_running_build_is_not_joined(store: MetadataStore) -> None:
-    """Not even with equal provenance and an equal build id."""
+    """Equal provenance and an equal build id join no build of another tenant."""
     begin(store, "b1", tenant="u")
     store.fail_build("u", "b1", code="x", message="")
 
@@ -136,7 +136,7 @@ def test_another_tenants_running_build_is_not_joined(store: MetadataStore) -> No
 
 
 def test_the_newest_ready_version_is_found(store: MetadataStore) -> None:
-    """Not the newest begun."""
+    """The newest version is skipped while it is not ready."""
     for build in ("b1", "b2", "b3"):
         begin(store, build, refresh=True)
     finish(store, "b2")
@@ -146,7 +146,7 @@ def test_the_newest_ready_version_is_found(store: MetadataStore) -> None:
 
 
 def test_an_ended_build_stays_ended(store: MetadataStore) -> None:
-    """Ready after failed, failed after ready, ready twice: refused."""
+    """Ready after failed, failed after ready, and ready twice are refused."""
     begin(store, "b1")
     begin(store, "b2", refresh=True)
     store.fail_build("t", "b1", code="x", message="why")
@@ -161,7 +161,7 @@ def test_an_ended_build_stays_ended(store: MetadataStore) -> None:
 
 
 def test_tenants_never_meet(store: MetadataStore) -> None:
-    """Equal provenance, equal names, equal build ids."""
+    """Equal provenance, names and build ids of two tenants are separate."""
     mine, theirs = begin(store, "b", name="n"), begin(store, "b", tenant="u", name="n")
     finish(store, "b")
 
@@ -177,7 +177,7 @@ def test_tenants_never_meet(store: MetadataStore) -> None:
 
 
 def test_a_name_is_set_when_its_build_is_ready(store: MetadataStore) -> None:
-    """Not before, and never by a build that failed; names may contain slashes."""
+    """A name is not set before, and never by a failed build; names may contain slashes."""
     begin(store, "b1", name="a/b c")
     assert None is store.get_name("t", "a/b c")
     store.fail_build("t", "b1", code="x", message="")
@@ -191,7 +191,7 @@ def test_a_name_is_set_when_its_build_is_ready(store: MetadataStore) -> None:
 
 
 def test_equal_names_of_two_tenants_are_two_names(store: MetadataStore) -> None:
-    """Pointing one elsewhere leaves the other where it was."""
+    """Moving one tenant's name does not move the other's."""
     store.set_name("t", "n", "mine", 1)
     store.set_name("u", "n", "theirs", 2)
     store.set_name("t", "n", "mine", 3)
@@ -201,7 +201,7 @@ def test_equal_names_of_two_tenants_are_two_names(store: MetadataStore) -> None:
 
 
 def test_what_a_dead_process_left_building_is_failed(store: MetadataStore) -> None:
-    """Builds stayed in `building` after a crash, once."""
+    """A past error: builds stayed in `building` after a crash."""
     begin(store, "b1")
     begin(store, "b2", key="l")
     finish(store, "b2")
@@ -215,7 +215,7 @@ def test_what_a_dead_process_left_building_is_failed(store: MetadataStore) -> No
 
 
 def test_a_version_whose_bytes_are_lost_is_found_no_more(store: MetadataStore) -> None:
-    """The one before it may serve; its build says why."""
+    """The version before it may be served; the lost version's build has the reason."""
     for build in ("b1", "b2"):
         begin(store, build)
         finish(store, build)
@@ -229,7 +229,7 @@ def test_a_version_whose_bytes_are_lost_is_found_no_more(store: MetadataStore) -
 
 
 def test_only_a_ready_version_can_be_lost(store: MetadataStore) -> None:
-    """What still runs, or has failed for a reason of its own, is left alone."""
+    """A version that is building or failed is left unchanged."""
     running = begin(store, "b1")
     store.fail_version("t", running.artifact_id, 1, code="blob_missing")
     assert ArtifactState.BUILDING is store.get_build("t", "b1").state
@@ -242,7 +242,7 @@ def test_only_a_ready_version_can_be_lost(store: MetadataStore) -> None:
 
 
 def test_the_latest_result_of_a_question_whatever_its_versions(store: MetadataStore) -> None:
-    """What explain compares with."""
+    """This is the result that explain compares with."""
     for build, key in (("b1", "k"), ("b2", "l"), ("b3", "m")):
         begin(store, build, key=key)
     finish(store, "b1")
@@ -253,7 +253,7 @@ def test_the_latest_result_of_a_question_whatever_its_versions(store: MetadataSt
 
 
 def test_listing_pages_sorts_and_filters(store: MetadataStore) -> None:
-    """Totals count what matches, not what is shown."""
+    """Totals count all matching artifacts, not the page."""
     for index, key in enumerate("abcde"):
         begin(store, f"b{index}", key=key, name=f"n%{index}" if index % 2 else f"m{index}")
         finish(store, f"b{index}")
@@ -270,7 +270,7 @@ def test_listing_pages_sorts_and_filters(store: MetadataStore) -> None:
 
 
 def test_a_name_prefix_knows_case_and_no_wildcards(store: MetadataStore) -> None:
-    """LIKE would not, in SQLite."""
+    """LIKE would ignore case and match wildcards in SQLite."""
     for index, name in enumerate(["Sales/eu", "sales/eu", "s_les", "s%les", "\N{SNOWMAN}man"]):
         begin(store, f"b{index}", key="abcde"[index], name=name)
         finish(store, f"b{index}")
@@ -286,7 +286,7 @@ def test_a_name_prefix_knows_case_and_no_wildcards(store: MetadataStore) -> None
 
 
 def test_what_is_not_known_yet_sorts_below_what_is(store: MetadataStore) -> None:
-    """And ties are in a fixed order, so that pages never overlap."""
+    """Ties have a fixed order, so pages never overlap."""
     for build, key in (("b1", "a"), ("b2", "b"), ("b3", "c")):
         begin(store, build, key=key)
     finish(store, "b2")
@@ -304,7 +304,7 @@ def test_what_is_not_known_yet_sorts_below_what_is(store: MetadataStore) -> None
      {"limit": 0}, {"limit": -1}, {"limit": 2**63}, {"offset": -1}, {"offset": 2**63}],
 )  # fmt: skip
 def test_a_listing_that_makes_no_sense_is_refused(store: MetadataStore, wrong: dict) -> None:
-    """Never ignored, and SQLite's "-1 is everything" is no way around a page's size."""
+    """Nothing is ignored, and SQLite's "-1 means all" cannot exceed the page size."""
     refused = store.list_artifacts("t", **{"limit": 1, "offset": 0} | wrong)
 
     assert isinstance(refused, Refused)
@@ -312,7 +312,7 @@ def test_a_listing_that_makes_no_sense_is_refused(store: MetadataStore, wrong: d
 
 
 def test_a_build_and_a_sweep_at_the_same_time_agree(store: MetadataStore) -> None:
-    """A version and its build end together: no ready artifact of a failed build, no failed one of a ready."""
+    """A version and its build end together, both ready or both failed."""
     for index in range(30):
         begin(store, f"b{index}", key="0123456789abcdef"[index % 16], refresh=True)
     with ThreadPoolExecutor(4) as threads:
@@ -333,7 +333,7 @@ def act(tenant: str | None, action: str = "limits.change") -> Act:
 
 
 def test_what_was_done_is_listed_the_latest_first_by_tenant(store: MetadataStore) -> None:
-    """Each tenant its own; what was done to the process is nobody's."""
+    """A tenant's audit log has its own records only, not those of the process."""
     noted = [store.add_audit(act(tenant)) for tenant in ("t", "u", None, "t")]
 
     assert [1, 2, 3, 4] == [record.id for record in noted]
@@ -346,7 +346,7 @@ def test_what_was_done_is_listed_the_latest_first_by_tenant(store: MetadataStore
 
 
 def test_acts_at_the_same_time_are_all_noted(store: MetadataStore) -> None:
-    """Each in a place of its own."""
+    """Each act gets an id of its own."""
     with ThreadPoolExecutor(8) as threads:
         noted = list(threads.map(lambda index: store.add_audit(act("t", f"a{index}")), range(40)))
     assert list(range(1, 41)) == sorted(record.id for record in noted)
@@ -354,7 +354,7 @@ def test_acts_at_the_same_time_are_all_noted(store: MetadataStore) -> None:
 
 
 def test_tenants_are_those_who_have_had_results(store: MetadataStore) -> None:
-    """In the order of their ids, page by page; upper case first, as bytes go."""
+    """Ids come in order, page by page; upper case first, as bytes sort."""
     for index, tenant in enumerate(["b", "a", "_default", "B", "a", "a-1"]):
         begin(store, f"b{index}", tenant=tenant, refresh=True)
 

@@ -1,4 +1,4 @@
-"""The metadata store on SQLite: on disk when it says so, migrated under a lock, and never in a reader's way."""
+"""The SQLite metadata store: durable when it says so, migrated under a lock, and never blocking readers."""
 
 import itertools
 import sqlite3
@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> Iterator[SqlMetadataStore]:
 
 @pytest.fixture
 def locked(store: SqlMetadataStore, tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """Somebody else is writing, and takes his time."""
+    """Hold the write lock from another connection."""
     other = sqlite3.connect(tmp_path / "metadata.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     yield other
@@ -63,7 +63,7 @@ def ready(store: SqlMetadataStore, build_id: str = "b1") -> ArtifactRecord:
 
 
 def test_everything_is_there_after_a_restart(store: SqlMetadataStore, tmp_path: Path) -> None:
-    """And opening a database that is in use is no error."""
+    """Rows survive, and opening a database that is in use succeeds."""
     artifact = ready(store)
     again = opened(tmp_path)
 
@@ -91,9 +91,9 @@ def test_commits_are_synced(store: SqlMetadataStore) -> None:
 
 
 def test_what_is_ready_is_on_disk_and_only_a_beginning_may_be_lost(store: SqlMetadataStore) -> None:
-    """A power cut takes a build that runs anyway; whoever waits for its first byte does not wait for that disk.
+    """A power cut ends a running build anyway, so its first byte need not wait for the disk.
 
-    On one connection again and again: what one transaction sets is not what the next one has.
+    On one connection repeatedly: a transaction's setting does not persist to the next one.
     """
     synced = []
 
@@ -122,7 +122,7 @@ def test_what_is_ready_is_on_disk_and_only_a_beginning_may_be_lost(store: SqlMet
 
 
 def test_readers_never_wait_for_a_writer(store: SqlMetadataStore, locked: sqlite3.Connection) -> None:
-    """Every read took the write lock once: a hit waited for other tenants' commits."""
+    """A past error: every read took the write lock, so a hit waited for other tenants' commits."""
     with ThreadPoolExecutor(1) as threads:
         for question in (
             lambda: store.find_ready("t", KEY),
@@ -138,7 +138,7 @@ def test_readers_never_wait_for_a_writer(store: SqlMetadataStore, locked: sqlite
 def test_a_page_and_its_total_are_of_one_moment(
     store: SqlMetadataStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A build that ends between the two questions is in both or in neither."""
+    """A build that ends between the two queries is in both results or in neither."""
     ready(store)
     real = sa.Connection.scalar
 
@@ -158,7 +158,7 @@ def test_a_page_and_its_total_are_of_one_moment(
 def test_a_store_that_does_not_answer_is_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Locked for too long, like a full disk: 503 and again later, with nothing half-written."""
+    """A lock held too long, like a full disk, is a 503 with retry, and nothing is half-written."""
     monkeypatch.setattr(sql_store, "BUSY_SECONDS", 0)
     store = opened(tmp_path)
     other = sqlite3.connect(tmp_path / "metadata.db", isolation_level=None)
@@ -176,7 +176,7 @@ def test_a_store_that_does_not_answer_is_a_refusal(
 
 
 def test_a_file_that_is_gone_does_not_answer(store: SqlMetadataStore, tmp_path: Path) -> None:
-    """Readiness sees it: an empty file that SQLite makes in its place is no store."""
+    """Readiness fails: an empty file that SQLite would create in its place is no store."""
     store._engine.dispose()
     for file in tmp_path.glob("metadata.db*"):
         file.unlink()
@@ -187,7 +187,7 @@ def test_a_file_that_is_gone_does_not_answer(store: SqlMetadataStore, tmp_path: 
 
 
 def test_a_damaged_file_is_a_refusal(store: SqlMetadataStore, tmp_path: Path) -> None:
-    """SQLite has another error for it than for a full disk."""
+    """SQLite raises another error for it than for a full disk."""
     ready(store)
     store._engine.dispose()
     for file in tmp_path.glob("metadata.db-*"):
@@ -209,7 +209,7 @@ def test_a_violated_constraint_is_a_bug(store: SqlMetadataStore) -> None:
 
 
 def test_writers_stand_in_line(store: SqlMetadataStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite lets them poll, and some of sixteen waited for a second; and who waits too long is told."""
+    """SQLite's polling made some of sixteen writers wait a second; one that waits too long is refused."""
     monkeypatch.setattr(sql_store, "BUSY_SECONDS", 0.01)
     with store._writing(), ThreadPoolExecutor(1) as threads:
         late = threads.submit(begin, store)
@@ -230,7 +230,7 @@ def test_writers_stand_in_line(store: SqlMetadataStore, monkeypatch: pytest.Monk
 
 
 def test_a_write_is_all_or_nothing(store: SqlMetadataStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever of its statements fails, the version, its build and its name are as they were."""
+    """If any statement fails, the version, its build and its name are unchanged."""
     begin(store)
     before = (store.get_build("t", "b1"), store.list_artifacts("t", limit=9, offset=0))
     facts = BlobFacts("a" * 64, 10, Path("x"))
@@ -259,13 +259,13 @@ def test_a_write_is_all_or_nothing(store: SqlMetadataStore, monkeypatch: pytest.
 
 
 def test_migrations_make_the_schema_the_code_uses(store: SqlMetadataStore) -> None:
-    """A column or an index added to one and not to the other fails here."""
+    """A column or index that is only in the migrations or only in the schema fails here."""
     with store._engine.connect() as connection:
         assert [] == compare_metadata(MigrationContext.configure(connection), schema)
 
 
 def migrated(path: Path, revision: str) -> None:
-    """Make a database as an older version left it."""
+    """Create a database as an older version left it."""
     engine = sa.create_engine(f"sqlite:///{path / 'metadata.db'}")
     config = Config()
     config.set_main_option("script_location", "strata.artifacts:migrations")
@@ -276,7 +276,7 @@ def migrated(path: Path, revision: str) -> None:
 
 
 def test_a_database_of_the_first_revision_is_brought_up_with_its_rows(tmp_path: Path) -> None:
-    """Opening is upgrading."""
+    """Opening a database upgrades it and keeps its rows."""
     migrated(tmp_path, "0001")
     with sqlite3.connect(tmp_path / "metadata.db") as connection:
         connection.execute("INSERT INTO names VALUES ('t', 'n', 'a', 3, 5.0)")
@@ -293,7 +293,7 @@ def test_a_database_of_the_first_revision_is_brought_up_with_its_rows(tmp_path: 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DDL is part of the transaction; the old version can still open it."""
+    """DDL is part of the transaction, so the old version can still open the database."""
     migrated(tmp_path, "0001")
 
     def dump() -> list[str]:
@@ -319,7 +319,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(
 
 
 def test_a_newer_database_is_refused(store: SqlMetadataStore, tmp_path: Path) -> None:
-    """With the way out, and untouched."""
+    """The message says what to do, and the database is untouched."""
     with sqlite3.connect(tmp_path / "metadata.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         before = list(connection.iterdump())
@@ -331,7 +331,7 @@ def test_a_newer_database_is_refused(store: SqlMetadataStore, tmp_path: Path) ->
 
 
 def test_a_new_database_is_opened_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite's busy timeout does not cover the switch to WAL: of those who opened together, some failed."""
+    """SQLite's busy timeout does not cover the switch to WAL, so concurrent opens could fail."""
     real, met = sql_store._use_wal, threading.Barrier(2)
     alone: list[bool] = []
 
@@ -371,7 +371,7 @@ store.close()
 
 @pytest.mark.slow
 def test_processes_that_open_a_new_database_together_share_its_versions(tmp_path: Path) -> None:
-    """The lock is between processes, and so are the transactions: no version is given twice."""
+    """The lock works between processes, and so do transactions: no version is given twice."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", REFRESH, str(tmp_path / "metadata.db"), *(f"{one}{build}" for build in range(3))],
@@ -385,7 +385,7 @@ def test_processes_that_open_a_new_database_together_share_its_versions(tmp_path
 
 
 def statements(store: SqlMetadataStore, question: Callable[[], object]) -> list[tuple[str, object]]:
-    """Return what is asked of SQLite."""
+    """Collect the statements sent to SQLite."""
     asked: list[tuple[str, object]] = []
 
     def note(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
@@ -407,7 +407,7 @@ def statements(store: SqlMetadataStore, question: Callable[[], object]) -> list[
     ],
 )
 def test_the_hot_path_is_one_look_into_an_index(store: SqlMetadataStore, question, index: str) -> None:
-    """One statement, no scan, no sort, however many artifacts there are: by the statement that is really sent."""
+    """The statement actually sent uses an index, without scan or sort, however many artifacts exist."""
     [(statement, parameters)] = statements(store, lambda: question(store))
     with store._engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
@@ -416,7 +416,7 @@ def test_the_hot_path_is_one_look_into_an_index(store: SqlMetadataStore, questio
 
 
 def test_beginning_a_build_scans_nothing(store: SqlMetadataStore) -> None:
-    """Nor does it grow with the builds a tenant has had."""
+    """The cost does not grow with the number of a tenant's builds."""
     ready(store)
     asked = statements(store, lambda: begin(store, "b2"))
     with store._engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Whatever is asked of it, the store on SQLite and its twin in memory give the same answers."""
+"""The metadata store on SQLite and its twin in memory give the same answers to any sequence of calls."""
 
 import itertools
 import shutil
@@ -22,13 +22,13 @@ NAMES = st.sampled_from(["n", "N", "n/x", "n%", "\N{SNOWMAN}"])
 
 
 class Twins(RuleBasedStateMachine):
-    """Every rule asks both, on clocks that show the same time."""
+    """Every rule calls both stores, on clocks that show the same time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
         one, other = itertools.count(), itertools.count()
-        # A clock so coarse that many things happen at the same time.
+        # A clock so coarse that many calls happen at the same time.
         self.sql = SqlMetadataStore(self.directory / "m.db", lambda: float(next(one) // 5))
         self.memory = MemoryMetadataStore(lambda: float(next(other) // 5))
         self.changed = False
@@ -113,7 +113,7 @@ TestTwins.settings = settings(max_examples=15, stateful_step_count=25, deadline=
 
 
 def test_the_twin_can_be_told_to_misbehave() -> None:
-    """A store that does not answer, at the call one wants, with nothing changed."""
+    """It can refuse as a store that does not answer, at a chosen call, with nothing changed."""
     down: set[str] = {"finish_build", "probe"}
 
     def before(call: str) -> None:

@@ -1,4 +1,4 @@
-"""Resolving names and loading current metadata."""
+"""Resolving table URIs and loading current metadata."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def listing(directory: Path) -> set[tuple[str, int]]:
 
 
 def test_a_directory_that_is_not_configured_cannot_be_named_and_no_file_is_created(tmp_path):
-    """Any directory gives exactly the answer of a missing table, whether it exists or not."""
+    """Any unconfigured directory is answered like a missing table, whether it exists or not."""
     other = tmp_path / "other"
     other.mkdir()
     configured = tmp_path / "wh"
@@ -46,7 +46,7 @@ def test_a_directory_that_is_not_configured_cannot_be_named_and_no_file_is_creat
 
 
 def test_a_configured_warehouse_without_a_catalog_stays_untouched(tmp_path):
-    """Asking for a table in an empty directory creates no catalog.db there."""
+    """A request for a table in an empty directory creates no catalog.db there."""
     ours = catalogs({"wh": tmp_path})
     refused = ours.load(REF)
     assert isinstance(refused, Refused)
@@ -55,7 +55,7 @@ def test_a_configured_warehouse_without_a_catalog_stays_untouched(tmp_path):
 
 
 def test_reading_a_catalog_changes_nothing_in_its_directory(warehouse):
-    """Not even a journal: the file is opened read-only."""
+    """The file is opened read-only: not even a journal appears."""
     warehouse.create(SCHEMA)
     before = listing(warehouse.directory)
     assert isinstance(warehouse.catalogs.load(REF), LoadedTable)
@@ -100,7 +100,7 @@ def test_a_symbolic_link_made_later_names_nothing(tmp_path):
 
 
 def test_a_named_catalog_on_the_same_sqlite_file_shares_the_identity_of_its_tables(warehouse):
-    """Two aliases of one catalog name in one file are one; another catalog name in it is another."""
+    """Two aliases of one catalog name in one file are one catalog; another catalog name is another."""
     uri = f"sqlite:///{warehouse.directory}/catalog.db"
     ours = catalogs({"wh": warehouse.directory}, {"strata": {"type": "sql", "uri": uri}, "b": {"uri": uri}})
     assert TableRef("wh", ("db",), "t") == ours.resolve("strata:db.t")
@@ -108,7 +108,7 @@ def test_a_named_catalog_on_the_same_sqlite_file_shares_the_identity_of_its_tabl
 
 
 def test_two_aliases_of_one_rest_catalog_are_one():
-    """The name of a REST catalog is ours alone; its address and warehouse say what it is."""
+    """A REST catalog is identified by its address and warehouse, not by its alias."""
     rest = {"type": "rest", "uri": "http://catalog.example/", "warehouse": "w", "token": "one"}
     same = {**rest, "uri": "http://catalog.example", "token": "two"}
     other = {**rest, "warehouse": "v"}
@@ -118,13 +118,13 @@ def test_two_aliases_of_one_rest_catalog_are_one():
 
 
 def test_one_alias_cannot_name_a_warehouse_and_a_catalog(tmp_path):
-    """An ambiguous configuration does not start."""
+    """A configuration with one alias for both is refused at start."""
     with pytest.raises(ValueError, match="both a warehouse and a catalog: x"):
         catalogs({"x": tmp_path}, {"x": {"type": "rest", "uri": "http://catalog.example"}})
 
 
 def test_personal_mode_may_name_any_directory_that_is_a_warehouse(warehouse):
-    """With ``any_file_warehouse`` a directory needs no configuration, and still nothing is created."""
+    """With ``any_file_warehouse`` a directory needs no configuration, and nothing is created in it."""
     warehouse.create(SCHEMA)
     ours = catalogs(anywhere=True)
     table = ours.load(ours.resolve(warehouse.uri()))
@@ -138,7 +138,7 @@ def test_personal_mode_may_name_any_directory_that_is_a_warehouse(warehouse):
 
 
 def test_an_unchanged_table_is_the_same_object_and_a_commit_is_noticed_at_once(warehouse):
-    """Metadata is parsed once per location, and asked for every time."""
+    """Metadata is parsed once per location; the location is read every time."""
     warehouse.create(SCHEMA)
     first = warehouse.catalogs.load(REF)
     assert first is warehouse.catalogs.load(REF)
@@ -149,7 +149,7 @@ def test_an_unchanged_table_is_the_same_object_and_a_commit_is_noticed_at_once(w
 
 
 def test_a_commit_by_another_process_is_noticed_at_once(warehouse):
-    """The connection kept open does not hide it."""
+    """A connection that is kept open does not hide the commit."""
     warehouse.create(SCHEMA)
     before = warehouse.catalogs.load(REF)
     script = (
@@ -166,7 +166,7 @@ def test_a_commit_by_another_process_is_noticed_at_once(warehouse):
 
 
 def test_a_replaced_catalog_file_is_noticed(warehouse, tmp_path):
-    """A restored backup under the same name is read, not the file that was open."""
+    """A restored backup under the same name is read, not the file opened before."""
     warehouse.create(SCHEMA)
     copy = tmp_path / "backup.db"
     shutil.copy(warehouse.directory / "catalog.db", copy)
@@ -178,7 +178,7 @@ def test_a_replaced_catalog_file_is_noticed(warehouse, tmp_path):
 
 
 def test_a_renamed_table_is_missing_under_its_old_name(warehouse):
-    """Names are those of the catalog now."""
+    """Names are those in the catalog now."""
     warehouse.create(SCHEMA)
     warehouse.catalog.rename_table("db.t", "db.u")
     assert Reason.NOT_FOUND is warehouse.catalogs.load(REF).reason
@@ -186,7 +186,7 @@ def test_a_renamed_table_is_missing_under_its_old_name(warehouse):
 
 
 def test_a_damaged_catalog_file_is_unavailable_and_names_no_path(tmp_path):
-    """The operator's trouble is a 503 with the alias, not an internal error."""
+    """The refusal is UNAVAILABLE (503) with the alias, not an internal error."""
     (tmp_path / "catalog.db").write_bytes(b"this is no database" * 100)
     refused = catalogs({"wh": tmp_path}).load(REF)
     assert isinstance(refused, Refused)
@@ -207,7 +207,7 @@ def test_a_catalog_file_from_before_views_is_read(warehouse):
 
 
 def test_an_unreachable_catalog_is_unavailable_and_leaks_no_property():
-    """Neither address nor token nor the client's message is in the refusal."""
+    """The refusal contains neither the address, nor the token, nor the client's message."""
     properties = {"type": "rest", "uri": "http://127.0.0.1:9/secret-path", "token": "secret-token"}
     ours = catalogs(None, {"prod": properties})
     refused = ours.load(ours.resolve("prod:db.t"))
@@ -218,7 +218,7 @@ def test_an_unreachable_catalog_is_unavailable_and_leaks_no_property():
 
 
 def test_a_catalog_that_knows_no_such_table_says_not_found(monkeypatch):
-    """A named catalog's missing table is refused exactly like a warehouse's."""
+    """A missing table of a named catalog is refused exactly like a warehouse's."""
 
     class Empty:
         def load_table(self, identifier):
@@ -237,7 +237,7 @@ def test_a_catalog_that_knows_no_such_table_says_not_found(monkeypatch):
 
 
 def test_a_named_sql_catalog_on_sqlite_is_read_like_a_warehouse(warehouse):
-    """``[tool.strata.catalogs.<alias>]`` with a sqlite uri, under its own catalog name."""
+    """``[tool.strata.catalogs.<alias>]`` with a sqlite URI is read under its own catalog name."""
     warehouse.create(SCHEMA)
     with sqlite3.connect(warehouse.directory / "catalog.db") as connection:
         connection.execute("UPDATE iceberg_tables SET catalog_name = 'prod'")
@@ -248,7 +248,7 @@ def test_a_named_sql_catalog_on_sqlite_is_read_like_a_warehouse(warehouse):
 
 
 def test_properties_of_a_table_cannot_choose_the_file_system_class(warehouse):
-    """``py-io-impl`` among a table's own properties is not obeyed: its writers are not the operator."""
+    """``py-io-impl`` among a table's properties has no effect: its writers are not the operator."""
     with pytest.raises(AttributeError):  # pyiceberg's own catalog does obey it
         warehouse.create(SCHEMA, properties={"py-io-impl": "this.Nothing"})
     table = warehouse.catalogs.load(REF)
@@ -257,7 +257,7 @@ def test_properties_of_a_table_cannot_choose_the_file_system_class(warehouse):
 
 
 def test_a_catalog_that_folds_case_answers_to_the_tables_own_name_only(monkeypatch):
-    """Or `prod:DB.Events` would read what the rules deny as `db/events`."""
+    """Otherwise `prod:DB.Events` would read what the rules deny as `db/events`."""
 
     class Folding:
         def load_table(self, identifier):
@@ -274,7 +274,7 @@ def test_a_catalog_that_folds_case_answers_to_the_tables_own_name_only(monkeypat
 
 
 def test_a_database_that_folds_case_answers_to_the_tables_own_name_only(tmp_path):
-    """As MySQL does by default; here SQLite is told to, below pyiceberg's own catalog."""
+    """MySQL folds case by default; here SQLite does, below pyiceberg's own catalog."""
     catalog = SqlCatalog("prod", uri=f"sqlite:///{tmp_path}/c.db", warehouse=str(tmp_path))
     with catalog.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE iceberg_tables")

@@ -29,7 +29,7 @@ def _program(name: str) -> str | None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Path]:
-    """A server of our own on a socket in a directory of its own."""
+    """Start a PostgreSQL server on a socket in a temporary directory."""
     initdb, control = _program("initdb"), _program("pg_ctl")
     if initdb is None or control is None:
         pytest.skip("PostgreSQL is not installed")
@@ -55,7 +55,7 @@ def uri(server: Path) -> str:
 
 
 def test_a_catalog_on_postgresql_is_read_and_its_commits_are_noticed(uri, tmp_path):
-    """One SELECT a load; the metadata is parsed once per location; nothing is created."""
+    """A load costs one SELECT; metadata is parsed once per location; nothing is created."""
     ours = Catalogs(warehouses={}, catalogs={"prod": {"type": "sql", "uri": uri}}, any_file_warehouse=False)
     ref = ours.resolve("prod:db.t")
     before = ours.load(ref)
@@ -79,7 +79,7 @@ def test_a_catalog_on_postgresql_is_read_and_its_commits_are_noticed(uri, tmp_pa
 
 
 def test_a_stopped_database_is_unavailable_and_names_only_the_alias(tmp_path):
-    """Neither the address nor the user is in the refusal."""
+    """The refusal contains neither the address nor the user."""
     properties = {"type": "sql", "uri": f"postgresql+psycopg://secret@/postgres?host={tmp_path}"}
     ours = Catalogs(warehouses={}, catalogs={"prod": properties}, any_file_warehouse=False)
     refused = ours.load(ours.resolve("prod:db.t"))

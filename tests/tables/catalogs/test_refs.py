@@ -1,4 +1,4 @@
-"""Table URIs: lexical, one name per table."""
+"""Table URIs: parsed lexically, with one canonical name per table."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_catalog_is_named_by_its_alias():
     ],
 )
 def test_what_is_no_table_uri_is_refused_whatever_is_configured(uri):
-    """Malformed names are the caller's mistake and reveal nothing of the server."""
+    """Malformed names are refused as the client's error and reveal nothing about the server."""
     refused = parse_table_uri(uri)
     assert isinstance(refused, Refused)
     assert Reason.BAD_REQUEST is refused.reason
@@ -75,5 +75,5 @@ def test_what_is_no_table_uri_is_refused_whatever_is_configured(uri):
 
 
 def test_the_acl_sees_catalog_namespace_and_table():
-    """The resource of a table names its warehouse too."""
+    """The resource of a table includes its warehouse."""
     assert "tables/prod/a.b/t" == TableRef("prod", ("a", "b"), "t").resource

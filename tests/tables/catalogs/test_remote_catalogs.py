@@ -1,4 +1,4 @@
-"""Clients of catalogs: which one a configuration means, and whose properties open the files of its tables."""
+"""Clients of remote catalogs: how a configuration selects one, and how files are opened."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SCHEMA = pa.schema([("id", pa.int64())])
 
 @pytest.mark.parametrize("given", [{"type": "rest"}, {"type": "REST"}, {}])
 def test_a_rest_catalog_is_known_by_its_type_or_its_address(warehouse, given):
-    """As pyiceberg knows one."""
+    """The kind of catalog is inferred as pyiceberg does."""
     with rest_server(warehouse.catalog) as rest:
         assert isinstance(open_catalog("prod", {**given, "uri": rest.uri}), OperatorsRestCatalog)
 
 
 def test_pyicebergs_own_configuration_of_a_rest_catalog_is_kept(warehouse, monkeypatch):
-    """A token may come from the environment; what Strata is configured with goes first."""
+    """A token may come from the environment; Strata's own configuration takes precedence."""
     with rest_server(warehouse.catalog) as rest:
         monkeypatch.setenv("PYICEBERG_CATALOG__PROD__TOKEN", "from-the-environment")
         monkeypatch.setenv("PYICEBERG_CATALOG__PROD__URI", "http://127.0.0.1:9")
@@ -31,7 +31,7 @@ def test_pyicebergs_own_configuration_of_a_rest_catalog_is_kept(warehouse, monke
 
 
 def test_tables_of_a_metastore_are_opened_with_the_operators_properties(warehouse):
-    """SQLite's catalog stands for Glue, Hive and DynamoDB, which come to their files in the same way."""
+    """The SQLite catalog stands for Glue, Hive and DynamoDB, which open files in the same way."""
     warehouse.create(SCHEMA, properties={"s3.endpoint": "http://elsewhere"})
     properties = {"type": "sql", "uri": f"sqlite:///{warehouse.directory}/catalog.db", "s3.region": "mine"}
     theirs = load_catalog("strata", **properties)
@@ -48,7 +48,7 @@ def test_tables_of_a_metastore_are_opened_with_the_operators_properties(warehous
 
 
 def test_a_catalog_class_of_the_operators_own_is_taken_as_it_is(warehouse):
-    """Whoever configures a class has decided."""
+    """A catalog class that the operator configures is used without changes."""
     properties = {
         "py-catalog-impl": "pyiceberg.catalog.sql.SqlCatalog",
         "uri": f"sqlite:///{warehouse.directory}/catalog.db",

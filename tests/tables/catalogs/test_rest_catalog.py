@@ -1,4 +1,4 @@
-"""Tables of a REST catalog, over a real connection: exact rows, and nobody's word but the operator's."""
+"""Tables of a REST catalog over a real connection: exact rows, opened with the operator's properties only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def scanned(warehouse, ours: Catalogs, params: dict) -> pa.Table:
 
 
 def test_a_scan_through_a_rest_catalog_is_what_pyicebergs_own_client_reads(warehouse, rest, ours):
-    """Filtered, projected and with rows deleted; a commit is noticed by the next look."""
+    """Rows are exact with filter, projection and deletes; a commit is noticed by the next load."""
     warehouse.create(SCHEMA, row_group=2)
     warehouse.append([{"id": number, "name": f"n{number}"} for number in range(7)])
     warehouse.delete_positions({warehouse.data_files()[0]: [3, 6]})
@@ -63,7 +63,7 @@ def test_a_scan_through_a_rest_catalog_is_what_pyicebergs_own_client_reads(wareh
 
 
 def test_names_and_the_token_go_to_the_catalog(warehouse, rest, ours):
-    """As its specification wants them: namespaces joined by the unit separator, the token as a bearer's."""
+    """Namespaces are joined by the unit separator, and the token is a bearer token."""
     warehouse.catalog.create_namespace_if_not_exists(("a", "b"))
     warehouse.catalog.create_table(("a", "b", "t"), SCHEMA)
     assert isinstance(ours.load(ours.resolve("prod:a.b.t")), LoadedTable)
@@ -72,12 +72,12 @@ def test_names_and_the_token_go_to_the_catalog(warehouse, rest, ours):
 
 @pytest.mark.parametrize("uri", ["prod:db.none", "prod:nowhere.t"])
 def test_a_table_a_rest_catalog_does_not_have_is_refused_as_any_missing_table(rest, ours, uri):
-    """Whether its namespace is there or not, and like one of a catalog nobody configured."""
+    """The refusal is the same without the table, without its namespace, and without the catalog."""
     assert ours.resolve("nope:db.t") == ours.load(ours.resolve(uri))
 
 
 def test_a_dropped_and_recreated_table_is_another_table(warehouse, ours):
-    """Its uuid is, so that no result of the old one is found for it."""
+    """Its UUID differs, so no result of the old table is found for it."""
     warehouse.create(SCHEMA)
     before = ours.load(REF)
     warehouse.catalog.drop_table("db.t")
@@ -89,7 +89,7 @@ def test_a_dropped_and_recreated_table_is_another_table(warehouse, ours):
 def test_properties_of_a_table_choose_neither_the_file_system_class_nor_where_requests_go(
     warehouse, rest, ours
 ):
-    """Its writers are not the operator; pyiceberg's own client does as they say."""
+    """Its writers are not the operator; pyiceberg's own client would follow them."""
     warehouse.create(SCHEMA)
     rest.properties = {"py-io-impl": "this.Nothing", "s3.endpoint": "http://elsewhere", "s3.region": "x"}
     with pytest.raises(AttributeError, match="Nothing"):
@@ -104,7 +104,7 @@ def test_properties_of_a_table_choose_neither_the_file_system_class_nor_where_re
 
 
 def test_what_the_catalog_vends_for_a_table_opens_its_files(warehouse, rest, ours):
-    """Its configuration over the operator's, and the credentials of the longest prefix over both."""
+    """Its configuration overrides the operator's; credentials of the longest prefix override both."""
     warehouse.create(SCHEMA)
     rest.config = {"s3.region": "vended", "s3.access-key-id": "config"}
     rest.credentials = [
@@ -124,7 +124,7 @@ def test_what_the_catalog_vends_for_a_table_opens_its_files(warehouse, rest, our
 def test_a_rest_catalog_that_refuses_is_unavailable_and_its_words_are_not_repeated(
     warehouse, rest, ours, status
 ):
-    """Its message may say anything; ours names the alias."""
+    """The catalog's message may contain anything; the refusal names the alias only."""
     warehouse.create(SCHEMA)
     rest.status = status
     refused = ours.load(REF)
@@ -135,7 +135,7 @@ def test_a_rest_catalog_that_refuses_is_unavailable_and_its_words_are_not_repeat
 
 
 def test_a_rest_catalog_that_does_not_answer_is_given_up(warehouse, rest, ours, monkeypatch):
-    """Or its silence would keep the threads in which every tenant's questions wait."""
+    """Otherwise a silent catalog would block the worker threads that all tenants share."""
     warehouse.create(SCHEMA)
     assert isinstance(ours.load(REF), LoadedTable)
     monkeypatch.setattr("strata.tables.catalogs.remote_catalogs.PATIENCE", (5.0, 0.05))

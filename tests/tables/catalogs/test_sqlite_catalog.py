@@ -1,4 +1,4 @@
-"""Where a table's metadata is, told without a thread: never other than what the catalog file says."""
+"""Metadata locations read without a thread always equal those in the catalog file."""
 
 import errno
 import os
@@ -41,7 +41,7 @@ def place(catalog: SqlCatalog) -> str:
 
 
 def test_a_commit_is_seen_by_the_next_look(catalog: SqlCatalog, reader: SqliteCatalog) -> None:
-    """Nothing is known before it was asked once; then it is, until any commit."""
+    """A peek knows a location only after one load, and until any commit."""
     assert reader.peek(REF) is None
     for _ in range(3):
         assert place(catalog) == reader.metadata_location(REF)
@@ -53,7 +53,7 @@ def test_a_commit_is_seen_by_the_next_look(catalog: SqlCatalog, reader: SqliteCa
 
 
 def test_a_dropped_table_is_gone(catalog: SqlCatalog, reader: SqliteCatalog) -> None:
-    """And its name is not remembered for the next table of that name."""
+    """Its cached location is not used for a later table of that name."""
     reader.metadata_location(REF)
     catalog.drop_table("db.t")
     assert reader.peek(REF) is None
@@ -64,7 +64,7 @@ def test_a_dropped_table_is_gone(catalog: SqlCatalog, reader: SqliteCatalog) -> 
 def test_a_catalog_file_that_was_replaced_is_another_catalog(
     catalog: SqlCatalog, reader: SqliteCatalog, tmp_path: Path
 ) -> None:
-    """A restored backup has the counter of its day."""
+    """A restored backup may have any change counter."""
     before = reader.metadata_location(REF)
     shutil.copy(tmp_path / "catalog.db", tmp_path / "backup.db")
     catalog.load_table("db.t").append(ROWS)
@@ -81,7 +81,7 @@ def test_a_catalog_file_that_was_replaced_is_another_catalog(
 def test_a_write_ahead_log_is_not_peeked_past(
     catalog: SqlCatalog, reader: SqliteCatalog, tmp_path: Path
 ) -> None:
-    """There commits do not touch the file."""
+    """With a write-ahead log, commits do not change the counter."""
     reader.metadata_location(REF)
     with sqlite3.connect(tmp_path / "catalog.db") as connection:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -94,7 +94,7 @@ def test_a_write_ahead_log_is_not_peeked_past(
 def test_what_is_not_committed_is_not_seen(
     reader: SqliteCatalog, catalog: SqlCatalog, tmp_path: Path
 ) -> None:
-    """A transaction that spills into the file and is rolled back has changed nothing."""
+    """A transaction that spills into the file and is rolled back changes nothing."""
     writer = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
     writer.execute("PRAGMA cache_size=1")
     known = reader.metadata_location(REF)
@@ -114,7 +114,7 @@ def test_what_is_not_committed_is_not_seen(
 def test_a_read_that_would_wait_says_nothing(
     reader: SqliteCatalog, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    """A disk, or a network file system: then a thread waits for it."""
+    """When a read would wait for a disk or a network file system, a peek returns ``None``."""
     reader.metadata_location(REF)
 
     def preadv(*_: object) -> int:
@@ -127,7 +127,7 @@ def test_a_read_that_would_wait_says_nothing(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_peek_is_never_other_than_the_catalog(reader: SqliteCatalog, tmp_path: Path, seed: int) -> None:
-    """Whatever is committed, rolled back and looked at in between."""
+    """A peek equals the catalog after any sequence of commits, rollbacks and reads."""
     draw = random.Random(seed)
     writer = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
     current = reader.metadata_location(REF)
@@ -157,7 +157,7 @@ def test_a_peek_is_never_other_than_the_catalog(reader: SqliteCatalog, tmp_path:
 def test_locks_of_open_connections_outlive_a_look(
     reader: SqliteCatalog, catalog: SqlCatalog, tmp_path: Path
 ) -> None:
-    """POSIX drops a process's locks on a file when any descriptor of it is closed: none is."""
+    """POSIX drops a process's locks on a file when any of its descriptors is closed: none is closed."""
     holder = sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     reader.metadata_location(REF)

@@ -1,7 +1,7 @@
-"""The promise of the whole: a scan returns exactly the rows pyiceberg's own reader returns, cached or not.
+"""A scan returns exactly the rows of pyiceberg's own reader, cached or not.
 
 Rows are compared as multisets: after a copy-on-write pyiceberg lists files in varying order. Schemas are
-those of ``to_arrow_batch_reader()``, which do not depend on the files; its rows are ``to_arrow()``'s.
+those of ``to_arrow_batch_reader()``, which do not depend on the files; rows are those of ``to_arrow()``.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ OPS = {
 
 
 class Pipeline:
-    """The functions of a scan, one after the other, with a cache shard between reading and finishing."""
+    """The functions of a scan in sequence, with a cache shard between reading and the residual filter."""
 
     def __init__(self, warehouse: Path, cache: Path) -> None:
         self.catalogs = Catalogs(warehouses={"wh": warehouse}, catalogs={}, any_file_warehouse=False)
@@ -129,7 +129,7 @@ def same(mine: pa.Table, oracle: pa.Table) -> None:
 
 
 def counted(table: pa.Table) -> Counter[str]:
-    """Rows with their numbers; repr tells -0.0 from 0.0 and one NaN is like another."""
+    """Count rows by ``repr``, which tells -0.0 from 0.0 and equates NaN with NaN."""
     return Counter(map(repr, zip(*(table[name].to_pylist() for name in table.column_names), strict=True)))
 
 
@@ -141,7 +141,7 @@ def oracle(random: RandomTable, params: dict[str, Any], row_filter: BooleanExpre
 
 @st.composite
 def requests(draw: Any, random: RandomTable) -> tuple[dict[str, Any], BooleanExpression]:
-    """A scan as it comes over the wire, and its filter for pyiceberg."""
+    """Generate scans as on the wire, each with its filter for pyiceberg."""
     params: dict[str, Any] = {}
     names = ["id", *sorted(random.kinds)]
     if random.snapshots and draw(st.integers(0, 3)) == 0:
@@ -221,7 +221,7 @@ CONDITIONS = {
 
 @attrs.frozen
 class Rights:
-    """What somebody may see, as (columns, condition) blocks; all columns: None."""
+    """Cells granted to a principal, as (columns, condition) blocks; columns ``None``: all."""
 
     blocks: tuple[tuple[frozenset[str] | None, str], ...]
 
@@ -252,7 +252,7 @@ def rights(draw: Any, names: list[str]) -> Rights:
 def granted(
     everything: pa.Table, mine: Rights, columns: list[str] | None, most: int | None
 ) -> pa.Table | None:
-    """The plain answer: rows of which every cell that is used is granted; None: a column is none of theirs."""
+    """Return the rows of which every used cell is granted; ``None`` if a column is not granted at all."""
     shown = [name for name in everything.column_names if mine.ever(name)] if columns is None else columns
     used = [*shown, *(["id"] if most is not None else [])]
     if not all(map(mine.ever, used)):
@@ -265,7 +265,7 @@ def granted(
 @pytest.mark.slow
 @given(st.data())
 def test_two_principals_with_one_cache_each_see_exactly_what_is_granted_to_them(data: st.DataObject) -> None:
-    """Random columns and rows, turn by turn: cold, out of what the other one left in the cache, after an append."""
+    """Random columns and rows, in turns: cold, from the other principal's segments, after an append."""
     with tempfile.TemporaryDirectory() as directory:
         warehouse = Path(directory, "wh")
         warehouse.mkdir()
@@ -298,9 +298,9 @@ def test_two_principals_with_one_cache_each_see_exactly_what_is_granted_to_them(
 @given(st.data())
 @settings(max_examples=50)
 def test_floating_point_filters_mean_what_they_say(data: st.DataObject) -> None:
-    """NaN, infinities and both zeros, against plain Python: here pyiceberg itself loses rows.
+    """Filters with NaN, infinities and both zeros equal plain Python; pyiceberg itself loses such rows.
 
-    A comparison with NaN pruned everything once; ``!=`` pruning with NaN statistics dropped rows.
+    Two past errors: a comparison with NaN pruned everything; ``!=`` pruned by statistics without NaN.
     """
     with tempfile.TemporaryDirectory() as directory:
         warehouse = Path(directory, "wh")
@@ -336,7 +336,7 @@ def test_floating_point_filters_mean_what_they_say(data: st.DataObject) -> None:
 
 
 def test_no_columns_have_as_many_rows_as_the_table(tmp_path: Path) -> None:
-    """pyiceberg answers 0 rows here; ours is a request of its own."""
+    """pyiceberg returns 0 rows here; Strata returns rows without columns."""
     (tmp_path / "wh").mkdir()
     catalog = SqlCatalog("strata", uri=f"sqlite:///{tmp_path}/wh/catalog.db", warehouse=str(tmp_path / "wh"))
     catalog.create_namespace("db")

@@ -1,4 +1,4 @@
-"""Manifests read with remembered readers are those pyiceberg reads."""
+"""Manifests read with cached Avro readers equal those that pyiceberg reads."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def table(tmp_path: Path):
 
 
 def test_a_writers_schema_is_worked_out_once(table) -> None:
-    """The same header in every manifest: one look-up each, and pyiceberg's entries."""
+    """Manifests with equal headers share one reader and give pyiceberg's entries."""
     avro._reader.cache_clear()
     location = table.current_snapshot().manifest_list
     manifests = list(read_manifests(table.io, location))
@@ -44,7 +44,7 @@ def test_a_writers_schema_is_worked_out_once(table) -> None:
 
 
 def test_another_writers_schema_is_another_reader(table) -> None:
-    """A table whose manifests were written by two versions of a writer."""
+    """A table may have manifests of two versions of a writer."""
     avro._reader.cache_clear()
     manifests = list(read_manifests(table.io, table.current_snapshot().manifest_list))
     with table.update_schema() as change:
@@ -60,7 +60,7 @@ def test_another_writers_schema_is_another_reader(table) -> None:
 
 
 def test_a_file_without_a_schema_is_refused(table, tmp_path: Path) -> None:
-    """A truncated or foreign file is a refusal that names it, not a crash."""
+    """A truncated or foreign file is refused by name and crashes nothing."""
     path = tmp_path / "broken.avro"
     for content in (b"", b"Obj\x01", b"Obj\x01\x00" + bytes(16), b"PAR1"):
         path.write_bytes(content)

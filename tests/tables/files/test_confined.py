@@ -1,4 +1,4 @@
-"""A table names its files wherever its writer likes; they are read only from its own warehouse."""
+"""A table's metadata may name any file; only files in its own warehouse are read."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def catalogs(tmp_path: Path, mine) -> Catalogs:
 def test_a_data_file_of_another_warehouse_is_not_read(
     tmp_path: Path, mine, catalogs: Catalogs, spelled: str
 ) -> None:
-    """Neither plainly, nor through dots, nor through a link; the refusal names no path."""
+    """Plain paths, paths with dots and links are refused; the refusal contains no path."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     pq.write_table(SECRET, theirs / "secret.parquet")
@@ -72,7 +72,7 @@ def test_a_data_file_of_another_warehouse_is_not_read(
 
 
 def test_metadata_outside_of_the_warehouse_is_not_read(tmp_path: Path, mine, catalogs: Catalogs) -> None:
-    """A table that lives elsewhere altogether: its metadata file already is."""
+    """A table in another place is refused by the location of its metadata file."""
     mine.create_table("db.t", schema=SECRET.schema, location=str(tmp_path / "elsewhere")).append(SECRET)
     found = scanned(catalogs)
     assert isinstance(found, Refused)
@@ -88,7 +88,7 @@ def test_a_directory_with_the_same_beginning_is_another_one(tmp_path: Path, mine
 
 
 def test_files_brought_in_from_the_same_warehouse_are_read(tmp_path: Path, mine, catalogs: Catalogs) -> None:
-    """As ``add_files`` does; and a warehouse may be reached through a link."""
+    """Files added by ``add_files`` are read; the warehouse may be reached through a link."""
     pq.write_table(SECRET, tmp_path / "mine" / "own.parquet")
     mine.create_table("db.t", schema=SECRET.schema).add_files([str(tmp_path / "mine" / "own.parquet")])
     (tmp_path / "linked").symlink_to(tmp_path / "mine")

@@ -1,4 +1,4 @@
-"""Footers: what the files of a table have in common is worked out once, and never taken for another's."""
+"""Footers: the column layout shared by files is computed once, and never mistaken for another file's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = Schema(
 
 @pytest.fixture
 def worked_out(monkeypatch) -> list[pa.Schema]:
-    """Arrow schemas whose columns were worked out."""
+    """Collect the Arrow schemas for which a column layout was computed."""
     seen = []
     real = footers_module.pyarrow_to_schema
 
@@ -42,7 +42,7 @@ def expand_all(warehouse) -> None:
 
 
 def test_the_columns_of_equal_files_are_worked_out_once(warehouse, worked_out):
-    """Of all files of all tables; a file with a column more has its own."""
+    """One layout serves equal files of all tables; a file with one more column has its own."""
     for name in ("t", "u"):
         warehouse.create(SCHEMA, name)
         for at in range(3):
@@ -62,7 +62,7 @@ def test_the_columns_of_equal_files_are_worked_out_once(warehouse, worked_out):
 
 
 def test_another_id_or_format_version_is_another_column(warehouse, tmp_path):
-    """Two files may agree in every name and type and mean other columns."""
+    """Files may agree in all names and types and differ in field ids."""
     cache, table = FooterCache(), warehouse.create(SCHEMA)
     found = []
     for number, (field_id, version) in enumerate([(1, 2), (7, 2), (1, 3), (1, 2)]):
@@ -76,7 +76,7 @@ def test_another_id_or_format_version_is_another_column(warehouse, tmp_path):
 
 
 def test_a_file_whose_footer_contradicts_itself_is_refused(warehouse, monkeypatch):
-    """As before, though its columns were worked out for another file."""
+    """A contradictory footer is refused, even if another file has its layout cached."""
     warehouse.create(SCHEMA)
     warehouse.append([{"id": 1, "s": {"a": 1}}])
     table, [path] = warehouse.table(), warehouse.data_files()

@@ -26,7 +26,7 @@ def test_the_weights_never_pass_the_budget():
 
 
 def test_an_entry_over_the_whole_budget_is_not_kept():
-    """It neither stays nor drives the others out."""
+    """It is not stored and evicts nothing."""
     cache: WeightedLru[str, int] = WeightedLru(10)
     cache.put("a", 1, 5)
     cache.put("b", 2, 11)

@@ -1,4 +1,4 @@
-"""A plan is made in steps of a few milliseconds, however many files a table has."""
+"""Plans are made in steps of a few milliseconds, however many files a table has."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCHEMA = Schema(
 
 @pytest.fixture
 def filled(warehouse: Any) -> Any:
-    """One manifest of many files, a day each."""
+    """Write one manifest of many files, one day each."""
     by_day = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "day"))
     warehouse.create(SCHEMA, partition_spec=by_day)
     warehouse.append([{"day": day, "id": day} for day in range(FILES)])
@@ -52,7 +52,7 @@ def steps_of(scan: ResolvedScan, most: int | None = None) -> tuple[list[Step], S
 
 @pytest.mark.parametrize("params", [{}, {"filters": [{"column": "id", "op": ">=", "value": FILES - 3}]}])
 def test_each_step_looks_at_some_files_and_all_together_at_every_one(filled: Any, params: dict) -> None:
-    """Those that are pruned are looked at, too; what is remembered is gone through in steps as well."""
+    """Pruned files count, too, and cached entries are also looked at in steps."""
     expected = 3 if params else FILES
     scan = resolved(filled, **params)
     for attempt in range(2):
@@ -69,7 +69,7 @@ def test_each_step_looks_at_some_files_and_all_together_at_every_one(filled: Any
 
 
 def test_a_plan_of_too_many_files_is_given_up_when_that_is_seen(filled: Any) -> None:
-    """A table of a hundred thousand files is not read to its end to say that it has too many."""
+    """Reading stops once there are too many files, not at the end of the table's manifests."""
     scan = resolved(filled)
     assert FILES == len(steps_of(scan, FILES)[1].files)
     planning, steps = Planning(resolved(filled), STEP_FILES), []
@@ -82,7 +82,7 @@ def test_a_plan_of_too_many_files_is_given_up_when_that_is_seen(filled: Any) -> 
 
 
 def test_a_finished_plan_stays_the_same_one(filled: Any) -> None:
-    """Whoever comes late gets what was made."""
+    """Later calls of ``step`` return the same plan."""
     planning = Planning(resolved(filled))
     while (made := planning.step()).plan is None:
         pass
@@ -94,7 +94,7 @@ def test_a_finished_plan_stays_the_same_one(filled: Any) -> None:
 def test_a_small_table_is_planned_in_one_step_and_one_far_away_a_manifest_at_a_time(
     warehouse: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of those is a round trip."""
+    """A remote file costs a round trip, which ends the step."""
     warehouse.create(SCHEMA)
     for day in range(4):
         warehouse.append([{"day": day, "id": day}])
@@ -107,14 +107,14 @@ def test_a_small_table_is_planned_in_one_step_and_one_far_away_a_manifest_at_a_t
 
 
 def test_a_table_without_a_snapshot_has_an_empty_plan(warehouse: Any) -> None:
-    """In one step."""
+    """The plan is complete after one step."""
     warehouse.create(SCHEMA)
     [step], plan = steps_of(resolved(warehouse))
     assert ((), 0) == (plan.files, step.files)
 
 
 def test_a_thread_never_waits_for_another_ones_step(warehouse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It hears that somebody is at it."""
+    """While another thread takes a step, ``step`` returns busy at once."""
     warehouse.create(SCHEMA)
     warehouse.append([{"day": 1, "id": 1}])
     began, gate = threading.Event(), threading.Event()
@@ -138,7 +138,7 @@ def test_a_thread_never_waits_for_another_ones_step(warehouse: Any, monkeypatch:
 
 
 def test_a_manifest_that_is_gone_is_a_refusal_and_the_next_step_tries_again(warehouse: Any) -> None:
-    """As of a plan in one go; what failed for one may succeed for the next."""
+    """A refused step is as a refused whole plan; the next step starts anew and may succeed."""
     warehouse.create(SCHEMA)
     table = warehouse.append([{"day": 1, "id": 1}])
     [manifest] = table.current_snapshot().manifests(table.io)
@@ -157,7 +157,7 @@ def test_a_manifest_that_is_gone_is_a_refusal_and_the_next_step_tries_again(ware
 
 
 def test_files_that_are_deleted_are_looked_at_too(warehouse: Any) -> None:
-    """A manifest of many files that were all overwritten is not gone through in one step."""
+    """Deleted entries count as work: a manifest of many overwritten files takes several steps."""
     by_day = PartitionSpec(PartitionField(1, 1000, IdentityTransform(), "day"))
     warehouse.create(SCHEMA, partition_spec=by_day)
     table = warehouse.append([{"day": day, "id": day} for day in range(FILES)])
@@ -179,7 +179,7 @@ def test_files_that_are_deleted_are_looked_at_too(warehouse: Any) -> None:
 def test_deletes_that_are_held_against_each_file_count(
     warehouse: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand delete files of one partition make a step of a few data files."""
+    """With a thousand delete files in one partition, a step covers a few data files only."""
     warehouse.create(SCHEMA)
     for day in range(3):
         warehouse.append([{"day": day, "id": day}])
@@ -199,7 +199,7 @@ def test_deletes_that_are_held_against_each_file_count(
 def test_entries_that_no_cache_would_keep_are_not_gathered(
     filled: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plan is the same."""
+    """Entries larger than the cache are not collected, and the plan is the same."""
     kept: list[int] = []
     scan, real = resolved(filled), WeightedLru.put
     monkeypatch.setattr(WeightedLru, "put", lambda c, k, v, w: (kept.append(len(v)), real(c, k, v, w)))

@@ -32,7 +32,7 @@ def _fill(warehouse, count=10, **kwargs):
 
 
 def test_position_deletes_count_from_the_start_of_the_file_across_row_groups(warehouse):
-    """A position is one of the file, so the rows of earlier row groups count."""
+    """A position counts from the file's start, so rows of earlier row groups count."""
     _fill(warehouse)
     (path,) = warehouse.data_files()
     warehouse.delete_positions({path: [0, 5, 9]})
@@ -49,7 +49,7 @@ def test_positions_apply_before_the_filter(warehouse):
 
 
 def test_position_deletes_do_not_reach_files_added_later(warehouse):
-    """A delete applies only to data that is not newer than itself."""
+    """A delete applies only to data that is not newer than the delete."""
     _fill(warehouse, 3)
     (old,) = warehouse.data_files()
     warehouse.delete_positions({old: [0]})
@@ -87,7 +87,7 @@ def test_a_deletion_vector_is_read_at_its_offset(warehouse):
 
 
 def test_a_damaged_deletion_vector_is_refused_by_name(warehouse):
-    """A flipped byte is noticed by the checksum; deleted rows never come back silently."""
+    """The checksum detects a flipped byte; deleted rows never come back silently."""
     _fill(warehouse)
     (path,) = warehouse.data_files()
     vector = warehouse.delete_vector(path, [1, 4, 8], flip=20)
@@ -111,7 +111,7 @@ def test_a_missing_delete_file_is_refused_by_name(warehouse):
 
 
 def test_all_rows_deleted_gives_no_rows(warehouse):
-    """A file whose every row is deleted is an empty result, not an error."""
+    """A file with all rows deleted is an empty result, not an error."""
     _fill(warehouse, 3)
     (path,) = warehouse.data_files()
     warehouse.delete_positions({path: [0, 1, 2]})
@@ -120,7 +120,7 @@ def test_all_rows_deleted_gives_no_rows(warehouse):
 
 
 def test_no_columns_still_counts_deletes(warehouse):
-    """``columns: []`` answers the number of rows that are left."""
+    """``columns: []`` returns as many rows as are not deleted."""
     _fill(warehouse)
     (path,) = warehouse.data_files()
     warehouse.delete_positions({path: [0, 5]})
@@ -128,7 +128,7 @@ def test_no_columns_still_counts_deletes(warehouse):
 
 
 def test_equality_deletes_remove_equal_rows(warehouse):
-    """Rows whose keys equal a row of the delete file are gone, nulls and NaN included."""
+    """Rows with keys equal to a row of the delete file are removed, nulls and NaN included."""
     warehouse.create(SCHEMA, row_group=2)
     values = [1.0, None, math.nan, 2.0, -0.0]
     warehouse.append([{"id": at, "kind": "a", "x": value} for at, value in enumerate(values)])
@@ -187,7 +187,7 @@ def test_position_and_equality_deletes_add_up(warehouse):
 
 @pytest.mark.parametrize("kind", ["positions", "vector", "equal"])
 def test_deletes_change_the_cache_identity_of_the_file(warehouse, kind):
-    """Cached rows from before a delete are never those after it."""
+    """Rows cached before a delete are never used after it."""
     _fill(warehouse)
     before = warehouse.plan({}).files[0]
     match kind:

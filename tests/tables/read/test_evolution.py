@@ -181,7 +181,7 @@ def test_files_without_ids_are_read_by_the_name_mapping(warehouse):
 
 
 def test_a_changed_name_mapping_changes_the_version_and_the_cache_identity(warehouse):
-    """The mapping decides what a file without ids holds, so it is part of both."""
+    """The name mapping decides what a file without ids holds, so both depend on it."""
     warehouse.create(Schema(optional(1, "id", LongType()), optional(2, "name", StringType())))
     path = warehouse.directory / "bare.parquet"
     pq.write_table(pa.table({"name": ["a"], "other": ["o"], "id": [1]}), path)
@@ -201,7 +201,7 @@ def test_a_changed_name_mapping_changes_the_version_and_the_cache_identity(wareh
 
 
 def append_bare(warehouse, path):
-    """Replace the data file of a fresh append by one without field ids."""
+    """Append a file without field ids: replaces the data file of a fresh append."""
     warehouse.append([{"id": 0, "name": "x"}])
     (data,) = warehouse.data_files()
     Path(data.removeprefix("file://")).write_bytes(path.read_bytes())
@@ -250,7 +250,7 @@ EVERY_TYPE = Schema(
 
 
 def naive(*fields):
-    """A local date and time, which an Iceberg ``timestamp`` is."""
+    """Generate local dates and times, as of an Iceberg ``timestamp``."""
     return dt.datetime(*fields)  # noqa: DTZ001 - without a zone on purpose
 
 
@@ -314,7 +314,7 @@ def test_every_type_absent_from_a_file_is_null(warehouse):
     ],
 )
 def test_partition_pruning_loses_no_row_under_any_transform(warehouse, source, transform):
-    """Every operator and several bounds: pruned by partition, compared with a filter in Python."""
+    """Every transform, every operator and several bounds: pruned rows equal those of a filter in Python."""
     schema = Schema(
         optional(1, "id", LongType()),
         optional(2, "i", IntegerType()),
@@ -373,7 +373,7 @@ def test_partition_pruning_loses_no_row_under_any_transform(warehouse, source, t
 
 
 def test_partition_pruning_reads_fewer_files(warehouse):
-    """Pruning is not only sound, it happens."""
+    """Pruning takes effect: fewer files are read."""
     warehouse.create(
         Schema(optional(1, "id", LongType())),
         partition_spec=PartitionSpec(PartitionField(1, 1000, TruncateTransform(10), "tens")),
@@ -385,7 +385,7 @@ def test_partition_pruning_reads_fewer_files(warehouse):
 
 
 def test_the_partition_spec_may_change_even_to_a_dropped_column(warehouse):
-    """Files of an old spec, whose source column is gone, are read and filtered."""
+    """Files of an old spec with a dropped source column are read and filtered."""
     warehouse.create(
         Schema(optional(1, "id", LongType()), optional(2, "k", StringType())),
         partition_spec=PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "k")),
@@ -401,7 +401,7 @@ def test_the_partition_spec_may_change_even_to_a_dropped_column(warehouse):
 
 
 def test_an_initial_default_fills_files_from_before_the_column(warehouse):
-    """Version 3 defaults: also under filters, by the value and not by null."""
+    """Filters use the initial default (version 3), not null."""
     warehouse.create(Schema(optional(1, "id", LongType())))
     warehouse.append([{"id": 1}])
     scan = warehouse.resolve({})

@@ -1,4 +1,4 @@
-"""The pieces of an Arrow stream."""
+"""Parts of an Arrow IPC stream."""
 
 import pyarrow as pa
 import pytest
@@ -15,7 +15,7 @@ def batch(*ids: int) -> pa.RecordBatch:
 
 
 def test_several_row_groups_make_one_stream_with_one_marker() -> None:
-    """A reader of the whole stream sees every row group, not just those before a first marker."""
+    """A reader of the whole stream sees every row group, not only those before a first marker."""
     pieces = [encode([batch(1, 2), batch(3)]), encode([]), encode([batch(4)])]
     stream = schema_message(SCHEMA) + b"".join(piece.to_bytes() for piece in pieces) + EOS
 
@@ -25,7 +25,7 @@ def test_several_row_groups_make_one_stream_with_one_marker() -> None:
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=4), st.integers(0, 3))
 def test_decode_gives_back_what_was_encoded(groups: list[list[int]], cut: int) -> None:
-    """Slices included: what counts is the batch's rows, not its parent's buffers."""
+    """Slices are encoded with their own rows, not with their parent's buffers."""
     batches = [batch(*group).slice(min(cut, len(group))) for group in groups]
     encoded = encode(batches)
 
@@ -42,14 +42,14 @@ def test_encoding_copies_no_column() -> None:
 
 
 def test_rows_without_columns_keep_their_count() -> None:
-    """The answer to `columns: []` has rows."""
+    """A batch without columns keeps its number of rows."""
     rows = pa.record_batch([pa.array([1, 2, 3])], names=["x"]).select([])
 
     assert [3] == [b.num_rows for b in decode(rows.schema, encode([rows]).to_bytes())]
 
 
 def test_a_dictionary_column_is_refused() -> None:
-    """Its dictionary would be a message of its own."""
+    """A dictionary would be a message of its own."""
     rows = pa.record_batch([pa.array(["a"]).dictionary_encode()], names=["x"])
 
     with pytest.raises(ValueError, match="dictionary"):
@@ -57,7 +57,7 @@ def test_a_dictionary_column_is_refused() -> None:
 
 
 def test_batches_of_two_schemas_are_refused() -> None:
-    """Never a stream whose batches disagree with its schema."""
+    """No stream has batches that do not match its schema."""
     with pytest.raises(ValueError, match="one schema"):
         encode([batch(1), batch(1).select(["id"])])
 

@@ -1,4 +1,4 @@
-"""Files of other writers: every Arrow type a column may be stored as, against pyiceberg's reader."""
+"""Files of other writers: every Arrow type a column may be stored as, compared with pyiceberg's reader."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CASES = {
 
 
 def replaced(warehouse, kind, array, **options):
-    """A table whose one data file another writer wrote, without field ids."""
+    """Return a table with one data file that another writer wrote, without field ids."""
     schema = Schema(NestedField(1, "a", kind, required=False))
     warehouse.create(schema, properties={"schema.name-mapping.default": json.dumps(MAPPING)})
     warehouse.append([{"a": None}] * len(array))
@@ -84,7 +84,7 @@ def replaced(warehouse, kind, array, **options):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_column_stored_as_another_arrow_type_reads_as_the_oracle_reads_it(warehouse, case):
-    """Values and the table's own Arrow type, whatever the file holds."""
+    """Values are equal and have the table's Arrow type, whatever type the file has."""
     kind, array, options = CASES[case]
     replaced(warehouse, kind, array, **options)
     oracle = warehouse.table().scan().to_arrow_batch_reader().read_all()
@@ -114,14 +114,14 @@ def test_a_column_that_cannot_become_the_tables_type_is_refused(warehouse, kind,
 
 
 def test_a_required_column_absent_from_a_file_is_an_error_and_not_null():
-    """Without a default there is no value to give."""
+    """Without a default there is no value to fill in."""
     want = NestedField(1, "a", LongType(), required=True)
     with pytest.raises(ResolveError):
         project_field(None, None, want, pa.int64(), Rows(3))
 
 
 def test_sliced_nested_arrays_keep_their_values():
-    """Offsets of a slice are honoured when a list or map is rebuilt."""
+    """The offset of a slice counts when a list or map is rebuilt."""
     element = StructType(NestedField(3, "x", IntegerType(), required=False))
     wider = StructType(NestedField(3, "x", LongType(), required=False))
     have = NestedField(1, "l", ListType(2, element, element_required=False), required=False)

@@ -25,7 +25,7 @@ SCHEMA = Schema(
 
 @pytest.fixture
 def filled(warehouse):
-    """A hundred rows in row groups of forty."""
+    """Write a hundred rows in row groups of forty."""
     warehouse.create(SCHEMA, row_group=40)
     warehouse.append([{"id": at, "s": f"s{at}"} for at in range(100)])
     return warehouse
@@ -43,7 +43,7 @@ def test_row_groups_are_read_one_by_one_in_batches_of_the_size_asked_for(filled)
 @pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize("columns", [None, ["s"], ["id"]])
 def test_a_row_group_is_read_in_slices(filled, columns, threads):
-    """Each with its own part of the deletes; together they are the row group, whatever decodes the columns."""
+    """Deletes apply to each slice; together the slices equal the row group, with and without threads."""
     deleted = [3, 7, 8, 9, 10, 11, 39, 41]
     (path,) = filled.data_files()
     filled.delete_positions({path: deleted})
@@ -65,7 +65,7 @@ def test_a_row_group_is_read_in_slices(filled, columns, threads):
 
 @pytest.mark.parametrize("threads", [False, True])
 def test_the_reader_of_a_first_slice_uses_arrows_threads_and_none_later(filled, monkeypatch, threads):
-    """They are everybody's: who has begun takes turns with the others."""
+    """Arrow's threads are shared by all scans: only a first slice uses them."""
     plan = filled.plan({})
     task = expand_file(plan, plan.files[0])[0]
     seen = []
@@ -96,7 +96,7 @@ def test_the_reader_of_a_first_slice_uses_arrows_threads_and_none_later(filled, 
 
 
 def test_a_closed_row_group_lets_go_of_its_file(filled, monkeypatch):
-    """Also when it is closed while a thread reads it: then by that thread, when it is done."""
+    """If a thread is reading, that thread closes the file when it is done."""
     plan = filled.plan({})
     task = expand_file(plan, plan.files[0])[0]
     opened = []
@@ -136,7 +136,7 @@ def test_row_groups_that_cannot_match_are_not_read(filled):
 
 
 def test_finishing_without_a_filter_returns_the_very_same_batches(filled):
-    """Then the encoded segment is the result, byte for byte."""
+    """Without a filter the encoded segment is the result, byte for byte."""
     plan = filled.plan({"columns": ["s"]})
     task = expand_file(plan, plan.files[0])[0]
     batches = read_row_group(plan, task, batch_rows=16)
@@ -167,7 +167,7 @@ def test_threads_read_one_file_at_once(filled):
 
 
 def test_threads_load_one_table_at_once(filled):
-    """Connections to the catalog file are lent to one thread at a time."""
+    """A connection to the catalog file is lent to one thread at a time."""
     ref = TableRef("wh", ("db",), "t")
     found = []
 
@@ -184,10 +184,10 @@ def test_threads_load_one_table_at_once(filled):
 
 
 def test_memory_of_a_row_group_is_free_once_its_batches_are_gone(warehouse):
-    """Nothing keeps a row group alive behind the caller's back.
+    """Nothing keeps the memory of a row group after its batches are freed.
 
-    Of a row group so large that what other threads of Arrow give back or take meanwhile does not count; should
-    one of them hold on to something for a moment, it does not do so every time.
+    The row group is so large that memory moved by other Arrow threads does not count; a thread may hold on to
+    memory for a moment, so only repeated holding fails.
     """
     warehouse.create(SCHEMA, row_group=100_000)
     warehouse.append([{"id": at, "s": "s"} for at in range(100_000)])
@@ -204,7 +204,7 @@ def test_memory_of_a_row_group_is_free_once_its_batches_are_gone(warehouse):
 
 
 def test_a_file_that_does_not_fit_the_schema_is_refused_by_name(warehouse):
-    """A long file for an int column is neither narrowed nor an internal error."""
+    """A long file for an int column is refused: no narrowing, no internal error."""
     mapping = json.dumps([{"field-id": 1, "names": ["n"]}])
     warehouse.create(
         Schema(NestedField(1, "n", IntegerType(), required=False)),
@@ -234,7 +234,7 @@ def test_a_file_without_ids_and_mapping_is_refused_by_name(warehouse):
     ("content", "keys"), [(DataFileContent.EQUALITY_DELETES, [1]), (DataFileContent.POSITION_DELETES, None)]
 )
 def test_a_delete_file_in_another_format_is_unsupported_and_named(filled, content, keys):
-    """501 with the file's name, never rows that were deleted."""
+    """501 with the file's name; deleted rows are never returned."""
     table = filled.table()
     delete = DataFile.from_args(
         _table_format_version=3,
@@ -255,7 +255,7 @@ def test_a_delete_file_in_another_format_is_unsupported_and_named(filled, conten
 
 
 def test_a_locked_catalog_file_is_unavailable_for_now(filled, monkeypatch):
-    """A writer that holds the file gives a refusal to retry, not an internal error."""
+    """A writer that locks the file causes a refusal to retry, not an internal error."""
     monkeypatch.setattr("strata.tables.catalogs.sqlite_catalog._LOCK_TIMEOUT_SECONDS", 0)
     writer = sqlite3.connect(filled.directory / "catalog.db", isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")

@@ -1,4 +1,4 @@
-"""What of a table a caller may see: every cell of every answer against the plainest statement of the grants."""
+"""Cell grants: every cell of every answer compared with the plainest evaluation of the grants."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def rows_of(start: int, count: int, **more: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def staff(warehouse):
-    """Two files, the first without the column ``kind``, and a deleted row."""
+    """Write two files, the first without the column ``kind``, and one deleted row."""
     warehouse.create(SCHEMA, row_group=10)
     warehouse.append(rows_of(0, 25))
     (first,) = warehouse.data_files()
@@ -81,7 +81,7 @@ def value(row: dict[str, Any], leaf: str) -> Any:
 
 
 def holds(condition: Filter, row: dict[str, Any]) -> bool:
-    """The plain meaning of a condition of a rule: null satisfies no comparison."""
+    """Evaluate a rule's condition plainly: null satisfies no comparison."""
     have = value(row, condition.column)
     if condition.op == "is null":
         return have is None
@@ -121,7 +121,7 @@ def answer(staff, spec, visible):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_no_cell_is_seen_that_is_not_granted_and_every_row_is_that_is(staff, seed: int) -> None:
-    """Random grants against random projections and conditions."""
+    """Random grants against random projections and filters."""
     every = [row for row in (rows_of(25, 25, kind="new") + rows_of(0, 25, kind=None)) if row["id"] != 3]
     assert staff.rows({"columns": ["id"]}) == [{"id": row["id"]} for row in every]
     draw = random.Random(seed)
@@ -175,7 +175,7 @@ def test_no_cell_is_seen_that_is_not_granted_and_every_row_is_that_is(staff, see
 
 
 def test_a_hidden_column_is_the_same_as_none(staff) -> None:
-    """To the letter, in the projection and in a condition."""
+    """The refusal is identical, in the projection and in a filter."""
     visible = CellGrants((Grant(frozenset({"id"})),))
     for place in (
         lambda name: {"columns": [name]},
@@ -189,7 +189,7 @@ def test_a_hidden_column_is_the_same_as_none(staff) -> None:
 
 
 def test_a_hidden_column_stays_hidden_under_the_name_it_had(staff) -> None:
-    """Rules name columns of today; older snapshots are read by field id."""
+    """Rules name columns of the current schema; older snapshots are read by field id."""
     old = staff.table().current_snapshot().snapshot_id
     with staff.table().update_schema() as change:
         change.rename_column("pay", "salary")
@@ -205,7 +205,7 @@ def test_a_hidden_column_stays_hidden_under_the_name_it_had(staff) -> None:
 
 
 def test_a_rule_that_does_not_fit_the_table_grants_nothing(staff) -> None:
-    """A condition on a column that is not there, or of another type, opens no row."""
+    """A condition on a missing column, or of another type, grants no row."""
     for condition in (Filter("gone", "=", 1), Filter("pay", "=", "much")):
         visible = CellGrants((Grant(None, (condition,)),))
         assert [] == answer(staff, parse_scan_params({}), visible)
@@ -213,7 +213,7 @@ def test_a_rule_that_does_not_fit_the_table_grants_nothing(staff) -> None:
 
 
 def test_a_result_is_read_by_those_who_would_get_the_same(staff) -> None:
-    """By the leaves it was made of and the conditions that held, whoever made it."""
+    """Leaves used and clauses decide, not the principal that made the result."""
     table = staff.catalogs.load(TableRef("wh", ("db",), "t"))
     eu, us = (Filter("region", "=", where) for where in ("EU", "US"))
     mine = CellGrants((Grant(frozenset({"id", "pay"}), (eu,)),))

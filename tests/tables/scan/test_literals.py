@@ -1,4 +1,4 @@
-"""Filter values against column types: exact or refused."""
+"""Filter values against column types: exact, or refused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ UTC = dt.UTC
     ],
 )
 def test_a_value_of_the_columns_type_is_taken_exactly(kind, value, literal):
-    """The normal form of each type."""
+    """A value of the column's type is converted to its normal form."""
     assert literal == to_literal(kind, value)
     assert type(literal) is type(to_literal(kind, value))
 
@@ -113,7 +113,7 @@ def test_a_value_of_the_columns_type_is_taken_exactly(kind, value, literal):
     ],
 )
 def test_any_other_value_is_refused_and_never_rounded_clamped_or_repeated(kind, value):
-    """No approximation of a literal, and no echo of it."""
+    """A value of another type or range is refused; the message does not repeat it."""
     with pytest.raises(LiteralTypeError) as caught:
         to_literal(kind, value)
     assert "1.555" not in str(caught.value)

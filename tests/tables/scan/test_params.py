@@ -31,7 +31,7 @@ def refuse(params):
 
 
 def test_the_wire_form_of_the_contract():
-    """The example of the wire contract."""
+    """The example of the wire contract is parsed."""
     spec = parse(
         {
             "columns": ["id", "value"],
@@ -79,7 +79,7 @@ def test_the_wire_form_of_the_contract():
     ],
 )
 def test_what_is_not_understood_is_refused_with_its_place(params, loc):
-    """Nothing is guessed, ignored or answered with an internal error."""
+    """Unknown or malformed input is refused with its location; nothing is guessed or ignored."""
     assert loc == refuse(params)
 
 
@@ -90,12 +90,12 @@ def test_none_columns_and_no_columns_differ():
 
 
 def test_the_order_of_columns_is_part_of_the_identity():
-    """Results in another order are other results."""
+    """The same columns in another order are another result."""
     assert parse({"columns": ["a", "b"]}).canonical() != parse({"columns": ["b", "a"]}).canonical()
 
 
 def test_the_order_of_filters_and_members_is_not():
-    """AND-ed filters and the members of a set mean the same in any order and number."""
+    """The order and repetition of filters and members do not count."""
     a, b = {"column": "a", "op": "in", "value": [1, 2]}, {"column": "b", "op": "<", "value": 3}
     c = {"column": "a", "op": "in", "value": [2, 1, 2]}
     assert parse({"filters": [a, b]}).canonical() == parse({"filters": [b, c, a]}).canonical()
@@ -115,7 +115,7 @@ def test_values_of_different_types_have_different_identities(one, other):
 
 
 def test_the_canonical_form_is_json():
-    """It goes into the provenance hash as JSON text."""
+    """The canonical form is JSON-serialisable, as the provenance hash needs."""
     value = f"__uuid__:{uuid.UUID(int=1)}"
     spec = parse({"filters": [{"column": "a", "op": "=", "value": value}], "as_of": "2024-01-01T00:00:00Z"})
     assert spec.canonical() == json.loads(json.dumps(spec.canonical()))
@@ -199,7 +199,7 @@ filters = st.fixed_dictionaries(
 
 @given(st.dictionaries(names, json_values | st.lists(json_values | filters, max_size=3)))
 def test_any_json_gives_a_spec_or_a_refusal_and_never_an_error(params):
-    """No shape of parameters is an internal error, and every spec has a canonical form."""
+    """Any JSON gives a spec with a canonical form, or a refusal; never an internal error."""
     spec = parse_scan_params(params)
     if isinstance(spec, ScanSpec):
         json.dumps(spec.canonical(), allow_nan=False)
@@ -209,12 +209,12 @@ def test_any_json_gives_a_spec_or_a_refusal_and_never_an_error(params):
 
 @given(st.datetimes(timezones=st.sampled_from([None, dt.UTC])))
 def test_datetimes_from_python_and_from_the_wire_agree(moment):
-    """``isoformat`` text means what the object means."""
+    """A datetime and its ``isoformat`` text give the same value."""
     assert canonical_value(moment) == canonical_value(parse_value(f"__datetime__:{moment.isoformat()}"))
 
 
 def test_more_filters_or_values_than_can_be_read_at_once_are_refused():
-    """A body of a megabyte holds half a million values, and would hold up everybody for a second."""
+    """A megabyte could hold half a million values, which would block the event loop for a second."""
     condition = {"column": "a", "op": "=", "value": 1}
     assert MAX_CONDITIONS == len(parse({"filters": [condition] * MAX_CONDITIONS}).filters)
     assert ("filters",) == refuse({"filters": [condition] * (MAX_CONDITIONS + 1)})

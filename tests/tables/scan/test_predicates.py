@@ -1,4 +1,4 @@
-"""Conditions: on rows, on constants, and on statistics that may never lose a row."""
+"""Predicates on rows, on constants and on statistics; pruning never loses a row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predicate(kind, op, values=()):
 
 @st.composite
 def cases(draw):
-    """A condition and a column of rows."""
+    """Generate a predicate and a column of rows."""
     kind = draw(st.sampled_from(list(TYPES)))
     arrow, values = TYPES[kind]
     rows = draw(st.lists(st.none() | values, min_size=1, max_size=6))
@@ -50,7 +50,7 @@ def kept(condition, column):
 
 
 def statistics(column):
-    """What a writer records: NaN is left out of the bounds."""
+    """Return statistics as writers record them: bounds without NaN."""
     values = [value for value in column.to_pylist() if value is not None]
     plain = [value for value in values if value == value]  # noqa: PLR0124 - drops NaN
     return Statistics(
@@ -64,7 +64,7 @@ def statistics(column):
 
 @given(cases(), st.sets(st.sampled_from(["lower", "upper", "has_null", "all_null", "all_nan"])))
 def test_pruning_never_loses_a_row_whatever_statistics_are_missing(case, missing):
-    """If any row passes, the group might match: with all statistics and with any of them unknown."""
+    """If any row matches, the group might match: with all statistics and with any of them unknown."""
     condition, column = case
     stats = statistics(column)
     unknown = {"lower": None, "upper": None, "has_null": None, "all_null": False, "all_nan": False}
@@ -75,7 +75,7 @@ def test_pruning_never_loses_a_row_whatever_statistics_are_missing(case, missing
 
 @given(cases(), st.sampled_from(["lower", "upper"]))
 def test_a_nan_bound_prunes_nothing(case, bound):
-    """A writer that lets NaN into its bounds has spoilt both."""
+    """Bounds of a writer that includes NaN in them are unreliable."""
     condition, column = case
     if isinstance(condition.kind, DoubleType) and kept(condition, column):
         stats = statistics(column)
@@ -104,7 +104,7 @@ def test_a_nan_bound_prunes_nothing(case, bound):
     ],
 )
 def test_pruning_happens_where_it_may(op, values, stats, expected):
-    """Sound and not idle; bounds of another type are unknown."""
+    """Pruning takes effect; bounds of another type count as unknown."""
     assert expected is might_match(predicate(LongType(), op, values), stats)
 
 
@@ -125,7 +125,7 @@ def test_pruning_happens_where_it_may(op, values, stats, expected):
     ],
 )
 def test_nulls_and_nan_follow_the_oracle(op, values, expected):
-    """The rows pyiceberg's reader keeps of 1, 2, null and NaN."""
+    """The rows equal those that pyiceberg's reader keeps of 1, 2, null and NaN."""
     column = pa.array([1.0, 2.0, None, math.nan])
     assert repr(expected) == repr(
         [value.as_py() for value in kept(predicate(DoubleType(), op, values), column)]
@@ -133,7 +133,7 @@ def test_nulls_and_nan_follow_the_oracle(op, values, expected):
 
 
 def test_the_two_zeros_are_equal_in_every_operator():
-    """``in`` is an or of ``=`` and ``not in`` its opposite, also for -0.0."""
+    """``in`` is a disjunction of ``=`` and ``not in`` its negation, also for -0.0."""
     column = pa.array([0.0, -0.0, 1.0, 2.0])
     for zero in (0.0, -0.0):
         assert 2 == len(kept(predicate(DoubleType(), "=", [zero]), column))
@@ -158,5 +158,5 @@ def test_the_two_zeros_are_equal_in_every_operator():
     ],
 )
 def test_a_column_absent_from_a_file_follows_icebergs_evaluator(op, values, value, expected):
-    """Where null differs from everything, unlike a null that is stored."""
+    """An absent column's null satisfies ``!=``; a stored null does not."""
     assert expected is matches_constant(predicate(LongType(), op, values), value)

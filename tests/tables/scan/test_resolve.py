@@ -31,7 +31,7 @@ def row(at):
 
 @pytest.fixture
 def history(warehouse):
-    """Three snapshots; the first tagged, the second on a branch, a column added before the third."""
+    """Commit three snapshots: the first tagged, the second on a branch, a column added before the third."""
     warehouse.create(SCHEMA)
     snapshots = []
     for at in range(3):
@@ -75,7 +75,7 @@ def test_an_old_snapshot_has_the_columns_it_had(history):
 
 @pytest.mark.parametrize("params", [{"snapshot_id": 1}, {"ref": "nope"}, {"as_of": "1999-01-01T00:00:00Z"}])
 def test_an_unknown_snapshot_is_not_found(history, params):
-    """Never the current rows instead."""
+    """An unknown snapshot never falls back to the current rows."""
     refused = history.resolve(params)
     assert isinstance(refused, Refused)
     assert Reason.NOT_FOUND is refused.reason
@@ -107,7 +107,7 @@ def test_fields_of_a_struct_can_be_chosen(history):
 
 @pytest.mark.parametrize("columns", [["s", "s.a"], ["s.a", "s"], ["s.a", "s.a"], ["id", "id"]])
 def test_a_column_named_twice_is_refused(history, columns):
-    """Also through its struct."""
+    """A column and one of its fields count as a repetition, too."""
     refused = history.resolve({"columns": columns})
     assert isinstance(refused, Refused)
     assert Reason.BAD_REQUEST is refused.reason
@@ -115,7 +115,7 @@ def test_a_column_named_twice_is_refused(history, columns):
 
 
 def test_columns_only_filtered_on_are_read_and_left_out(history):
-    """They follow the projected ones in a segment, and never reach the result."""
+    """Columns of filters follow the projected ones in a segment, and are not in the result."""
     plan = history.plan({"columns": ["x"], "filters": [{"column": "id", "op": ">", "value": 0}]})
     assert ["x", "id"] == segment_schema(plan, plan.segment_fields).names
     assert ["x"] == plan.scan.arrow_schema.names
@@ -123,14 +123,14 @@ def test_columns_only_filtered_on_are_read_and_left_out(history):
 
 
 def test_a_filter_on_a_sibling_field_widens_the_struct_for_reading_only(history):
-    """``s.a`` is read for the filter, and ``s`` comes back with ``b`` alone."""
+    """``s.a`` is read for the filter, and the result has ``s`` with ``b`` only."""
     params = {"columns": ["s.b"], "filters": [{"column": "s.a", "op": "=", "value": 1}]}
     assert [{"s": {"b": "b1"}}] == history.rows(params)
     assert 1 == len(history.plan(params).segment_fields)
 
 
 def test_a_filter_inside_a_list_is_refused_and_on_a_whole_one_only_for_null(history):
-    """There is no single value to compare."""
+    """Lists have no single value to compare."""
     for condition in ({"column": "l.element", "op": "=", "value": 1}, {"column": "l", "op": "=", "value": 1}):
         refused = history.resolve({"filters": [condition]})
         assert isinstance(refused, Refused)
@@ -139,7 +139,7 @@ def test_a_filter_inside_a_list_is_refused_and_on_a_whole_one_only_for_null(hist
 
 
 def test_the_version_names_table_snapshot_and_schema(history):
-    """What changes the rows changes the version; what does not, does not."""
+    """The version changes with whatever changes the rows, and with nothing else."""
     versions = [history.resolve({"snapshot_id": one.snapshot_id}).version for one in history.snapshots]
     assert 3 == len(set(versions))
     assert versions[2] == history.resolve({}).version == history.resolve({"columns": ["id"]}).version
@@ -158,7 +158,7 @@ def test_equal_looking_values_of_different_types_are_resolved_apart(history):
 
 
 def test_a_plan_serves_other_columns_of_the_same_filter(history):
-    """The file list does not depend on the projection; the plan key says so."""
+    """The file list does not depend on the projection, and the plan keys are equal."""
     condition = [{"column": "id", "op": ">", "value": 0}]
     plan = history.plan({"filters": condition})
     scan = history.resolve({"columns": ["x"], "filters": condition})
@@ -181,7 +181,7 @@ def test_result_types_are_those_of_pyicebergs_batch_reader(history):
 
 
 def test_an_append_keeps_the_cache_identity_of_old_files(history):
-    """File keys do not hold the snapshot."""
+    """File keys do not depend on the snapshot."""
     before = {file.path: file.file_key for file in history.plan({}).files}
     history.append([{**row(9), "new": "n"}])
     after = {file.path: file.file_key for file in history.plan({}).files}
@@ -190,7 +190,7 @@ def test_an_append_keeps_the_cache_identity_of_old_files(history):
 
 
 def test_sizes_bound_what_is_read(history):
-    """``min_bytes`` never exceeds the Arrow bytes, and is there when the rows are known."""
+    """``min_bytes`` never exceeds the Arrow bytes, and is positive when the rows are known."""
     plan = history.plan({"columns": ["id", "x"]})
     assert 3 * 16 == plan.min_bytes
     assert plan.min_bytes <= history.scan({"columns": ["id", "x"]}).nbytes
