@@ -311,7 +311,7 @@ def test_a_blank_tenant_never_falls_into_the_default_one() -> None:
     assert (refused.status, refused.code) == (400, "malformed_tenant")
 
 
-def test_without_multi_tenancy_everybody_is_one_tenant_and_malformed_tenants_are_still_refused() -> None:
+def test_without_multi_tenancy_there_is_one_tenant_and_malformed_tenants_are_still_refused() -> None:
     """With tenancy off there is one tenant, and malformed or repeated tenant headers are still refused."""
     assert identify([T, P, N], ONE_TENANT) == Principal("alice", DEFAULT_TENANT, frozenset())
     assert identify([T, P], ONE_TENANT) == Principal("alice", DEFAULT_TENANT, frozenset())

@@ -183,7 +183,7 @@ def test_patterns_that_match_nothing_or_mislead_are_refused(pattern: str, says: 
         ("alice@example.com", "*@example.com", False),
     ],
 )
-def test_principals_match_by_id_domain_or_everybody(pattern: str, principal: str, *, answer: bool) -> None:
+def test_principals_match_by_id_domain_or_star(pattern: str, principal: str, *, answer: bool) -> None:
     """An id matches exactly, a domain is the text after the last @, and a value is never a pattern."""
     assert principal_matches(pattern, principal) is answer
 

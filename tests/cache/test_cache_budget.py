@@ -16,7 +16,7 @@ def live(budget: CacheBudget, **wanted: int) -> None:
         budget.claim(key, nbytes)
 
 
-def test_while_there_is_room_everybody_has_what_it_needs() -> None:
+def test_without_a_shortage_each_tenant_is_granted_what_it_claims() -> None:
     """Without a shortage each tenant is granted what it claims, and no tenant is cut."""
     budget = CacheBudget(100, guarantee=10)
     live(budget, a=70, b=20)
@@ -131,7 +131,7 @@ class Budget(RuleBasedStateMachine):
         ]  # of five that the guarantee is for, the asker is one
         for other, have in before.items():
             if other != key and after.get(other, 0) < have:
-                assert not list(self.budget.gone()), "those who are not here give first"
+                assert not list(self.budget.gone()), "tenants that are not live are cut first"
                 assert after.get(other, 0) == cuts.live[other]
                 if other in safe:
                     assert after.get(other, 0) >= 20, "the guarantee is never taken"

@@ -504,7 +504,7 @@ def test_a_segment_that_is_cut_leaves_those_before_it(shard: CacheShard, tmp_pat
     other.abort()
 
 
-def test_a_shard_nobody_has_open_is_measured_and_trimmed(shard: CacheShard, tmp_path: Path) -> None:
+def test_a_shard_that_is_not_open_is_measured_and_trimmed(shard: CacheShard, tmp_path: Path) -> None:
     """Leftovers go first, then the least recently used packs, then the empty directory."""
     first = store(shard, 0)
     second = store(shard, 1)

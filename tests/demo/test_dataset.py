@@ -120,7 +120,7 @@ def test_a_data_set_of_another_version_is_written_anew(data, tmp_path):
     assert not prepare(tmp_path, lambda _: None).reused
 
 
-def test_a_directory_of_somebody_elses_is_left_alone(tmp_path):
+def test_a_directory_with_foreign_files_is_left_alone(tmp_path):
     """`--data ~` must not become a warehouse, nor be emptied."""
     (tmp_path / "thesis.txt").write_text("precious")
 

@@ -24,7 +24,7 @@ async def through(headers, kind="http"):
     return arrived
 
 
-async def test_everybody_at_a_port_is_whom_the_port_speaks_for():
+async def test_a_port_gives_every_caller_its_identity():
     """The four headers of the wire contract are set, once each, and nothing else is changed."""
     arrived = await through([(b"accept", b"*/*"), (b"host", b"h")])
 

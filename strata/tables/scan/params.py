@@ -72,7 +72,7 @@ class ScanSpec:
     as_of: dt.datetime | None = None
 
     def canonical(self) -> dict[str, Any]:
-        """Return a JSON-serialisable form, equal for two specs only if they read the same of every table.
+        """Return a JSON-serialisable form, equal for two specs only if they are equivalent for every table.
 
         The order of filters and of the members of ``in`` does not count; the types of values do (1, "1" and
         1.0 differ).

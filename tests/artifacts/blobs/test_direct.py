@@ -103,7 +103,7 @@ def test_a_disk_that_is_full_is_the_callers_error(file, monkeypatch: pytest.Monk
     tail.close()
 
 
-def test_buffers_are_used_again_by_whoever_comes_next(file) -> None:
+def test_buffers_are_reused_without_their_former_content(file) -> None:
     """Only the appended bytes are written, none of a buffer's former content."""
     tail = grown(file, b"")
     tail.append([b"secret" * 1000])

@@ -204,7 +204,7 @@ def test_a_refused_reader_leaves_no_descriptor_open(tmp_path: Path) -> None:
 
 
 def test_writing_again_mends_a_damaged_blob(tmp_path: Path) -> None:
-    """The file is replaced, not written into: whoever reads the old one is not disturbed."""
+    """The file is replaced, not written into, so readers of the old one are not disturbed."""
     store = LocalBlobStore(tmp_path)
     path = write(store)
     reader = store.open_reader("p", hashlib.sha256(NEW).hexdigest(), len(NEW))
@@ -219,5 +219,5 @@ def test_writing_again_mends_a_damaged_blob(tmp_path: Path) -> None:
 
 
 def test_only_the_server_reads_the_files(tmp_path: Path) -> None:
-    """Results are nobody else's on the machine."""
+    """Other users of the machine cannot read results."""
     assert 0o600 == write(LocalBlobStore(tmp_path)).stat().st_mode & 0o777
