@@ -258,7 +258,7 @@ def test_rules_of_a_file_are_the_configurations_rules(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"acl_file: .*nowhere\.toml cannot be read: No such file"):
         load(STRATA_ACL_FILE=str(tmp_path / "nowhere.toml"))
     (tmp_path / "pyproject.toml").write_text(head + '[tool.strata.acl_config]\ndefault = "deny"\n')
-    with pytest.raises(ConfigError, match="acl_file: give the rules once"):
+    with pytest.raises(ConfigError, match="acl_file: the rules are given twice"):
         load()
 
 

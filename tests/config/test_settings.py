@@ -66,7 +66,7 @@ UNKNOWN = [
     ("", {"STRATA_PROT": "1"}, "STRATA_PROT: unknown variable; did you mean STRATA_PORT?"),
     ("", {"STRATA_MULTITENANT_ENABLED": "true"}, "STRATA_MULTITENANT_ENABLED: unknown variable; did you mean STRATA_MULTI_TENANT_ENABLED?"),
     ("", {"Strata_Port": "1"}, "Strata_Port: variables are upper-case; did you mean STRATA_PORT?"),
-    ("", {"STRATA_CATALOGS": "x"}, "STRATA_CATALOGS: it cannot be a variable; write [tool.strata.catalogs]."),
+    ("", {"STRATA_CATALOGS": "x"}, "STRATA_CATALOGS: cannot be set by a variable; write the table [tool.strata.catalogs]."),
     ("[tool.strata]\nbuild_runner_max_concurrent = 5", {}, "build_runner_max_concurrent: unknown setting."),
 ]  # fmt: skip
 
@@ -83,16 +83,16 @@ VALUES = [
     ("port", "abc", "STRATA_PORT: 'abc' is not a whole number."),
     ("port", "1.5", "STRATA_PORT: '1.5' is not a whole number."),
     ("port", "1_0", "STRATA_PORT: '1_0' is not a whole number."),
-    ("port", "-1", "STRATA_PORT: '-1' is too small; the least is 0."),
-    ("port", "65536", "STRATA_PORT: '65536' is too large; the most is 65535."),
-    ("bulk_slots", "0", "STRATA_BULK_SLOTS: '0' is too small; the least is 1."),
+    ("port", "-1", "STRATA_PORT: '-1' is too small; the minimum is 0."),
+    ("port", "65536", "STRATA_PORT: '65536' is too large; the maximum is 65535."),
+    ("bulk_slots", "0", "STRATA_BULK_SLOTS: '0' is too small; the minimum is 1."),
     ("scan_timeout_seconds", "nan", "STRATA_SCAN_TIMEOUT_SECONDS: 'nan' is not a number."),
     ("scan_timeout_seconds", "inf", "STRATA_SCAN_TIMEOUT_SECONDS: 'inf' is not a number."),
     ("multi_tenant_enabled", "maybe", "STRATA_MULTI_TENANT_ENABLED: 'maybe' is neither true nor false."),
-    ("log_level", "info", "STRATA_LOG_LEVEL: 'info' is none of DEBUG, INFO, WARNING, ERROR."),
-    ("deployment_mode", "servce", "STRATA_DEPLOYMENT_MODE: 'servce' is none of personal, service; did you mean service?"),
+    ("log_level", "info", "STRATA_LOG_LEVEL: 'info' is not one of DEBUG, INFO, WARNING, ERROR."),
+    ("deployment_mode", "servce", "STRATA_DEPLOYMENT_MODE: 'servce' is not one of personal, service; did you mean service?"),
     ("warehouses", "wh", "STRATA_WAREHOUSES: 'wh' is not of the form alias=value."),
-    ("warehouses", "a=/x,a=/y", "STRATA_WAREHOUSES: alias a is given twice."),
+    ("warehouses", "a=/x,a=/y", "STRATA_WAREHOUSES: alias a is given twice; remove one."),
 ]  # fmt: skip
 
 
@@ -112,8 +112,8 @@ def test_toml_types_are_taken_at_their_word(tmp_path: Path) -> None:
         "port: '1' is not a whole number.",
         "bulk_slots: True is not a whole number.",
         "multi_tenant_enabled: 1 is neither true nor false.",
-        "log_level: 3 is not text.",
-        "catalogs: a is not a table of texts.",
+        "log_level: 3 is not text; quote it.",
+        "catalogs: a is not a table whose values are text.",
     ] == problems(tmp_path, toml)
 
 
@@ -148,9 +148,9 @@ def test_a_secret_file_that_cannot_serve_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "token").write_text(TOKEN)
     for path, environ, problem in (
-        ("nope", {}, "STRATA_PROXY_TOKEN_FILE: the file cannot be read."),
-        ("empty", {}, "STRATA_PROXY_TOKEN_FILE: the file is empty."),
-        ("token", {"STRATA_PROXY_TOKEN": TOKEN}, "STRATA_PROXY_TOKEN_FILE: give proxy_token or proxy_token_file, not both."),
+        ("nope", {}, "STRATA_PROXY_TOKEN_FILE: the file cannot be read; check its path and permissions."),
+        ("empty", {}, "STRATA_PROXY_TOKEN_FILE: the file is empty; write the secret into it."),
+        ("token", {"STRATA_PROXY_TOKEN": TOKEN}, "STRATA_PROXY_TOKEN_FILE: proxy_token is set, too; keep proxy_token or proxy_token_file."),
     ):  # fmt: skip
         found = problems(tmp_path, "", SERVICE | environ | {"STRATA_PROXY_TOKEN_FILE": str(tmp_path / path)})
         assert problem in found
@@ -226,7 +226,7 @@ def test_wrong_rules_refuse_the_whole_configuration(tmp_path: Path) -> None:
     found = problems(tmp_path, toml, SERVICE | {"STRATA_PROXY_TOKEN": TOKEN})
 
     assert any("scop" in item for item in found)
-    assert "acl: give the rules once, as [tool.strata.acl_config] or as [tool.strata.acl]." in found
+    assert "acl: the rules are given twice; keep [tool.strata.acl_config] or [tool.strata.acl]." in found
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:

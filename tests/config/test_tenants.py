@@ -91,9 +91,9 @@ def test_each_source_wins_over_the_one_before_and_is_named(tmp_path: Path) -> No
 WRONG = [
     ("[tool.strata.tenants.a]\nbulk_slot = 1", "tenants.a.bulk_slot: unknown limit; did you mean bulk_slots?"),
     ("[tool.strata.tenants.a]\nport = 1", "tenants.a.port: unknown limit."),
-    ("[tool.strata.tenants.a]\nbulk_slots = 0", "tenants.a.bulk_slots: 0 is too small; the least is 1."),
+    ("[tool.strata.tenants.a]\nbulk_slots = 0", "tenants.a.bulk_slots: 0 is too small; the minimum is 1."),
     ("[tool.strata.tenants.a]\nenabled = 1", "tenants.a.enabled: 1 is neither true nor false."),
-    ("[tool.strata.tenants.a]\nweight = 0", "tenants.a.weight: 0 is too small; the least is 0.01."),
+    ("[tool.strata.tenants.a]\nweight = 0", "tenants.a.weight: 0 is too small; the minimum is 0.01."),
     ("[tool.strata.tenants.a]\nweight = nan", "tenants.a.weight: nan is not a number."),
     ("[tool.strata.tenants.a.maximum]\nenabled = true", "tenants.a.maximum.enabled: unknown limit."),
     ("[tool.strata.tenants.a]\nmaximum = 1", "tenants.a.maximum: must be a table."),
@@ -175,13 +175,17 @@ def test_a_tenants_own_administrators_only_take_away(tmp_path: Path) -> None:
 
     assert [] == wrong(bulk_slots=2)
     assert [] == wrong(bulk_slots=None)
-    assert ["bulk_slots: this tenant is given 2; only an operator can give more."] == wrong(bulk_slots=3)
-    assert ["weight: this tenant is given 1; only an operator can give more."] == wrong(weight=1.1)
-    assert ["enabled: only an operator can change it."] == wrong(enabled=True)
-    assert ["enabled: only an operator can change it."] == wrong(enabled=None)
-    assert ["batch_size: only an operator can change it."] == wrong(batch_size=1), "a quantum of seconds"
+    assert ["bulk_slots: this tenant is granted 2; only an operator can raise it."] == wrong(bulk_slots=3)
+    assert ["weight: this tenant is granted 1; only an operator can raise it."] == wrong(weight=1.1)
+    assert ["enabled: only an operator can change this limit."] == wrong(enabled=True)
+    assert ["enabled: only an operator can change this limit."] == wrong(enabled=None)
+    assert ["batch_size: only an operator can change this limit."] == wrong(batch_size=1), (
+        "a quantum of seconds"
+    )
     assert [] == wrong(operator=True, bulk_slots=100, weight=3.0, enabled=True)
-    assert ["bulk_slots: its maximum is 100."] == wrong(operator=True, bulk_slots=101)
+    assert ["bulk_slots: this tenant's maximum is 100; set that or less."] == wrong(
+        operator=True, bulk_slots=101
+    )
 
 
 def test_none_and_a_zero_that_means_so_permit_anything(monkeypatch: pytest.MonkeyPatch) -> None:

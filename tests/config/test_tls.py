@@ -42,11 +42,11 @@ def files(tmp_path: Path) -> dict[str, str]:
         (("cert", "key", None), True),
         (("both", None, None), True),
         (("cert", "key", "ca"), True),
-        ((None, "key", "ca"), ["tls_key: it needs tls_certificate", "tls_client_ca: it needs tls_certificate"]),
-        (("cert", None, None), ["tls_certificate: {cert} is no certificate and its key in PEM, or its key is in another"]),
-        (("cert", "other_key", None), ["tls_key: the key in {other_key} is not that of {cert}."]),
+        ((None, "key", "ca"), ["tls_key: requires tls_certificate", "tls_client_ca: requires tls_certificate"]),
+        (("cert", None, None), ["tls_certificate: {cert} is not a PEM certificate with its key; name another file, or set tls_key."]),
+        (("cert", "other_key", None), ["tls_key: the key in {other_key} does not belong to {cert}"]),
         (("cert", "locked_key", None), ["tls_key: the key in {locked_key} is encrypted"]),
-        (("junk", "key", "junk"), ["tls_certificate: {junk} is no certificate", "tls_client_ca: {junk} holds no certificate in PEM."]),
+        (("junk", "key", "junk"), ["tls_certificate: {junk} is not a PEM certificate with its key; name another file.", "tls_client_ca: {junk} contains no PEM certificate"]),
         (("missing", "missing", "missing"), [f"{name}: {{missing}} cannot be read: No such file" for name in ("tls_certificate", "tls_key", "tls_client_ca")]),
     ],
 )  # fmt: skip
@@ -82,8 +82,8 @@ def test_what_opens_and_is_no_file_is_neither_waited_for_nor_read(files, tmp_pat
     os.mkfifo(tmp_path / "pipe")
     for place, why in ((tmp_path / "pipe", "it is not a file"), ("/dev/zero", "it is not a file")):
         [fault] = tls_context(str(place), None, None)
-        assert f"{place} cannot be read: {why}." == fault.message
+        assert f"{place} cannot be read: {why}; check its path and permissions." == fault.message
     [fault] = tls_context("/proc/self/mem", None, None)
-    assert fault.message.startswith("/proc/self/mem is no certificate")
+    assert fault.message.startswith("/proc/self/mem is not a PEM certificate")
     [fault] = tls_context(files["cert"], files["key"], "/proc/self/mem")
     assert "tls_client_ca" == fault.setting
