@@ -19,7 +19,7 @@ from strata.server.process import return_memory_soon
 
 SWITCH_SECONDS = 0.0005
 """Python's thread switch interval in seconds: how long a thread that runs Python code delays the event loop
-after each of the loop's system calls. With the default of 5 ms one tenant's planning raises the p99 of all."""
+after each of the loop's system calls. At the default, 5 ms, one tenant's planning raises all tenants' p99."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

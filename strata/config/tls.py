@@ -26,7 +26,7 @@ class Fault:
 
 
 class _EncryptedError(Exception):
-    """A key is encrypted: a server has no one to type its password."""
+    """A key is encrypted, and a server cannot type its password."""
 
 
 def tls_context(
