@@ -45,7 +45,7 @@ m = (p.sub == "*" || r.sub == p.sub) && r.tenant == p.tenant && keyMatch(r.obj, 
 
 
 def policy_of(size: int) -> Policy:
-    """Return rules: a tenth deny a namespace to all principals, the others allow one person one table each."""
+    """Return rules: a tenth deny a namespace to all, the others allow one person one table each."""
     deny = tuple(
         Rule("*", f"tables/main/secret{number}/*", tenant=f"t{number % TENANTS}")
         for number in range(size // 10)

@@ -17,7 +17,7 @@ import wire
 import workload
 
 BACKGROUND_NICE = 10
-"""Niceness of loud clients: in production they run on other machines, so here the measured client goes first."""
+"""Niceness of loud clients: elsewhere they run on other machines, so here the measured client goes first."""
 
 REFUSED = frozenset({400, 401, 403, 404, 413, 429, 503})
 

@@ -1,4 +1,4 @@
-"""The boot matrix: which configurations start, and the exact words in which the others refuse."""
+"""The boot matrix: which configurations start, and the exact problems of all others."""
 
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def fill(value: object, tmp: Path) -> object:
 
 @pytest.mark.parametrize(("values", "expected"), [row[1:] for row in MATRIX], ids=[row[0] for row in MATRIX])
 def test_boots_or_refuses_in_these_words(tmp_path: Path, values: dict, expected: list[str]) -> None:
-    """All that is wrong, in a fixed order."""
+    """A configuration has exactly the expected problems, in a fixed order, and the check creates no files."""
     (tmp_path / "file").write_text("")
     (tmp_path / "locked").mkdir()
     settings = Settings(**{key: fill(value, tmp_path) for key, value in values.items()})
@@ -142,5 +142,5 @@ def test_boots_or_refuses_in_these_words(tmp_path: Path, values: dict, expected:
 
 
 def test_the_matrix_has_thirty_configurations_or_more() -> None:
-    """As the issue asks; names are unique so that a failure names its row."""
+    """The matrix has at least 30 rows with unique names, so that a failure names its row."""
     assert len(MATRIX) == len({row[0] for row in MATRIX}) >= 30

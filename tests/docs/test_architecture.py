@@ -1,4 +1,4 @@
-"""The architecture page names the folders of the code as they are."""
+"""The architecture page names the folders and modules of the code as they are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = [
 
 
 def test_every_folder_of_code_has_its_question() -> None:
-    """A folder that is added, moved or removed changes the page; migrations are one of the metadata's."""
+    """The table lists exactly the folders with code, so a moved folder changes the page."""
     folders = {path.parent for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
     listed = {PACKAGE / place for place in NAMED}
     parents = {PACKAGE, *(PACKAGE / place for place in ("http", "tenants", "tables", "artifacts"))}
@@ -29,7 +29,7 @@ def test_every_folder_of_code_has_its_question() -> None:
 
 
 def test_modules_named_on_the_page_exist() -> None:
-    """Also in its prose, such as `work/admission.py`."""
+    """Modules named in the prose, such as `work/admission.py`, exist."""
     page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     named = re.findall(r"`([\w/]+\.py)`", page)
     assert len(named) >= 5

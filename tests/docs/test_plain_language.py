@@ -148,7 +148,7 @@ def listed(path: Path, faults: list[tuple[int, str]]) -> list[str]:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_code_is_explained_in_plain_words(folder: str) -> None:
-    """Docstrings, comments, help texts and errors; each public thing has a docstring with a first line to read."""
+    """Docstrings, comments, help texts and errors have no listed phrase; public names have a docstring."""
     place = PACKAGE / folder
     paths = [place] if place.is_file() else sorted(place.rglob("*.py"))
     found = [fault for path in paths for fault in listed(path, faults_of_code(path.read_text()))]
@@ -156,7 +156,7 @@ def test_code_is_explained_in_plain_words(folder: str) -> None:
 
 
 def test_pages_are_written_in_plain_words(page: Path) -> None:
-    """Every page of docs/, the README and the changelog."""
+    """Pages of docs/, the README and the changelog have no listed phrase."""
     found = listed(page, faults_of_page(page.read_text()))
     assert [] == found, "\n".join(found)
 
@@ -185,7 +185,7 @@ def leave() -> None:
 
 
 def test_every_kind_of_text_is_read() -> None:
-    """Docstrings, also of constants and across lines; comments, also across lines; errors; names; not quotes."""
+    """Phrases are found in docstrings, also of constants, comments, errors and names, across lines, and not in quotes."""
     words = [(line, fault.partition(":")[0]) for line, fault in faults_of_code(RIDDLE)]
     assert [
         (4, "'so many'"),
@@ -200,7 +200,7 @@ def test_every_kind_of_text_is_read() -> None:
 
 
 def test_code_on_a_page_is_not_prose() -> None:
-    """Fenced blocks and quoted words pass; quoted names of old do not."""
+    """Fenced blocks and quoted words pass; quoted former names do not."""
     page = "# Nobody\n\n```bash\necho nobody\n```\n\nThe word `nobody`, and\neverybody. See `Desk.enter`.\n"
     assert [(1, "'Nobody'"), (8, "'Desk'"), (8, "'everybody'")] == [
         (line, fault.partition(":")[0]) for line, fault in faults_of_page(page)
