@@ -1,7 +1,7 @@
 """Measure one decision of the access rules, by the number of rules, beside Cedar and casbin.
 
-All three are asked the same requests on the same rules in one run, turn by turn, so that what else the
-machine does falls on all of them. Half of the requests are permitted by one rule, a quarter is denied by one,
+All three decide the same requests by the same rules in one run, taking turns, so that other load on the
+machine affects all of them. Half of the requests are permitted by one rule, a quarter is denied by one,
 a quarter is matched by none. Cedar's policies and casbin's are loaded before anything is measured.
 """
 
@@ -45,7 +45,7 @@ m = (p.sub == "*" || r.sub == p.sub) && r.tenant == p.tenant && keyMatch(r.obj, 
 
 
 def policy_of(size: int) -> Policy:
-    """Return a tenth deny rules for everybody on a namespace, the others for one person each on a table."""
+    """Return rules: a tenth deny a namespace to all, the others allow one person one table each."""
     deny = tuple(
         Rule("*", f"tables/main/secret{number}/*", tenant=f"t{number % TENANTS}")
         for number in range(size // 10)
@@ -62,7 +62,7 @@ def policy_of(size: int) -> Policy:
 
 
 def requests_of(policy: Policy, count: int) -> list[tuple[Request, bool]]:
-    """Return requests and their answers."""
+    """Return requests, each with the expected decision."""
     draw = random.Random(count)
     found = []
     for number in range(count):
@@ -79,13 +79,13 @@ def requests_of(policy: Policy, count: int) -> list[tuple[Request, bool]]:
 
 
 def ours(policy: Policy) -> Decide:
-    """Return our decision."""
+    """Return Strata's decision function."""
     compiled = CompiledPolicy(policy)
     return lambda request: compiled.decide(request).allowed
 
 
 def cedar(policy: Policy) -> Decide:
-    """Return Cedar's, with its policies parsed once."""
+    """Return Cedar's decision function, with its policies parsed once."""
     lines = []
     for effect, rules in (("forbid", policy.deny), ("permit", policy.allow)):
         for rule in rules:
@@ -113,7 +113,7 @@ def cedar(policy: Policy) -> Decide:
 
 
 def casbins(policy: Policy) -> Decide:
-    """Return casbin's."""
+    """Return casbin's decision function."""
     model = casbin.Enforcer.new_model(text=_CASBIN_MODEL)
     enforcer = casbin.Enforcer(model)
     enforcer.add_policies(
@@ -132,7 +132,7 @@ class Figure:
 
     Attributes:
         p50: Median, in microseconds; the median over the runs.
-        p99: 99th percentile, likewise.
+        p99: 99th percentile, in microseconds; the median over the runs.
         samples: Decisions measured in each run.
     """
 
@@ -163,7 +163,7 @@ def measure(size: int, *, runs: int, decisions: int, seconds: float) -> dict[str
     asked = requests_of(policy, decisions)
     engines = {"strata": ours(policy), "cedarpy": cedar(policy), "casbin": casbins(policy)}
     gc.collect()
-    gc.freeze()  # the rules of three engines would otherwise be walked in the middle of a decision of one
+    gc.freeze()  # otherwise garbage collection could examine all three engines' rules during one decision
     taken: dict[str, list[tuple[float, float]]] = defaultdict(list)
     counts: dict[str, int] = {}
     for _ in range(runs):
@@ -182,7 +182,7 @@ def measure(size: int, *, runs: int, decisions: int, seconds: float) -> dict[str
 
 
 def main() -> None:
-    """Measure, print, and with --check end in 1 when an aim is missed."""
+    """Measure and print; with --check exit with status 1 when an aim is missed."""
     parser = argparse.ArgumentParser(
         prog="nox -s bench_acl --", description=(__doc__ or "").partition("\n")[0]
     )
@@ -210,13 +210,13 @@ def main() -> None:
 
 @attrs.frozen
 class Aim:
-    """Something promised of the figures.
+    """A promise about the figures.
 
     Attributes:
-        what: Which.
-        value: What was measured.
-        most: The most it may be.
-        met: Whether it is.
+        what: The promise.
+        value: The measured value.
+        most: Maximum of the value.
+        met: The value is at most the maximum.
     """
 
     what: str

@@ -1,4 +1,4 @@
-"""Baselines: the same work done by the libraries alone, with nothing of a server around it."""
+"""Baselines: the same work done by the libraries alone, without a server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Baseline: bare threads that do what a cold scan must do, with nothing of a server around it.
+"""Baseline: bare threads that do the work of a cold scan, without a server.
 
 They decode row groups, encode each as Arrow IPC without a copy, and send them in order to one client, in a
-chunked answer: ``GET /send``. ``GET /keep`` writes them to a file first, as a server does that keeps results.
+chunked answer: ``GET /send``. ``GET /keep`` writes them to a file first, as a storing server does.
 
 Run as a script: ``bare_scan.py FILE THREADS``. FILE is a JSON list of Parquet files; rows are written beside
 it, and removed when the client leaves. Prints the port it listens on. One client at a time.
@@ -27,7 +27,7 @@ MOST_PIECES = 1000  # IOV_MAX is 1,024
 
 
 class Pieces:
-    """A file-like sink that keeps what is written instead of copying it."""
+    """A file-like sink that keeps references to written buffers instead of copying them."""
 
     closed = False
 
@@ -36,27 +36,27 @@ class Pieces:
         self.size = 0
 
     def write(self, data: pa.Buffer | bytes) -> int:
-        """Keep it."""
+        """Keep a reference to the written buffer."""
         self.parts.append(data)
         self.size += len(data)
         return len(data)
 
     def flush(self) -> None:
-        """Arrow calls it; there is nothing to flush."""
+        """Do nothing: Arrow calls it, and nothing is buffered."""
 
     def close(self) -> None:
-        """Likewise."""
+        """Do nothing: Arrow calls it, and nothing has to be closed."""
 
 
 def scan(paths: list[str], threads: int, take: Callable[[Pieces], None]) -> None:
-    """Decode and encode every row group of ``paths``, and have them taken in order, one by one."""
+    """Decode and encode every row group of ``paths``, and pass them on in order, one at a time."""
     tasks = [(path, number) for path in paths for number in range(pq.read_metadata(path).num_row_groups)]
     turn = threading.Condition()
     taken = 0
 
     def one(place: int) -> None:
         nonlocal taken
-        following = -1  # nobody's, where this one fails
+        following = -1  # no thread's turn: passed on if this one fails
         try:
             path, number = tasks[place]
             table = pq.ParquetFile(path).read_row_group(number, use_threads=False)
@@ -128,7 +128,7 @@ def main(listing: Path, threads: int) -> None:
             with peer:
                 peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 answer(peer, paths, threads, kept)
-            kept.unlink(missing_ok=True)  # not in anybody's time: it takes the system a while
+            kept.unlink(missing_ok=True)  # after the answer: the system takes a while to free it
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From samples to a table of ratios."""
+"""Compute ratios from samples, and print them as a table."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Figure:
     """One line of the table: samples of the server beside samples of its baseline, of the same runs.
 
     Attributes:
-        name: What was measured.
-        baseline: What it is compared with.
-        unit: Of both.
-        measured: A sample a run.
-        against: The same of the baseline; empty when it could not be measured here.
-        aim: The ratio that is wanted, if one is.
-        sense: Whether the ratio should be at least or at most the aim.
+        name: The measured quantity.
+        baseline: The baseline's name.
+        unit: Unit of both.
+        measured: The server's samples, one per run.
+        against: The baseline's samples, one per run; empty when it could not be measured here.
+        aim: The wanted ratio, if any.
+        sense: At least or at most the aim.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Figure:
         return self.ratio >= self.aim if self.sense == "≥" else self.ratio <= self.aim
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything known of it."""
+        """Return the figure as a JSON-compatible mapping."""
         return {
             "name": self.name,
             "baseline": self.baseline,

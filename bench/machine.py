@@ -1,4 +1,4 @@
-"""What the machine does to a measurement, whatever is measured."""
+"""Effects of the machine on a measurement."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 STAT = Path("/proc/stat")
 STEAL = 8
-"""Which word of the first line of ``/proc/stat`` counts stolen time (proc(5)), in ticks over all cores."""
+"""Index of the word with stolen time in the first line of ``/proc/stat`` (proc(5)): ticks over all cores."""
 
 
 def stolen_seconds(stat: Path = STAT) -> float:
-    """Return how long the host has not run this virtual machine though it wanted to, over all cores.
+    """Return the seconds in which the host did not run this virtual machine although it was ready, all cores.
 
-    Since it was started; 0.0 where nobody counts. What stops all of the machine shows here, if not to its
-    full extent, and whatever was measured meanwhile took as much longer.
+    Counted since the machine's start; 0.0 where the system does not count it. A pause of the whole machine is
+    counted in part; anything measured during it took that much longer.
     """
     try:
         words = stat.read_text().split("\n", 1)[0].split()
@@ -28,7 +28,7 @@ def stolen_seconds(stat: Path = STAT) -> float:
 
 @contextmanager
 def stolen(into: list[float]) -> Iterator[None]:
-    """Add to ``into`` which share of the machine was stolen during the block, from 0.0 to 1.0."""
+    """Append to ``into`` the share of the machine that the host took during the block, from 0.0 to 1.0."""
     before, began = stolen_seconds(), time.perf_counter()
     try:
         yield

@@ -1,7 +1,7 @@
-"""How long a scrape of many active tenants takes, and how long it holds up the loop.
+"""Measure how long a scrape of many active tenants takes, and how long it blocks the event loop.
 
-``python bench/metrics.py [TENANTS]``. A hold is measured in processor time of the loop's thread, so that
-other processes on the machine are no part of it, and in real time, of which they are.
+``python bench/metrics.py [TENANTS]``. A block is measured in processor time of the loop's thread, which
+excludes other processes on the machine, and in real time, which includes them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROUNDS = 20
 
 
 def busy_tenant(name: str) -> Tenant:
-    """A tenant in which all that can be counted has happened."""
+    """Return a tenant whose every counter has counted something."""
     counted = TenantMetrics(hits=1, misses=1)
     for number in range(5):
         counted.requested(200 + 100 * (number % 3), 1_000_000, 0.1)
@@ -40,7 +40,7 @@ def busy_tenant(name: str) -> Tenant:
 
 
 async def measure(count: int) -> dict[str, float]:
-    """Return milliseconds of a scrape, and the longest of one slice."""
+    """Return the milliseconds of a scrape, and those of its longest slice."""
     registry = Registry(
         resources=SimpleNamespace(pool=WorkPool(1)),
         limits=lambda _tenant: TenantLimits(), max_tenants=count, mailbox_size=1, max_crashes=1,

@@ -1,4 +1,4 @@
-"""Clients of several tenants in processes of their own, so that no client waits for another's interpreter."""
+"""Clients of several tenants, each in its own process: no client waits for another's interpreter."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import wire
 import workload
 
 BACKGROUND_NICE = 10
-"""Neighbours' clients would be on other machines; here they must leave the processor to the measured one."""
+"""Niceness of loud clients: elsewhere they run on other machines, so here the measured client goes first."""
 
 REFUSED = frozenset({400, 401, 403, 404, 413, 429, 503})
 
 
 @attrs.frozen
 class Outcome:
-    """What a crowd of clients saw.
+    """Outcome of a group of clients.
 
     Attributes:
-        latencies: Seconds of each answered pair or request, from when it was due.
-        answered: Requests with the answer they wanted.
+        latencies: Seconds of each answered pair or request, from its scheduled time.
+        answered: Requests with the expected answer.
         refused: Requests that were refused, with a problem.
         failed: Anything else: a broken connection, a 500, a wrong body.
         size: Bytes of results.
@@ -45,7 +45,7 @@ class Outcome:
 
 @attrs.frozen
 class Task:
-    """What one thread of a crowd does.
+    """Task of one thread of a client process.
 
     Attributes:
         kind: ``pairs``: materialize and fetch of a finished small result, ``scan``: one cold full scan,
@@ -53,9 +53,9 @@ class Task:
         url: The server's base URL.
         headers: The identity to send.
         uri: The table.
-        params: Of the scan.
-        rate: Pairs a second; of ``pairs`` alone.
-        seconds: How long to go on; of all but ``scan``.
+        params: Parameters of the scan.
+        rate: Pairs per second; only for ``pairs``.
+        seconds: Duration; for all kinds except ``scan``.
     """
 
     kind: str
@@ -68,34 +68,34 @@ class Task:
 
 
 def identity(tenant: str, principal: str) -> dict[str, str]:
-    """Return the headers of somebody without scopes."""
+    """Return the identity headers of a principal without scopes."""
     return servers.IDENTITY | {"X-Tenant-ID": tenant, "X-Strata-Principal": principal, "X-Strata-Scopes": ""}
 
 
 @attrs.define
 class ConnectionTable:
-    """A process with a thread a task; it is connected and waits for :meth:`go`."""
+    """A process with one thread per task, connected and waiting for :meth:`go`."""
 
     _process: multiprocessing.context.SpawnProcess
     _pipe: Pipe
 
     def go(self) -> None:
-        """Let them start."""
+        """Start all threads."""
         self._pipe.send("go")
 
     def outcomes(self) -> list[Outcome]:
-        """Wait until all are done; one outcome a task."""
+        """Wait until all threads have ended; return one outcome per task."""
         found: list[Outcome] = self._pipe.recv()
         return found
 
 
 @contextmanager
 def crowd(tasks: Sequence[Task], *, background: bool) -> Iterator[ConnectionTable]:
-    """Start a crowd, ready to go.
+    """Start a client process, ready to go.
 
     Args:
-        tasks: One a thread.
-        background: Whether it gives way to other processes.
+        tasks: One per thread.
+        background: Run at a lower priority than other processes.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -118,11 +118,11 @@ def _run(pipe: Pipe, tasks: Sequence[Task], background: bool) -> None:  # noqa: 
 
     def work(number: int, task: Task, connection: wire.Connection) -> None:
         started.wait()
-        # Those who poll do not all come in one instant, as a hundred dashboards do not.
+        # Polling clients, such as a hundred dashboards, do not all start in one instant.
         found[number] = _KINDS[task.kind](task, connection, number / len(tasks))
 
     with ExitStack() as stack:
-        # A proxy's connections are there before the requests are.
+        # A proxy's connections are open before requests arrive.
         connections = [stack.enter_context(wire.Connection(task.url, task.headers)) for task in tasks]
         threads = [
             threading.Thread(target=work, args=(n, task, connection))
@@ -150,7 +150,7 @@ def _pairs(task: Task, connection: wire.Connection, phase: float) -> Outcome:
         except wire.WireError:
             failed += 1
         else:
-            # From when it was due: a server that stalls is not spared the requests it kept waiting.
+            # From the scheduled time, so that a stalled server is charged for requests that waited.
             latencies.append(time.perf_counter() - due)
         due += 1 / task.rate
     return Outcome(tuple(latencies), len(latencies), failed=failed, seconds=time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Measure what a tenant's neighbours do to it: its latencies alone, and beside others who take what they can.
+"""Measure how other tenants affect a tenant: its latencies alone, and beside tenants that use all they can.
 
 Four scenes, each measured on fresh servers several times over, in this order: the quiet tenants alone, the
 loud ones alone, both together.
@@ -6,12 +6,12 @@ loud ones alone, both together.
 - ``bulk``: tenant B fetches a small finished result while tenant A runs eight distinct cold full scans of
   eight principals.
 - ``fifty``: the same with 50 tenants, of which 5 misbehave: each runs eight such scans.
-- ``flood``: tenant A sends requests over 64 connections as fast as they are answered, good and refused ones.
+- ``flood``: tenant A sends valid and invalid requests over 64 connections as fast as they are answered.
 - ``mixed``: both at once: of 50 tenants two scan, four at a time each, and three flood over 16 connections
-  each. No aim is set for it; it is there to see what becomes of everybody.
+  each. It has no aim, and shows all effects together.
 
-Rates are limited as by default. The loud tenants' clients run at a lower priority: they would be on other
-machines, and it is the server that is measured. Both halves of a ratio are of the same run.
+Rate limits have their defaults. The loud tenants' clients run at a lower priority: they would be on other
+machines, and only the server is measured. Both halves of a ratio are of the same run.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ COLUMNS = ("id", "at", "day", "city", "label", "kind", "value", "price", "ratio"
 SCANS = 8
 CONNECTIONS = 64
 REST = 20.0
-"""Seconds of nothing before each phase.
+"""Seconds of rest before each phase.
 
-The memory that the last phase gave up is reported to the host of a virtual machine some seconds later (free
-page reporting), and while the host takes it back the machine stands still for up to half a second at a time.
+A virtual machine reports memory that the last phase freed to its host some seconds later (free page
+reporting), and pauses for up to half a second at a time while the host takes it back.
 """
 
 
 @attrs.frozen
 class Scene:
-    """Who is there.
+    """A scene: its tenants and their load.
 
     Attributes:
         name: Its name.
-        title: What it shows.
+        title: Title of its picture.
         quiet: Tenants that fetch small results, in order.
-        rate: Pairs a second of each.
+        rate: Pairs per second of each quiet tenant.
         scanning: Tenants, and how many distinct full scans each runs at a time.
         flooding: Tenants, and how many connections each floods.
-        aimed: Whether there are aims for it.
+        aimed: The scene has aims.
     """
 
     name: str
@@ -106,17 +106,17 @@ SCENES = (
 
 @attrs.define
 class Seen:
-    """Samples of one scene, a run each.
+    """Samples of one scene, one per run.
 
     Attributes:
-        alone: Latencies of the quiet when nobody else is there, in seconds.
-        together: The same beside the loud.
-        stolen: Shares of the machine that its host took away, one a phase.
-        solo_rates: Bytes a second that the loud get when nobody else is there.
-        kept_rates: The same beside the quiet.
-        failed: Requests of the quiet that failed.
-        refused: Requests of the loud that were refused.
-        answered: Those that were not.
+        alone: Latencies of the quiet tenants alone, in seconds.
+        together: Latencies of the quiet tenants beside the loud ones, in seconds.
+        stolen: Shares of the machine that its host took, one per phase.
+        solo_rates: Bytes per second of the loud tenants alone.
+        kept_rates: Bytes per second of the loud tenants beside the quiet ones.
+        failed: Failed requests of the quiet tenants.
+        refused: Refused requests of the loud tenants.
+        answered: Answered requests of the loud tenants.
     """
 
     alone: list[list[float]] = attrs.field(factory=list)
@@ -133,10 +133,10 @@ class Bench:
     """Runs scenes.
 
     Args:
-        warehouse: Where the table is.
+        warehouse: Directory of the table's warehouse.
         scratch: A directory for servers.
-        seconds: How long quiet tenants are watched, alone and beside a flood.
-        rest: How many seconds nothing is done before each phase.
+        seconds: Seconds for which quiet tenants are measured, alone and beside a flood.
+        rest: Seconds of rest before each phase.
     """
 
     def __init__(self, warehouse: Path, scratch: Path, seconds: float, rest: float = 0.0) -> None:
@@ -194,7 +194,7 @@ class Bench:
                 with servers.Target(target.url, clients.identity(tenant, "ana")).connect() as connection:
                     workload.settle(connection, self._uri, workload.SMALL)
             for tenant, _ in scene.scanning:
-                # As in the other benchmark: Python's imports and the first touch of memory are no part of it.
+                # As in run.py: exclude Python's imports and the first use of memory.
                 with servers.Target(target.url, clients.identity(tenant, "ana")).connect() as connection:
                     warm_up = tables.uri_of(self._warehouse, tables.WARM_UP)
                     workload.settle(connection, warm_up, workload.FULL)
@@ -216,7 +216,7 @@ class Bench:
         self, scene: Scene, target: servers.Target, seconds: float
     ) -> Iterator[clients.ConnectionTable]:
         tasks = [
-            # All columns but one, another one each: none is answered out of the other's cache.
+            # All columns but one, a different one each: no scan is answered from another's cache.
             self._task("scan", target, tenant, f"scanner{number}", {"columns": _all_but(number)})
             for tenant, count in scene.scanning
             for number in range(count)
@@ -240,12 +240,12 @@ def _all_but(number: int) -> list[str]:
 
 
 def _rate(outcomes: Sequence[clients.Outcome]) -> float:
-    """Return the bytes a second of scans that began together, until the last one ended."""
+    """Return the bytes per second of scans that started together, until the last one ended."""
     return sum(found.size for found in outcomes) / max(found.seconds for found in outcomes)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that ``share`` of ``values`` are not above."""
+    """Return the smallest value that at least ``share`` of ``values`` do not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 

@@ -1,4 +1,4 @@
-"""A picture of latencies: how many of a tenant's requests were answered within so many milliseconds."""
+"""Draw latencies: the share of a tenant's requests that were answered within each number of milliseconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Curve:
     """One curve.
 
     Attributes:
-        label: What it is of.
+        label: Name in the legend.
         seconds: Latencies, in any order.
     """
 
@@ -32,7 +32,7 @@ class Curve:
 def latencies(title: str, curves: Sequence[Curve]) -> str:
     """Return an SVG image: latency on a logarithmic axis, and the share of requests above it on another.
 
-    The vertical axis counts nines: as far from 90 % to 99 % as from 99 % to 99.9 %, for tails are the point.
+    The vertical axis counts nines, to show tails: 90 % to 99 % is as far as 99 % to 99.9 %.
     """
     milliseconds = [sorted(second * 1000 for second in curve.seconds) for curve in curves]
     low, high = _bounds(milliseconds)
@@ -95,5 +95,5 @@ def _x(value: float, low: float, high: float) -> float:
 
 
 def _y(share: float) -> float:
-    """Place a share by its nines."""
+    """Return the vertical position of a share, by its nines."""
     return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * math.log10(1 - share) / math.log10(1 - SHARES[-1])

@@ -1,12 +1,12 @@
 """Measure a Strata server against bare libraries, side by side in one run; print a table of ratios.
 
-Every run of several measures each figure once and its baseline next to it, so that what else the machine does
-falls on both; the table has the median of the runs' ratios.
+Each run measures each figure once, directly followed by its baseline, so that other load on the machine
+affects both; the table has the median of the runs' ratios.
 
 *Cold* means: a server process started on empty cache and artifact directories, which has answered one request
 for another table, as large as one file of the measured one, so that Python's imports and the first touch of
-memory are not part of the figure; the baseline has decoded every file once before. With ``--against`` the
-process is not ours to restart; there it is ``POST /v1/cache/clear`` (scope ``admin:cache``) and ``refresh:
+memory are excluded; the baseline has decoded every file once before. With ``--against`` the
+process cannot be restarted; *cold* then means ``POST /v1/cache/clear`` (scope ``admin:cache``) and ``refresh:
 true``. ``refresh`` alone would not be cold: it builds again, from cached segments. The page cache is warm for
 both sides: the baseline reads every file once before anything is measured.
 """
@@ -40,19 +40,19 @@ ROWS = 5_000_000
 MB = 1e6
 MS = 1e-3
 FIRST_GROUPS = 5
-"""Files whose first row group is decoded for one figure: one alone is a matter of chance."""
+"""Files whose first row group is decoded for one figure; the time of a single one varies too much."""
 
 
 @attrs.frozen
 class Job:
-    """What to measure.
+    """The work to measure.
 
     Attributes:
         uri: The table.
-        files: Its files, when they are within reach.
+        files: The table's files, if this machine can read them.
         warm_up: Another table to scan first, when there is one.
-        runs: How often everything is measured.
-        pairs: Small requests a run.
+        runs: Number of runs.
+        pairs: Small requests per run.
         threads: Threads of the bare baseline: as many as the server has cores.
     """
 
@@ -68,10 +68,10 @@ class Bench:
     """Collects samples by name.
 
     Args:
-        job: What to measure.
+        job: The work to measure.
         scratch: A directory for servers and baselines.
-        remote: The server to measure; without one, a fresh local one a run.
-        warehouse: Where the local server's tables are.
+        remote: The server to measure; None: a new local one for each run.
+        warehouse: Directory of the local server's tables.
     """
 
     def __init__(self, job: Job, scratch: Path, remote: servers.Target | None, warehouse: Path) -> None:
@@ -85,7 +85,7 @@ class Bench:
         self._scanner: servers.Target | None = None
 
     def measure(self) -> list[figures.Figure]:
-        """Run everything ``runs`` times."""
+        """Measure all figures ``runs`` times."""
         job = self._job
         with ExitStack() as stack:
             if job.files is not None:
@@ -136,7 +136,7 @@ class Bench:
         samples["first rows"].append(cold.first_rows / MS)
         workload.settle(
             connection, job.uri, workload.FULL
-        )  # the server's commit is none of the baseline's load
+        )  # the server's commit must not slow down the baseline
         if job.files is not None:
             samples["bare decode"].append(
                 cold.size / MB / bare.decode_and_encode(job.files.paths, job.threads)
@@ -155,7 +155,7 @@ class Bench:
             }
 
     def _take_results(self, connection: wire.Connection) -> None:
-        """Keep the bytes the baselines serve, and see that they are the table's rows."""
+        """Write the bytes that the baselines serve, and check that they are the table's rows."""
         job = self._job
         self._result = workload.scan(connection, job.uri, workload.FULL, keep=True).body
         rows = workload.rows_of(self._result)

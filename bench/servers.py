@@ -62,7 +62,7 @@ class Target:
 
 @contextmanager
 def strata(base: Path, warehouse: Path, *, limited: bool = False) -> Iterator[Target]:
-    """Run ``strata serve`` in a process of its own, on empty directories under ``base``."""
+    """Run ``strata serve`` in a new process, on empty directories under ``base``."""
     for name in ("cache", "artifacts"):
         (base / name).mkdir(parents=True)
     port = _free_port()
@@ -87,7 +87,7 @@ def strata(base: Path, warehouse: Path, *, limited: bool = False) -> Iterator[Ta
 
 @contextmanager
 def bare(script: str, data: bytes, base: Path, *more: str) -> Iterator[Target]:
-    """Run one of the baseline servers, which answers every request with ``data``, or from what it names."""
+    """Run a baseline server, which answers every request with ``data``, or from the files that it names."""
     base.mkdir(parents=True, exist_ok=True)
     path = base / f"{script}.bytes"
     path.write_bytes(data)

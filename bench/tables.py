@@ -1,4 +1,4 @@
-"""The table that is scanned: many row groups over many files, of the types that tables have."""
+"""Write the table to scan: many row groups in many files, of the common types."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _CITIES = np.array(["Amsterdam", "Bogotá", "Cairo", "Dakar", "Edinburgh", "Fuku
 
 @attrs.frozen
 class ScanFiles:
-    """What a full scan of a table reads.
+    """The files of a full scan of a table.
 
     Attributes:
         rows: Rows of the table.
-        paths: Its data files, in the order the plan gives them.
+        paths: Data files in the plan's order.
     """
 
     rows: int
@@ -85,7 +85,7 @@ def generate(warehouse: Path, rows: int) -> None:
 
 
 def files_of(uri: str) -> ScanFiles | None:
-    """Return the files a full scan of ``uri`` reads, or None if they are out of this machine's reach."""
+    """Return the files of a full scan of ``uri``, or None if this machine cannot read them."""
     location, _, name = uri.partition("#")
     warehouse = Path(location.removeprefix("file://"))
     if not location.startswith("file://") or not (warehouse / "catalog.db").is_file():
@@ -101,7 +101,7 @@ def _catalog(warehouse: Path) -> SqlCatalog:
 
 
 def _rows(generator: np.random.Generator, begin: int, count: int) -> pa.Table:
-    """Return ``count`` rows of 10 columns; ids run on from ``begin``."""
+    """Return ``count`` rows of 10 columns; ids start at ``begin``."""
     ids = np.arange(begin, begin + count, dtype=np.int64)
     seconds = np.sort(generator.integers(0, 86_400, count))
     micros = (ids // 10_000 * 86_400 + seconds) * 1_000_000

@@ -1,4 +1,4 @@
-"""A client that costs next to nothing, so that the server is measured: HTTP/1.1 over one raw socket."""
+"""A minimal HTTP/1.1 client over one raw socket: it costs little, so the server is measured."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PATIENCE = 600.0
 
 
 class WireError(Exception):
-    """An answer that is not the one the workload needs."""
+    """An answer other than the workload expects."""
 
 
 @attrs.frozen
 class Reply:
-    """An answer, read to its end.
+    """A completely read answer.
 
     Attributes:
         status: HTTP status.
-        body: The bytes of the body, when they were asked for.
+        body: The bytes of the body, if they were to be kept.
         size: Length of the body in bytes.
-        first_byte: ``time.perf_counter()`` when the body's first byte was there.
-        first_rows: The same for the first byte after an Arrow stream's schema message; None without one.
-        last_byte: The same for the last byte.
+        first_byte: ``time.perf_counter()`` at the body's first byte.
+        first_rows: ``time.perf_counter()`` at the first byte after the Arrow schema; None without one.
+        last_byte: ``time.perf_counter()`` at the body's last byte.
     """
 
     status: int
@@ -46,11 +46,11 @@ class Reply:
 
 
 class _ClosedIdleError(Exception):
-    """The server closed a kept connection before it took a request; another one will do."""
+    """The server closed a kept connection before it read a request; a new connection can be used."""
 
 
 class Connection:
-    """One keep-alive connection, opened anew when the server has had enough of it (a limit of requests).
+    """One keep-alive connection, opened again when the server closes it (a limit of requests).
 
     Args:
         url: Base URL of the server; only ``http://``.
@@ -178,7 +178,7 @@ class Connection:
 
 
 class _Body:
-    """What is kept of a body, and when it came."""
+    """The kept bytes of a body, and the times of its parts."""
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep

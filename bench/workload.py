@@ -1,4 +1,4 @@
-"""What is measured, request by request, on any server of the wire contract."""
+"""The measured requests, for any server with the same wire contract."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Scan:
     """One materialize and fetch.
 
     Attributes:
-        hit: The result was there.
+        hit: The result was ready.
         size: Bytes of the Arrow stream.
         first_byte: Seconds from the request to the first byte of the stream.
         first_rows: Seconds from the request to the first byte after the schema.
         total: Seconds from the request to the last byte.
-        body: The stream, if it was kept.
+        body: The stream's bytes, if they were to be kept.
     """
 
     hit: bool
@@ -49,7 +49,7 @@ def scan(
     """Materialize a scan of ``uri`` and read the whole result.
 
     Raises:
-        WireError: If the server refuses, or the stream is no Arrow stream.
+        WireError: If the server refuses, or the stream is not an Arrow stream.
     """
     began = time.perf_counter()
     answer = materialize(connection, uri, params, refresh=refresh)
@@ -79,9 +79,9 @@ def materialize(
 
 
 def settle(connection: wire.Connection, uri: str, params: dict[str, Any]) -> None:
-    """Build the result if need be, and return when a pair for it is a hit: nothing goes on behind it.
+    """Build the result if necessary, and return once a pair for it is a hit: no background work is left.
 
-    The hit is fetched, too, as a dashboard has by the time somebody watches it.
+    The hit is also fetched, as by a dashboard that has already shown it.
     """
     deadline = time.monotonic() + READY_SECONDS
     while not (answer := materialize(connection, uri, params))["hit"]:
@@ -97,7 +97,7 @@ def clear_cache(connection: wire.Connection) -> None:
 
 
 def pairs_per_second(connection: wire.Connection, uri: str, params: dict[str, Any], count: int) -> float:
-    """Return how many materialize + fetch pairs of a ready result are answered a second."""
+    """Return how many materialize + fetch pairs of a ready result are answered per second."""
     began = time.perf_counter()
     for _ in range(count):
         if not scan(connection, uri, params).hit:
@@ -106,7 +106,7 @@ def pairs_per_second(connection: wire.Connection, uri: str, params: dict[str, An
 
 
 def gets_per_second(connection: wire.Connection, count: int) -> float:
-    """Return how many GETs of a constant answer a bare server answers a second."""
+    """Return how many GETs of a constant answer a bare server answers per second."""
     began = time.perf_counter()
     for _ in range(count):
         _expect(connection.get("/"), "the baseline")

@@ -1,4 +1,4 @@
-"""``strata acl …``: ask the access rules, without a server."""
+"""``strata acl …``: evaluate, check and compare access rules without a server."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from strata.acl import (
     parse_policy,
     print_policy,
 )
-from strata.cli.config import load, settings_options
+from strata.cli.config import JSON_HELP, load, settings_options
 from strata.config import ConfigError
 from strata.config.sources import ACL_ALIASES
 
 NO_EXIT = 2
-"""Exit status of an answer that is no: denied, findings, differences, expectations that are not met.
+"""Exit status of a negative result: denied, findings, differences, expectations not met.
 
-1 is a configuration or file that does not load.
+Status 1 means that a configuration or file cannot be loaded.
 """
 
 _NO_RULES = "no access rules are configured (acl_config)"
@@ -40,26 +40,34 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.group()
 def acl() -> None:
-    """Ask the access rules what they decide, and why.
+    """Evaluate, check and compare access rules.
 
-    Every command ends in 0 if the answer is yes, in 2 if it is no, in 1 if something does not load.
+    Exit status of each command: 0 for a positive result, 2 for a negative one (denied, findings, changes,
+    expectations not met), 1 if a configuration or file cannot be loaded.
     """
 
 
 @acl.command("explain")
 @settings_options
-@click.option("--principal", required=True, metavar="ID", help="Who asks.")
+@click.option("--principal", required=True, metavar="ID", help="Principal (user id) of the request.")
 @click.option(
-    "--resource", required=True, metavar="RESOURCE", help="For what: tables/<catalog>/<namespace>/<table> …"
+    "--resource",
+    required=True,
+    metavar="RESOURCE",
+    help="Requested resource, such as tables/<catalog>/<namespace>/<table>.",
 )
-@click.option("--tenant", default="_default", metavar="ID", show_default=True, help="For which tenant.")
+@click.option("--tenant", default="_default", metavar="ID", show_default=True, help="Tenant of the request.")
 @click.option(
-    "--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope the caller holds; repeatable."
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help="Scope of the principal; repeat the option for several.",
 )
 @click.option(
-    "--action", type=click.Choice(ACTIONS), default="read", show_default=True, help="What is to be done."
+    "--action", type=click.Choice(ACTIONS), default="read", show_default=True, help="Requested action."
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def explain_command(
     *,
     principal: str,
@@ -70,9 +78,10 @@ def explain_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say whether a request is permitted, which rules were considered, and what would change the answer.
+    """Explain why a request is permitted or denied.
 
-    Ends in 0 if it is permitted, in 2 if it is denied, in 1 if the configuration does not load.
+    Prints the decision, the rules that were considered, and what would change the decision. Exit status: 0
+    permitted, 2 denied, 1 if the configuration cannot be loaded.
     """
     policy, _ = _configured(options)
     if policy is None:
@@ -85,12 +94,12 @@ def explain_command(
 
 @acl.command("check")
 @settings_options
-@click.option("--print", "printed", is_flag=True, help="Print the rules as they are understood, as TOML.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--print", "printed", is_flag=True, help="Print the parsed rules as TOML.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def check_command(*, printed: bool, as_json: bool, **options: Any) -> None:
-    """Read the access rules of a configuration, and say everything that is wrong with them.
+    """Check the syntax of a configuration's access rules.
 
-    Ends in 1 if anything is.
+    Prints every problem and exits with status 1 if there is any.
     """
     policy, warnings = _configured(options)
     if printed and policy is not None:
@@ -105,7 +114,7 @@ def check_command(*, printed: bool, as_json: bool, **options: Any) -> None:
     for warning in warnings:
         click.echo(f"warning: {warning}")
     if policy is None:
-        click.echo(f"{_NO_RULES}: everything is permitted")
+        click.echo(f"{_NO_RULES}: every request is permitted")
     else:
         click.echo(
             f"{counts['deny']} deny rules, {counts['allow']} allow rules, default {default}: no problems"
@@ -114,11 +123,12 @@ def check_command(*, printed: bool, as_json: bool, **options: Any) -> None:
 
 @acl.command("lint")
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def lint_command(*, as_json: bool, **options: Any) -> None:
-    """Name the rules that could go: shadowed, duplicate, contradictory, never matching.
+    """Find superfluous access rules.
 
-    Ends in 2 if there are any.
+    Such a rule is shadowed by another, a duplicate, contradictory, or never matches. Exit status: 2 if there
+    is any.
     """
     policy, _ = _configured(options)
     found = lint(policy) if policy is not None else ()
@@ -131,7 +141,7 @@ def lint_command(*, as_json: bool, **options: Any) -> None:
     else:
         for one in found:
             click.echo(f"{one.kind}: {one.message}")
-        click.echo(f"{len(found)} rules could go" if found else "every rule does something")
+        click.echo(f"superfluous rules: {len(found)}" if found else "no superfluous rules")
     sys.exit(NO_EXIT if found else 0)
 
 
@@ -139,14 +149,19 @@ def lint_command(*, as_json: bool, **options: Any) -> None:
 @click.argument("old", type=_FILE)
 @click.argument("new", type=_FILE)
 @click.option(
-    "--catalog", "catalogs", multiple=True, metavar="NAME", help="A catalog or warehouse; repeatable."
+    "--catalog",
+    "catalogs",
+    multiple=True,
+    metavar="NAME",
+    help="Catalog or warehouse that rules can name; repeat the option for several.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def diff_command(*, old: Path, new: Path, catalogs: tuple[str, ...], as_json: bool) -> None:
-    """Say whose access changes between two files of rules, OLD and NEW, with a request for each change.
+    """Compare the decisions of two files of access rules.
 
-    A file is a configuration with [tool.strata.acl_config], or rules alone. `any…` stands for every name that
-    no rule mentions. Ends in 2 if anything changes.
+    Prints an example request for each decision that differs between OLD and NEW. Each file is a configuration
+    with [tool.strata.acl_config], or contains only rules. In the output `any…` stands for every name that no
+    rule mentions. Exit status: 2 if any decision differs.
     """
     found = diff(_policy_of(old, catalogs), _policy_of(new, catalogs))
     if as_json:
@@ -159,21 +174,21 @@ def diff_command(*, old: Path, new: Path, catalogs: tuple[str, ...], as_json: bo
         for change in found.changes:
             click.echo(str(change))
         if not found.complete:
-            click.echo("there may be more: the rules are too many to look at everything", err=True)
+            click.echo("incomplete: too many rules to compare every decision", err=True)
         if not found.changes and found.complete:
-            click.echo("no request is decided otherwise")
+            click.echo("no decision differs")
     sys.exit(NO_EXIT if found.changes or not found.complete else 0)
 
 
 @acl.command("test")
 @settings_options
 @click.argument("file", type=_FILE)
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def test_command(*, file: Path, as_json: bool, **options: Any) -> None:
-    """Hold the access rules to the expectations in FILE, a TOML file of [[expect]] tables.
+    """Test access rules against the expectations in FILE.
 
-    Each has principal, resource and allowed, and may have tenant, scopes, action and why. Ends in 2 if one is
-    not met.
+    FILE is TOML with [[expect]] tables. Each has principal, resource and allowed, and optionally tenant,
+    scopes, action and why. Exit status: 2 if an expectation is not met.
     """
     policy, _ = _configured(options)
     try:
@@ -208,7 +223,7 @@ def _show_failure(number: int, outcome: Outcome) -> None:
 
 
 def _configured(options: dict[str, Any]) -> tuple[Policy | None, tuple[str, ...]]:
-    """Return the rules of a configuration and its warnings, or end the command with what is wrong."""
+    """Return a configuration's access rules and warnings; with problems, print them and exit with 1."""
     try:
         loaded = load(options)
     except ConfigError as error:
@@ -221,7 +236,7 @@ def _policy_of(path: Path, catalogs: tuple[str, ...]) -> Policy:
     tables = document.get("tool", {}).get("strata", {})
     found = [tables[alias] for alias in ACL_ALIASES if alias in tables]
     if not found and "tool" in document:
-        _fail([f"{path}: it has no [tool.strata.acl_config]"])
+        _fail([f"{path}: the table [tool.strata.acl_config] is missing"])
     known = (*catalogs, *tables.get("warehouses", {}), *tables.get("catalogs", {}))
     try:
         return parse_policy(found[0] if found else document, known or None)[0]

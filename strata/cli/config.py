@@ -1,4 +1,4 @@
-"""``strata check`` and ``strata config``, and the options every command with settings has."""
+"""``strata check`` and ``strata config``, and the options of all commands that read settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 import click
 
 from strata.config import ConfigError, Settings
@@ -18,31 +19,37 @@ from strata.config.sources import Loaded, load_settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 OPTIONS = {
-    "host": "Address to listen on.",
-    "port": "Port to listen on.",
-    "deployment_mode": "personal or service.",
-    "artifact_dir": "Directory of results.",
-    "cache_dir": "Directory of the cache.",
-    "log_level": "DEBUG, INFO, WARNING or ERROR.",
-    "log_format": "json or text.",
+    "host": "Address to listen on",
+    "port": "TCP port to listen on, 0 for any free one",
+    "deployment_mode": "personal (one user) or service (many users behind a proxy)",
+    "artifact_dir": "Directory of results and their metadata",
+    "cache_dir": "Directory of the cache",
+    "log_level": "Lowest level that is logged: DEBUG, INFO, WARNING or ERROR",
+    "log_format": "Form of log lines: json or text",
 }
-"""Settings that are worth an option; every other one is a key or a variable."""
+"""Help texts of the settings that are also options, without their defaults; all others are TOML keys or
+variables only."""
+
+JSON_HELP = "Print JSON instead of text."
 
 
 def settings_options(command: F) -> F:
-    """Add ``--config`` and an option for each of :data:`OPTIONS`; checked like any other source."""
-    for name, text in reversed(OPTIONS.items()):
+    """Add ``--config`` and an option for each of :data:`OPTIONS` to a command."""
+    fields = attrs.fields_dict(Settings)
+    for name, words in reversed(OPTIONS.items()):
+        default = fields[name].default
+        text = f"{words}." if default is None else f"{words} (default: {default})."
         command = click.option("--" + name.replace("_", "-"), name, metavar="VALUE", help=text)(command)
     path = click.Path(path_type=Path, dir_okay=False)
-    text = "TOML file with a [tool.strata] table, instead of ./pyproject.toml."
+    text = "TOML file with a [tool.strata] table (default: ./pyproject.toml, if there is one)."
     return click.option("--config", "config_file", type=path, metavar="FILE", help=text)(command)
 
 
 def load(options: Mapping[str, Any]) -> Loaded:
-    """Load settings from everything a command was given.
+    """Load settings from a command's options, the environment and the configuration file. Blocking.
 
     Raises:
-        ConfigError: With everything that is wrong.
+        ConfigError: If there is any problem; carries all of them.
     """
     given = dict(options)
     config_file = given.pop("config_file", None)
@@ -50,7 +57,7 @@ def load(options: Mapping[str, Any]) -> Loaded:
 
 
 def checked_settings(options: Mapping[str, Any]) -> Settings:
-    """Return settings that may start, or end the command with everything that is wrong."""
+    """Return valid settings; print warnings. With problems, print all of them and exit with status 1."""
     try:
         loaded = load(options)
     except ConfigError as error:
@@ -74,11 +81,11 @@ def _complain(error: ConfigError, *, as_json: bool = False) -> None:
 
 @click.command()
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def check(*, as_json: bool, **options: Any) -> None:
-    """Say what a server would do with this configuration, or everything that is wrong with it.
+    """Check a configuration, and summarize the server that it describes.
 
-    Ends in 1 if the server would refuse to start. Creates nothing.
+    Prints every problem and exits with status 1 if the server would refuse to start. Creates no files.
     """
     try:
         loaded = load(options)
@@ -97,9 +104,12 @@ def check(*, as_json: bool, **options: Any) -> None:
 
 @click.command()
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help=JSON_HELP)
 def config(*, as_json: bool, **options: Any) -> None:
-    """Show every setting's value and where it came from; secrets are redacted."""
+    """Print every setting with its value and source.
+
+    Secrets are redacted.
+    """
     try:
         found = effective(load(options))
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""``strata …``: the commands."""
+"""The ``strata`` command group, and ``strata serve``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from strata.server import process
 from strata.server.process import return_memory_soon
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread in Python code keeps the interpreter from the loop, which asks for it after each of its
-system calls. With Python's 5 ms a tenant's planning is felt in everybody's 99th percentile."""
+"""Python's thread switch interval in seconds: how long a thread that runs Python code delays the event loop
+after each of the loop's system calls. At the default, 5 ms, one tenant's planning raises all tenants' p99."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,21 +27,23 @@ system calls. With Python's 5 ms a tenant's planning is felt in everybody's 99th
 def main() -> None:
     """Exact, cached and versioned Arrow results from Iceberg tables, for many teams at once.
 
-    Start with `strata demo`, then `strata check` on your own configuration, then `strata serve`.
+    Try `strata demo` first. For your own tables write a configuration, verify it with `strata check`, and run
+    `strata serve`.
     """
 
 
 @main.command()
 @settings_options
 def serve(**options: Any) -> None:
-    """Serve until Ctrl-C or SIGTERM; a second one ends at once.
+    """Run the server until Ctrl-C or SIGTERM.
 
-    Refuses to start on a configuration in which anything is wrong, and says all of it.
+    Requests in progress are finished first; a second signal ends the server at once. With problems in the
+    configuration the server does not start: every problem is printed, and the exit status is 1.
     """
     settings = checked_settings(options)
     return_memory_soon()
-    gc.disable()  # nothing of what is imported ever goes: it is looked through when all is there
-    # The server's own imports take a second that `strata --help` need not wait for.
+    gc.disable()  # imported objects are never freed; process.begin() turns collection on again
+    # Deferred: the server's imports take a second, which `strata --help` does not need.
     from strata.http.serving.listening import CannotListenError  # noqa: PLC0415  # see above
     from strata.observability.logs import configure  # noqa: PLC0415  # see above
     from strata.server import run_server  # noqa: PLC0415  # see above
@@ -50,7 +52,7 @@ def serve(**options: Any) -> None:
     configure(settings.log_level, cast("Literal['json', 'text']", settings.log_format))
     why: list[str] = []
     try:
-        reload = lambda: load(options).settings  # noqa: E731  # says what it does here
+        reload = lambda: load(options).settings  # noqa: E731  # one expression, used once
         trio.run(partial(run_server, settings, announce=_announce, reload=reload))
     except* (CannotOpenError, CannotListenError) as errors:
         why = _words(errors)
@@ -59,7 +61,7 @@ def serve(**options: Any) -> None:
 
 
 def _words(errors: BaseExceptionGroup[Exception]) -> list[str]:
-    """Return what nurseries have wrapped, however deep, in words."""
+    """Return the messages of the errors in a nursery's exception group, at any depth."""
     found: list[str] = []
     for error in errors.exceptions:
         found += _words(error) if isinstance(error, BaseExceptionGroup) else [str(error)]

@@ -1,19 +1,28 @@
-"""Which settings make no sense together, and whether the places a configuration names can serve.
+"""Check combinations of settings, and the paths that settings name.
 
-``validate_mode_coherence`` keeps a sloppy service-mode deployment from starting: it reports everything
-that is wrong, at once. It looks at places and never makes them.
+``validate_mode_coherence`` keeps an incoherent deployment from starting. It reports all problems at once, and
+creates nothing on disk.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from strata.config.problems import Problem
-from strata.config.settings import _HEADER_NAME, BUCKETS, MIN_TOKEN_CHARACTERS, UNIX_PATH_BYTES, Settings
+from strata.config.settings import BUCKETS, MIN_TOKEN_CHARACTERS, Settings
 from strata.config.tls import tls_context
+
+UNIX_PATH_BYTES = 107
+"""Maximum bytes of a Unix socket's path (unix(7): 108 with the final NUL); a longer one is a problem."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+
+NOT_A_DIRECTORY = "{} is not a directory; name another path."
+NOT_WRITABLE = "this process cannot write to {}; change its permissions, or name another path."
 
 _PATHS = (
     "artifact_dir",
@@ -29,20 +38,20 @@ _PATHS = (
 
 
 def path_problems(settings: Settings) -> Iterator[Problem]:
-    """Texts no file system takes for a path, in whatever way it says so."""
+    """Yield a problem for each setting whose text no file system accepts as a path."""
     texts = {name: getattr(settings, name) for name in _PATHS}
     texts |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
     for name, text in texts.items():
         try:
             os.lstat(Path(text or ".").expanduser())
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue  # a path, though nothing is there, or nothing we may see
-        except (OSError, ValueError, RuntimeError):  # too long or a loop; NUL; the home of nobody
-            yield Problem(name, f"{text!r} is no usable path.")
+            continue  # a usable path, though it is absent or hidden from this process
+        except (OSError, ValueError, RuntimeError):  # too long or a loop; NUL; home of an unknown user
+            yield Problem(name, f"{text!r} is not a usable path; name another one.")
 
 
 def metadata_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
-    """A database is a file, among files of its own kind."""
+    """Yield the problems of ``metadata_db``: a writable file outside the cache and the warehouses."""
     others = {"cache_dir": settings.cache_dir}
     others |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
     if settings.metadata_db:
@@ -59,25 +68,23 @@ def directories(settings: Settings) -> Mapping[str, Path]:
 
 
 def directory_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
-    """Directories are there, or can be made."""
+    """Yield a problem for each directory that neither exists nor can be created."""
     for name, path in directories(settings).items():
         existing = path
         while not existing.exists() and existing != existing.parent:
             existing = existing.parent
         if not existing.is_dir():
-            yield Problem(
-                name, f"{path} is not a directory." if existing == path else f"{existing} is not a directory."
-            )
+            yield Problem(name, NOT_A_DIRECTORY.format(existing))
         elif not writable(existing):
-            yield Problem(name, f"{existing} is not writable by this process.")
+            yield Problem(name, NOT_WRITABLE.format(existing))
     for alias, text in settings.warehouses.items():
         path = Path(text).expanduser()
         if path.exists() and not path.is_dir():
-            yield Problem(f"warehouses.{alias}", f"{path} is not a directory.")
+            yield Problem(f"warehouses.{alias}", NOT_A_DIRECTORY.format(path))
 
 
 def nesting_problems(settings: Settings) -> Iterator[Problem]:
-    """No directory lies in another one."""
+    """Yield a problem for each directory that is, contains or lies inside another one."""
     places = dict(directories(settings))
     places |= {f"warehouses.{alias}": Path(text).expanduser() for alias, text in settings.warehouses.items()}
     resolved = [(name, path.resolve()) for name, path in places.items()]
@@ -86,21 +93,21 @@ def nesting_problems(settings: Settings) -> Iterator[Problem]:
             if path == place and not (name.startswith("warehouses.") and other.startswith("warehouses.")):
                 yield Problem(name, f"{path} is also {other}; give each its own directory.")
             elif path != place and (path in place.parents or place in path.parents):
-                inner, outer = (name, other) if place in path.parents else (other, name)
-                yield Problem(inner, f"it lies inside {outer}; give each its own directory.")
+                inner, deep, outer = (name, path, other) if place in path.parents else (other, place, name)
+                yield Problem(inner, f"{deep} lies inside {outer}; give each its own directory.")
 
 
 def validate_mode_coherence(
     settings: Settings, *, writable: Callable[[Path], bool] = lambda path: os.access(path, os.W_OK)
 ) -> tuple[Problem, ...]:
-    """Return everything that makes no sense together, in a fixed order; creates nothing on disk.
+    """Return all problems of a combination of settings, in a fixed order; creates nothing on disk.
 
     Args:
         settings: Values that are each valid on their own.
-        writable: Whether this process may write into an existing directory.
+        writable: Tells whether this process may write into an existing directory.
     """
     unusable = tuple(path_problems(settings))
-    listener = () if unusable else (_listener_problems,)  # of places that cannot be nothing more can be said
+    listener = () if unusable else (_listener_problems,)  # unusable paths cannot be checked further
     checks = (_mode_problems, *listener, _token_problems, _header_problems, _artifact_problems)
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
@@ -114,31 +121,29 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
         if settings.auth_mode == "none":
             yield Problem(
                 "auth_mode",
-                "service mode needs an identity for every request; set auth_mode = trusted_proxy.",
+                "service mode requires an identity for every request; set auth_mode = trusted_proxy.",
             )
         if settings.personal_mode_user_header is not None:
             yield Problem(
                 "personal_mode_user_header",
-                "it names users without proof, so service mode refuses it; remove it.",
+                "service mode does not accept unauthenticated user names; remove this setting.",
             )
     else:
         if settings.auth_mode == "trusted_proxy":
-            yield Problem(
-                "auth_mode", "trusted_proxy belongs to service mode; set deployment_mode = service."
-            )
+            yield Problem("auth_mode", "trusted_proxy requires service mode; set deployment_mode = service.")
         if settings.multi_tenant_enabled:
             yield Problem(
-                "multi_tenant_enabled", "tenants belong to service mode; set deployment_mode = service."
+                "multi_tenant_enabled", "tenants require service mode; set deployment_mode = service."
             )
         if settings.require_tenant_header:
             yield Problem(
-                "require_tenant_header", "tenants belong to service mode; set deployment_mode = service."
+                "require_tenant_header", "tenants require service mode; set deployment_mode = service."
             )
         reachable = settings.unix_socket is None and not _is_loopback(settings.host)
         if reachable and not settings.allow_remote_clients_in_personal:
             yield Problem(
                 "host",
-                f"{settings.host} can be reached by others, and personal mode asks nobody who they are; "
+                f"{settings.host} is reachable from other machines, and personal mode has no authentication; "
                 "listen on 127.0.0.1, or set allow_remote_clients_in_personal = true.",
             )
     if (
@@ -146,11 +151,14 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
         and settings.require_tenant_header
         and not settings.multi_tenant_enabled
     ):
-        yield Problem("require_tenant_header", "it needs multi_tenant_enabled = true.")
+        yield Problem(
+            "require_tenant_header",
+            "tenants are off; set multi_tenant_enabled = true, or remove this setting.",
+        )
     if settings.acl_config is not None and settings.auth_mode == "none":
         yield Problem(
             "acl_file" if settings.acl_file is not None else "acl_config",
-            "rules need to know who asks; set auth_mode = trusted_proxy, or remove them.",
+            "access rules require authentication; set auth_mode = trusted_proxy, or remove the rules.",
         )
 
 
@@ -162,12 +170,14 @@ def _listener_problems(settings: Settings) -> Iterator[Problem]:
         path = Path(settings.unix_socket).expanduser()
         if len(os.fsencode(path)) > UNIX_PATH_BYTES:
             yield Problem(
-                "unix_socket", f"its path is longer than {UNIX_PATH_BYTES} bytes; use a shorter one."
+                "unix_socket", f"the path is longer than {UNIX_PATH_BYTES} bytes; use a shorter one."
             )
         elif not path.parent.is_dir():
-            yield Problem("unix_socket", f"{path.parent} is not a directory.")
+            yield Problem("unix_socket", NOT_A_DIRECTORY.format(path.parent))
         elif path.exists() and not path.is_socket():
-            yield Problem("unix_socket", f"{path} is there and is no socket.")
+            yield Problem(
+                "unix_socket", f"{path} exists and is not a socket; remove it, or name another path."
+            )
 
 
 def _token_problems(settings: Settings) -> Iterator[Problem]:
@@ -176,21 +186,23 @@ def _token_problems(settings: Settings) -> Iterator[Problem]:
     if settings.proxy_token is None:
         yield Problem(
             "proxy_token",
-            "trusted_proxy needs the secret it shares with the proxy; set it or proxy_token_file.",
+            "trusted_proxy requires a secret shared with the proxy; set proxy_token or proxy_token_file.",
         )
     for name in ("proxy_token", "proxy_token_previous"):
         token: str | None = getattr(settings, name)
         if token is None:
             continue
         if not token.strip():
-            yield Problem(name, f"it is blank; use at least {MIN_TOKEN_CHARACTERS} random characters.")
+            yield Problem(name, f"the token is blank; use at least {MIN_TOKEN_CHARACTERS} random characters.")
         elif len(token) < MIN_TOKEN_CHARACTERS:
             yield Problem(
                 name,
-                f"it has {len(token)} characters, too few to be secret; use at least {MIN_TOKEN_CHARACTERS}.",
+                f"the token has {len(token)} characters; use at least {MIN_TOKEN_CHARACTERS} random ones.",
             )
         elif not token.isascii() or not token.isprintable() or token != token.strip():
-            yield Problem(name, "a header cannot carry it; use printable ASCII without surrounding space.")
+            yield Problem(
+                name, "a header cannot carry the token; use printable ASCII without surrounding spaces."
+            )
 
 
 def _header_problems(settings: Settings) -> Iterator[Problem]:
@@ -201,13 +213,15 @@ def _header_problems(settings: Settings) -> Iterator[Problem]:
         if name is None:
             continue
         if not _HEADER_NAME.fullmatch(name):
-            yield Problem(role, f"{name!r} is no header name.")
+            yield Problem(role, f"{name!r} is not a header name; use letters, digits and hyphens.")
         elif name.lower() in taken:
-            yield Problem(role, f"{name} already carries {taken[name.lower()]}.")
+            yield Problem(role, f"{name} already carries {taken[name.lower()]}; choose another header.")
         else:
             taken[name.lower()] = role
     if taken.get("x-strata-tenant", "tenant_header") != "tenant_header":
-        yield Problem(taken["x-strata-tenant"], "X-Strata-Tenant always carries the tenant.")
+        yield Problem(
+            taken["x-strata-tenant"], "X-Strata-Tenant always carries the tenant; choose another header."
+        )
 
 
 def _artifact_problems(settings: Settings) -> Iterator[Problem]:
@@ -215,17 +229,18 @@ def _artifact_problems(settings: Settings) -> Iterator[Problem]:
         if settings.artifact_blob_backend == "local":
             yield Problem(
                 "artifact_dir",
-                "service mode has no default place for results; set it to a persistent directory, "
-                "or set artifact_blob_backend.",
+                "service mode has no default directory for results; set artifact_dir to a persistent one.",
             )
         else:
             yield Problem(
                 "artifact_dir",
-                "metadata and results under way need a local directory, whatever the blob backend; set it.",
+                "metadata and unfinished results need a local directory; set artifact_dir.",
             )
     bucket = BUCKETS.get(settings.artifact_blob_backend)
     if bucket is not None and not getattr(settings, bucket):
-        yield Problem(bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} needs it; set it.")
+        yield Problem(
+            bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} requires {bucket}; set it."
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -238,13 +253,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def faults_of(text: str, others: Mapping[str, str], writable: Callable[[Path], bool]) -> Iterator[str]:
-    """Yield what is wrong with a place for the metadata database, each with the way out.
+    """Yield the problems of a path for the metadata database, each with the way out.
 
     Args:
         text: The configured path.
-        others: Directories, by setting, whose files are not the metadata's to lie among: a cache is cleared,
-            and a warehouse has a ``catalog.db`` of its own.
-        writable: Whether this process may write into an existing directory.
+        others: Directories, by setting, that must not contain the database: a cache is cleared, and a
+            warehouse has its own ``catalog.db``.
+        writable: Tells whether this process may write into an existing directory.
     """
     path = Path(text).expanduser()
     if path.is_dir():
@@ -254,9 +269,9 @@ def faults_of(text: str, others: Mapping[str, str], writable: Callable[[Path], b
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        yield f"{existing} is not a directory."
+        yield NOT_A_DIRECTORY.format(existing)
     elif not writable(existing):
-        yield f"{existing} is not writable by this process."
+        yield NOT_WRITABLE.format(existing)
     for other, directory in others.items():
         if Path(directory).expanduser().resolve() in path.resolve().parents:
-            yield f"it lies inside {other}; give it a place of its own."
+            yield f"{text} lies inside {other}; name a path outside of it."

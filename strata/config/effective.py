@@ -1,7 +1,7 @@
-"""The limits of one tenant in the end, each with where it comes from. Pure.
+"""Compute the effective limits of one tenant, each with its source. Pure.
 
-In rising order: the default, the setting for all, the tenant's section, what an operator has changed by the
-admin API. Then what only takes away: the maxima, and what the tenant's own administrators have changed.
+In rising precedence: the default, the setting for all tenants, the tenant's section, an operator's change
+through the admin API. Maxima and changes of the tenant's own administrators can only lower the result.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _SETTINGS = frozenset(field.name for field in attrs.fields(Settings))
 
 @attrs.frozen
 class Effective:
-    """A limit of a tenant.
+    """An effective limit of a tenant.
 
     Attributes:
-        value: What holds.
-        source: Who says so: ``default``, ``settings`` (of all tenants), ``section`` (the tenant's in the
-            configuration), ``operator`` or ``tenant`` (by the admin API), or ``maximum`` where more was said.
-        maximum: What the admin API cannot exceed.
-        granted: What the tenant's own administrators cannot exceed: what operators give it.
+        value: The effective value.
+        source: Origin of the value: ``default``, ``settings`` (for all tenants), ``section`` (the tenant's in
+            the configuration), ``operator`` or ``tenant`` (admin API), or ``maximum`` where one lowered it.
+        maximum: Upper bound for changes through the admin API; None: no bound.
+        granted: Upper bound for changes by the tenant's own administrators: the value without such changes.
     """
 
     value: Any
@@ -42,7 +42,7 @@ class Effective:
 
 
 def effective(settings: Settings, overrides: Overrides, tenant: str) -> dict[str, Effective]:
-    """Return every limit of ``tenant``."""
+    """Return every effective limit of ``tenant``, by name."""
     section = settings.tenants.get(tenant, _NOTHING)
     granted, own = overrides.granted.get(tenant, {}), overrides.own.get(tenant, {})
     return {name: _one(name, settings, section, granted, own) for name in LIMITS}
@@ -67,31 +67,33 @@ def _one(name: str, settings: Settings, section: TenantSection, granted: Values,
 
 
 def changed_settings(limits: Mapping[str, Effective]) -> dict[str, Any]:
-    """Return what of a tenant's limits is a setting, by name: to be put in place of the setting of all."""
+    """Return the limits that are settings, by name: they replace the settings of all tenants for this one."""
     return {name: found.value for name, found in limits.items() if name in _SETTINGS}
 
 
 def check_change(
     values: Mapping[str, Any], limits: Mapping[str, Effective], *, operator: bool
 ) -> list[Problem]:
-    """Return why values cannot be set by the admin API.
+    """Return the problems of a change through the admin API.
 
     Args:
-        values: New values by limit; None to go back to what holds without.
-        limits: What holds now.
-        operator: Set by an operator, who is held to the maxima only; the tenant's own administrators can
-            only take less than they are given, of :data:`~strata.config.tenants.OWN`, and so cannot give
-            themselves weight or enable themselves.
+        values: New values by limit; None removes a change.
+        limits: The tenant's effective limits.
+        operator: The change is an operator's, bounded only by the maxima. The tenant's own administrators
+            can only lower limits in :data:`~strata.config.tenants.OWN`; so they can change neither ``weight``
+            nor ``enabled``.
     """
     problems = []
     for name, value in values.items():
         if not operator and name not in OWN:
-            problems.append(Problem(name, "only an operator can change it."))
+            problems.append(Problem(name, "only an operator can change this limit."))
         elif value is None:
             continue
         elif operator and limits[name].maximum is not None and looser(name, value, limits[name].maximum):
-            problems.append(Problem(name, f"its maximum is {limits[name].maximum:.15g}."))
+            problems.append(
+                Problem(name, f"this tenant's maximum is {limits[name].maximum:.15g}; set that or less.")
+            )
         elif not operator and looser(name, value, limits[name].granted):
-            text = f"this tenant is given {limits[name].granted:.15g}; only an operator can give more."
+            text = f"this tenant is granted {limits[name].granted:.15g}; only an operator can raise it."
             problems.append(Problem(name, text))
     return problems

@@ -1,5 +1,5 @@
-# ruff: noqa: FBT003  # settings are described by calls whose first argument is the default
-"""How a setting describes and checks itself; the fields of one tenant's section of the configuration."""
+# ruff: noqa: FBT003  # the first argument of a setting is its default
+"""Declare settings with their metadata, and the fields of one tenant's section of the configuration."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def setting(
     tenant: bool = False,
     zero_is_free: bool = False,
 ) -> Any:
-    """Return an attrs field that knows how to describe and check itself.
+    """Return an attrs field with the metadata of a setting.
 
     Args:
-        default: Its default, or a type that makes one.
-        help: What it means, in a sentence.
-        unit: Of its value.
-        least: Smallest value.
-        most: Largest value.
-        choices: All values.
-        secret: Never shown, and may be in a file of its own.
-        toml_only: No environment variable can say it.
-        live: Changes on SIGHUP.
-        tenant: A limit on one tenant, which may be another one for each.
-        zero_is_free: Of such a limit, 0 means that there is none.
+        default: Default value, or a type that makes one.
+        help: Meaning, for the reference and ``--help``; understood without any other setting's text.
+        unit: Unit of the value.
+        least: Minimum.
+        most: Maximum.
+        choices: All permitted values.
+        secret: The value is never shown, and can be given as a file.
+        toml_only: The setting cannot be given as an environment variable.
+        live: SIGHUP applies a changed value.
+        tenant: The setting is a limit of each tenant, and can be set for a single one.
+        zero_is_free: For a limit: 0 means unlimited.
     """
     metadata = {
         "help": help,
@@ -58,16 +58,16 @@ def setting(
 
 
 limit = partial(setting, live=True, tenant=True)
-"""A limit on one tenant: a setting for all of them, which ``[tool.strata.tenants.<id>]`` can say of one."""
+"""Declare a limit of each tenant: a setting that ``[tool.strata.tenants.<id>]`` can override for one."""
 
 
 @attrs.frozen
 class TenantSection:
-    """Limits of one tenant, by the names of the settings that are the limits of all.
+    """Limits of one tenant, by setting.
 
     Attributes:
-        values: What differs for this tenant; ``weight`` and ``enabled`` besides the limits.
-        maximum: What nobody can exceed by the admin API, by limit.
+        values: Values that differ for this tenant; also ``weight`` and ``enabled``.
+        maximum: Upper bounds for changes through the admin API, by limit.
     """
 
     values: Mapping[str, Any] = attrs.field(factory=dict)
@@ -76,9 +76,12 @@ class TenantSection:
 
 @attrs.frozen
 class TenantOnly:
-    """What can be said of a tenant and not of all of them."""
+    """Settings that exist only for a single tenant."""
 
     weight: float = setting(
-        1.0, "Its share of the machine in relation to the others', while they compete.", least=0.01, most=100
+        1.0,
+        "Share of the machine, relative to other tenants, while tenants compete (default 1).",
+        least=0.01,
+        most=100,
     )
-    enabled: bool = setting(True, "Whether it is served at all; if not, its requests are 403.")
+    enabled: bool = setting(True, "Serve the tenant; when false, its requests are answered 403.")

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said all at once."""
+"""Problems of a configuration, and the error that carries all of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import attrs
 
 @attrs.frozen
 class Problem:
-    """Something wrong with a configuration.
+    """A problem of a configuration.
 
     Attributes:
         setting: The setting at fault.
-        message: What is wrong and the way out, in one or two sentences; never a secret's value.
+        message: The problem and the way out, in one or two sentences; never a secret's value.
     """
 
     setting: str
@@ -22,7 +22,7 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """A configuration that must not start; carries all of its problems."""
+    """A configuration with which a server must not start; carries all of its problems."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))

@@ -1,4 +1,4 @@
-"""The reference of settings as Markdown, written from the settings themselves.
+"""Write the settings reference (Markdown) from the settings' metadata.
 
 ``python -m strata.config.reference > docs/reference/settings.md``; a test compares the two.
 """
@@ -22,17 +22,18 @@ An unknown key or variable is an error. `strata config` shows each value with it
 
 This page is generated: `python -m strata.config.reference > docs/reference/settings.md`.
 
-The last column says what a change takes: `SIGHUP` has a running server read its settings again, `restart` is
-one. See [Connections and signals](connections.md). Settings marked *T* can be said of a single tenant, too:
-[Limit a tenant](../how-to/limit-a-tenant.md).
+The column "applies on" says when a change takes effect: on `SIGHUP`, with which a running server reads its
+settings again ([Connections and signals](connections.md)), or on `restart`. Settings marked *T* can also be
+set for a single tenant ([Limit a tenant](../how-to/limit-a-tenant.md)). Numbers such as 429 are HTTP
+statuses; [Limits](limits.md) says what a client should do then.
 
-| key | variable | type | default | meaning | takes |
+| key | variable | type | default | meaning | applies on |
 |---|---|---|---|---|---|
 """
 
 
 def reference() -> str:
-    """Return the whole page."""
+    """Return the page as Markdown."""
     hints = typing.get_type_hints(Settings)
     return HEAD + "".join(_row(field, hints[field.name]) for field in attrs.fields(Settings))
 

@@ -1,4 +1,4 @@
-"""What ``strata check`` and ``strata config`` say: as text for people, as values for programs."""
+"""Describe settings for ``strata check`` and ``strata config``: as values, and as text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from strata.config.sources import Loaded
 REDACTED = "(redacted)"
 
 _HARMLESS = frozenset({"type", "warehouse", "uri", "s3.region", "s3.endpoint", "rest.signing-name"})
-"""Properties of a catalog that are shown; any other may hold a secret under a name nobody thought of."""
+"""Catalog properties whose values are shown; any other property may hold a secret and is redacted."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def shown(name: str, value: Any) -> Any:
-    """Return a setting's value as it may be shown: secrets redacted, also those inside catalogs."""
+    """Return a setting's value with secrets redacted, also those inside catalogs."""
     if value is None:
         return None
     if attrs.fields_dict(Settings)[name].metadata["secret"]:
@@ -52,13 +52,13 @@ def _catalog(properties: Mapping[str, str]) -> dict[str, str]:
 
 
 def _location(text: str) -> str:
-    """Return a URI without what may be secret in it: the user part and the query."""
+    """Return a URI with its user part and query redacted: both may hold secrets."""
     base, question, _ = text.partition("?")
     return _CREDENTIALS.sub(f"{REDACTED}@", base) + (f"?{REDACTED}" if question else "")
 
 
 def effective(loaded: Loaded) -> dict[str, dict[str, Any]]:
-    """Return every setting's value and source."""
+    """Return every setting's ``value`` (secrets redacted) and ``source``, by name."""
     return {
         name: {"value": shown(name, getattr(loaded.settings, name)), "source": source.name}
         for name, source in loaded.sources.items()
@@ -66,7 +66,7 @@ def effective(loaded: Loaded) -> dict[str, dict[str, Any]]:
 
 
 def summary(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return what a server with these settings will do, by subject."""
+    """Return a summary of a server with these settings: facts by name, by subject."""
     return {"mode": _mode(settings), "identity": _identity(settings), "storage": _storage(settings)} | {
         "limits": {
             "interactive_slots": settings.interactive_slots,
@@ -103,11 +103,11 @@ def _identity(settings: Settings) -> dict[str, Any]:
     tenant = (
         f"{settings.tenant_header} or X-Strata-Tenant"
         if settings.multi_tenant_enabled
-        else "everybody is one"
+        else "one for all requests"
     )
     policy = settings.acl_config
     rules = (
-        "none: everything is permitted"
+        "none: every request is permitted"
         if policy is None
         else f"{len(policy.deny)} deny, {len(policy.allow)} allow"
     )

@@ -1,13 +1,11 @@
-# ruff: noqa: FBT003, RUF009  # settings are described by calls whose first argument is the default
-"""Settings: every name a deployment can set, with its default.
+# ruff: noqa: FBT003, RUF009  # the first argument of a setting is its default
+"""Define every setting of a deployment: name, type, default, bounds and help text.
 
-Reading files and the environment is in :mod:`strata.config.sources`, what makes no sense together in
-:mod:`strata.config.coherence`.
+:mod:`strata.config.sources` reads values, :mod:`strata.config.coherence` checks their combinations.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import attrs
@@ -16,264 +14,405 @@ from strata.acl import Policy
 from strata.config.fields import TenantSection, limit, setting
 
 MIN_TOKEN_CHARACTERS = 16
-
-UNIX_PATH_BYTES = 107
-"""Longest path of a Unix socket (unix(7): 108 bytes with the final zero)."""
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+"""Minimum characters of a proxy token; a shorter one is a configuration problem."""
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """All settings: a TOML key under ``[tool.strata]`` and, upper-case, a ``STRATA_`` variable each."""
+    """All settings. Each is a TOML key under ``[tool.strata]`` and, upper-case, a ``STRATA_`` variable."""
 
     deployment_mode: str = setting(
-        "personal", "One person on loopback, or many behind a proxy.", choices=("personal", "service")
+        "personal",
+        "`personal` serves one user on loopback, `service` many users behind an authenticating proxy.",
+        choices=("personal", "service"),
     )
-    host: str = setting("127.0.0.1", "Address to listen on.")
-    port: int = setting(8765, "Port to listen on; 0 picks a free one.", least=0, most=65535)
+    host: str = setting("127.0.0.1", "IP address or host name to listen on.")
+    port: int = setting(8765, "TCP port to listen on (0: any free port).", least=0, most=65535)
     unix_socket: str | None = setting(
-        None, "Unix socket to listen on instead of host and port; its group may connect."
+        None,
+        "Path of a Unix socket to listen on instead of `host` and `port`; the socket's group may connect.",
     )
     tls_certificate: str | None = setting(
-        None, "PEM file with the server's certificate and chain: listen with TLS. Read again on SIGHUP."
+        None, "PEM file with the server's certificate chain: turns TLS on. SIGHUP reads the file again."
     )
-    tls_key: str | None = setting(None, "PEM file with its key, unless it is in the same file.")
+    tls_key: str | None = setting(
+        None,
+        "PEM file with the private key of `tls_certificate` (none: the key is in the certificate's file).",
+    )
     tls_client_ca: str | None = setting(
-        None, "PEM file with authorities: a client, the proxy, must show a certificate of theirs."
+        None,
+        "PEM file with the certificate authorities of clients: every client, such as the proxy, must "
+        "present a certificate that one of them issued.",
     )
     max_connections: int = setting(
         4096,
-        "Connections at a time; the longest idle one makes room for a new one.",
+        "Maximum open connections. At the maximum a new connection closes an idle one; if none is idle, the "
+        "new one is closed.",
         least=1,
     )
     max_connections_per_peer: int = setting(
-        0, "The same of one peer address; 0 for no bound of its own, as behind a proxy.", least=0
+        0, "Maximum open connections per peer address (0: unlimited, as needed behind a proxy).", least=0
     )
     keep_alive_seconds: float = setting(
         75.0,
-        "How long a connection may be idle; longer than the proxy keeps it (nginx: 60 s).",
+        "Time after which an idle connection is closed. Must exceed the proxy's own keep-alive time (nginx: "
+        "60 s).",
         unit="seconds",
         least=1,
     )
     request_head_seconds: float = setting(
-        10.0, "How long a request's head may take to arrive.", unit="seconds", least=0.1
+        10.0,
+        "Maximum time for a request's head to arrive; then the connection is closed.",
+        unit="seconds",
+        least=0.1,
     )
     request_body_seconds: float = setting(
-        60.0, "How long a request's body may take to arrive.", unit="seconds", least=0.1, live=True
+        60.0,
+        "Maximum time for a request's body to arrive, plus 1 s per 64 KiB received; then the answer is 408.",
+        unit="seconds",
+        least=0.1,
+        live=True,
     )
     client_stall_seconds: float = setting(
-        60.0, "How long a client may take none of the bytes it is sent.", unit="seconds", least=0.1
+        60.0,
+        "Maximum time during which a client accepts no byte of its response; then the connection is closed.",
+        unit="seconds",
+        least=0.1,
     )
     allow_remote_clients_in_personal: bool = setting(
-        False, "Let personal mode listen on an address others can reach."
+        False,
+        "Allow personal mode, which has no authentication, to listen on an address other than loopback.",
     )
     personal_mode_user_header: str | None = setting(
-        None, "Header by which a proxy names the user in personal mode.", live=True
+        None, "Request header with the user's name in personal mode (none: every user is `local`).", live=True
     )
     max_request_bytes: int = setting(
-        1048576, "Largest body of a request.", unit="bytes", least=1024, live=True
+        1048576,
+        "Maximum size of a request's body; a larger one is answered 413.",
+        unit="bytes",
+        least=1024,
+        live=True,
     )
     shutdown_notice_seconds: float = setting(
         0.0,
-        "How long the server goes on as before when told to stop, but for its readiness, which says no.",
+        "Time after SIGTERM during which requests are still accepted and only `/health/ready` answers 503 "
+        "(0: none).",
         unit="seconds",
         least=0,
     )
     shutdown_grace_seconds: float = setting(
-        30.0, "How long requests under way may take when the server stops.", unit="seconds", least=0
+        30.0,
+        "Maximum time for requests in progress to finish when the server stops; then their connections are "
+        "closed.",
+        unit="seconds",
+        least=0,
     )
 
-    auth_mode: str = setting("none", "Who vouches for callers.", choices=("none", "trusted_proxy"))
+    auth_mode: str = setting(
+        "none",
+        "Where a request's identity comes from: nowhere (`none`), or from headers of a proxy that sends "
+        "`proxy_token` (`trusted_proxy`).",
+        choices=("none", "trusted_proxy"),
+    )
     proxy_token: str | None = setting(
         None,
-        f"Secret the proxy proves itself with; at least {MIN_TOKEN_CHARACTERS} characters.",
+        f"Secret that the proxy sends as X-Strata-Proxy-Token; at least {MIN_TOKEN_CHARACTERS} characters.",
         secret=True,
         live=True,
     )
     proxy_token_previous: str | None = setting(
-        None, "A second accepted secret, while the token is rotated.", secret=True, live=True
+        None,
+        f"Second accepted proxy token, during a rotation; at least {MIN_TOKEN_CHARACTERS} characters.",
+        secret=True,
+        live=True,
     )
     auth_failures_per_second: float = setting(
         5.0,
-        "Failed authentications of one peer address that are answered 401; more are 429. Requests that "
-        "authenticate are never limited by it.",
+        "Failed authentications per second and peer address that are answered 401; the rest are answered "
+        "429. Requests that authenticate are never limited by this.",
         least=0.001,
         live=True,
     )
-    auth_failure_burst: int = setting(50, "How many of them may come at once.", least=1, live=True)
-    principal_header: str = setting("X-Strata-Principal", "Header with the user's id.", live=True)
-    scopes_header: str = setting("X-Strata-Scopes", "Header with the user's scopes.", live=True)
+    auth_failure_burst: int = setting(
+        50,
+        "Failed authentications of one peer address that are answered 401 before `auth_failures_per_second` "
+        "limits them.",
+        least=1,
+        live=True,
+    )
+    principal_header: str = setting(
+        "X-Strata-Principal", "Request header with the principal, the user's id.", live=True
+    )
+    scopes_header: str = setting(
+        "X-Strata-Scopes", "Request header with the user's scopes, separated by spaces.", live=True
+    )
     hide_forbidden_as_not_found: bool = setting(
-        True, "Answer what the access rules deny exactly as what does not exist.", live=True
+        True,
+        "Answer 404 in place of 403 to what the access rules deny, identical to the answer for what does "
+        "not exist.",
+        live=True,
     )
     acl_config: Policy | None = setting(
-        None, "Access rules; see the ACL reference.", toml_only=True, live=True
+        None, "Access rules as a table; see the ACL reference.", toml_only=True, live=True
     )
     acl_file: str | None = setting(
         None,
-        "TOML file with the access rules instead, read again when it changes; see the ACL reference.",
+        "TOML file with the access rules, in place of `acl_config`; read again when it changes. See the ACL "
+        "reference.",
         live=True,
     )
     acl_file_watch_seconds: float = setting(
         2.0,
-        "How often it is looked at; a change is taken when two looks have seen the same. 0: never.",
+        "Interval at which `acl_file` is checked for changes (0: never). A change takes effect when two "
+        "consecutive checks find the same file.",
         unit="seconds",
         least=0,
         live=True,
     )
 
-    multi_tenant_enabled: bool = setting(False, "Keep tenants apart.")
-    tenant_header: str = setting(
-        "X-Tenant-ID", "Header with the tenant; X-Strata-Tenant is always its alias.", live=True
+    multi_tenant_enabled: bool = setting(
+        False, "Separate tenants by `tenant_header`; when off, all requests share one tenant."
     )
-    require_tenant_header: bool = setting(False, "Refuse requests without a tenant.", live=True)
-    max_tenants: int = setting(1000, "Most live tenants; idle ones make room for others.", least=1)
+    tenant_header: str = setting(
+        "X-Tenant-ID", "Request header with the tenant's id; X-Strata-Tenant is always its alias.", live=True
+    )
+    require_tenant_header: bool = setting(
+        False,
+        "Answer 400 to requests without a tenant header; when off, they belong to the default tenant.",
+        live=True,
+    )
+    max_tenants: int = setting(
+        1000,
+        "Maximum running tenants. At the maximum a new tenant evicts the longest idle one; if none is idle, "
+        "its requests are answered 503.",
+        least=1,
+    )
     tenant_idle_seconds: float = setting(
         900.0,
-        "How long a tenant may be idle before the server lets go of it; its results and cache stay on disk.",
+        "Idle time after which a tenant is evicted from memory; its results and cache stay on disk.",
         unit="seconds",
         least=0.001,
     )
-    mailbox_size: int = setting(256, "Questions that may wait for one tenant; more are refused.", least=1)
-    max_tenant_crashes: int = setting(
-        5, "Crashes within the window after which a tenant stays down.", least=0
+    mailbox_size: int = setting(
+        256, "Maximum queued requests per tenant; further ones are answered 503.", least=1
     )
-    tenant_crash_window_seconds: float = setting(60.0, "That window.", unit="seconds", least=1)
+    max_tenant_crashes: int = setting(
+        5,
+        "Restarts of a crashed tenant within `tenant_crash_window_seconds`; at the next crash it stays down "
+        "until an administrator restarts it.",
+        least=0,
+    )
+    tenant_crash_window_seconds: float = setting(
+        60.0,
+        "Period in which a tenant's crashes are counted for `max_tenant_crashes`.",
+        unit="seconds",
+        least=1,
+    )
 
     tenants: dict[str, TenantSection] = setting(
         dict,
-        "Limits of single tenants by id, each with the names of the settings marked so; also `weight`, "
-        "`enabled` and, as a table of limits, `maximum`.",
+        "Limits of single tenants, one table per tenant id: any setting marked *T*, `weight`, `enabled` and "
+        "a table `maximum`.",
         toml_only=True,
         live=True,
     )
     tenant_maximum: dict[str, float] = setting(
         dict,
-        "What no tenant's limits can exceed, by limit; a tenant's own `maximum` may be less.",
+        "Upper bound of each limit, for all tenants; a tenant's own `maximum` can only be lower.",
         toml_only=True,
         live=True,
     )
     tenant_overrides_file: str | None = setting(
         None,
-        "TOML file of limits that the admin API has changed, read again when it changes; by default "
-        "tenant-overrides.toml in the artifact directory.",
+        "TOML file of the limits changed through the admin API, read again when it changes (none: "
+        "`tenant-overrides.toml` in `artifact_dir`).",
     )
 
     warehouses: dict[str, str] = setting(
-        dict, "Directories of Iceberg warehouses by alias; as a variable: `alias=/path,other=/path`."
+        dict, "Directories of Iceberg warehouses by alias. As a variable: `alias=/path,other=/path`."
     )
     catalogs: dict[str, dict[str, str]] = setting(
-        dict, "pyiceberg catalogs by alias, each a table of its properties.", toml_only=True
+        dict, "pyiceberg catalogs by alias, each a table of catalog properties.", toml_only=True
     )
 
-    cache_dir: str = setting("~/.strata/cache", "Directory of the tenants' cache shards.")
+    cache_dir: str = setting(
+        "~/.strata/cache", "Directory of all tenants' caches, one subdirectory per tenant."
+    )
     max_cache_size_bytes: int = setting(
         10737418240,
-        "Bytes of cached segments, shared by the tenants as they need them; of one: the most it may have.",
+        "Maximum bytes of cached segments of all tenants together, divided by need; as a limit of one "
+        "tenant, that tenant's maximum.",
         unit="bytes",
         least=0,
         tenant=True,
     )
     cache_guaranteed_bytes: int = setting(
-        67108864, "Bytes of them that no other tenant takes from one that is active.", unit="bytes", least=0
+        67108864,
+        "Bytes of the cache that an active tenant keeps when other tenants need space (0: no guarantee).",
+        unit="bytes",
+        least=0,
     )
     cache_granularity: str = setting(
         "row_group_projection",
-        "What is cached: the columns a scan asked for.",
+        "What one cached segment holds: the projected columns of one row group.",
         choices=("row_group_projection",),
     )
     metadata_db: str | None = setting(
-        None, "SQLite file of the artifacts' metadata; by default in the artifact directory."
+        None, "SQLite file with the metadata of artifacts (none: `metadata.db` in `artifact_dir`)."
     )
 
-    batch_size: int = limit(65536, "Most rows of a record batch.", unit="rows", least=1)
-    fetch_parallelism: int = limit(4, "Row groups of one scan in flight.", least=1)
-    max_fetch_workers: int = setting(32, "Most threads that read and decode.", least=1)
-    work_slots: int = setting(0, "Threads that read and decode; 0: as many as there are cores.", least=0)
+    batch_size: int = limit(65536, "Maximum rows of a record batch.", unit="rows", least=1)
+    fetch_parallelism: int = limit(4, "Maximum row groups of one scan read at a time.", least=1)
+    max_fetch_workers: int = setting(
+        32, "Upper bound of `work_slots`, the threads that read and decode.", least=1
+    )
+    work_slots: int = setting(
+        0, "Threads that read and decode (0: one per core), at most `max_fetch_workers`.", least=0
+    )
     bulk_latency_tolerance: float = setting(
         4.0,
-        "How many times longer than usual small scans may take to get a thread before large ones have fewer "
-        "of them, one at least; 1 is strict, 1000 is never.",
+        "Factor over the usual wait for a thread at which interactive scans take threads from bulk scans, "
+        "all but one (1: at any delay; 1000: never).",
         least=1,
     )
     fetch_timeout_seconds: float = limit(
-        60.0, "Longest wait for a part of a row group.", unit="seconds", least=0.001
+        60.0,
+        "Maximum time to read one slice of a row group, queueing included; then the answer is 504.",
+        unit="seconds",
+        least=0.001,
     )
 
-    max_concurrent_scans: int = limit(100, "Builds of one tenant at a time.", least=1)
-    max_tasks_per_scan: int = limit(1000, "Data files one scan may read.", least=1)
-    plan_timeout_seconds: float = limit(30.0, "Longest planning of a scan.", unit="seconds", least=0.001)
-    scan_timeout_seconds: float = limit(300.0, "Longest scan.", unit="seconds", least=0.001)
+    max_concurrent_scans: int = limit(
+        100, "Maximum running and queued builds of one tenant; more are answered 429.", least=1
+    )
+    max_tasks_per_scan: int = limit(
+        1000, "Maximum data files of one scan; a larger scan is answered 413.", least=1
+    )
+    plan_timeout_seconds: float = limit(
+        30.0, "Maximum time to plan a scan; then the answer is 504.", unit="seconds", least=0.001
+    )
+    scan_timeout_seconds: float = limit(
+        300.0,
+        "Maximum time of a scan after it has its slot; then the answer is 504.",
+        unit="seconds",
+        least=0.001,
+    )
     max_response_bytes: int = limit(
-        536870912, "Largest result, measured on its Arrow bytes.", unit="bytes", least=1024
+        536870912,
+        "Maximum size of a result in Arrow bytes; a larger one fails with 413.",
+        unit="bytes",
+        least=1024,
     )
     stream_state_ttl_seconds: float = limit(
-        300.0, "How long a stream waits for its first reader.", unit="seconds", least=0.001
+        300.0, "Time after which a `stream_url` expires.", unit="seconds", least=0.001
     )
 
-    interactive_slots: int = limit(32, "Small scans of one tenant at a time.", least=1)
-    bulk_slots: int = limit(8, "Large scans of one tenant at a time.", least=1)
+    interactive_slots: int = limit(
+        32, "Maximum interactive (small) scans of one tenant running at a time; more wait.", least=1
+    )
+    bulk_slots: int = limit(
+        8, "Maximum bulk (large) scans of one tenant running at a time; more wait.", least=1
+    )
     interactive_slots_per_principal: int = limit(
         0,
-        "Of those, most that one principal has at a time; 0 for no such bound.",
+        "Maximum interactive scans of one principal running at a time (0: the tenant's slots).",
         least=0,
         zero_is_free=True,
     )
-    bulk_slots_per_principal: int = limit(0, "The same for large scans.", least=0, zero_is_free=True)
-    interactive_max_bytes: int = limit(10485760, "Largest small scan.", unit="bytes", least=0)
-    interactive_max_columns: int = limit(10, "Most columns of a small scan.", least=0)
+    bulk_slots_per_principal: int = limit(
+        0,
+        "Maximum bulk scans of one principal running at a time (0: the tenant's slots).",
+        least=0,
+        zero_is_free=True,
+    )
+    interactive_max_bytes: int = limit(
+        10485760,
+        "Maximum estimated Arrow bytes of an interactive scan; a larger scan is bulk.",
+        unit="bytes",
+        least=0,
+    )
+    interactive_max_columns: int = limit(
+        10, "Maximum columns of an interactive scan; a scan of more columns is bulk.", least=0
+    )
     interactive_queue_timeout_seconds: float = limit(
-        10.0, "How long a small scan may wait for its slot.", unit="seconds", least=0.001
+        10.0,
+        "Maximum wait of an interactive scan for a slot; then the answer is 429.",
+        unit="seconds",
+        least=0.001,
     )
     bulk_queue_timeout_seconds: float = limit(
-        30.0, "How long a large scan may wait for its slot.", unit="seconds", least=0.001
+        30.0, "Maximum wait of a bulk scan for a slot; then the answer is 429.", unit="seconds", least=0.001
     )
 
     rate_limit_enabled: bool = setting(
-        True, "Whether the limits below are kept; each allows two seconds' worth at once.", live=True
+        True,
+        "Enforce the `rate_limit_*` settings. A limit per second allows bursts of two seconds' worth.",
+        live=True,
     )
     rate_limit_global_rps: float = limit(
-        1000.0, "Requests a second of one tenant; 0 for no limit, here and below.", least=0, zero_is_free=True
+        1000.0,
+        "Maximum requests per second of one tenant (0: unlimited); more are answered 429.",
+        least=0,
+        zero_is_free=True,
     )
     rate_limit_client_rps: float = limit(
-        100.0, "Requests a second of one principal.", least=0, zero_is_free=True
+        100.0,
+        "Maximum requests per second of one principal (0: unlimited); more are answered 429.",
+        least=0,
+        zero_is_free=True,
     )
     rate_limit_scan_rps: float = limit(
-        50.0, "Materializations and warmings a second of one principal.", least=0, zero_is_free=True
+        50.0,
+        "Maximum materializations and warmings per second of one principal (0: unlimited); more are "
+        "answered 429.",
+        least=0,
+        zero_is_free=True,
     )
     rate_limit_bytes_per_second: int = limit(
         0,
-        "Bytes of answers a second of one tenant; streams are paced.",
+        "Maximum response bytes per second of one tenant (0: unlimited): streams are paced, new requests "
+        "answered 429.",
         unit="bytes",
         least=0,
         zero_is_free=True,
     )
     rate_limit_client_bytes_per_second: int = limit(
-        0, "The same of one principal.", unit="bytes", least=0, zero_is_free=True
+        0,
+        "Maximum response bytes per second of one principal (0: unlimited): streams are paced, new requests "
+        "answered 429.",
+        unit="bytes",
+        least=0,
+        zero_is_free=True,
     )
     rate_limit_bytes_per_day: int = limit(
         0,
-        "Bytes of answers a day of one tenant. What is used comes back evenly over a day, and at a restart.",
+        "Maximum response bytes per day of one tenant (0: unlimited); usage decays evenly, and ends at a "
+        "restart.",
         unit="bytes",
         least=0,
         zero_is_free=True,
     )
     rate_limit_client_bytes_per_day: int = limit(
-        0, "The same of one principal.", unit="bytes", least=0, zero_is_free=True
+        0,
+        "Maximum response bytes per day of one principal (0: unlimited); usage decays evenly, and ends at a "
+        "restart.",
+        unit="bytes",
+        least=0,
+        zero_is_free=True,
     )
 
     memory_budget_bytes: int = setting(
         0,
-        "Bytes all builds together may hold in flight; 0 for a quarter of the memory of the machine or its "
-        "control group.",
+        "Maximum bytes of memory held by all builds together (0: a quarter of the memory of the machine or "
+        "its control group). Further builds wait, then are answered 503.",
         unit="bytes",
         least=0,
         live=True,
     )
     disk_reserve_bytes: int = setting(
         268435456,
-        "Bytes left free where results are written; with less, nothing is built. 0 to fill the disk.",
+        "Free bytes to leave on the disk of `artifact_dir` (0: none). With less free, new builds are "
+        "answered 503.",
         unit="bytes",
         least=0,
         live=True,
@@ -281,63 +420,78 @@ class Settings:
 
     artifact_dir: str | None = setting(
         None,
-        "Directory of results, of one server alone; required in service mode, whatever the blob backend, "
-        "for metadata and results under way; ~/.strata/artifacts in personal mode.",
+        "Directory of results and their metadata, used by one server only. Required in service mode, also "
+        "with a remote blob backend (none: `~/.strata/artifacts` in personal mode).",
     )
     artifact_blob_backend: str = setting(
-        "local", "Where results are kept in the end.", choices=("local", "s3", "gcs", "azure")
+        "local",
+        "Where finished results are stored: in `artifact_dir` (`local`) or in an object store.",
+        choices=("local", "s3", "gcs", "azure"),
     )
-    artifact_s3_bucket: str | None = setting(None, "Bucket of results on S3.")
-    artifact_s3_prefix: str = setting("artifacts", "Prefix of results in the bucket.")
-    artifact_gcs_bucket: str | None = setting(None, "Bucket of results on Google Cloud Storage.")
-    artifact_gcs_prefix: str = setting("artifacts", "Prefix of results in the bucket.")
-    artifact_azure_container: str | None = setting(None, "Container of results on Azure.")
-    artifact_azure_prefix: str = setting("artifacts", "Prefix of results in the container.")
+    artifact_s3_bucket: str | None = setting(None, "S3 bucket of finished results.")
+    artifact_s3_prefix: str = setting("artifacts", "Prefix of finished results in the S3 bucket.")
+    artifact_gcs_bucket: str | None = setting(None, "Google Cloud Storage bucket of finished results.")
+    artifact_gcs_prefix: str = setting(
+        "artifacts", "Prefix of finished results in the Google Cloud Storage bucket."
+    )
+    artifact_azure_container: str | None = setting(None, "Azure container of finished results.")
+    artifact_azure_prefix: str = setting("artifacts", "Prefix of finished results in the Azure container.")
     artifact_copies_bytes: int = setting(
         10737418240,
-        "Local copies of results whose place is elsewhere; the newest stays, however large.",
+        "Maximum bytes of local copies of results stored in an object store. The least recently used are "
+        "removed; the newest stays, however large.",
         unit="bytes",
         least=0,
     )
-    s3_region: str | None = setting(None, "Region; else the AWS variables.")
-    s3_endpoint_url: str | None = setting(None, "Endpoint of an S3-compatible store.")
-    s3_access_key: str | None = setting(None, "Access key; else the AWS variables.", secret=True)
-    s3_secret_key: str | None = setting(None, "Secret key; else the AWS variables.", secret=True)
-    s3_anonymous: bool = setting(False, "Send unsigned requests.")
-    s3_connect_timeout_seconds: float = setting(10.0, "Longest connect.", unit="seconds", least=0.001)
-    s3_request_timeout_seconds: float = setting(30.0, "Longest request.", unit="seconds", least=0.001)
+    s3_region: str | None = setting(None, "Region of the S3 bucket (none: from the AWS variables).")
+    s3_endpoint_url: str | None = setting(None, "URL of an S3-compatible store (none: AWS).")
+    s3_access_key: str | None = setting(None, "S3 access key (none: from the AWS variables).", secret=True)
+    s3_secret_key: str | None = setting(None, "S3 secret key (none: from the AWS variables).", secret=True)
+    s3_anonymous: bool = setting(False, "Send unsigned requests to S3, without credentials.")
+    s3_connect_timeout_seconds: float = setting(
+        10.0, "Maximum time to connect to S3.", unit="seconds", least=0.001
+    )
+    s3_request_timeout_seconds: float = setting(
+        30.0, "Maximum time of one request to S3.", unit="seconds", least=0.001
+    )
 
     metrics_port: int | None = setting(
         None,
-        "Port where whoever reaches it reads the metrics, and nothing else; none: only the main port has "
-        "them. 0 picks a free one.",
+        "Second TCP port that serves only metrics, to any client that can reach it (none: metrics on the "
+        "main port only, for administrators; 0: any free port).",
         least=0,
         most=65535,
     )
-    metrics_host: str = setting("127.0.0.1", "Address of that port.")
+    metrics_host: str = setting("127.0.0.1", "IP address or host name on which `metrics_port` listens.")
     metrics_max_tenants: int = setting(
-        1000, "Tenants with metrics of their own; those of all others are summed.", least=0
+        1000, "Maximum tenants with metrics of their own; the metrics of all others are summed.", least=0
     )
 
     log_level: str = setting(
-        "INFO", "Least level that is logged.", choices=("DEBUG", "INFO", "WARNING", "ERROR"), live=True
+        "INFO",
+        "Lowest level of log lines that are written.",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+        live=True,
     )
     log_format: str = setting(
-        "json", "One JSON object a line, or readable text.", choices=("json", "text"), live=True
+        "json",
+        "One JSON object per line (`json`), or readable text (`text`).",
+        choices=("json", "text"),
+        live=True,
     )
 
     @property
     def overrides_path(self) -> Path:
-        """Where limits are kept that the admin API has changed."""
+        """Path of the file of limits changed through the admin API."""
         if self.tenant_overrides_file is None:
             return self.artifact_root / "tenant-overrides.toml"
         return Path(self.tenant_overrides_file).expanduser()
 
     @property
     def artifact_root(self) -> Path:
-        """Where results are kept: as configured, or personal mode's default."""
+        """Directory of results: ``artifact_dir``, or the default of personal mode."""
         return Path(self.artifact_dir or "~/.strata/artifacts").expanduser()
 
 
 BUCKETS = {"s3": "artifact_s3_bucket", "gcs": "artifact_gcs_bucket", "azure": "artifact_azure_container"}
-"""The setting each blob backend needs."""
+"""Required setting of each remote blob backend: its bucket or container."""

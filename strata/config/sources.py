@@ -1,6 +1,6 @@
-"""Where settings come from, in rising order: defaults, ``[tool.strata]``, ``STRATA_*`` variables, options.
+"""Load settings from, in rising precedence: defaults, ``[tool.strata]``, ``STRATA_*`` variables, options.
 
-What is not understood is an error that names it, with a suggestion; everything wrong is reported at once.
+An unknown name is an error with a suggestion. All problems are reported at once.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _TYPES = typing.get_type_hints(Settings)
 
 @attrs.frozen
 class Source:
-    """Where a value came from.
+    """Origin of a setting's value.
 
     Attributes:
-        name: Such as ``default``, ``pyproject.toml`` or ``STRATA_PORT``.
-        layer: Which of the four.
+        name: Name shown to the operator, such as ``default``, ``pyproject.toml`` or ``STRATA_PORT``.
+        layer: Kind of source.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Loaded:
 
     Attributes:
         settings: Valid and coherent values.
-        sources: By setting.
-        warnings: What an operator should see.
+        sources: Source of each value, by setting.
+        warnings: Sentences for the operator.
     """
 
     settings: Settings
@@ -62,16 +62,16 @@ class Loaded:
 def load_settings(
     *, config_file: Path | None, environ: Mapping[str, str], options: Mapping[str, object], cwd: Path
 ) -> Loaded:
-    """Collect, convert and check settings.
+    """Collect, convert and check settings. Blocking: reads files.
 
     Args:
         config_file: A TOML file to read instead of ``pyproject.toml`` in ``cwd``.
         environ: The environment.
-        options: Command-line options by setting; None means not given.
-        cwd: Where ``pyproject.toml`` is looked for.
+        options: Command-line options by setting; None: not given.
+        cwd: Directory of ``pyproject.toml``.
 
     Raises:
-        ConfigError: With everything that is wrong.
+        ConfigError: If there is any problem; carries all of them.
     """
     collector = _Collector()
     collector.add_file(config_file, cwd)
@@ -81,7 +81,7 @@ def load_settings(
 
 
 class _Collector:
-    """Values by setting, the later source winning, and everything found wrong on the way."""
+    """Values by setting, of the highest source that has one, and all problems found."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -99,7 +99,7 @@ class _Collector:
         except OSError as error:
             self._wrong("--config", f"{path} cannot be read: {error.strerror}.")
             return
-        except (ValueError, RecursionError) as error:  # also of a number too long to be one
+        except (ValueError, RecursionError) as error:  # ValueError also for a number of too many digits
             self._wrong("--config", f"{path} is not valid TOML: {error}.")
             return
         tool = document.get("tool", {})
@@ -107,7 +107,7 @@ class _Collector:
             self._wrong("tool", "must be a table.")
             return
         if config_file is not None and "strata" not in tool:
-            self._wrong("--config", f"{path} has no [tool.strata] table.")
+            self._wrong("--config", f"{path} has no [tool.strata] table; add one.")
         for key in tool:
             if key != "strata" and difflib.get_close_matches(key, ["strata"], cutoff=0.8):
                 self._wrong(f"tool.{key}", "unknown section; did you mean tool.strata?")
@@ -119,7 +119,9 @@ class _Collector:
             return
         acl = [name for name in ACL_ALIASES if name in table]
         if len(acl) > 1:
-            self._wrong("acl", "give the rules once, as [tool.strata.acl_config] or as [tool.strata.acl].")
+            self._wrong(
+                "acl", "the rules are given twice; keep [tool.strata.acl_config] or [tool.strata.acl]."
+            )
         for key, value in table.items():
             if key in acl:
                 self._add_acl(key, value, source)
@@ -158,7 +160,7 @@ class _Collector:
                 names = [PREFIX + name.upper() for name in _known_keys()]
                 self._wrong(variable, f"unknown variable{suggest(variable, names)}")
             elif _FIELDS[key].metadata["toml_only"]:
-                self._wrong(variable, f"it cannot be a variable; write [tool.strata.{key}].")
+                self._wrong(variable, f"cannot be set by a variable; write the table [tool.strata.{key}].")
             else:
                 self._add(key, text, source, from_text=True)
 
@@ -175,15 +177,15 @@ class _Collector:
             return
         given = self.sources.get(key)
         if given is not None and given.layer == source.layer:
-            self._wrong(where, f"give {key} or {key}{FILE_SUFFIX}, not both.")
+            self._wrong(where, f"{key} is set, too; keep {key} or {key}{FILE_SUFFIX}.")
             return
         try:
             text = Path(value).expanduser().read_text("utf-8").rstrip("\r\n")
-        except (OSError, ValueError, RuntimeError):  # unreadable, no path at all, the home of nobody
-            self._wrong(where, "the file cannot be read.")
+        except (OSError, ValueError, RuntimeError):  # unreadable, not a path, home of an unknown user
+            self._wrong(where, "the file cannot be read; check its path and permissions.")
             return
         if not text:
-            self._wrong(where, "the file is empty.")
+            self._wrong(where, "the file is empty; write the secret into it.")
             return
         self.values[key], self.sources[key] = text, source
 
@@ -199,7 +201,7 @@ class _Collector:
     def finish(self) -> Loaded:
         file = self.values.get("acl_file")
         if self._acl is not None and file is not None:
-            self._wrong("acl_file", "give the rules once, in this file or as [tool.strata.acl_config].")
+            self._wrong("acl_file", "the rules are given twice; keep this file or [tool.strata.acl_config].")
         elif self._acl is not None:
             self._take_rules("acl_config", partial(parse_policy, self._acl))
         elif file is not None:
@@ -227,7 +229,7 @@ class _Collector:
         except PolicyError as error:
             for problem in error.problems:
                 self._wrong(setting, problem)
-            # What is coherent with rules is checked even while the rules themselves are wrong.
+            # An empty policy lets the checks of other settings run, although the rules are wrong.
             self.values["acl_config"] = Policy()
             return
         self.values["acl_config"] = policy

@@ -1,6 +1,6 @@
-"""The server's side of TLS: certificate, key and, for mutual TLS, the authorities of clients.
+"""Build the server's TLS context: certificate, key and, for mutual TLS, the authorities of clients.
 
-HTTP/1.1 is all that is offered by ALPN: HTTP/2 would carry many requests past limits that are a connection's.
+ALPN offers only HTTP/1.1: the parallel streams of HTTP/2 would bypass limits per connection.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import attrs
 
 @attrs.frozen
 class Fault:
-    """Why there is no TLS.
+    """A problem of a TLS setting.
 
     Attributes:
-        setting: At fault: ``tls_certificate``, ``tls_key`` or ``tls_client_ca``.
-        message: What is wrong and the way out; never a key's content.
+        setting: Setting at fault: ``tls_certificate``, ``tls_key`` or ``tls_client_ca``.
+        message: The problem and the way out; never a key's content.
     """
 
     setting: str
@@ -26,28 +26,30 @@ class Fault:
 
 
 class _EncryptedError(Exception):
-    """A key wants a password, which nobody is there to type."""
+    """A key is encrypted, and a server cannot type its password."""
 
 
 def tls_context(
     certificate: str | None, key: str | None, client_ca: str | None
 ) -> ssl.SSLContext | tuple[Fault, ...] | None:
-    """Read the files; None when TLS is not configured. Blocking.
+    """Build a TLS context from PEM files. Blocking.
 
     Returns:
-        A context for a server, or everything that is wrong.
+        The context; or all problems; or None when TLS is not configured.
     """
     faults = []
     if certificate is None:
         for setting, value in (("tls_key", key), ("tls_client_ca", client_ca)):
             if value is not None:
-                faults.append(Fault(setting, "it needs tls_certificate; set that, too, or remove it."))
+                faults.append(
+                    Fault(setting, "requires tls_certificate; set it as well, or remove this setting.")
+                )
         return tuple(faults) or None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     unreadable = [
-        Fault(setting, f"{value} cannot be read: {why}.")
+        Fault(setting, f"{value} cannot be read: {why}; check its path and permissions.")
         for setting, value in (
             ("tls_certificate", certificate),
             ("tls_key", key),
@@ -64,7 +66,9 @@ def tls_context(
         try:
             context.load_verify_locations(_path(client_ca))
         except OSError:  # ssl.SSLError is one
-            faults.append(Fault("tls_client_ca", f"{client_ca} holds no certificate in PEM."))
+            faults.append(
+                Fault("tls_client_ca", f"{client_ca} contains no PEM certificate; name a file with one.")
+            )
     return tuple(faults) or context
 
 
@@ -76,10 +80,15 @@ def _load_pair(context: ssl.SSLContext, certificate: str, key: str | None) -> li
     try:
         context.load_cert_chain(_path(certificate), None if key is None else _path(key), password=ask)
     except _EncryptedError:
-        return [Fault(named, f"the key in {where} is encrypted; give one without a password.")]
+        return [Fault(named, f"the key in {where} is encrypted; use a key without a password.")]
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            return [Fault(named, f"the key in {where} is not that of {certificate}.")]
+            return [
+                Fault(
+                    named,
+                    f"the key in {where} does not belong to {certificate}; use the key of that certificate.",
+                )
+            ]
         return [_no_pair(certificate, key)]
     except OSError:  # a file that opens and cannot be read, such as those of /proc
         return [_no_pair(certificate, key)]
@@ -87,14 +96,14 @@ def _load_pair(context: ssl.SSLContext, certificate: str, key: str | None) -> li
 
 
 def _no_pair(certificate: str, key: str | None) -> Fault:
-    missing = "" if key is not None else ", or its key is in another file: set tls_key"
-    return Fault("tls_certificate", f"{certificate} is no certificate and its key in PEM{missing}.")
+    way_out = "name another file" if key is not None else "name another file, or set tls_key"
+    return Fault("tls_certificate", f"{certificate} is not a PEM certificate with its key; {way_out}.")
 
 
 def _unreadable(text: str) -> str:
     path = Path(_path(text))
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read without end
+        if path.exists() and not path.is_file():  # reading a pipe would block, reading a device would not end
             return "it is not a file"
         with path.open("rb"):
             return ""

@@ -1,4 +1,4 @@
-"""What was given for a setting, as what it is."""
+"""Convert a given value to the type of its setting, and check its bounds."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _FALSE = frozenset({"false", "0", "no", "off"})
 
 
 class InvalidError(Exception):
-    """A value that is not of its setting's kind; the message does not repeat a secret one."""
+    """A value of the wrong type or out of bounds; the message does not contain a secret value."""
 
 
 def suggest(name: str, known: Collection[str]) -> str:
-    """Return the end of a sentence about an unknown name."""
+    """Return the end of a sentence about an unknown name: the closest known name, if any is similar."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else "."
 
 
 def convert(field: attrs.Attribute[Any], kind: Any, value: object, *, from_text: bool) -> object:
-    """Return a setting's value as what it is.
+    """Return a given value converted to its setting's type.
 
     Args:
         field: The setting, with its metadata.
-        kind: Its type.
-        value: What was given.
-        from_text: It was given as text, as in a variable.
+        kind: The setting's type.
+        value: The given value.
+        from_text: The value was given as text, as in a variable.
 
     Raises:
-        InvalidError: If it is none, or out of bounds.
+        InvalidError: If the value is of another type, or out of bounds.
     """
     metadata = field.metadata
     if isinstance(kind, types.UnionType):
@@ -43,13 +43,13 @@ def convert(field: attrs.Attribute[Any], kind: Any, value: object, *, from_text:
     converted = _convert_to(kind, value, shown, from_text=from_text)
     if metadata["choices"] and converted not in metadata["choices"]:
         known = metadata["choices"]
-        raise InvalidError(f"{shown} is none of {', '.join(known)}{suggest(str(converted), known)}")
+        raise InvalidError(f"{shown} is not one of {', '.join(known)}{suggest(str(converted), known)}")
     least = metadata["least"]
     if least is not None and isinstance(converted, int | float) and not converted >= least:
-        raise InvalidError(f"{shown} is too small; the least is {least:g}.")
+        raise InvalidError(f"{shown} is too small; the minimum is {least:g}.")
     most = metadata["most"]
     if most is not None and isinstance(converted, int | float) and converted > most:
-        raise InvalidError(f"{shown} is too large; the most is {most:g}.")
+        raise InvalidError(f"{shown} is too large; the maximum is {most:g}.")
     return converted
 
 
@@ -61,7 +61,7 @@ def _convert_to(kind: Any, value: object, shown: str, *, from_text: bool) -> obj
     if kind is str:
         if isinstance(value, str):
             return value
-        raise InvalidError(f"{shown} is not text.")
+        raise InvalidError(f"{shown} is not text; quote it.")
     if from_text:
         return _to_pairs(str(value))
     return _to_table(kind, value)
@@ -96,20 +96,20 @@ def _to_pairs(text: str) -> dict[str, str]:
         if not equals or not alias.strip() or not value.strip():
             raise InvalidError(f"{item!r} is not of the form alias=value.")
         if alias.strip() in pairs:
-            raise InvalidError(f"alias {alias.strip()} is given twice.")
+            raise InvalidError(f"alias {alias.strip()} is given twice; remove one.")
         pairs[alias.strip()] = value.strip()
     return pairs
 
 
 def _to_table(kind: Any, value: object) -> object:
     if not isinstance(value, dict):
-        raise InvalidError("it is not a table.")
+        raise InvalidError("must be a table.")
     inner = typing.get_args(kind)[1]
     for alias, item in value.items():
         if inner is str and not isinstance(item, str):
-            raise InvalidError(f"{alias} is not text.")
+            raise InvalidError(f"the value of {alias} is not text; quote it.")
         if inner is not str and not (
             isinstance(item, dict) and all(isinstance(v, str) for v in item.values())
         ):
-            raise InvalidError(f"{alias} is not a table of texts.")
+            raise InvalidError(f"{alias} is not a table whose values are text.")
     return value

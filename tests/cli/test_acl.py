@@ -1,4 +1,4 @@
-"""``strata acl explain``: the answer, its grounds, and an exit status for scripts."""
+"""``strata acl``: output and exit status of its commands."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_permitted_request_ends_in_0(ask) -> None:
-    """With the rule that permits it."""
+    """`explain` of a permitted request exits with 0 and names the rule that permits it."""
     found = ask("tables/main/sales/orders")
     assert 0 == found.exit_code
     lines = found.output.splitlines()
@@ -55,7 +55,7 @@ def test_a_permitted_request_ends_in_0(ask) -> None:
 
 
 def test_a_denied_one_ends_in_2_and_names_the_way_out(ask) -> None:
-    """For people and for programs."""
+    """`explain` of a denied request exits with 2 and names the change that would permit it, as text and JSON."""
     found = ask("tables/main/internal/pay")
     assert 2 == found.exit_code
     assert "to permit it: remove deny rule 1" in found.output
@@ -66,7 +66,7 @@ def test_a_denied_one_ends_in_2_and_names_the_way_out(ask) -> None:
 
 
 def test_a_configuration_that_does_not_load_ends_in_1(ask, tmp_path: Path) -> None:
-    """With everything that is wrong with it."""
+    """`explain` exits with 1 and prints the problems of a wrong configuration."""
     (tmp_path / "pyproject.toml").write_text(POLICY.replace("tables/main/sales/*", "nothing/here"))
     found = ask("tables/main/sales/orders")
     assert 1 == found.exit_code
@@ -74,7 +74,7 @@ def test_a_configuration_that_does_not_load_ends_in_1(ask, tmp_path: Path) -> No
 
 
 def test_without_rules_everything_is_permitted(ask, tmp_path: Path) -> None:
-    """And it says that there are none."""
+    """`explain` without access rules reports that there are none."""
     (tmp_path / "pyproject.toml").write_text(POLICY.partition("[tool.strata.acl_config]")[0])
     found = ask("tables/main/internal/pay")
     assert (0, "allowed: no access rules are configured (acl_config)\n") == (found.exit_code, found.output)
@@ -95,7 +95,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_check_counts_and_prints_what_it_reads(run, tmp_path: Path) -> None:
-    """What is printed is the same policy again."""
+    """`check` counts the rules; `check --print` prints rules that parse to the same policy."""
     assert (0, "1 deny rules, 1 allow rules, default deny: no problems\n") == (
         run("check").exit_code,
         run("check").output,
@@ -109,7 +109,7 @@ def test_check_counts_and_prints_what_it_reads(run, tmp_path: Path) -> None:
 
 
 def test_check_says_everything_that_is_wrong(run, tmp_path: Path) -> None:
-    """Two rules, two problems, status 1."""
+    """`check` prints the problems of all rules and exits with 1."""
     bad = POLICY.replace("tables/main/sales/*", "nothing/here").replace(
         "tables/main/internal/*", "tables/x/**"
     )
@@ -120,8 +120,8 @@ def test_check_says_everything_that_is_wrong(run, tmp_path: Path) -> None:
 
 
 def test_lint_ends_in_2_and_names_the_rule(run, tmp_path: Path) -> None:
-    """And in 0 when every rule does something."""
-    assert (0, "every rule does something\n") == (run("lint").exit_code, run("lint").output)
+    """`lint` exits with 2 and names superfluous rules, or exits with 0 without any."""
+    assert (0, "no superfluous rules\n") == (run("lint").exit_code, run("lint").output)
     more = '[[tool.strata.acl_config.allow]]\nprincipal = "ann"\nresource = "tables/main/internal/pay"\n'
     (tmp_path / "pyproject.toml").write_text(POLICY + more)
     found = run("lint")
@@ -130,7 +130,7 @@ def test_lint_ends_in_2_and_names_the_rule(run, tmp_path: Path) -> None:
 
 
 def test_diff_names_who_gains_and_who_loses(run) -> None:
-    """Between configurations, rules alone, or one of each."""
+    """`diff` compares configurations or files of rules, and prints a request for each changed decision."""
     new = 'default = "deny"\n[[allow]]\nprincipal = "ann"\nresource = "tables/main/sales/*"\n'
     found = run("diff", "pyproject.toml", "new.toml", "--catalog", "main", new=new)
     assert 2 == found.exit_code
@@ -141,16 +141,16 @@ def test_diff_names_who_gains_and_who_loses(run) -> None:
     document = json.loads(run("diff", "pyproject.toml", "new.toml", "--json").output)
     assert [(False, True), (True, False)] == [(one["old"], one["new"]) for one in document["changes"]]
     same = run("diff", "new.toml", "new.toml")
-    assert (0, "no request is decided otherwise\n") == (same.exit_code, same.output)
+    assert (0, "no decision differs\n") == (same.exit_code, same.output)
 
 
 def test_diff_of_what_does_not_load_ends_in_1(run) -> None:
-    """With the file's name; one that is missing, is no TOML, has no rules, has wrong ones."""
+    """`diff` exits with 1 and names a file that is missing, not TOML, without rules, or with wrong rules."""
     cases = {"bad": "x = [", "none": "[tool.strata]\n", "wrong": "[[allow]]\nprincipal = 'a'\n"}
     for name, words in {
         "absent": "cannot be read",
         "bad": "is not valid TOML",
-        "none": "it has no [tool.strata.acl_config]",
+        "none": "the table [tool.strata.acl_config] is missing",
         "wrong": "allow rule 1: `resource` is missing",
     }.items():
         found = run("diff", f"{name}.toml", "pyproject.toml", **cases)
@@ -172,7 +172,7 @@ why = "salaries"
 
 
 def test_expectations_that_are_met_end_in_0_and_others_in_2(run) -> None:
-    """With the request, the author's remark, and why it is decided so."""
+    """`test` prints each unmet expectation with its remark and explanation, and exits with 2."""
     met = run("test", "expect.toml", expect=EXPECT.format("false"))
     assert (0, "2 of 2 expectations met\n") == (met.exit_code, met.output)
     failed = run("test", "expect.toml", expect=EXPECT.format("true"))
@@ -203,6 +203,6 @@ def test_expectations_that_are_met_end_in_0_and_others_in_2(run) -> None:
     ],
 )
 def test_expectations_that_are_not_understood_end_in_1(run, text: str, problem: str) -> None:
-    """A misspelled key would be a test that tests nothing."""
+    """`test` exits with 1 for a file that it does not understand: a misspelled key would test nothing."""
     found = run("test", "expect.toml", expect=text)
     assert (1, True) == (found.exit_code, problem in found.output), found.output

@@ -1,4 +1,4 @@
-"""The boot matrix: which configurations start, and the exact words in which the others refuse."""
+"""The boot matrix: which configurations start, and the exact problems of all others."""
 
 from pathlib import Path
 
@@ -17,34 +17,35 @@ SERVICE = {
 }
 PERSONAL = {"artifact_dir": "{tmp}/artifacts", "cache_dir": "{tmp}/cache"}
 
-NO_AUTH = "auth_mode: service mode needs an identity for every request; set auth_mode = trusted_proxy."
-NO_TOKEN = "proxy_token: trusted_proxy needs the secret it shares with the proxy; set it or proxy_token_file."
-BLANK = "proxy_token: it is blank; use at least 16 random characters."
-SHORT = "proxy_token: it has 15 characters, too few to be secret; use at least 16."
-UNSENDABLE = "proxy_token: a header cannot carry it; use printable ASCII without surrounding space."
+NO_AUTH = "auth_mode: service mode requires an identity for every request; set auth_mode = trusted_proxy."
+NO_TOKEN = (
+    "proxy_token: trusted_proxy requires a secret shared with the proxy; set proxy_token or proxy_token_file."
+)
+BLANK = "proxy_token: the token is blank; use at least 16 random characters."
+SHORT = "proxy_token: the token has 15 characters; use at least 16 random ones."
+UNSENDABLE = "proxy_token: a header cannot carry the token; use printable ASCII without surrounding spaces."
 NO_TARGET = (
-    "artifact_dir: service mode has no default place for results; set it to a persistent directory, "
-    "or set artifact_blob_backend."
+    "artifact_dir: service mode has no default directory for results; set artifact_dir to a persistent one."
 )
-NO_LOCAL = (
-    "artifact_dir: metadata and results under way need a local directory, whatever the blob backend; set it."
+NO_LOCAL = "artifact_dir: metadata and unfinished results need a local directory; set artifact_dir."
+PROXY_IN_PERSONAL = "auth_mode: trusted_proxy requires service mode; set deployment_mode = service."
+TENANTS_IN_PERSONAL = "multi_tenant_enabled: tenants require service mode; set deployment_mode = service."
+HEADER_IN_PERSONAL = "require_tenant_header: tenants require service mode; set deployment_mode = service."
+HEADER_ALONE = (
+    "require_tenant_header: tenants are off; set multi_tenant_enabled = true, or remove this setting."
 )
-PROXY_IN_PERSONAL = "auth_mode: trusted_proxy belongs to service mode; set deployment_mode = service."
-TENANTS_IN_PERSONAL = "multi_tenant_enabled: tenants belong to service mode; set deployment_mode = service."
-HEADER_IN_PERSONAL = "require_tenant_header: tenants belong to service mode; set deployment_mode = service."
-HEADER_ALONE = "require_tenant_header: it needs multi_tenant_enabled = true."
 USER_HEADER = (
-    "personal_mode_user_header: it names users without proof, so service mode refuses it; remove it."
+    "personal_mode_user_header: service mode does not accept unauthenticated user names; remove this setting."
 )
-RULES = "acl_config: rules need to know who asks; set auth_mode = trusted_proxy, or remove them."
+RULES = "acl_config: access rules require authentication; set auth_mode = trusted_proxy, or remove the rules."
 
 
-TLS_ALONE = "{}: it needs tls_certificate; set that, too, or remove it."
+TLS_ALONE = "{}: requires tls_certificate; set it as well, or remove this setting."
 
 
 def remote(host: str) -> str:
     return (
-        f"host: {host} can be reached by others, and personal mode asks nobody who they are; "
+        f"host: {host} is reachable from other machines, and personal mode has no authentication; "
         "listen on 127.0.0.1, or set allow_remote_clients_in_personal = true."
     )
 
@@ -62,12 +63,12 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("personal with a user header", PERSONAL | {"personal_mode_user_header": "X-User"}, []),
     ("a key without a certificate", SERVICE | {"tls_key": "{tmp}/file"}, [TLS_ALONE.format("tls_key")]),
     ("clients' authority without a certificate", SERVICE | {"tls_client_ca": "{tmp}/file"}, [TLS_ALONE.format("tls_client_ca")]),
-    ("a certificate that is not there", SERVICE | {"tls_certificate": "{tmp}/none"}, ["tls_certificate: {tmp}/none cannot be read: No such file or directory."]),
-    ("a certificate that is none", SERVICE | {"tls_certificate": "{tmp}/file"}, ["tls_certificate: {tmp}/file is no certificate and its key in PEM, or its key is in another file: set tls_key."]),
-    ("an empty certificate", SERVICE | {"tls_certificate": "{tmp}/file", "tls_key": "{tmp}/file"}, ["tls_certificate: {tmp}/file is no certificate and its key in PEM."]),
-    ("a socket where a file is", SERVICE | {"unix_socket": "{tmp}/file"}, ["unix_socket: {tmp}/file is there and is no socket."]),
-    ("a socket nowhere", SERVICE | {"unix_socket": "{tmp}/none/s"}, ["unix_socket: {tmp}/none is not a directory."]),
-    ("a socket with too long a path", SERVICE | {"unix_socket": "/" + "s" * 200}, ["unix_socket: its path is longer than 107 bytes; use a shorter one."]),
+    ("a certificate that is not there", SERVICE | {"tls_certificate": "{tmp}/none"}, ["tls_certificate: {tmp}/none cannot be read: No such file or directory; check its path and permissions."]),
+    ("a certificate that is none", SERVICE | {"tls_certificate": "{tmp}/file"}, ["tls_certificate: {tmp}/file is not a PEM certificate with its key; name another file, or set tls_key."]),
+    ("an empty certificate", SERVICE | {"tls_certificate": "{tmp}/file", "tls_key": "{tmp}/file"}, ["tls_certificate: {tmp}/file is not a PEM certificate with its key; name another file."]),
+    ("a socket where a file is", SERVICE | {"unix_socket": "{tmp}/file"}, ["unix_socket: {tmp}/file exists and is not a socket; remove it, or name another path."]),
+    ("a socket nowhere", SERVICE | {"unix_socket": "{tmp}/none/s"}, ["unix_socket: {tmp}/none is not a directory; name another path."]),
+    ("a socket with too long a path", SERVICE | {"unix_socket": "/" + "s" * 200}, ["unix_socket: the path is longer than 107 bytes; use a shorter one."]),
     ("personal on a socket, whatever the host", PERSONAL | {"host": "0.0.0.0", "unix_socket": "{tmp}/s"}, []),
     ("service alone", {"deployment_mode": "service", "cache_dir": "{tmp}/cache"}, [NO_AUTH, NO_TARGET]),
     ("service without auth", SERVICE | {"auth_mode": "none"}, [NO_AUTH]),
@@ -81,9 +82,9 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("a short previous token", SERVICE | {"proxy_token_previous": "x" * 15}, [SHORT.replace("token", "token_previous", 1)]),
     ("a blank previous token", SERVICE | {"proxy_token_previous": ""}, [BLANK.replace("token", "token_previous", 1)]),
     ("service without a persistent target", SERVICE | {"artifact_dir": None}, [NO_TARGET]),
-    ("s3 without its bucket", SERVICE | {"artifact_blob_backend": "s3"}, ["artifact_s3_bucket: artifact_blob_backend = s3 needs it; set it."]),
-    ("gcs without its bucket", SERVICE | {"artifact_blob_backend": "gcs"}, ["artifact_gcs_bucket: artifact_blob_backend = gcs needs it; set it."]),
-    ("azure without its container", SERVICE | {"artifact_blob_backend": "azure"}, ["artifact_azure_container: artifact_blob_backend = azure needs it; set it."]),
+    ("s3 without its bucket", SERVICE | {"artifact_blob_backend": "s3"}, ["artifact_s3_bucket: artifact_blob_backend = s3 requires artifact_s3_bucket; set it."]),
+    ("gcs without its bucket", SERVICE | {"artifact_blob_backend": "gcs"}, ["artifact_gcs_bucket: artifact_blob_backend = gcs requires artifact_gcs_bucket; set it."]),
+    ("azure without its container", SERVICE | {"artifact_blob_backend": "azure"}, ["artifact_azure_container: artifact_blob_backend = azure requires artifact_azure_container; set it."]),
     ("s3 with no local directory", SERVICE | {"artifact_dir": None, "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, [NO_LOCAL]),
     ("s3 with only a metadata database", SERVICE | {"artifact_dir": None, "metadata_db": "{tmp}/m.db", "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, [NO_LOCAL]),
     ("a metadata database that is a directory", SERVICE | {"metadata_db": "{tmp}/locked"}, ["metadata_db: {tmp}/locked is a directory; name a file."]),
@@ -98,23 +99,23 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("a required tenant without tenants", SERVICE | {"require_tenant_header": True}, [HEADER_ALONE]),
     ("service with a user header", SERVICE | {"personal_mode_user_header": "X-User"}, [USER_HEADER]),
     ("rules with no authentication", PERSONAL | {"acl_config": Policy()}, [RULES]),
-    ("two roles on one header", SERVICE | {"tenant_header": "x-strata-principal"}, ["tenant_header: x-strata-principal already carries principal_header."]),
-    ("a role on the token's header", SERVICE | {"principal_header": "X-Strata-Proxy-Token"}, ["principal_header: X-Strata-Proxy-Token already carries the proxy token."]),
-    ("a role on the tenant's alias", SERVICE | {"principal_header": "X-Strata-Tenant"}, ["principal_header: X-Strata-Tenant always carries the tenant."]),
-    ("no header name", SERVICE | {"tenant_header": "X Tenant"}, ["tenant_header: 'X Tenant' is no header name."]),
-    ("an artifact directory that is a file", SERVICE | {"artifact_dir": "{tmp}/file"}, ["artifact_dir: {tmp}/file is not a directory."]),
-    ("a cache directory below a file", SERVICE | {"cache_dir": "{tmp}/file/x"}, ["cache_dir: {tmp}/file is not a directory."]),
-    ("a warehouse that is a file", SERVICE | {"warehouses": {"wh": "{tmp}/file"}}, ["warehouses.wh: {tmp}/file is not a directory."]),
-    ("a directory that is not writable", SERVICE | {"artifact_dir": "{tmp}/locked/x"}, ["artifact_dir: {tmp}/locked is not writable by this process."]),
+    ("two roles on one header", SERVICE | {"tenant_header": "x-strata-principal"}, ["tenant_header: x-strata-principal already carries principal_header; choose another header."]),
+    ("a role on the token's header", SERVICE | {"principal_header": "X-Strata-Proxy-Token"}, ["principal_header: X-Strata-Proxy-Token already carries the proxy token; choose another header."]),
+    ("a role on the tenant's alias", SERVICE | {"principal_header": "X-Strata-Tenant"}, ["principal_header: X-Strata-Tenant always carries the tenant; choose another header."]),
+    ("no header name", SERVICE | {"tenant_header": "X Tenant"}, ["tenant_header: 'X Tenant' is not a header name; use letters, digits and hyphens."]),
+    ("an artifact directory that is a file", SERVICE | {"artifact_dir": "{tmp}/file"}, ["artifact_dir: {tmp}/file is not a directory; name another path."]),
+    ("a cache directory below a file", SERVICE | {"cache_dir": "{tmp}/file/x"}, ["cache_dir: {tmp}/file is not a directory; name another path."]),
+    ("a warehouse that is a file", SERVICE | {"warehouses": {"wh": "{tmp}/file"}}, ["warehouses.wh: {tmp}/file is not a directory; name another path."]),
+    ("a directory that is not writable", SERVICE | {"artifact_dir": "{tmp}/locked/x"}, ["artifact_dir: this process cannot write to {tmp}/locked; change its permissions, or name another path."]),
     ("cache and artifacts in one place", SERVICE | {"cache_dir": "{tmp}/artifacts"}, ["cache_dir: {tmp}/artifacts is also artifact_dir; give each its own directory."]),
-    ("the cache inside the artifacts", SERVICE | {"cache_dir": "{tmp}/artifacts/c"}, ["cache_dir: it lies inside artifact_dir; give each its own directory."]),
+    ("the cache inside the artifacts", SERVICE | {"cache_dir": "{tmp}/artifacts/c"}, ["cache_dir: {tmp}/artifacts/c lies inside artifact_dir; give each its own directory."]),
     ("the artifacts inside a warehouse", SERVICE | {"warehouses": {"wh": "{tmp}"}},
-     ["artifact_dir: it lies inside warehouses.wh; give each its own directory.", "cache_dir: it lies inside warehouses.wh; give each its own directory."]),
-    ("metadata inside the cache", SERVICE | {"metadata_db": "{tmp}/cache/m.db"}, ["metadata_db: it lies inside cache_dir; give it a place of its own."]),
-    ("metadata in a warehouse", SERVICE | {"metadata_db": "{tmp}/wh/catalog.db", "warehouses": {"wh": "{tmp}/wh"}}, ["metadata_db: it lies inside warehouses.wh; give it a place of its own."]),
+     ["artifact_dir: {tmp}/artifacts lies inside warehouses.wh; give each its own directory.", "cache_dir: {tmp}/cache lies inside warehouses.wh; give each its own directory."]),
+    ("metadata inside the cache", SERVICE | {"metadata_db": "{tmp}/cache/m.db"}, ["metadata_db: {tmp}/cache/m.db lies inside cache_dir; name a path outside of it."]),
+    ("metadata in a warehouse", SERVICE | {"metadata_db": "{tmp}/wh/catalog.db", "warehouses": {"wh": "{tmp}/wh"}}, ["metadata_db: {tmp}/wh/catalog.db lies inside warehouses.wh; name a path outside of it."]),
     ("metadata beside the results", SERVICE | {"metadata_db": "{tmp}/artifacts/m.db"}, []),
-    ("metadata below a file", SERVICE | {"metadata_db": "{tmp}/file/m.db"}, ["metadata_db: {tmp}/file is not a directory."]),
-    ("metadata where nobody may write", SERVICE | {"metadata_db": "{tmp}/locked/m.db"}, ["metadata_db: {tmp}/locked is not writable by this process."]),
+    ("metadata below a file", SERVICE | {"metadata_db": "{tmp}/file/m.db"}, ["metadata_db: {tmp}/file is not a directory; name another path."]),
+    ("metadata where nobody may write", SERVICE | {"metadata_db": "{tmp}/locked/m.db"}, ["metadata_db: this process cannot write to {tmp}/locked; change its permissions, or name another path."]),
     ("two aliases of one warehouse", SERVICE | {"warehouses": {"a": "{tmp}/wh", "b": "{tmp}/wh"}}, []),
 ]  # fmt: skip
 
@@ -129,7 +130,7 @@ def fill(value: object, tmp: Path) -> object:
 
 @pytest.mark.parametrize(("values", "expected"), [row[1:] for row in MATRIX], ids=[row[0] for row in MATRIX])
 def test_boots_or_refuses_in_these_words(tmp_path: Path, values: dict, expected: list[str]) -> None:
-    """All that is wrong, in a fixed order."""
+    """A configuration has exactly the expected problems, in a fixed order, and the check creates no files."""
     (tmp_path / "file").write_text("")
     (tmp_path / "locked").mkdir()
     settings = Settings(**{key: fill(value, tmp_path) for key, value in values.items()})
@@ -141,5 +142,5 @@ def test_boots_or_refuses_in_these_words(tmp_path: Path, values: dict, expected:
 
 
 def test_the_matrix_has_thirty_configurations_or_more() -> None:
-    """As the issue asks; names are unique so that a failure names its row."""
+    """The matrix has at least 30 rows with unique names, so that a failure names its row."""
     assert len(MATRIX) == len({row[0] for row in MATRIX}) >= 30

@@ -1,4 +1,4 @@
-"""Rules in a file of their own: whole or not at all, at once, and on change, on a virtual clock."""
+"""Access rules in a separate file: applied whole or not at all, on request and on change, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BROKEN = TWO + '[[allow]]\nprincipal = "bob"\nresource = "tables/other/db/*"\nro
 
 @attrs.define(eq=False)
 class Server:
-    """What a rules file needs of a server, with a disk that changes when the test says so."""
+    """The parts of a server that a rules file uses, with a file system that changes when the test sets a stamp."""
 
     path: Path
     seconds: float = 2.0
@@ -75,7 +75,7 @@ def counts(server: Server) -> tuple[int, int]:
 
 
 async def test_a_reload_takes_the_whole_file(server: Server) -> None:
-    """And says whether anything is different."""
+    """A reload applies all rules of the file, and reports whether they differ from those before."""
     server.write(TWO)
     taken = await server.file.reload()
     assert isinstance(taken, RulesTaken)
@@ -86,7 +86,7 @@ async def test_a_reload_takes_the_whole_file(server: Server) -> None:
 
 
 async def test_a_file_with_anything_wrong_changes_nothing(server: Server) -> None:
-    """Every problem is said, in the answer and in the log, and no value of a row."""
+    """A file with problems changes no rule; result and log list all problems without values of `rows`."""
     server.write(BROKEN + 'zzz = "red"\n')
     before = server.policy
     with capture_logs() as logs:
@@ -116,7 +116,7 @@ async def test_a_file_with_anything_wrong_changes_nothing(server: Server) -> Non
     ],
 )
 def test_what_is_no_file_of_rules_is_refused(tmp_path: Path, content: bytes | None, says: str) -> None:
-    """In words that name the file or the rule."""
+    """A file that is unreadable, not TOML or has wrong rules is refused, and the problem names the file or rule."""
     path = tmp_path / "rules.toml"
     if content is not None:
         path.write_bytes(content)
@@ -126,13 +126,13 @@ def test_what_is_no_file_of_rules_is_refused(tmp_path: Path, content: bytes | No
 
 
 async def test_without_a_file_there_is_nothing_to_reload(tmp_path: Path) -> None:
-    """The rules stand in the configuration, or there are none."""
+    """A reload without `acl_file` reports that there is no file, whether or not the configuration has rules."""
     none = RulesFile(lambda: RulesPlace(None, (), 2), lambda: None, lambda _rules: None)
     assert isinstance(await none.reload(), NoRulesFile)
 
 
 async def test_a_change_is_taken_once_it_has_come_to_rest(server: Server, autojump_clock) -> None:
-    """What is still being written parses with its last rules missing."""
+    """Two equal checks are needed: a half-written file parses, but its last rules are missing."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.file.watch)
         await trio.sleep(3)
@@ -149,7 +149,7 @@ async def test_a_change_is_taken_once_it_has_come_to_rest(server: Server, autoju
 async def test_a_change_between_the_start_and_the_first_look_is_noticed(
     server: Server, autojump_clock
 ) -> None:
-    """The first look is at a file that somebody else has read before."""
+    """A file that changes after the start has read it and before the first check is applied."""
     server.write(TWO)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.file.watch)
@@ -159,7 +159,7 @@ async def test_a_change_between_the_start_and_the_first_look_is_noticed(
 
 
 async def test_a_broken_change_is_said_once_and_the_old_rules_stay(server: Server, autojump_clock) -> None:
-    """Until the file changes again; one that is gone is not a policy either."""
+    """A broken or removed file is logged once per change, and the rules before it stay."""
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.file.watch)
@@ -181,7 +181,7 @@ async def test_a_broken_change_is_said_once_and_the_old_rules_stay(server: Serve
 
 
 async def test_a_server_without_a_file_does_not_look_until_it_has_one(server: Server, autojump_clock) -> None:
-    """``acl_file_watch_seconds = 0``; SIGHUP can change it."""
+    """With `acl_file_watch_seconds = 0` there are no checks, until SIGHUP sets an interval."""
     server.seconds = 0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.file.watch)
@@ -196,7 +196,7 @@ async def test_a_server_without_a_file_does_not_look_until_it_has_one(server: Se
 
 
 async def test_two_reloads_never_cross(server: Server, autojump_clock) -> None:
-    """The later one reads the later file."""
+    """Of two concurrent reloads the later one reads and applies the later file."""
     slow = [5.0, 0.0]
 
     async def run(function: Callable[[], Any]) -> Any:
@@ -217,7 +217,7 @@ async def test_two_reloads_never_cross(server: Server, autojump_clock) -> None:
 async def test_rules_of_a_file_that_is_no_longer_asked_for_are_not_taken(
     server: Server, autojump_clock, tmp_path: Path
 ) -> None:
-    """SIGHUP named another one while it was read."""
+    """Rules of a file are dropped if SIGHUP names another file while they are read."""
 
     async def run(function: Callable[[], Any]) -> Any:
         found = function()
@@ -234,7 +234,7 @@ async def test_rules_of_a_file_that_is_no_longer_asked_for_are_not_taken(
 
 
 def test_rules_of_a_file_are_the_configurations_rules(tmp_path: Path) -> None:
-    """From the start, for every command; warnings and problems name the setting."""
+    """Every command reads the rules of `acl_file` at its start; problems and warnings name the setting."""
     (tmp_path / "rules.toml").write_text(TWO + 'default = "deny"\n')
     head = (
         '[tool.strata]\ndeployment_mode = "service"\nauth_mode = "trusted_proxy"\nartifact_dir = "a"\n'
@@ -258,12 +258,12 @@ def test_rules_of_a_file_are_the_configurations_rules(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"acl_file: .*nowhere\.toml cannot be read: No such file"):
         load(STRATA_ACL_FILE=str(tmp_path / "nowhere.toml"))
     (tmp_path / "pyproject.toml").write_text(head + '[tool.strata.acl_config]\ndefault = "deny"\n')
-    with pytest.raises(ConfigError, match="acl_file: give the rules once"):
+    with pytest.raises(ConfigError, match="acl_file: the rules are given twice"):
         load()
 
 
 def test_a_home_directory_is_written_out() -> None:
-    """As for every other path."""
+    """`~` in `acl_file` is the home directory, as in every other path."""
     place = place_of("~/rules.toml", ["b", "a"], 1)
     assert Path("~/rules.toml").expanduser() == place.path
     assert ("b", "a") == place.catalogs

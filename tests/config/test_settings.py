@@ -1,4 +1,4 @@
-"""Settings: sources, precedence, what is not understood, and what may be shown of them."""
+"""Settings: sources and their precedence, errors, and redacted output."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def problems(
 
 
 def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
-    """Defaults, file, environment, command line; and each value knows its source."""
+    """Precedence rises from defaults over file and environment to options, and each value has its source."""
     toml = "[tool.strata]\nport = 1\nbulk_slots = 2\nbatch_size = 3\n"
     found = load(tmp_path, toml, {"STRATA_PORT": "4", "STRATA_BULK_SLOTS": "5"}, port="6")
 
@@ -47,7 +47,7 @@ def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_file_given_by_option_replaces_pyproject(tmp_path: Path) -> None:
-    """Not merged with it."""
+    """`--config` replaces pyproject.toml instead of being merged with it."""
     (tmp_path / "pyproject.toml").write_text("[tool.strata]\nport = 1\n")
     other = tmp_path / "other.toml"
     other.write_text("[tool.strata]\nbulk_slots = 2\n")
@@ -66,7 +66,7 @@ UNKNOWN = [
     ("", {"STRATA_PROT": "1"}, "STRATA_PROT: unknown variable; did you mean STRATA_PORT?"),
     ("", {"STRATA_MULTITENANT_ENABLED": "true"}, "STRATA_MULTITENANT_ENABLED: unknown variable; did you mean STRATA_MULTI_TENANT_ENABLED?"),
     ("", {"Strata_Port": "1"}, "Strata_Port: variables are upper-case; did you mean STRATA_PORT?"),
-    ("", {"STRATA_CATALOGS": "x"}, "STRATA_CATALOGS: it cannot be a variable; write [tool.strata.catalogs]."),
+    ("", {"STRATA_CATALOGS": "x"}, "STRATA_CATALOGS: cannot be set by a variable; write the table [tool.strata.catalogs]."),
     ("[tool.strata]\nbuild_runner_max_concurrent = 5", {}, "build_runner_max_concurrent: unknown setting."),
 ]  # fmt: skip
 
@@ -75,7 +75,7 @@ UNKNOWN = [
 def test_what_is_not_understood_is_an_error_that_names_it(
     tmp_path: Path, toml: str, environ: dict, problem: str
 ) -> None:
-    """A misspelled setting or section was ignored once, so an ACL silently did not apply."""
+    """An unknown setting, section or variable is an error: otherwise a misspelled ACL silently does not apply."""
     assert [problem] == problems(tmp_path, toml, environ)
 
 
@@ -83,16 +83,16 @@ VALUES = [
     ("port", "abc", "STRATA_PORT: 'abc' is not a whole number."),
     ("port", "1.5", "STRATA_PORT: '1.5' is not a whole number."),
     ("port", "1_0", "STRATA_PORT: '1_0' is not a whole number."),
-    ("port", "-1", "STRATA_PORT: '-1' is too small; the least is 0."),
-    ("port", "65536", "STRATA_PORT: '65536' is too large; the most is 65535."),
-    ("bulk_slots", "0", "STRATA_BULK_SLOTS: '0' is too small; the least is 1."),
+    ("port", "-1", "STRATA_PORT: '-1' is too small; the minimum is 0."),
+    ("port", "65536", "STRATA_PORT: '65536' is too large; the maximum is 65535."),
+    ("bulk_slots", "0", "STRATA_BULK_SLOTS: '0' is too small; the minimum is 1."),
     ("scan_timeout_seconds", "nan", "STRATA_SCAN_TIMEOUT_SECONDS: 'nan' is not a number."),
     ("scan_timeout_seconds", "inf", "STRATA_SCAN_TIMEOUT_SECONDS: 'inf' is not a number."),
     ("multi_tenant_enabled", "maybe", "STRATA_MULTI_TENANT_ENABLED: 'maybe' is neither true nor false."),
-    ("log_level", "info", "STRATA_LOG_LEVEL: 'info' is none of DEBUG, INFO, WARNING, ERROR."),
-    ("deployment_mode", "servce", "STRATA_DEPLOYMENT_MODE: 'servce' is none of personal, service; did you mean service?"),
+    ("log_level", "info", "STRATA_LOG_LEVEL: 'info' is not one of DEBUG, INFO, WARNING, ERROR."),
+    ("deployment_mode", "servce", "STRATA_DEPLOYMENT_MODE: 'servce' is not one of personal, service; did you mean service?"),
     ("warehouses", "wh", "STRATA_WAREHOUSES: 'wh' is not of the form alias=value."),
-    ("warehouses", "a=/x,a=/y", "STRATA_WAREHOUSES: alias a is given twice."),
+    ("warehouses", "a=/x,a=/y", "STRATA_WAREHOUSES: alias a is given twice; remove one."),
 ]  # fmt: skip
 
 
@@ -100,25 +100,25 @@ VALUES = [
 def test_a_value_of_the_wrong_kind_names_setting_and_value(
     tmp_path: Path, key: str, text: str, problem: str
 ) -> None:
-    """And the way out, where there is one."""
+    """A problem names setting and value, and the permitted range or choices."""
     assert [problem] == problems(tmp_path, "", {f"STRATA_{key.upper()}": text})
 
 
 def test_toml_types_are_taken_at_their_word(tmp_path: Path) -> None:
-    """A quoted number is text, and true is no number."""
+    """TOML values are not converted: a quoted number is text, and true is not a number."""
     toml = "[tool.strata]\nport = '1'\nbulk_slots = true\nmulti_tenant_enabled = 1\nlog_level = 3\ncatalogs = {a = 1}\n"
 
     assert [
         "port: '1' is not a whole number.",
         "bulk_slots: True is not a whole number.",
         "multi_tenant_enabled: 1 is neither true nor false.",
-        "log_level: 3 is not text.",
-        "catalogs: a is not a table of texts.",
+        "log_level: 3 is not text; quote it.",
+        "catalogs: a is not a table whose values are text.",
     ] == problems(tmp_path, toml)
 
 
 def test_everything_wrong_is_reported_at_once(tmp_path: Path) -> None:
-    """Unknown names, bad values and incoherence together."""
+    """Unknown names, wrong values and incoherent settings are reported together."""
     found = problems(
         tmp_path, "[tool.strata]\nx = 1\nport = 'y'\ndeployment_mode = 'service'\n", {"STRATA_Q": ""}
     )
@@ -134,7 +134,7 @@ SERVICE = {
 
 
 def test_a_secret_may_be_a_file(tmp_path: Path) -> None:
-    """Its final line break is not part of it."""
+    """A secret can be given as a file; its final line break is not part of it."""
     secret = tmp_path / "token"
     secret.write_text(TOKEN + "\n")
 
@@ -144,20 +144,20 @@ def test_a_secret_may_be_a_file(tmp_path: Path) -> None:
 
 
 def test_a_secret_file_that_cannot_serve_is_an_error(tmp_path: Path) -> None:
-    """Missing, empty, or beside the secret itself."""
+    """A secret file that is missing, empty, or given beside the secret itself is an error."""
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "token").write_text(TOKEN)
     for path, environ, problem in (
-        ("nope", {}, "STRATA_PROXY_TOKEN_FILE: the file cannot be read."),
-        ("empty", {}, "STRATA_PROXY_TOKEN_FILE: the file is empty."),
-        ("token", {"STRATA_PROXY_TOKEN": TOKEN}, "STRATA_PROXY_TOKEN_FILE: give proxy_token or proxy_token_file, not both."),
+        ("nope", {}, "STRATA_PROXY_TOKEN_FILE: the file cannot be read; check its path and permissions."),
+        ("empty", {}, "STRATA_PROXY_TOKEN_FILE: the file is empty; write the secret into it."),
+        ("token", {"STRATA_PROXY_TOKEN": TOKEN}, "STRATA_PROXY_TOKEN_FILE: proxy_token is set, too; keep proxy_token or proxy_token_file."),
     ):  # fmt: skip
         found = problems(tmp_path, "", SERVICE | environ | {"STRATA_PROXY_TOKEN_FILE": str(tmp_path / path)})
         assert problem in found
 
 
 def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
-    """Neither in strata config, nor in a repr, nor in a problem; also inside catalogs."""
+    """No secret is in `strata config`, a repr or a problem, also none inside catalogs."""
     toml = """
     [tool.strata.catalogs.lake]
     type = "sql"
@@ -178,7 +178,7 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
 
 
 def test_the_product_pages_environment_loads(tmp_path: Path) -> None:
-    """Verbatim, with its placeholders filled in."""
+    """The environment of the product page loads verbatim, with its placeholders filled in."""
     environ = {
         "STRATA_DEPLOYMENT_MODE": "service",
         "STRATA_AUTH_MODE": "trusted_proxy",
@@ -208,7 +208,7 @@ default = "deny"
 
 
 def test_the_product_pages_acl_block_boots_with_a_warning(tmp_path: Path) -> None:
-    """The documented block did not boot once: TOML puts its default into the last rule."""
+    """The rules of the product page load with a warning, although TOML puts their default into the last rule."""
     environ = SERVICE | {"STRATA_PROXY_TOKEN": TOKEN, "STRATA_WAREHOUSES": f"wh={tmp_path / 'wh'}"}
     found = load(tmp_path, ACL, environ)
 
@@ -221,16 +221,16 @@ def test_the_product_pages_acl_block_boots_with_a_warning(tmp_path: Path) -> Non
 
 
 def test_wrong_rules_refuse_the_whole_configuration(tmp_path: Path) -> None:
-    """With every fault in them, and once only."""
+    """A configuration with wrong rules is refused with every problem, each reported once."""
     toml = ACL.replace('scope = "notebook:write"', 'scop = "x"') + "[tool.strata.acl]\ndefault = 'deny'\n"
     found = problems(tmp_path, toml, SERVICE | {"STRATA_PROXY_TOKEN": TOKEN})
 
     assert any("scop" in item for item in found)
-    assert "acl: give the rules once, as [tool.strata.acl_config] or as [tool.strata.acl]." in found
+    assert "acl: the rules are given twice; keep [tool.strata.acl_config] or [tool.strata.acl]." in found
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
-    """Missing, broken, or without our table."""
+    """A file that is missing, not TOML, or without [tool.strata] is named in the problem."""
     (tmp_path / "bad.toml").write_text("[tool")
     (tmp_path / "none.toml").write_text("[tool.x]")
     for name, words in (
@@ -244,7 +244,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
 
 
 def test_strata_check_says_what_the_server_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And ends in 1 with everything that is wrong; it creates nothing."""
+    """`strata check` summarizes the server or exits with 1 and all problems, and creates no files."""
     monkeypatch.chdir(tmp_path)
     good = CliRunner().invoke(main, ["check", "--json"], env=SERVICE | {"STRATA_PROXY_TOKEN": TOKEN})
     assert 0 == good.exit_code, good.output
@@ -265,7 +265,7 @@ def test_strata_check_says_what_the_server_will_do(tmp_path: Path, monkeypatch: 
 def test_strata_serve_refuses_what_strata_check_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No traceback, everything at once, exit 1."""
+    """`strata serve` exits with 1 and all problems, without a traceback."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["serve"], env={"STRATA_DEPLOYMENT_MODE": "service", "STRATA_X": "1"})
 
@@ -275,7 +275,7 @@ def test_strata_serve_refuses_what_strata_check_refuses(
 
 
 def test_strata_config_shows_values_and_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As text and as JSON."""
+    """`strata config` prints each value with its source, as text and as JSON."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["config", "--json", "--port", "9"], env={"STRATA_BULK_SLOTS": "3"})
     found = json.loads(result.output)
@@ -288,7 +288,7 @@ def test_strata_config_shows_values_and_sources(tmp_path: Path, monkeypatch: pyt
 def test_strata_config_of_what_does_not_load_says_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the form it was asked for; exit 1."""
+    """`strata config` of a wrong configuration exits with 1 and prints its problems, as text or as JSON."""
     monkeypatch.chdir(tmp_path)
     broken = {"STRATA_X": "1"}
     found = CliRunner().invoke(main, ["config", "--json"], env=broken)
@@ -302,7 +302,7 @@ def test_strata_config_of_what_does_not_load_says_what_is_wrong(
 
 
 def test_no_command_prints_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """check and config, as text and as JSON, whether it would start or not."""
+    """Neither `strata check` nor `strata config` prints a secret, as text or JSON, of a right or wrong configuration."""
     monkeypatch.chdir(tmp_path)
     secret = "S3CRET-of-twenty-characters"
     (tmp_path / "pyproject.toml").write_text(
@@ -318,14 +318,14 @@ def test_no_command_prints_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_settings_reference_is_the_settings() -> None:
-    """Regenerate with `python -m strata.config.reference > docs/reference/settings.md`."""
+    """The page equals the output of `python -m strata.config.reference`."""
     page = ROOT / "docs" / "reference" / "settings.md"
 
     assert reference() == page.read_text()
 
 
 def test_a_problem_reads_as_a_sentence_about_its_setting() -> None:
-    """For logs and exceptions."""
+    """The text of a problem or ConfigError is `setting: sentence`, as logs and exceptions need it."""
     assert "port: it is odd." == str(Problem("port", "it is odd."))
     assert "port: it is odd." == str(ConfigError((Problem("port", "it is odd."),)))
     assert "proxy_token" not in repr(Settings(proxy_token="x" * 20))

@@ -1,4 +1,4 @@
-"""Limits of single tenants as they are written down, and what holds in the end."""
+"""Limits of single tenants: their files, and the effective values."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def problems(tmp_path: Path, toml: str) -> list[str]:
 
 
 def test_every_limit_of_a_tenant_can_be_said_of_one_tenant() -> None:
-    """A field of TenantLimits that no setting of a tenant reaches would be one nobody can change for a tenant."""
+    """Each field of TenantLimits follows from a setting that can be set for a single tenant."""
     of_all = Settings()
     everything = {}
     for name in LIMITS:
@@ -64,7 +64,7 @@ def test_every_limit_of_a_tenant_can_be_said_of_one_tenant() -> None:
 
 
 def test_each_source_wins_over_the_one_before_and_is_named(tmp_path: Path) -> None:
-    """Default, settings, section, operator; then what only takes away."""
+    """Precedence rises from default over setting and section to operator; maxima and own changes only lower."""
     settings = load(
         tmp_path,
         "[tool.strata.tenants.a]\nmax_tasks_per_scan = 7\nbatch_size = 10\nfetch_parallelism = 3\n"
@@ -91,9 +91,9 @@ def test_each_source_wins_over_the_one_before_and_is_named(tmp_path: Path) -> No
 WRONG = [
     ("[tool.strata.tenants.a]\nbulk_slot = 1", "tenants.a.bulk_slot: unknown limit; did you mean bulk_slots?"),
     ("[tool.strata.tenants.a]\nport = 1", "tenants.a.port: unknown limit."),
-    ("[tool.strata.tenants.a]\nbulk_slots = 0", "tenants.a.bulk_slots: 0 is too small; the least is 1."),
+    ("[tool.strata.tenants.a]\nbulk_slots = 0", "tenants.a.bulk_slots: 0 is too small; the minimum is 1."),
     ("[tool.strata.tenants.a]\nenabled = 1", "tenants.a.enabled: 1 is neither true nor false."),
-    ("[tool.strata.tenants.a]\nweight = 0", "tenants.a.weight: 0 is too small; the least is 0.01."),
+    ("[tool.strata.tenants.a]\nweight = 0", "tenants.a.weight: 0 is too small; the minimum is 0.01."),
     ("[tool.strata.tenants.a]\nweight = nan", "tenants.a.weight: nan is not a number."),
     ("[tool.strata.tenants.a.maximum]\nenabled = true", "tenants.a.maximum.enabled: unknown limit."),
     ("[tool.strata.tenants.a]\nmaximum = 1", "tenants.a.maximum: must be a table."),
@@ -112,12 +112,12 @@ WRONG = [
 def test_what_is_wrong_with_a_section_is_an_error_that_names_it(
     tmp_path: Path, toml: str, problem: str
 ) -> None:
-    """With a suggestion where there is one."""
+    """A problem of a section names tenant and limit, with a suggestion for a misspelled name."""
     assert [problem] == problems(tmp_path, toml)
 
 
 def test_everything_wrong_is_said_at_once_also_in_the_overrides_file(tmp_path: Path) -> None:
-    """Sections, maxima and the file that the admin API writes."""
+    """All problems of sections, maxima and the overrides file are reported together."""
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "tenant-overrides.toml").write_text(
         "[tenant]\n[tenants.a]\nbulk_slots = 'x'\n[tenants.a.own]\nenabled = false\nweigth = 1\n"
@@ -136,7 +136,7 @@ def test_everything_wrong_is_said_at_once_also_in_the_overrides_file(tmp_path: P
 
 @pytest.mark.parametrize("content", [b"[", b"\xff", b"tenants = 1", b"a = " + b"9" * 5000, b"[" * 3000])
 def test_an_overrides_file_that_is_none_refuses_to_start(tmp_path: Path, content: bytes) -> None:
-    """It may hold who is disabled; not to know that is not to start."""
+    """A server does not start with an unreadable overrides file, which may disable tenants."""
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "tenant-overrides.toml").write_bytes(content)
     [problem, *_] = problems(tmp_path, "")
@@ -144,7 +144,7 @@ def test_an_overrides_file_that_is_none_refuses_to_start(tmp_path: Path, content
 
 
 def test_sections_without_tenants_are_an_error(tmp_path: Path) -> None:
-    """They would never apply; but the tenant of whoever states none has limits, too."""
+    """Sections without `multi_tenant_enabled` are an error, except that of the default tenant."""
     single = "[tool.strata.tenants.a]\nbulk_slots = 1\n"
     text = HEAD.replace("multi_tenant_enabled = true\n", "").replace('"artifacts"', f'"{tmp_path}/artifacts"')
     (tmp_path / "strata.toml").write_text(text + single)
@@ -156,7 +156,7 @@ def test_sections_without_tenants_are_an_error(tmp_path: Path) -> None:
 
 
 def test_sections_change_in_a_running_server_and_contradictions_are_refused(tmp_path: Path) -> None:
-    """Whole, or not at all."""
+    """Changed sections apply to a running server completely, or not at all when they contradict a maximum."""
     old = load(tmp_path, "")
     new = load(tmp_path, "[tool.strata.tenants.a]\nbulk_slots = 2\n")
     assert ("tenants",) == difference(old, new).changed
@@ -165,7 +165,7 @@ def test_sections_change_in_a_running_server_and_contradictions_are_refused(tmp_
 
 
 def test_a_tenants_own_administrators_only_take_away(tmp_path: Path) -> None:
-    """They cannot undo what an operator has taken, give themselves weight, or enable themselves."""
+    """A tenant's administrators can only lower granted limits: they cannot raise one, nor change weight or enabled."""
     settings = load(tmp_path, "[tool.strata.tenants.a.maximum]\nbulk_slots = 100\n")
     throttled = Overrides({"a": {"bulk_slots": 2}}, {"a": {"bulk_slots": 1}})
     limits = effective(settings, throttled, "a")
@@ -175,17 +175,21 @@ def test_a_tenants_own_administrators_only_take_away(tmp_path: Path) -> None:
 
     assert [] == wrong(bulk_slots=2)
     assert [] == wrong(bulk_slots=None)
-    assert ["bulk_slots: this tenant is given 2; only an operator can give more."] == wrong(bulk_slots=3)
-    assert ["weight: this tenant is given 1; only an operator can give more."] == wrong(weight=1.1)
-    assert ["enabled: only an operator can change it."] == wrong(enabled=True)
-    assert ["enabled: only an operator can change it."] == wrong(enabled=None)
-    assert ["batch_size: only an operator can change it."] == wrong(batch_size=1), "a quantum of seconds"
+    assert ["bulk_slots: this tenant is granted 2; only an operator can raise it."] == wrong(bulk_slots=3)
+    assert ["weight: this tenant is granted 1; only an operator can raise it."] == wrong(weight=1.1)
+    assert ["enabled: only an operator can change this limit."] == wrong(enabled=True)
+    assert ["enabled: only an operator can change this limit."] == wrong(enabled=None)
+    assert ["batch_size: only an operator can change this limit."] == wrong(batch_size=1), (
+        "a quantum of seconds"
+    )
     assert [] == wrong(operator=True, bulk_slots=100, weight=3.0, enabled=True)
-    assert ["bulk_slots: its maximum is 100."] == wrong(operator=True, bulk_slots=101)
+    assert ["bulk_slots: this tenant's maximum is 100; set that or less."] == wrong(
+        operator=True, bulk_slots=101
+    )
 
 
 def test_none_and_a_zero_that_means_so_permit_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise whoever sets 0 has no limit at all."""
+    """None, and 0 where it means unlimited, count as more than any number."""
     free = SimpleNamespace(metadata={"zero_is_free": True})
     monkeypatch.setitem(LIMITS, "bulk_slots", free)
     assert looser("bulk_slots", 0, 5)
@@ -209,14 +213,14 @@ def layers() -> st.SearchStrategy[dict]:
 
 @given(layers(), layers(), st.dictionaries(st.just("a"), st.fixed_dictionaries({"enabled": st.booleans()})))
 def test_what_was_written_is_read_back(granted: dict, own: dict, switched: dict) -> None:
-    """To the last digit."""
+    """Reading a written overrides file gives the same values, to the last digit."""
     written = Overrides(granted | switched, own)
     assert (written, []) == parse_overrides(print_overrides(written))
 
 
 @given(st.data())
 def test_nothing_exceeds_a_maximum_whatever_is_said(data: st.DataObject) -> None:
-    """Neither by sections, nor by operators, nor by the file edited by hand."""
+    """No value of sections, operators or a file edited by hand exceeds a maximum."""
     numbers = st.integers(1, 20)
     names = ("bulk_slots", "interactive_slots")
     values = st.dictionaries(st.sampled_from(names), numbers)

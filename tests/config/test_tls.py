@@ -1,4 +1,4 @@
-"""TLS files: what is wrong with them is said at once, by the setting at fault."""
+"""TLS files: all their problems are reported at start, by setting."""
 
 import os
 import ssl
@@ -42,16 +42,16 @@ def files(tmp_path: Path) -> dict[str, str]:
         (("cert", "key", None), True),
         (("both", None, None), True),
         (("cert", "key", "ca"), True),
-        ((None, "key", "ca"), ["tls_key: it needs tls_certificate", "tls_client_ca: it needs tls_certificate"]),
-        (("cert", None, None), ["tls_certificate: {cert} is no certificate and its key in PEM, or its key is in another"]),
-        (("cert", "other_key", None), ["tls_key: the key in {other_key} is not that of {cert}."]),
+        ((None, "key", "ca"), ["tls_key: requires tls_certificate", "tls_client_ca: requires tls_certificate"]),
+        (("cert", None, None), ["tls_certificate: {cert} is not a PEM certificate with its key; name another file, or set tls_key."]),
+        (("cert", "other_key", None), ["tls_key: the key in {other_key} does not belong to {cert}"]),
         (("cert", "locked_key", None), ["tls_key: the key in {locked_key} is encrypted"]),
-        (("junk", "key", "junk"), ["tls_certificate: {junk} is no certificate", "tls_client_ca: {junk} holds no certificate in PEM."]),
+        (("junk", "key", "junk"), ["tls_certificate: {junk} is not a PEM certificate with its key; name another file.", "tls_client_ca: {junk} contains no PEM certificate"]),
         (("missing", "missing", "missing"), [f"{name}: {{missing}} cannot be read: No such file" for name in ("tls_certificate", "tls_key", "tls_client_ca")]),
     ],
 )  # fmt: skip
 def test_everything_wrong_is_said_with_its_setting(files, names, expected) -> None:
-    """A server that ends at its first handshake, or asks a terminal for a password, is found too late."""
+    """Each unusable file is a problem of its setting at start, instead of a failure at the first handshake."""
     given = [files[name] if name else None for name in names]
     found = tls_context(*given)
 
@@ -71,19 +71,19 @@ def test_everything_wrong_is_said_with_its_setting(files, names, expected) -> No
 
 
 def test_nothing_older_than_tls_1_2_and_nothing_newer_than_http_1(files) -> None:
-    """What ALPN agrees on is seen with real sockets in tests/http/serving/test_serve.py."""
+    """The minimum is TLS 1.2; tests/http/serving/test_serve.py checks ALPN with real sockets."""
     context = tls_context(files["both"], None, None)
     assert isinstance(context, ssl.SSLContext)
     assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
 
 
 def test_what_opens_and_is_no_file_is_neither_waited_for_nor_read(files, tmp_path) -> None:
-    """A pipe has no end, a device no end either, and a file of /proc fails when it is read."""
+    """A pipe, a device or an unreadable file of /proc is a problem, and is neither waited for nor read."""
     os.mkfifo(tmp_path / "pipe")
     for place, why in ((tmp_path / "pipe", "it is not a file"), ("/dev/zero", "it is not a file")):
         [fault] = tls_context(str(place), None, None)
-        assert f"{place} cannot be read: {why}." == fault.message
+        assert f"{place} cannot be read: {why}; check its path and permissions." == fault.message
     [fault] = tls_context("/proc/self/mem", None, None)
-    assert fault.message.startswith("/proc/self/mem is no certificate")
+    assert fault.message.startswith("/proc/self/mem is not a PEM certificate")
     [fault] = tls_context(files["cert"], files["key"], "/proc/self/mem")
     assert "tls_client_ca" == fault.setting

@@ -1,4 +1,4 @@
-"""The pages, taken apart, and the demo server their commands talk to."""
+"""Code blocks of the pages, and the demo server for their commands."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Block:
     """A fenced code block.
 
     Attributes:
-        page: Where it stands.
-        line: Of its first line of code, from 1.
+        page: Page of the block.
+        line: Number of its first line of code, from 1.
         language: First word after the fence.
-        code: Its text.
-        kind: ``run by`` or ``not run`` when a comment before it says so, else None.
-        reason: What the comment says: who runs it, or why nobody does.
+        code: Text of the block.
+        kind: ``run by`` or ``not run``, from the comment before the block; None without one.
+        reason: Text of that comment: the program that runs the block, or why it is not run.
     """
 
     page: Path
@@ -65,7 +65,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def pytest_generate_tests(metafunc) -> None:
-    """Give ``page`` to the tests that ask for one, and ``block`` to those that ask for a code block."""
+    """Parametrize tests with argument ``page`` by pages, and those with ``block`` by code blocks."""
     if "page" in metafunc.fixturenames:
         metafunc.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
     if "block" in metafunc.fixturenames:
@@ -75,7 +75,7 @@ def pytest_generate_tests(metafunc) -> None:
 
 @pytest.fixture(name="blocks_of")
 def blocks_of_fixture() -> Callable[[Path], list[Block]]:
-    """Return the function that takes a page apart; folders of tests cannot import each other."""
+    """Return :func:`blocks_of`, since folders of tests cannot import each other."""
     return blocks_of
 
 
@@ -84,8 +84,8 @@ class Demo:
     """A running ``strata demo``.
 
     Attributes:
-        directory: Where its tables and its proxy's token are.
-        ports: The port it really listens on, by the one the documentation names.
+        directory: Directory of its tables and its proxy's token.
+        ports: Actual port, by the port in the documentation.
     """
 
     directory: Path
@@ -94,7 +94,7 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Iterator[Demo]:
-    """``strata demo`` as the tutorial starts it, on free ports, after it has checked itself."""
+    """Start ``strata demo`` as the tutorial does, on free ports, and wait until it has checked itself."""
     directory = tmp_path_factory.mktemp("documentation")
     options = ["--json", "--data", str(directory / "demo")]
     options += ["--port", "0", "--user-port", "0", "--admin-port", "0"]
@@ -122,7 +122,7 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
 
 
 def _first_json(process: subprocess.Popen[bytes]) -> dict | None:
-    """Return the object the demo prints when it has checked itself, or None if it ends or dawdles."""
+    """Return the JSON that the demo prints after checking itself, or None if it ends or takes too long."""
     assert process.stdout is not None
     printed = b""
     deadline = time.monotonic() + DEMO_SECONDS

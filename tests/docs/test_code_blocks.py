@@ -1,16 +1,16 @@
-"""Every code block of the documentation is run, in order, against a running demo; what it shows is compared.
+"""Run every code block of the documentation in order against a demo, and compare the shown output.
 
 ======================  ==================================================================================
-``bash``                run in one shell a page; a command that fails, fails the test
-``python``              run in one namespace a page
-``output``              compared with what the block before it printed; ``…`` stands for anything
-``toml``                loaded as a configuration, with warehouses of that name at hand
-``nginx``               stands, line for line, in a file that is shipped
+``bash``                run in one shell per page; a failing command fails the test
+``python``              run in one namespace per page
+``output``              compared with the output of the block before it; ``…`` stands for any text
+``toml``                loaded as a configuration, with existing warehouses
+``nginx``               is an excerpt of a shipped file
 ``json``                parses
 ======================  ==================================================================================
 
-Anything else, and any block after ``<!-- run by: … -->`` or ``<!-- not run: … -->``, says who runs it or why
-nobody does.
+Any other block is preceded by ``<!-- run by: … -->`` with the program that runs it, or ``<!-- not run: … -->`` with
+the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PATIENCE = 60.0
 
 
 def test_every_block_is_run_or_says_why_not(block) -> None:
-    """A block in a language that is not run gives its reason; who is said to run it exists."""
+    """A block that is not run here gives the reason, or names an existing file that runs it."""
     if block.kind is None:
         assert block.language in RUN, f"{block.place}: {block.language or 'an indented block'} is never run"
     elif block.kind == "run by":
@@ -51,7 +51,7 @@ def test_every_block_is_run_or_says_why_not(block) -> None:
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
-    """The two commands are taken from the README by the script, so they cannot drift apart."""
+    """The script takes the two commands from the README, so they cannot differ."""
     commands = re.findall(r"^python3 -m venv .+$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert [
         "python3 -m venv .venv && .venv/bin/pip install '.[demo]' && .venv/bin/strata demo",
@@ -92,7 +92,7 @@ class Page:
         self._shell.communicate()
 
     def run(self, block) -> None:
-        """Run one block, or compare it with what the last one printed."""
+        """Run one block, or compare it with the output of the last one."""
         code = re.sub(r"\b\d{4}\b", lambda found: str(self._ports.get(int(found[0]), found[0])), block.code)
         match block.language:
             case "bash":
@@ -130,7 +130,7 @@ class Page:
 
 @pytest.fixture
 def shop(tmp_path: Path, demo) -> Iterator[Page]:
-    """A page's surroundings: the checkout's deploy/, the demo's data, a shell and a namespace."""
+    """The environment of a page: the checkout's deploy/, the demo's data, a shell and a namespace."""
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
     (tmp_path / "demo").symlink_to(demo.directory)
     page = Page(tmp_path, demo.ports)
@@ -143,7 +143,7 @@ PAGES_RUN_AFTER = {"docs/how-to/rotate-the-proxy-token.md": "docs/how-to/deploy-
 
 @pytest.mark.slow
 def test_what_a_page_shows_is_what_happens(page: Path, shop: Page, blocks_of) -> None:
-    """The commands of a page run from its first line to its last, and print what it says they print."""
+    """The commands of a page run from first to last, and print the output that the page shows."""
     before = PAGES_RUN_AFTER.get(str(page.relative_to(ROOT)))
     for found in [*(blocks_of(ROOT / before) if before else ()), *blocks_of(page)]:
         if found.kind is None:
@@ -151,7 +151,7 @@ def test_what_a_page_shows_is_what_happens(page: Path, shop: Page, blocks_of) ->
 
 
 def test_toml_blocks_are_configurations(block, tmp_path: Path, monkeypatch) -> None:
-    """Every TOML block loads, with the rest in the environment: no key is unknown, no rule refused."""
+    """Every TOML block loads, with other settings from the environment."""
     if block.language != "toml" or block.kind is not None:
         return
     shown = tomllib.loads(block.code)["tool"]["strata"]
@@ -175,19 +175,19 @@ def test_toml_blocks_are_configurations(block, tmp_path: Path, monkeypatch) -> N
 
 
 def test_nginx_blocks_are_excerpts_of_what_is_shipped(block) -> None:
-    """Configuration that is shown is configuration that is shipped, and so is tested with a real nginx."""
+    """Each nginx block is an excerpt of a shipped file, which other tests run with a real nginx."""
     if block.language == "nginx":
         assert any(block.code in path.read_text() for path in (ROOT / "deploy").rglob("*.conf")), block.place
 
 
 def test_json_blocks_parse(block) -> None:
-    """JSON that is shown is JSON."""
+    """Every JSON block parses."""
     if block.language == "json":
         json.loads(block.code)
 
 
 def test_the_words_of_errors_are_those_of_the_code() -> None:
-    """The how-to lists every code a build or a refusal below the door can have, and no other."""
+    """The how-to lists exactly the error codes that builds and refusals below `http/` can have."""
     page = (ROOT / "docs" / "how-to" / "read-a-builds-errors.md").read_text()
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     package = Path(sys.modules["strata"].__file__ or "").parent

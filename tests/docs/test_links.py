@@ -1,4 +1,4 @@
-"""Links of the documentation lead somewhere, and every page is reached."""
+"""Links of the documentation resolve, and every page can be reached."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def links_of(page: Path) -> Iterator[str]:
 
 
 def anchors_of(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as code hosts make them."""
+    """Return the anchors of a page's headings, as code hosts generate them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -42,7 +42,7 @@ def test_links_resolve(page: Path) -> None:
 
 
 def test_every_page_is_reached_from_the_index() -> None:
-    """No page is an orphan: each can be reached by links from docs/index.md."""
+    """Every page can be reached by links from docs/index.md."""
     reached: set[Path] = set()
     waiting = [ROOT / "docs" / "index.md"]
     while waiting:
@@ -56,7 +56,7 @@ def test_every_page_is_reached_from_the_index() -> None:
 
 
 def test_the_picture_is_of_this_code() -> None:
-    """The picture is well-formed, says what it shows to who cannot see it, and names folders that exist."""
+    """The picture is well-formed, has a description for screen readers, and names existing folders."""
     tree = ET.parse(ROOT / "docs" / "explanation" / "architecture.svg")  # our own file
     texts = ["".join(element.itertext()).strip() for element in tree.iter("{http://www.w3.org/2000/svg}text")]
     assert tree.find("{http://www.w3.org/2000/svg}desc") is not None
@@ -67,5 +67,5 @@ def test_the_picture_is_of_this_code() -> None:
 
 @pytest.mark.parametrize("folder", ["tutorial", "how-to", "reference", "explanation"])
 def test_the_documentation_has_all_four_kinds(folder: str) -> None:
-    """Learning, doing, looking up, understanding: each has its folder with at least a page."""
+    """Tutorial, how-to, reference and explanation each have a folder with at least one page."""
     assert list((ROOT / "docs" / folder).glob("*.md"))

@@ -1,4 +1,4 @@
-"""The threat model and the list of what went wrong elsewhere name tests that exist, and say what is open."""
+"""The threat model and the list of faults elsewhere name existing tests, and list open risks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def functions_of(path: Path) -> set[str]:
 
 
 def missing(page: str) -> list[str]:
-    """Return the tests a page names that are not there."""
+    """Return the tests that a page names and that do not exist."""
     return [
         f"{path}::{name}"
         for path, name in NAMED.findall(page)
@@ -33,19 +33,19 @@ def missing(page: str) -> list[str]:
 
 @pytest.mark.parametrize("listing", PAGES)
 def test_every_test_that_is_named_exists(listing: str) -> None:
-    """None was renamed, moved or only meant to be written."""
+    """Every test named on a page exists under that name."""
     assert [] == missing(PAGES[listing])
 
 
 def test_everything_that_went_wrong_is_held_by_a_test() -> None:
-    """Every row names one."""
+    """Every fault on the page names a test."""
     rows = re.findall(r"^\| (?!what went wrong|-).+", PAGES["what-went-wrong.md"], re.MULTILINE)
     assert len(rows) > 40
     assert [] == [row for row in rows if not NAMED.search(row)]
 
 
 def test_a_test_that_does_not_exist_is_noticed() -> None:
-    """The test above can fail, over a file as over a function."""
+    """A missing file or function is found, so the test above can fail."""
     here = "`tests/docs/test_threat_model.py::test_every_test_that_is_named_exists`"
     gone = "`tests/docs/test_threat_model.py::test_gone` `tests/gone.py::test_gone`"
     assert ["tests/docs/test_threat_model.py::test_gone", "tests/gone.py::test_gone"] == missing(
@@ -54,7 +54,7 @@ def test_a_test_that_does_not_exist_is_noticed() -> None:
 
 
 def test_every_attack_is_held_by_a_test() -> None:
-    """A row without one belongs under Open."""
+    """Every attack names a test; one without belongs under Open."""
     rows = [
         line
         for line in PAGE.splitlines()
@@ -68,7 +68,7 @@ def test_every_attack_is_held_by_a_test() -> None:
 
 
 def test_what_is_open_is_said() -> None:
-    """Each with what stands in the way."""
+    """Open risks are listed, without naming tests."""
     _, _, opened = PAGE.partition("\n## Open\n")
     items = re.findall(r"^- \*\*.+", opened, re.MULTILINE)
     assert len(items) >= 5

@@ -278,7 +278,7 @@ def test_limits_of_a_tenant_change_in_a_running_server(tmp_path: Path, settings:
         assert (1, "operator") == slots()
         overrides.write_text("[tenants.team-a]\nbulk_slots = 0\n")
         said = wait_for(server, "limits of tenants refused: the old ones stay")["problems"]
-        assert ["tenant_overrides_file: tenants.team-a.bulk_slots: 0 is too small; the least is 1."] == said
+        assert ["tenant_overrides_file: tenants.team-a.bulk_slots: 0 is too small; the minimum is 1."] == said
         server.popen.send_signal(signal.SIGHUP)
         assert said == wait_for(server, "configuration refused: the old one stays")["problems"]
         assert (1, "operator") == slots()

@@ -1,4 +1,4 @@
-"""What holds in every run, whatever happens: each said once, here, where it is checked."""
+"""The invariants of every simulated run: each is stated once, beside its check."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Violation:
-    """A promise that was not kept.
+    """A broken invariant.
 
     Attributes:
-        invariant: The name of the function that saw it.
-        detail: What it saw.
+        invariant: The invariant's name.
+        detail: What was observed instead.
     """
 
     invariant: str
@@ -36,44 +36,44 @@ class Violation:
 
 Check = Callable[["Life"], Iterator[str]]
 INVARIANTS: dict[str, Check] = {}
-"""Checked when a life of the service is over and everything has come to rest, by name."""
+"""Checks at the end of a life of the service, when no work is left, by name."""
 
 WATCHED: dict[str, Check] = {}
-"""Checked over and over while it runs."""
+"""Checks repeated while the service runs, by name."""
 
 ANSWERED: dict[str, str] = {}
-"""Checked on each answer by the clients; what they say."""
+"""Invariants that clients check on each answer: their texts, by name."""
 
 
 def at_rest(check: Check) -> Check:
-    """Register a check for the end of a life."""
+    """Register a check for the end of a life of the service."""
     INVARIANTS[check.__name__] = check
     return check
 
 
 def always(check: Check) -> Check:
-    """Register a check for every moment."""
+    """Register a check that is repeated while the service runs."""
     WATCHED[check.__name__] = check
     return check
 
 
 def said_of_answers(name: str, text: str) -> str:
-    """Register a promise that clients check on what they are answered; returns its name."""
+    """Register an invariant that clients check on their answers; returns its name."""
     ANSWERED[name] = text
     return name
 
 
 ROWS = said_of_answers(
     "answered_rows_are_the_tables",
-    "A stream that ends is exactly the rows that were asked for, of a version of the table that was current "
-    "between the request and its answer.",
+    "A complete stream holds exactly the requested rows, of a version of the table that was current at some "
+    "moment between the request and its answer.",
 )
 APART = said_of_answers(
     "no_answer_holds_another_tenants_bytes",
-    "No byte of one tenant's tables is in an answer to another tenant, whatever ids, names or addresses it knows.",
+    "No answer holds a byte of another tenant's tables, whatever ids, names or addresses the client knows.",
 )
 DEADLINE = said_of_answers(
-    "every_request_ends", "Every request ends within its deadline, however slow or gone its client is."
+    "every_request_ends", "Every request ends within its deadline, also when its client is slow or gone."
 )
 STATUS = said_of_answers(
     "no_answer_is_a_crash",
@@ -81,23 +81,22 @@ STATUS = said_of_answers(
 )
 BUCKETS = said_of_answers(
     "failures_are_counted_by_address",
-    "An address that failed to authenticate no more often than it may is never refused for the failures of "
-    "others.",
+    "An address within its own limit of failed authentications is never refused for those of another address.",
 )
 KEPT = said_of_answers(
     "a_promised_result_survives",
-    "A result that was said to be ready is still there after a crash, byte for byte, unless the disk lied.",
+    "A result that was reported ready survives a crash byte for byte, if the disk keeps what it has synced.",
 )
 ENDS = said_of_answers(
     "a_build_ends",
-    "A build that was begun ends ready or failed, and never for the sake of a reader that left.",
+    "Every build ends ready or failed, and never fails because a reader left.",
 )
-GRACE = said_of_answers("shutdown_ends_within_its_grace", "A shutdown ends within its grace.")
+GRACE = said_of_answers("shutdown_ends_within_its_grace", "A shutdown ends within its grace period.")
 
 
 @always
 def bounds_are_kept(life: Life) -> Iterator[str]:
-    """The registry never exceeds ``max_tenants``, a tenant never has two actors, and no queue its bound."""
+    """There are at most ``max_tenants`` actors, at most one per tenant, and no queue exceeds its bound."""
     settings, registry = life.settings, life.service.registry
     tenants = list(registry.tenants())
     if len(tenants) > settings.max_tenants:
@@ -121,7 +120,7 @@ def bounds_are_kept(life: Life) -> Iterator[str]:
 
 @always
 def no_build_runs_without_its_slot(life: Life) -> Iterator[str]:
-    """Nothing is read or written for a build that waits for its slot."""
+    """A build that waits for its slot reads and writes nothing."""
     for found in life.service.registry.tenants():
         if found.actor is None or found.actor.materializer is None:
             continue
@@ -137,13 +136,13 @@ def interactive_quanta_keep_their_bound(life: Life) -> Iterator[str]:
 
 @always
 def bulk_keeps_its_floor(life: Life) -> Iterator[str]:
-    """Bulk work that may run has at least one turn in 128 while interactive work waits, and at most one in four."""
+    """While interactive work waits, runnable bulk work gets at least one turn in 128 and at most one in four."""
     yield from _broken(life, BULK)
     yield from _broken(life, FLOOR)
 
 
 def _broken(life: Life, what: str) -> Iterator[str]:
-    """Yield what the pool's queue saw since last time."""
+    """Yield the violations that the pool's queue has recorded since the last call."""
     queue = life.service.registry.resources.pool._queue
     assert isinstance(queue, WatchedQueue)
     found = [broken for broken in queue.broken if broken.startswith(what)]
@@ -153,7 +152,7 @@ def _broken(life: Life, what: str) -> Iterator[str]:
 
 @at_rest
 def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
-    """No slot, reservation, question, build, quantum, thread, file or debt of a bucket outlives whose it was."""
+    """No slot, reservation, message, build, quantum, thread, file or bucket's debt outlives its owner."""
     yield from _left_in_tenants(life)
     resources = life.service.registry.resources
     if resources.pool.running or resources.pool.waiting:
@@ -193,7 +192,7 @@ def _left_in_tenants(life: Life) -> Iterator[str]:
 
 @at_rest
 def ready_means_ready(life: Life) -> Iterator[str]:
-    """A ready artifact has its blob, whole, with the hash, size and rows that are noted, ended by its marker."""
+    """A ready artifact has a complete blob with the recorded hash, size and row count, ended by its marker."""
     for (tenant, artifact_id, version), record in life.metadata._artifacts.items():
         if record.state is not ArtifactState.READY:
             continue
@@ -221,7 +220,7 @@ def ready_means_ready(life: Life) -> Iterator[str]:
 
 @at_rest
 def builds_have_ended(life: Life) -> Iterator[str]:
-    """When nothing runs, every build is ready or failed, and none somebody was told of failed with its reader."""
+    """When no work is left, every build is ready or failed, and no announced build failed with its reader."""
     for (tenant, build_id), noted in life.metadata._builds.items():
         if noted.record.state not in (ArtifactState.READY, ArtifactState.FAILED) and not life.faulty_metadata:
             yield f"{tenant}'s build {build_id} is {noted.record.state.value}"
@@ -232,7 +231,7 @@ def builds_have_ended(life: Life) -> Iterator[str]:
 
 @at_rest
 def tenants_files_are_their_own(life: Life) -> Iterator[str]:
-    """No byte of one tenant's tables is in another's directory of results or of the cache."""
+    """No byte of one tenant's tables is in another tenant's directory of results or of the cache."""
     for kind in ("artifacts/blobs", "cache"):
         for directory in sorted((life.root / kind).glob("*")):
             if not directory.is_dir():
@@ -253,7 +252,7 @@ def tenants_files_are_their_own(life: Life) -> Iterator[str]:
 
 @at_rest
 def logs_and_metrics_tell_no_values(life: Life) -> Iterator[str]:
-    """No row, token or header value is in a log line at any level, nor in the metrics."""
+    """No row, token or header value is in a log line of any level, nor in the metrics."""
     metrics, _ = expose_at_once(life.service.registry, "text/plain")
     for where, text in (("the log", life.log_text()), ("the metrics", metrics.decode())):
         for what in (*(marker(owner) for owner in (*TENANTS, SHARED)), "a-token-of-the-simulation"):
@@ -279,22 +278,22 @@ def describe() -> str:
     lines = [
         "# Invariants",
         "",
-        "What holds in every run of the simulator (`tests/simulation`), whatever clients, faults and crashes do.",
-        "This page is made from the code that checks them.",
+        "What holds in every run of the simulator (`tests/simulation`), with any clients, faults and crashes.",
+        "This page is generated from the code that checks the invariants.",
         "",
         "## At every moment",
         "",
         *(f"- **{_title(name)}**: {_first(check)}" for name, check in WATCHED.items()),
         "",
-        "## Of every answer",
+        "## For every answer",
         "",
         *(f"- **{_title(name)}**: {text}" for name, text in ANSWERED.items()),
         "",
-        "## When everything has come to rest",
+        "## When no work is left",
         "",
         *(f"- **{_title(name)}**: {_first(check)}" for name, check in INVARIANTS.items()),
         "",
-        "A failing seed prints the command that replays it: `python -m simulator SEED`, with `tests/simulation` and",
+        "A failing run prints the command that repeats it: `python -m simulator SEED`, with `tests/simulation` and",
         "`tests/support` on the path.",
     ]
     return "\n".join(lines) + "\n"
