@@ -123,7 +123,7 @@ async def test_scans_that_begin_together_share_a_plan(monkeypatch: pytest.Monkey
     assert {Plan(Scan("one", f"c{number}")) for number in range(8)} | {Plan(Scan("two"))} == set(plans)
     await ask(Scan("one", "later"))
     assert 2 == len(files.made)
-    assert {} == found._flights
+    assert {} == found._running
 
 
 async def test_a_refusal_is_one_callers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: p
         files.authorizer.set()
     assert [Plan(Scan("one", "b"))] == plans
     assert 1 == len(files.made)
-    assert {} == found._flights
+    assert {} == found._running
 
 
 async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest.MonkeyPatch) -> None:
