@@ -25,7 +25,7 @@ def bench() -> Iterator[ModuleType]:
 
 
 def test_three_engines_give_the_same_answers(bench) -> None:
-    """Allowed, denied and unmentioned requests are compared with the expected answers while measuring."""
+    """Each engine's decisions, allowed and denied, are checked while they are measured."""
     policy = bench.policy_of(200)
     asked = bench.requests_of(policy, 40)
     assert {True, False} == {allowed for _, allowed in asked}

@@ -28,7 +28,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
 
 
 def test_a_percentile_is_a_value_that_was_measured(modules) -> None:
-    """The 99th percentile of a hundred values is the largest; of fewer values, too."""
+    """A percentile is one of the values; the 99th of at most a hundred is the largest."""
     percentile = modules["neighbours"].percentile
     assert 99 == percentile(list(range(100)), 0.99)
     assert 50 == percentile(list(range(100)), 0.5)

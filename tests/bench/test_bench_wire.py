@@ -91,7 +91,7 @@ def test_a_chunked_body_is_the_bytes_in_the_chunks(wire, cut: int, size: int) ->
 
 
 def test_a_counted_body_ends_where_its_length_says(wire) -> None:
-    """An empty body costs no read; a long one is read to its end, and kept only on request."""
+    """An empty body costs no read; a body in parts is read to its length, and kept only on request."""
     peer = Peer(
         [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
         [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nab", b"cd", b"ef"],

@@ -104,7 +104,7 @@ def test_turns_are_those_of_the_textbooks_loop(steps: list[tuple[Any, ...]]) -> 
 
 @given(st.integers(1, 6), COSTS, COSTS)
 def test_a_newcomer_waits_for_one_turn_of_each_other(others: int, cost: int, mine: int) -> None:
-    """Whatever the turns cost, and however long the others have waited."""
+    """A new flow waits for one turn of each other flow, whatever the turns cost."""
     turns = DeficitRoundRobin[str]()
     for index in range(others):
         turns.join(f"other-{index}")

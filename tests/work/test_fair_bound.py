@@ -187,7 +187,7 @@ def test_bulk_has_its_floor_and_not_the_machine(interactive: int, bulk: int) -> 
     )
 )
 def test_interactive_keeps_three_quarters_of_the_bytes(sizes: list[tuple[int, int]]) -> None:
-    """Bulk exceeds its quarter by at most one quantum, unless the patience limit ends."""
+    """Bulk exceeds its quarter by at most one quantum, until its patience ends."""
     queue = FairQueue()
     for interactive, bulk in sizes:
         queue.push(QueueEntry("dashboard", Tier.INTERACTIVE, interactive))
@@ -205,7 +205,7 @@ def test_interactive_keeps_three_quarters_of_the_bytes(sizes: list[tuple[int, in
 
 @given(st.integers(2, 8), st.integers(1, 300))
 def test_principals_of_one_tenant_take_turns(principals: int, many: int) -> None:
-    """A principal's backlog delays another by one quantum; urgency counts within one principal's work."""
+    """Each principal's backlog delays another by one quantum; urgency counts within one principal's work."""
     queue = FairQueue()
     for index in range(1, principals):
         for _ in range(many):
@@ -219,7 +219,7 @@ def test_principals_of_one_tenant_take_turns(principals: int, many: int) -> None
 
 
 def test_the_real_bytes_are_charged_in_the_end() -> None:
-    """A tenant that estimates a hundredth of what it reads gets a hundredth of the turns."""
+    """A tenant that estimates a hundredth of its real bytes gets no more turns than an honest one."""
     queue, served = FairQueue(), Counter[str]()
     for flow in ("honest", "low"):
         for _ in range(400):

@@ -141,7 +141,7 @@ async def test_a_turn_that_comes_as_its_owner_is_cancelled_is_not_lost(
     cancel_first: bool,  # noqa: FBT001  # a parameter
     autojump_clock,
 ) -> None:
-    """Whichever comes first in one scheduler step, the next quantum runs and no bytes are charged."""
+    """Whichever comes first in one scheduler step, the next quantum runs, and one that never ran is free."""
     pool, order, scope = WorkPool(1, inline=True), [], trio.CancelScope()
     holder = pool_module._Turn("other", Tier.BULK, 1, pool=pool)
     await holder.wait()

@@ -66,7 +66,7 @@ async def receive(count: int, source: trio.socket.SocketType, most: int = 65536)
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_every_byte_arrives_in_order_wherever_it_is(seed: int, tmp_path: Path, pair) -> None:
-    """From memory, file or both, in buffers of any size, to a reader of any pace."""
+    """Bytes in memory, in the file or in both arrive in order at a reader of any pace."""
     draw = random.Random(seed)
     data = draw.randbytes(draw.randrange(1, 3_000_000))
     begin, end = sorted(draw.randrange(len(data) + 1) for _ in range(2))

@@ -93,7 +93,7 @@ async def test_others_are_let_in_while_one_floods(autojump_clock: MockClock) -> 
 
 
 async def test_a_flood_is_slowed_down_to_one_a_second_and_connection(autojump_clock: MockClock) -> None:
-    """16 connections in a closed loop get at most 16 refusals a second."""
+    """16 connections in a closed loop get about one refusal a second each."""
     at, seen = door(places=1024), []
 
     async def flood() -> None:

@@ -97,7 +97,7 @@ def test_a_slice_that_is_next_is_written_where_it_was_read(output: Output, write
 
 
 def test_a_slice_that_is_not_next_is_not_written(output: Output, writer: Writer) -> None:
-    """Neither a slice of a later row group nor one behind an unwritten slice of its own row group."""
+    """A slice of a later row group, or behind an unwritten one of its own row group, is not written."""
     first, second = new_stream(), new_stream()
     assert output.write_if_next(first, slice_of(b"x"), 0).written is None
     output.set_next(first)

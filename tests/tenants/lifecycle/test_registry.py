@@ -215,7 +215,7 @@ async def test_a_crash_answers_whoever_waits_and_then_serves_again(
 async def test_the_pause_doubles_and_too_many_crashes_keep_it_down(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Repeated crashes double the pause, then keep only this tenant down, which is reported."""
+    """Too many crashes within the window keep the tenant down, and no other."""
     for expected in (1, 1):
         refused = await registry.ask("a", "crash")
         assert expected == refused.retry_after
@@ -279,7 +279,7 @@ async def test_a_tenant_that_was_idle_for_long_enough_goes_by_itself(
 async def test_an_eviction_looks_at_a_few_tenants_only(
     autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An eviction examines a few tenants, however many are live, and the next one examines others."""
+    """An eviction examines ``LOOKS`` tenants, however many are live, and the next one examines others."""
     looked: list[str] = []
     real = Registry._dismissed
 

@@ -61,7 +61,7 @@ def test_limits_are_those_of_the_tenant(tenant_overrides: TenantOverrides) -> No
 async def test_a_changed_file_holds_within_a_second(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """An edited, replaced or removed file takes effect within a second."""
+    """A new, edited or removed file takes effect within a second."""
     seen: list[tuple[float, int]] = []
     tenant_overrides.changed = lambda _tenants: seen.append(
         (trio.current_time(), tenant_overrides.limits("b").bulk_slots)
