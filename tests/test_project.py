@@ -1,4 +1,4 @@
-"""The rules of the layout hold (design: architecture and style), whoever adds the next file."""
+"""The rules of the layout hold (design: architecture and style)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ IGNORED = {".git", ".nox", ".venv", "__pycache__", ".hypothesis", "dist", "build
 TEXT = {".py", ".md", ".toml", ".conf", ".yml", ".svg", ".txt", ".mako", ".ini", ".html", ".css", ".js", ""}
 
 FOLDER_MODULES = 12
-"""Most modules of a folder, besides its ``__init__``; more are two folders."""
+"""Most modules of a folder, besides its ``__init__``; a larger folder must be split."""
 
 #: The folders and the modules beside folders, from the top: none imports one above it. A package's own
-#: ``__init__`` is the node ``package/__init__``, and stands above what it exports.
+#: ``__init__`` is the node ``package/__init__``, above the modules it exports.
 LAYERS = (
     "__main__",
     "cli",
@@ -120,7 +120,7 @@ def targets_of(path: Path) -> set[Path]:
 
 
 def node_of(path: Path) -> str:
-    """Return a module's place in :data:`LAYERS`: its folder, or itself beside the folders of its part."""
+    """Return a module's node in :data:`LAYERS`: its folder, or itself if it stands beside folders."""
     inside = path.relative_to(PACKAGE)
     beside_folders = len(inside.parts) == 2 and any(path.parent.glob("*/__init__.py"))
     if len(inside.parts) == 1 or beside_folders:
@@ -134,7 +134,7 @@ def part_of(path: Path) -> str:
 
 
 def test_a_module_is_one_idea() -> None:
-    """No module is longer than 500 lines, and none is a drawer for what has no place."""
+    """No module is longer than 500 lines or named like a drawer (utils, helpers, common …)."""
     drawers = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
     assert [] == [name(path) for path in MODULES if len(path.read_text().splitlines()) > 500]
     assert [] == [name(path) for path in MODULES if path.stem in drawers]
@@ -146,7 +146,7 @@ def test_modules_are_short() -> None:
 
 
 def test_acl_imports_nothing_of_strata() -> None:
-    """The ACL library can be taken out and used on its own."""
+    """The ACL library can be used without the rest of Strata."""
     for path in (PACKAGE / "acl").rglob("*.py"):
         inside = {found for found in imports_of(path) if found.split(".")[0] == "strata"}
         assert set() == {found for found in inside if not found.startswith("strata.acl")}, name(path)
@@ -162,7 +162,7 @@ def test_nothing_below_http_knows_http() -> None:
 
 
 def test_imports_go_down_the_layers() -> None:
-    """A module imports its own folder or one below it: so there is no circle, and no arrow that runs up."""
+    """A module imports only its own folder or a lower one."""
     wrong = [
         f"{name(path)} imports {module_of(target)}"
         for path in MODULES
@@ -189,7 +189,7 @@ def test_no_import_goes_in_a_circle() -> None:
 
 
 def test_every_folder_has_its_layer() -> None:
-    """A new folder or module has to say where it stands, and none that is gone still does."""
+    """:data:`LAYERS` lists exactly the folders and modules that exist."""
     assert sorted(LAYERS) == sorted({node_of(path) for path in MODULES})
 
 
@@ -200,7 +200,7 @@ def test_a_folder_answers_one_question() -> None:
 
 
 def test_nothing_below_tenants_knows_tenants() -> None:
-    """A plan, a shard and a store do not know that tenants or callers exist: they are handed a directory."""
+    """Tables, cache, artifacts and work import no tenants, auth or ACL: they are given a directory."""
     for folder in ("tables", "cache", "artifacts", "work"):
         for path in (PACKAGE / folder).rglob("*.py"):
             for imported in imports_of(path):
@@ -208,22 +208,22 @@ def test_nothing_below_tenants_knows_tenants() -> None:
 
 
 def test_catalogs_are_asked_in_threads_of_their_own() -> None:
-    """`Resources.look`: through `ask` a catalog that is silent would keep the metadata store's threads."""
+    """Catalogs are called by `Resources.look`: in `ask` a silent one would hold the stores' threads."""
     shared = re.compile(r"\bask\(\s*[^()]*\bcatalogs\b")
     assert [] == [name(path) for path in MODULES if shared.search(path.read_text())]
     assert shared.search("await self.resources.ask(load, catalogs.load, ref)")
 
 
 def test_nothing_is_timed_by_the_wall_clock() -> None:
-    """A limiter did, and every step of the clock let a burst through or nobody; stamps are all that may."""
+    """Only timestamps use the wall clock: a limiter that did misjudged at every step of the clock."""
     stamps = {
         "strata/server/stores.py": {"time.time"},  # created_at and the like
         "strata/cache/packs.py": {"time.time_ns"},  # names in order of age, across restarts
         "strata/tenants/shared/cache_sharing.py": {
             "time.time_ns"
-        },  # compared with the times of files of earlier runs
-        "strata/http/api/administration.py": {"time.time"},  # since when, for people
-        "strata/client/wire.py": {"dt.datetime.now"},  # HTTP dates of Retry-After are the wall clock's
+        },  # compared with file times of earlier runs
+        "strata/http/api/administration.py": {"time.time"},  # start times shown to operators
+        "strata/client/wire.py": {"dt.datetime.now"},  # Retry-After may be an HTTP date
     }
     clocks = re.compile(r"\b(?:time\.time(?:_ns)?|(?:dt\.)?(?:datetime|date)\.(?:utcnow|now|today))\b")
     found = {name(path): set(clocks.findall(path.read_text())) for path in MODULES}
@@ -231,7 +231,7 @@ def test_nothing_is_timed_by_the_wall_clock() -> None:
 
 
 def test_no_package_registry_and_no_machine_is_named() -> None:
-    """The repository works wherever it is cloned: no host of a package registry, no path of a machine."""
+    """The repository names no host of a package registry and no path of a machine."""
     hosts = re.compile(r"https?://[a-z0-9.-]*(?:pythonhosted|npmjs|[/.]py" + "pi)[.]", re.IGNORECASE)
     paths = re.compile(r"(?:^|[^A-Za-z0-9_.-])/(?:wor" + r"k|far" + r"m|roo" + r"t)/", re.MULTILINE)
     for path, text in texts():
@@ -254,7 +254,7 @@ def test_every_test_states_its_promise() -> None:
 
 
 def test_the_changelog_has_a_place_for_what_is_not_released() -> None:
-    """The version in pyproject.toml is released, or what will be in it is written down."""
+    """The version in pyproject.toml is released, or the changelog has an entry for it."""
     version = strata.__version__
     changelog = (ROOT / "CHANGELOG.md").read_text()
     unreleased = re.search(r"^## Unreleased\n(.+?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)

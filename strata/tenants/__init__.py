@@ -1,4 +1,4 @@
-"""Tenants: each one an actor that owns everything it has."""
+"""Tenants: one actor each, which owns the tenant's builds, cache, limits and counters."""
 
 from strata.tenants.lifecycle.actor import TenantActor
 from strata.tenants.lifecycle.handle import Readiness, State

@@ -1,4 +1,4 @@
-"""The benchmark of the access rules runs, checks every answer, and knows what it promises."""
+"""The benchmark of the access rules runs, checks every answer, and has the published aims."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bench() -> Iterator[ModuleType]:
 
 
 def test_three_engines_give_the_same_answers(bench) -> None:
-    """Allowed, denied and not mentioned among them; the measured loop compares each with what is right."""
+    """Each engine's decisions, allowed and denied, are checked while they are measured."""
     policy = bench.policy_of(200)
     asked = bench.requests_of(policy, 40)
     assert {True, False} == {allowed for _, allowed in asked}
@@ -34,14 +34,14 @@ def test_three_engines_give_the_same_answers(bench) -> None:
 
 
 def test_a_wrong_answer_ends_the_measurement(bench) -> None:
-    """A fast engine that is wrong has no figure."""
+    """An engine that answers wrongly gets no figure."""
     policy = bench.policy_of(200)
     with pytest.raises(AssertionError, match="a wrong answer"):
         bench.latencies(lambda _request: True, bench.requests_of(policy, 40), 60.0)
 
 
 def test_the_aims_are_those_of_the_promise(bench) -> None:
-    """20 µs at 10,000 rules, half as much again from 1,000 to 100,000."""
+    """The aims are 20 µs at 10,000 rules, and at most 1.5 times as much from 1,000 to 100,000."""
 
     def figures(p99_small: float, p99: float, p99_large: float) -> dict[int, dict[str, object]]:
         sizes = {1_000: p99_small, 10_000: p99, 100_000: p99_large}
@@ -54,7 +54,7 @@ def test_the_aims_are_those_of_the_promise(bench) -> None:
 
 
 def test_it_prints_a_table_and_says_what_was_missed(bench, monkeypatch, capsys) -> None:
-    """``--check`` ends in 1 when an aim is missed."""
+    """``--check`` exits with 1 when an aim is missed."""
     monkeypatch.setattr(
         sys, "argv", ["acl.py", "--runs", "1", "--decisions", "40", "--sizes", "20", "10000", "--check"]
     )

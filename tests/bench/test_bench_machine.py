@@ -1,4 +1,4 @@
-"""The benchmark says what the machine's host took away from it."""
+"""The benchmark reports CPU time stolen by the machine's host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def test_stolen_time_is_in_seconds_over_all_cores(machine: ModuleType, tmp_path: Path) -> None:
-    """The eighth number of the first line, in ticks."""
+    """It is the eighth number of the first line of ``/proc/stat``, in ticks."""
     ticks = os.sysconf("SC_CLK_TCK")
     stat = tmp_path / "stat"
     stat.write_text(f"cpu  1 2 3 4 5 6 7 {3 * ticks} 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
@@ -31,7 +31,7 @@ def test_stolen_time_is_in_seconds_over_all_cores(machine: ModuleType, tmp_path:
 
 @pytest.mark.parametrize("text", [None, "", "cpu  1 2 3\n", "cpu  1 2 3 4 5 6 7 eight\n"])
 def test_where_nobody_counts_nothing_is_stolen(machine: ModuleType, tmp_path: Path, text: str | None) -> None:
-    """Old kernels, and other systems."""
+    """Systems that do not count stolen time report none."""
     stat = tmp_path / "stat"
     if text is not None:
         stat.write_text(text)
@@ -39,7 +39,7 @@ def test_where_nobody_counts_nothing_is_stolen(machine: ModuleType, tmp_path: Pa
 
 
 def test_a_block_s_share_is_noted(machine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of all cores together; also of a block that fails."""
+    """A block's share of all cores is recorded, also if the block fails."""
     readings, clock = iter([1.0, 1.5]), iter([100.0, 110.0])
     monkeypatch.setattr(machine, "stolen_seconds", lambda: next(readings))
     monkeypatch.setattr(machine.time, "perf_counter", lambda: next(clock))

@@ -1,4 +1,4 @@
-"""The measurement of a scrape runs, and says what it measured."""
+"""The measurement of a scrape runs and reports its figures."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ BENCH = Path(__file__).parents[2] / "bench" / "metrics.py"
 
 
 def test_the_measurement_of_a_scrape_says_what_it_measured() -> None:
-    """One line of JSON; what the figures are is the machine's business."""
+    """It prints one line of JSON; the figures depend on the machine."""
     found = subprocess.run(
         [sys.executable, str(BENCH), "20"], capture_output=True, text=True, check=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""The benchmark of neighbours runs end to end, and draws what it measured."""
+"""The benchmark of neighbours runs end to end and draws its figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
 
 
 def test_a_percentile_is_a_value_that_was_measured(modules) -> None:
-    """The worst of a hundred is their 99th percentile; of few, the worst."""
+    """A percentile is one of the values; the 99th of at most a hundred is the largest."""
     percentile = modules["neighbours"].percentile
     assert 99 == percentile(list(range(100)), 0.99)
     assert 50 == percentile(list(range(100)), 0.5)
@@ -36,7 +36,7 @@ def test_a_percentile_is_a_value_that_was_measured(modules) -> None:
 
 
 def test_a_scene_says_what_was_kept_and_what_was_lost(modules) -> None:
-    """Each run's own percentile, and medians over the runs."""
+    """A scene reports each run's percentile and the median over the runs."""
     neighbours = modules["neighbours"]
     scene = neighbours.SCENES[0]
     seen = neighbours.Seen(
@@ -52,14 +52,14 @@ def test_a_scene_says_what_was_kept_and_what_was_lost(modules) -> None:
 
 
 def test_distinct_scans_share_no_segment(modules) -> None:
-    """None has all columns of another: neither is answered out of the other's cache."""
+    """No scan has all columns of another, so none is answered from another's cached segments."""
     neighbours = modules["neighbours"]
     wanted = [frozenset(neighbours._all_but(number)) for number in range(neighbours.SCANS)]
     assert not any(one <= other for one in wanted for other in wanted if one is not other)
 
 
 def test_a_picture_is_an_image_with_its_labels(modules) -> None:
-    """Whatever is in them."""
+    """Labels are escaped, whatever characters they have."""
     picture = modules["picture"]
     curves = [picture.Curve("alone", [0.001, 0.002, 0.01]), picture.Curve("beside <others>", [0.1, 0.2])]
     root = ET.fromstring(picture.latencies("A & B", curves))
@@ -70,7 +70,7 @@ def test_a_picture_is_an_image_with_its_labels(modules) -> None:
 
 @pytest.mark.slow
 def test_every_scene_is_measured_and_nobody_quiet_fails(tmp_path: Path) -> None:
-    """In small; what it says of speed is for a quiet machine."""
+    """A small run of every scene ends without failures; its speeds do not count."""
     done = subprocess.run(
         [
             sys.executable, str(BENCH / "neighbours.py"), "--rows", "20000", "--runs", "1", "--seconds", "1", "--rest", "0",

@@ -1,4 +1,4 @@
-"""The benchmark runs end to end, and its table says what was measured."""
+"""The benchmark runs end to end, and its table has the measured figures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def figures() -> ModuleType:
 
 
 def test_a_ratio_is_the_median_of_the_runs_ratios(figures) -> None:
-    """One slow run of either side does not move it, nor does a machine that is faster in one run than in another."""
+    """Neither one slow run nor a machine that is faster in one run moves the ratio."""
     figure = figures.Figure("a", "b", "MB/s", [80, 90, 1], [100, 100, 9000], 0.8)
     assert 0.8 == figure.ratio
     assert figure.met is True
@@ -40,19 +40,19 @@ def test_a_ratio_is_the_median_of_the_runs_ratios(figures) -> None:
     ("sense", "ratio", "met"), [("≥", 2.1, True), ("≥", 1.9, False), ("≤", 1.9, True), ("≤", 2.1, False)]
 )
 def test_an_aim_has_a_direction(figures, sense: str, ratio: float, met: bool) -> None:  # noqa: FBT001  # parametrized
-    """Throughput should be at least its aim, a delay at most."""
+    """Throughput must be at least its aim, a delay at most."""
     assert met is figures.Figure("a", "b", "", [ratio], [1.0], 2, sense).met
 
 
 def test_what_cannot_be_compared_is_neither_met_nor_missed(figures) -> None:
-    """Without a baseline there is no ratio, and the table says so."""
+    """Without a baseline the table has no ratio and says so."""
     figure = figures.Figure("a", "b", "ms", [1.0], [], 2)
     assert (None, None) == (figure.ratio, figure.met)
     assert "out of reach" in figures.table([figure])
 
 
 def test_a_bare_scan_that_fails_ends(tmp_path: Path, monkeypatch) -> None:
-    """A thread whose turn never comes would have the benchmark wait for ever."""
+    """A bare scan whose thread fails ends with the error instead of waiting for ever."""
     monkeypatch.syspath_prepend(str(BENCH))
     bare_scan = importlib.import_module("bare_scan")
     monkeypatch.delitem(sys.modules, "bare_scan")
@@ -71,13 +71,13 @@ def test_a_bare_scan_that_fails_ends(tmp_path: Path, monkeypatch) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return ours, but with the benchmark's own modules found beside its script."""
+    """Return our environment, with the benchmark's own modules importable."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
 
 
 @pytest.mark.slow
 def test_the_bench_measures_every_aim() -> None:
-    """A smoke run over a few rows gives a ratio for each aim of the issue."""
+    """A smoke run over a few rows gives a ratio for each aim."""
     command = [
         sys.executable,
         str(BENCH / "run.py"),
@@ -111,13 +111,11 @@ def test_the_bench_measures_every_aim() -> None:
 
 @pytest.mark.parametrize("path", ["/send", "/keep"])
 def test_the_bare_scan_sends_every_row_in_order(path: str, tmp_path: Path, monkeypatch) -> None:
-    """What a server is compared with does all of its work: each row group is a stream, decoded by two threads."""
+    """The baseline does a server's whole work: each row group is a stream, decoded by two threads."""
     monkeypatch.syspath_prepend(str(BENCH))
     servers = importlib.import_module("servers")
     files = []
-    for number, rows in enumerate(
-        (50_000, 50, 50)
-    ):  # the first ones take longest, and are the first all the same
+    for number, rows in enumerate((50_000, 50, 50)):  # the first file takes longest, and comes first
         table = pa.table(
             {"id": range(number * 50_000, number * 50_000 + rows), "text": ["x" * number] * rows}
         )
@@ -139,7 +137,7 @@ def test_the_bare_scan_sends_every_row_in_order(path: str, tmp_path: Path, monke
 
 @pytest.mark.slow
 def test_the_bench_measures_a_server_that_is_not_its_own(tmp_path: Path, monkeypatch) -> None:
-    """``--against`` takes a URL, an identity and a table, and a cleared cache for a cold one."""
+    """``--against`` takes a URL, an identity and a table, and clears the cache for a cold read."""
     monkeypatch.syspath_prepend(str(BENCH))
     servers, tables = importlib.import_module("servers"), importlib.import_module("tables")
     data = tmp_path / "data"

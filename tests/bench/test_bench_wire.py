@@ -26,7 +26,7 @@ def wire() -> ModuleType:
 
 
 class Peer:
-    """A server that answers each request with prepared pieces, one write a piece; an empty one hangs up."""
+    """A server that answers each request with prepared writes; an empty one closes the connection."""
 
     def __init__(self, *answers: list[bytes]) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -91,7 +91,7 @@ def test_a_chunked_body_is_the_bytes_in_the_chunks(wire, cut: int, size: int) ->
 
 
 def test_a_counted_body_ends_where_its_length_says(wire) -> None:
-    """An empty body costs no read, a cut one is read to its end and only counted unless kept."""
+    """An empty body costs no read; a body in parts is read to its length, and kept only on request."""
     peer = Peer(
         [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"],
         [b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nab", b"cd", b"ef"],
@@ -106,7 +106,7 @@ def test_a_counted_body_ends_where_its_length_says(wire) -> None:
 
 
 def test_first_rows_are_the_first_bytes_after_the_schema(wire) -> None:
-    """A server that sends the schema early and the rows late is not credited with early rows."""
+    """The time to first rows excludes an early schema."""
     stream = arrow_stream()
     schema = 8 + int.from_bytes(stream[4:8], "little")
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
@@ -123,7 +123,7 @@ def test_first_rows_are_the_first_bytes_after_the_schema(wire) -> None:
 
 
 def test_a_connection_that_ends_early_is_an_error(wire) -> None:
-    """A truncated answer never becomes a figure."""
+    """A truncated answer is an error, never a figure."""
     peer = Peer([b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"])
     with (
         wire.Connection(peer.url, {}) as connection,
@@ -134,7 +134,7 @@ def test_a_connection_that_ends_early_is_an_error(wire) -> None:
 
 
 def test_a_server_that_has_had_enough_of_a_connection_gets_another(wire) -> None:
-    """Servers close a connection after so many requests; the next request opens another."""
+    """After the server closes a kept connection, the next request opens a new one."""
     ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
     peer = Peer([ok, HANG_UP], [ok])
     with wire.Connection(peer.url, {}) as connection:
@@ -145,7 +145,7 @@ def test_a_server_that_has_had_enough_of_a_connection_gets_another(wire) -> None
 
 
 def test_a_server_that_never_answers_is_an_error(wire) -> None:
-    """A fresh connection that is closed without an answer is not opened for ever."""
+    """A new connection closed without an answer is an error, not a reason to retry for ever."""
     peer = Peer([HANG_UP])
     with (
         wire.Connection(peer.url, {}) as connection,

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 Change = Callable[[Path], object]
-"""Changes the copied files, given their directory."""
+"""Changes the copied files in the given directory."""
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -24,7 +24,7 @@ SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 @attrs.frozen
 class Request:
-    """A request as it arrived: names lower-cased, order and repetitions kept."""
+    """A request as received: names in lower case, order and repetitions kept."""
 
     line: str
     headers: tuple[tuple[str, str], ...]
@@ -37,7 +37,7 @@ class Request:
 
 
 class Recorder:
-    """An HTTP server that keeps what it is sent, and answers 200 with the given headers."""
+    """An HTTP server that records its requests and answers 200 with the given headers."""
 
     def __init__(self, answer_headers: tuple[str, ...] = ()) -> None:
         self.requests: list[Request] = []
@@ -120,7 +120,7 @@ def nginx_program() -> str:
 
 @attrs.frozen
 class Proxy:
-    """A running nginx; ``ports`` maps the shipped port to the one it really listens on."""
+    """A running nginx; ``ports`` maps each shipped port to the port nginx listens on."""
 
     ports: dict[int, int]
 
@@ -146,7 +146,7 @@ class Proxy:
 def install(
     config: str, directory: Path, upstreams: dict[int, int], change: Change | None = None
 ) -> tuple[Path, dict[int, int]]:
-    """Copy the shipped files, with other ports and writable directories; nothing else, but for ``change``."""
+    """Copy the shipped files with other ports and writable directories, then apply ``change``."""
     tree = directory / "etc"
     shutil.copytree(DEPLOY, tree)
     if change is not None:
@@ -187,7 +187,7 @@ def running(
     change: Change | None = None,
     listening: int | None = None,
 ) -> Iterator[Proxy]:
-    """Run nginx until the block ends; ``listening`` is a port that a changed configuration listens on."""
+    """Run nginx until the block ends; ``listening`` is a port of the changed configuration."""
     path, listens = install(config, directory, upstreams, change)
     arguments = command(path, directory)
     arguments[-1] += " daemon off;"
@@ -250,5 +250,5 @@ def nginx_test(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[st
 
 @pytest.fixture(name="free_port")
 def free_port_fixture() -> Callable[[], int]:
-    """Return a function that finds a port nobody listens on."""
+    """Return a function that finds a free port."""
     return free_port

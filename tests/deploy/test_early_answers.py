@@ -1,4 +1,4 @@
-"""Early answers through the shipped proxy, whose connections to Strata are shared by everybody."""
+"""Early answers through the shipped proxy, whose connections to Strata are shared by all its clients."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Plan:
 
 
 def plans(seed: int) -> list[Plan]:
-    """A fixed mixture: every case with every body it may have, huge ones seldom, a tenth sent slowly."""
+    """Return a fixed mixture: every case with each of its bodies, few huge ones, a tenth sent slowly."""
     draw = random.Random(seed)
     weights = {"nothing": 440, "small": 440, "large": 100, "huge": 20}
     found = []
@@ -93,7 +93,7 @@ def plans(seed: int) -> list[Plan]:
 
 
 def body_of(plan: Plan) -> Iterator[bytes]:
-    """Pieces; a slow body takes a few hundred milliseconds to send."""
+    """Yield the body in parts; a slow body takes a few hundred milliseconds to send."""
     pieces = min(8, plan.size // 100) if plan.slow else 0
     first = plan.size // 2 if pieces else 0
     for _ in range(pieces):
@@ -107,7 +107,7 @@ def body_of(plan: Plan) -> Iterator[bytes]:
 
 @attrs.define
 class Outcome:
-    """What all clients have seen."""
+    """Counts over all clients."""
 
     statuses: Counter[int] = attrs.field(factory=Counter)
     good: int = 0
@@ -156,7 +156,7 @@ def misbehave(ports: dict[str, int], work: list[Plan], outcome: Outcome, lock: t
 
 
 def behave(port: int, over: threading.Event, outcome: Outcome, lock: threading.Lock) -> None:
-    """Another user: every request is answered, in time, with what is theirs."""
+    """Send well-behaved requests, each of which must be answered in time with the caller's own data."""
     client = Client(port)
     while not over.is_set():
         began = time.monotonic()
@@ -191,7 +191,7 @@ def strata(tmp_path: Path) -> Iterator[Process]:
 
 @pytest.fixture
 def proxy(tmp_path: Path, strata: Process, nginx_of, free_port) -> dict[str, int]:
-    """The shipped proxy with servers for a user, another one, a nobody and a guesser; ports by name."""
+    """Run the shipped proxy with servers for two users, one without an identity and one guessing tokens."""
     upstream = int(strata.url.rsplit(":", 1)[1])
     names = ("user", "good", "nobody", "guesser")
     ports = {name + more: free_port() for name in names for more in ("", "-unbuffered")}
@@ -220,7 +220,7 @@ def proxy(tmp_path: Path, strata: Process, nginx_of, free_port) -> dict[str, int
 
 
 def test_two_thousand_early_answers_stall_nobody(proxy: dict[str, int], strata: Process) -> None:
-    """401, 404, 405, 413 and 429, with bodies small and huge, slow and fast, on connections others share."""
+    """Early 401, 404, 405, 413 and 429 answers delay no other request on shared connections."""
     outcome, lock, over = Outcome(), threading.Lock(), threading.Event()
     work, threads = plans(seed=1), 6
     with ThreadPoolExecutor(threads + 2) as pool:

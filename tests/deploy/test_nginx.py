@@ -1,4 +1,4 @@
-"""The shipped proxy configurations keep the trusted-proxy contract against whatever a client sends."""
+"""The shipped proxy configurations keep the trusted-proxy contract for any client input."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def problem(answer: bytes) -> dict:
 
 @pytest.mark.parametrize("config", ["nginx.conf", "service-mode/nginx.conf"])
 def test_nginx_accepts_every_shipped_configuration(nginx_test, config: str) -> None:
-    """``nginx -t`` finds no fault and has no warning."""
+    """``nginx -t`` reports neither an error nor a warning."""
     done = nginx_test(config)
     assert 0 == done.returncode, done.stderr
     assert "[warn]" not in done.stderr
 
 
 def test_strata_gets_what_the_authentication_service_says(nginx, recorder, auth) -> None:
-    """The identity is that of the service, each header once, with the token."""
+    """Strata gets the service's identity, each header once, with the token."""
     proxy = nginx("nginx.conf", {8765: recorder.port, 4180: auth.port})
     answer = proxy.send(8080, request("Cookie: session=1"))
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -73,7 +73,7 @@ def test_identity_headers_of_the_client_are_overwritten(nginx, recorder, auth, h
     "name", ["X-Strata-Principal", "X-Strata-Proxy-Token, X-Strata-Scopes", "close, X-Tenant-ID"]
 )
 def test_connection_header_strips_no_identity(nginx, recorder, auth, name: str) -> None:
-    """``Connection: X-Strata-Principal`` asks for a hop-by-hop removal; the identity arrives all the same."""
+    """A client's ``Connection: X-Strata-Principal`` does not remove the identity header."""
     proxy = nginx("nginx.conf", {8765: recorder.port, 4180: auth.port})
     proxy.send(8080, request(f"Connection: {name}"))
     (seen,) = recorder.requests
@@ -82,7 +82,7 @@ def test_connection_header_strips_no_identity(nginx, recorder, auth, name: str) 
 
 
 def test_a_tenant_the_service_leaves_out_is_not_the_clients(nginx, recorder, auth) -> None:
-    """Without a tenant from the service there is no tenant header at all, so Strata refuses."""
+    """Without a tenant from the service no tenant header is sent, so Strata refuses the request."""
     auth.answer_headers = ("X-Auth-Request-Email: ada@example.com",)
     proxy = nginx("nginx.conf", {8765: recorder.port, 4180: auth.port})
     proxy.send(8080, request("X-Tenant-ID: team-b", "X-Strata-Scopes: admin:*"))
@@ -92,7 +92,7 @@ def test_a_tenant_the_service_leaves_out_is_not_the_clients(nginx, recorder, aut
 
 
 def test_who_is_not_signed_in_never_reaches_strata(nginx, recorder, auth) -> None:
-    """A refusal of the authentication service is a problem of nginx, in Strata's shape."""
+    """nginx answers the service's refusal with a problem in Strata's form."""
     auth.status = "401 Unauthorized"
     proxy = nginx("nginx.conf", {8765: recorder.port, 4180: auth.port})
     answer = proxy.send(8080, request("X-Strata-Principal: root"))
@@ -101,7 +101,7 @@ def test_who_is_not_signed_in_never_reaches_strata(nginx, recorder, auth) -> Non
 
 
 def test_a_body_over_the_cap_is_refused_as_a_problem(nginx, recorder) -> None:
-    """nginx answers 413 itself, readable by the clients that read Strata's errors."""
+    """nginx answers 413 with a problem in Strata's form."""
     proxy = nginx("service-mode/nginx.conf", {8765: recorder.port})
     head = request("Content-Length: 2000000", method="POST", path="/v1/materialize")
     assert 413 == problem(proxy.send(8865, head))["status"]
@@ -109,7 +109,7 @@ def test_a_body_over_the_cap_is_refused_as_a_problem(nginx, recorder) -> None:
 
 
 def test_a_server_that_is_down_is_503_with_retry_after(nginx) -> None:
-    """While Strata restarts, a client is told to come back, in the words it knows."""
+    """While Strata restarts, nginx answers 503 with Retry-After and a problem."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         answer = nginx("service-mode/nginx.conf", {8765: deaf.getsockname()[1]}).send(8865, request())
@@ -128,7 +128,7 @@ def test_a_server_that_is_down_is_503_with_retry_after(nginx) -> None:
 def test_the_demo_injects_the_product_pages_identities(
     nginx, recorder, port: int, principal: str, scopes: str
 ) -> None:
-    """Each port has its caller, and both the tenant demo-team, whatever the client says it is."""
+    """Each port has its own principal in the tenant demo-team, whatever the client claims."""
     proxy = nginx("service-mode/nginx.conf", {8765: recorder.port})
     proxy.send(port, request(*FORGED))
     (seen,) = recorder.requests
@@ -140,7 +140,7 @@ def test_the_demo_injects_the_product_pages_identities(
 
 
 def test_connections_to_strata_are_kept(nginx, recorder) -> None:
-    """Requests of several clients share a connection: nothing on the way says close."""
+    """Requests of several clients share a connection; no ``Connection: close`` is sent."""
     proxy = nginx("service-mode/nginx.conf", {8765: recorder.port})
     for _ in range(5):
         proxy.send(8865, request("Connection: close"))
@@ -150,7 +150,7 @@ def test_connections_to_strata_are_kept(nginx, recorder) -> None:
 
 @pytest.mark.parametrize(("sent", "kept"), [("trace-1", True), ("two words", False), ("x" * 200, False)])
 def test_request_ids_are_the_callers_when_fit(nginx, recorder, sent: str, kept: bool) -> None:  # noqa: FBT001  # parametrized
-    """What is logged here and at Strata is one id: the caller's, if it is fit for a log."""
+    """nginx and Strata log one request id: the caller's, if it is fit for a log."""
     proxy = nginx("service-mode/nginx.conf", {8765: recorder.port})
     proxy.send(8865, request(f"X-Request-ID: {sent}"))
     (found,) = recorder.requests[0].all("x-request-id")

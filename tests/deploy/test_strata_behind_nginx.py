@@ -1,4 +1,4 @@
-"""The shipped proxy and the real server, together: what only shows when both are there."""
+"""The shipped proxy and the real server together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def strata(tmp_path: Path, free_port) -> Iterator[int]:
-    """``strata serve`` on the stack's own configuration, with other directories and another port."""
+    """Run ``strata serve`` on the stack's configuration, with other directories and another port."""
     for name in ("artifacts", "cache", "warehouse"):
         (tmp_path / "data" / name).mkdir(parents=True)
     port = free_port()
@@ -32,7 +32,7 @@ def strata(tmp_path: Path, free_port) -> Iterator[int]:
     process = subprocess.Popen(
         [sys.executable, "-m", "strata", "serve"],
         cwd=tmp_path,
-        # A hundred and fifty requests at once are of another interest here than their rate.
+        # A test sends 150 requests at once, which the rate limits would refuse.
         env=environment
         | {"PYTHONSAFEPATH": "1", "STRATA_LOG_LEVEL": "DEBUG", "STRATA_RATE_LIMIT_ENABLED": "false"},
         stderr=subprocess.STDOUT,
@@ -72,7 +72,7 @@ def _ask(
 
 
 def test_the_two_ports_are_two_callers(nginx, strata: int) -> None:
-    """Only the admin's port may clear the cache, and both are served without the client sending a token."""
+    """Only the admin's port may clear the cache, and clients need no token at either port."""
     proxy = nginx("service-mode/nginx.conf", {8765: strata})
     answers = {}
     for port in (8865, 8866):
@@ -109,7 +109,7 @@ def test_an_early_answer_never_stalls_the_next_request(
 
 
 def test_requests_with_identities_of_their_own_get_those_of_the_port(nginx, strata: int) -> None:
-    """A client that claims another tenant, another name or a scope is answered as the port's caller."""
+    """A client that claims a tenant, a principal or a scope is answered as the port's caller."""
     proxy = nginx("service-mode/nginx.conf", {8765: strata})
     connection = http.client.HTTPConnection("127.0.0.1", proxy.ports[8865], timeout=20)
     forged = {"X-Tenant-ID": "other", "X-Strata-Tenant": "other", "X-Strata-Scopes": "admin:*"}

@@ -1,4 +1,4 @@
-"""Peers, as limits see them."""
+"""Peer keys, as limits use them."""
 
 import pytest
 
@@ -18,5 +18,5 @@ from strata.http.peers import peer_key
     ],
 )
 def test_a_host_cannot_mint_identities_from_its_network(host: str | None, key: str) -> None:
-    """An IPv6 host has 2**64 addresses, and an IPv4 one has two spellings."""
+    """All addresses of an IPv6 /64 share a key, as do both spellings of an IPv4 address."""
     assert key == peer_key(host)

@@ -1,4 +1,4 @@
-"""The suite's ear to its own logs: that it hears, and that it fails what it should."""
+"""The suite's log watch finds logged secrets and fails the test that logged them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CASES = {
 
 @pytest.mark.parametrize("secret", [f"{MARK}-7", *TOKENS])
 def test_a_secret_is_found_with_what_stands_around_it(secret: str) -> None:
-    """Wherever in the text."""
+    """A secret is found anywhere in a text."""
     (leak,) = leaks(f"{'.' * 200}name={secret};{'.' * 200}")
     assert f"name={secret};" in leak
     assert [] == leaks("a row, a token and a name")
@@ -64,7 +64,7 @@ def run(tmp_path: Path, *lines: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_test_that_logs_a_secret_fails(tmp_path: Path, case: str) -> None:
-    """By whatever way it is logged."""
+    """It fails for every kind of logger."""
     (tmp_path / "server.log").write_text(f'{{"event": "request", "token": "{TOKENS[0]}"}}\n')
     done = run(tmp_path, CASES[case].format(secret=f"{MARK}-row", file=tmp_path / "server.log"))
     assert 1 == done.returncode, done.stdout
@@ -73,7 +73,7 @@ def test_a_test_that_logs_a_secret_fails(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.slow
 def test_an_exceptions_message_is_not_in_its_log_line(tmp_path: Path) -> None:
-    """So a crash over a row's value fails no test, and tells no operator of it."""
+    """A crash that names a row's value fails no test, as its message is not logged."""
     done = run(
         tmp_path,
         "try:",

@@ -1,4 +1,4 @@
-"""Logs: machine-readable lines with an id, and never a local variable, header or row."""
+"""Logs are machine-readable lines with an id, without local variables, headers or rows."""
 
 import errno
 import io
@@ -31,7 +31,7 @@ def crash() -> None:
 
 
 def test_json_lines_carry_level_time_and_event() -> None:
-    """One object a line, also for what libraries log."""
+    """Each line is one JSON object, those of libraries included."""
     out = io.StringIO()
     configure("INFO", "json", out)
     structlog.get_logger("strata.x").info("done", request_id="r1", tenant="t")
@@ -50,7 +50,7 @@ def test_json_lines_carry_level_time_and_event() -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_a_traceback_never_shows_local_variables(style: str) -> None:
-    """They hold rows, headers and tokens."""
+    """Local variables hold rows, headers and tokens."""
     out = io.StringIO()
     configure("INFO", style, out)
     try:
@@ -63,7 +63,7 @@ def test_a_traceback_never_shows_local_variables(style: str) -> None:
 
 
 def test_levels_below_the_configured_one_are_not_written() -> None:
-    """log_level."""
+    """Lines below log_level are not written."""
     out = io.StringIO()
     configure("WARNING", "json", out)
     structlog.get_logger("x").info("quiet")
@@ -74,7 +74,7 @@ def test_levels_below_the_configured_one_are_not_written() -> None:
 
 @pytest.mark.parametrize("library", ["hypercorn.access", "quart.app", "httpx", "alembic.runtime.migration"])
 def test_libraries_that_repeat_requests_are_kept_quiet(library: str) -> None:
-    """Their INFO lines hold URLs and statements."""
+    """INFO lines of libraries, which hold URLs and statements, are not written."""
     out = io.StringIO()
     configure("DEBUG", "json", out)
     logging.getLogger(library).info("GET /v1/names/s3cr3t")
@@ -94,7 +94,7 @@ def fail(word: str) -> None:
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_an_exception_is_shown_without_its_message(style: str) -> None:
-    """Libraries make messages of the values they failed on; causes and groups included."""
+    """Messages, which may hold values, are left out, those of causes and groups included."""
     out = io.StringIO()
     configure("INFO", style, out)
     try:
@@ -110,7 +110,7 @@ def test_an_exception_is_shown_without_its_message(style: str) -> None:
 
 
 def test_a_request_cannot_write_lines_or_colours_into_a_text_log() -> None:
-    """Line breaks, escape sequences and directions of writing are shown, not obeyed."""
+    """Line breaks, escape sequences and bidirectional controls are escaped."""
     out = io.StringIO()
     configure("INFO", "text", out)
     structlog.get_logger("strata.x").info(
@@ -123,7 +123,7 @@ def test_a_request_cannot_write_lines_or_colours_into_a_text_log() -> None:
 
 
 def test_a_log_that_cannot_be_written_fails_nobody() -> None:
-    """A full disk under the log, or a pipe whose reader left, is no reason to refuse a request."""
+    """A full disk or a closed pipe under the log fails no request."""
 
     class Full(io.StringIO):
         def write(self, _text: str) -> int:

@@ -1,4 +1,4 @@
-"""The allocator is told before it is loaded."""
+"""The allocator is configured before it is loaded."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from strata.server.process import PURGE_DELAY_MS, return_memory_soon
 
 
 def test_an_operators_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sets the variable knows the machine."""
+    """A variable set by the operator is kept."""
     monkeypatch.setenv("MIMALLOC_PURGE_DELAY", "500")
     return_memory_soon()
     assert "500" == os.environ["MIMALLOC_PURGE_DELAY"]
@@ -21,7 +21,7 @@ def test_an_operators_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_arrow_is_not_loaded_before_it_is_told(tmp_path: Path) -> None:
-    """It reads the variable once, when it is loaded: `strata serve` must say it before that."""
+    """`strata serve` sets the variable before Arrow, which reads it once when loaded."""
     program = (
         "import sys\n"
         "import importlib\n"

@@ -1,4 +1,4 @@
-"""Garbage is looked for while nobody waits, and otherwise as seldom as it can be."""
+"""Garbage is collected while the loop is idle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strata.server.process import IDLE_OBJECTS, MIDDLE_COLLECTIONS, collected_wh
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the generations that are collected; how many objects there are is for the test to say."""
+    """Return the generations that are collected; the test sets the number of objects."""
     found: list[int] = []
     monkeypatch.setattr(gc, "collect", found.append)
     monkeypatch.setattr(gc, "get_count", lambda: (IDLE_OBJECTS, 0, 0))
@@ -22,12 +22,12 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def idle() -> None:
-    """Let the loop sleep, once: a thread has to wake it."""
+    """Let the loop sleep once: a thread has to wake it."""
     await trio.to_thread.run_sync(int)
 
 
 async def test_the_youngest_are_looked_through_when_the_loop_sleeps(looked: list[int]) -> None:
-    """And not while tasks have something to do."""
+    """The youngest generation is collected when the loop sleeps, not while tasks are ready."""
     with collected_when_idle(lambda: False):
         for _ in range(10):
             await trio.lowlevel.checkpoint()
@@ -56,7 +56,7 @@ async def test_nothing_is_looked_for_where_it_is_not_worth_it_or_in_somebodys_wa
     enabled: bool,
     busy: bool,
 ) -> None:
-    """Few objects; a process that wants none of it; a thread that works for somebody."""
+    """Nothing is collected with few objects, with collection disabled or while a thread works."""
     monkeypatch.setattr(gc, "get_count", lambda: count)
     monkeypatch.setattr(gc, "isenabled", lambda: enabled)
     with collected_when_idle(lambda: busy):
@@ -67,7 +67,7 @@ async def test_nothing_is_looked_for_where_it_is_not_worth_it_or_in_somebodys_wa
 async def test_what_the_youngest_leave_is_looked_through_now_and_then(
     looked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or it would wait for somebody's request after all; the oldest are left to Python's own rule."""
+    """The middle generation is collected while idle, too; the oldest by Python's own rule."""
     monkeypatch.setattr(gc, "get_count", lambda: (IDLE_OBJECTS, MIDDLE_COLLECTIONS + 1, 99))
     with collected_when_idle(lambda: False):
         await idle()
@@ -75,10 +75,10 @@ async def test_what_the_youngest_leave_is_looked_through_now_and_then(
 
 
 async def test_the_garbage_of_a_request_is_gone_before_the_next_one() -> None:
-    """By Python's own collector, not a stand-in."""
+    """Python's real collector frees a request's cycles before the next request."""
 
     class Own:
-        """Of a type that nobody else has."""
+        """A type that only this test uses."""
 
     def some() -> None:
         for _ in range(2 * IDLE_OBJECTS):
@@ -101,7 +101,7 @@ async def test_the_garbage_of_a_request_is_gone_before_the_next_one() -> None:
 
 
 def test_what_is_begun_with_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this order: what is frozen is not looked through again."""
+    """Garbage is collected before objects are frozen, which are never examined again."""
     done: list[str] = []
     for name in ("collect", "freeze", "set_threshold", "enable"):
         monkeypatch.setattr(gc, name, lambda *_, name=name: done.append(name))

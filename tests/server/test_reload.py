@@ -1,4 +1,4 @@
-"""What a running server makes of a new configuration."""
+"""Applying a new configuration to a running server."""
 
 import attrs
 import pytest
@@ -13,7 +13,7 @@ def settings(tmp_path) -> Settings:
 
 
 def test_what_can_change_does_and_the_rest_is_named(settings: Settings) -> None:
-    """The settings in effect are the old ones but for what changed."""
+    """Reloadable settings change; the others keep their values and are named."""
     new = attrs.evolve(settings, batch_size=10, log_level="DEBUG", port=1, max_tenants=3)
     found = difference(settings, new)
 
@@ -22,7 +22,7 @@ def test_what_can_change_does_and_the_rest_is_named(settings: Settings) -> None:
 
 
 def test_what_mixes_badly_with_what_stays_is_refused_whole(settings: Settings) -> None:
-    """Both configurations are sound; half of the new one on top of the old one is not."""
+    """A new configuration that conflicts with a setting that cannot change is refused whole."""
     old = attrs.evolve(settings, deployment_mode="service", auth_mode="trusted_proxy", proxy_token="t" * 20)
     new = attrs.evolve(old, multi_tenant_enabled=True, require_tenant_header=True)
 
@@ -31,7 +31,7 @@ def test_what_mixes_badly_with_what_stays_is_refused_whole(settings: Settings) -
 
 
 def test_nothing_that_decides_where_things_are_changes_in_a_running_server() -> None:
-    """Nor how tenants are told apart: what is stored was stored by that."""
+    """No setting that places data, or tells tenants apart, can be reloaded."""
     fixed = {"deployment_mode", "auth_mode", "multi_tenant_enabled", "host", "port", "unix_socket", "warehouses",
              "catalogs", "cache_dir", "artifact_dir", "metadata_db", "max_connections"}  # fmt: skip
     assert fixed.isdisjoint(LIVE)

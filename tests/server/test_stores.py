@@ -1,4 +1,4 @@
-"""Opening the stores: alone, after a crash, and with clear words when it cannot be done."""
+"""Opening the stores: exclusively, after a crash, and with a clear error."""
 
 import sqlite3
 import sys
@@ -30,7 +30,7 @@ def begin(stores: Stores, build_id: str) -> None:
 
 
 def test_what_a_killed_server_left_is_cleaned_up(settings: Settings) -> None:
-    """Its builds are failed, its temporaries removed, its results kept."""
+    """Its builds are failed, its temporary files removed and its results kept."""
     with closing(open_stores(settings)) as stores:
         begin(stores, "done")
         writer = stores.blobs.begin("p")
@@ -46,16 +46,16 @@ def test_what_a_killed_server_left_is_cleaned_up(settings: Settings) -> None:
 
 
 def open_files(settings: Settings) -> set[str]:
-    """The files below the artifact directory that this process has open."""
+    """Return the files below the artifact directory that this process has open."""
     links = set()
     for link in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # the listing's own descriptor is gone by now
+        with suppress(OSError):  # the descriptor of the listing itself is closed by now
             links.add(str(link.readlink()))
     return {link for link in links if link.startswith(str(settings.artifact_root))}
 
 
 def test_closed_stores_hold_no_file(settings: Settings) -> None:
-    """Nor does an attempt that failed."""
+    """Neither closed stores nor a failed attempt to open them leave a file open."""
     stores = open_stores(settings)
     stores.metadata.stats("t")
     assert {"server.lock", "metadata.db"} <= {Path(link).name for link in open_files(settings)}
@@ -69,7 +69,7 @@ def test_closed_stores_hold_no_file(settings: Settings) -> None:
 
 
 def test_a_second_server_on_one_directory_is_refused(settings: Settings) -> None:
-    """It would fail the first one's builds and remove the files it writes; afterwards it may have it."""
+    """It would fail the first one's builds; once the first has stopped, it is admitted."""
     with closing(open_stores(settings)) as stores:
         begin(stores, "mine")
         writer = stores.blobs.begin("p")
@@ -83,7 +83,7 @@ def test_a_second_server_on_one_directory_is_refused(settings: Settings) -> None
 
 
 def test_stores_that_cannot_be_opened_leave_the_directory_to_others(settings: Settings) -> None:
-    """The lock goes with the failure."""
+    """A failed start releases the directory's lock."""
     root = settings.artifact_root
     root.mkdir()
     (root / "metadata.db").write_text(
@@ -97,7 +97,7 @@ def test_stores_that_cannot_be_opened_leave_the_directory_to_others(settings: Se
 
 
 def test_the_directory_of_the_metadata_database_is_made(settings: Settings, tmp_path: Path) -> None:
-    """As that of the artifacts is."""
+    """It is created like the directory of the artifacts."""
     database = tmp_path / "new" / "place" / "m.db"
     open_stores(attrs.evolve(settings, metadata_db=str(database))).close()
 
@@ -105,7 +105,7 @@ def test_the_directory_of_the_metadata_database_is_made(settings: Settings, tmp_
 
 
 def test_a_missing_extra_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the command that installs it."""
+    """The error has the command that installs the extra."""
     monkeypatch.setitem(sys.modules, "obstore.store", None)
 
     with pytest.raises(CannotOpenError, match=r"pip install 'strata\[objectstore\]'"):
@@ -119,7 +119,7 @@ def newer(settings: Settings) -> None:
 
 
 def unwritable(settings: Settings) -> None:
-    """A directory where the lock should be: root may write anywhere, but not into that."""
+    """Make a directory in the lock file's place, which even root cannot write to."""
     (settings.artifact_root / "server.lock").mkdir(parents=True)
 
 
@@ -130,7 +130,7 @@ def unwritable(settings: Settings) -> None:
 def test_strata_serve_says_why_it_cannot_start(
     prepare, says: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a sentence, and ends in 1; no traceback."""
+    """It prints one sentence without a traceback and exits with 1."""
     prepare(settings)
     monkeypatch.chdir(tmp_path)
     options = ["--artifact-dir", str(settings.artifact_dir), "--cache-dir", str(settings.cache_dir)]

@@ -252,12 +252,12 @@ async def test_a_build_with_nothing_to_decode_is_noted_at_once(
     """Whether its rows are in the cache, it has none, or its first file cannot be read."""
     monkeypatch.setattr(scan_pipeline, "HEAD_START_SECONDS", 60.0)
     told: list[object] = []
-    begin = runner._Attempt._begin
+    begin = runner._BuildRun._open_blob
 
     async def begun(attempt, head, ready):
         return await begin(attempt, head, lambda: told.append(ready()))
 
-    monkeypatch.setattr(runner._Attempt, "_begin", begun)
+    monkeypatch.setattr(runner._BuildRun, "_open_blob", begun)
     warehouse.create(numbers(10))
     body = scan(warehouse.uri())
     async with server.client() as client:

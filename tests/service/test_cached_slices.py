@@ -10,7 +10,7 @@ from service_kit import Running, Warehouse, fetch, identity, numbers, scan
 
 from strata.cache import SegmentReader, packs
 from strata.config import Settings
-from strata.tenants.builds import runner, scan_pipeline
+from strata.tenants.builds import cache_reader, cache_writer, runner, scan_pipeline
 from strata.work import WorkPool
 
 SMALL = 2000
@@ -27,9 +27,10 @@ def quanta(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         costs.append(cost)
         return await real(self, *args, cost=cost, **kwargs)
 
-    monkeypatch.setattr(scan_pipeline, "CACHED_BYTES", SMALL)
+    monkeypatch.setattr(cache_reader, "CACHED_BYTES", SMALL)
     monkeypatch.setattr(scan_pipeline, "SLICE_BYTES", SMALL)
     monkeypatch.setattr(runner, "HASH_BYTES", SMALL)
+    monkeypatch.setattr(cache_writer, "CHECKSUM_BYTES", SMALL)
     monkeypatch.setattr(WorkPool, "run", run)
     return costs
 

@@ -28,7 +28,7 @@ from strata.http.door.front_door import FrontDoor
 from strata.server import Service, open_service
 from strata.tables import Catalogs
 from strata.tenants.builds.materialize import Materializer
-from strata.tenants.builds.runner import Builder, _Attempt
+from strata.tenants.builds.runner import Builder, _BuildRun
 from strata.tenants.builds.scan_pipeline import ScanBuild
 from strata.tenants.lifecycle.registry import Registry
 from strata.tenants.shared import disk_space
@@ -45,12 +45,12 @@ STAGES: dict[str, tuple[type, str]] = {
     "the mailbox": (Registry, "_put"),
     "the catalog": (Materializer, "resolve"),
     "the store": (Materializer, "find_ready"),
-    "the turn to start": (_Attempt, "_turn_to_start"),
+    "the turn to start": (_BuildRun, "_wait_to_start"),
     "the plan": (Builder, "plan"),
     "the look at the disk": (Resources, "nearly_full"),
-    "the slot": (_Attempt, "_slot"),
-    "the memory": (_Attempt, "_memory"),
-    "the blob": (_Attempt, "_begin"),
+    "the slot": (_BuildRun, "_take_slot"),
+    "the memory": (_BuildRun, "_reserve_memory"),
+    "the blob": (_BuildRun, "_open_blob"),
     "the rows": (ScanBuild, "_expand"),
 }
 """Where an attempt waits on its way, in this order."""

@@ -25,7 +25,7 @@ from strata.artifacts import LocalBlobStore
 from strata.config import Settings
 from strata.server import Service, open_service
 from strata.tables import Catalogs
-from strata.tenants.builds.runner import _Attempt
+from strata.tenants.builds.runner import _BuildRun
 
 PAUSE = 1.0
 """How long everything takes that is done in a thread."""
@@ -129,7 +129,7 @@ def test_what_takes_as_long_as_it_may_is_done_and_what_takes_longer_is_not(setti
 def test_a_scan_has_exactly_as_long_as_it_may() -> None:
     """scan_timeout_seconds: up to its last call of the store, which cannot be taken back once it has begun."""
     took: list[float] = []
-    real = _Attempt._write
+    real = _BuildRun._write
 
     async def timed(*args: Any) -> Any:
         began = trio.current_time()
@@ -145,6 +145,6 @@ def test_a_scan_has_exactly_as_long_as_it_may() -> None:
             found.append(await built(service, number))
         return found
 
-    with mock.patch.object(_Attempt, "_write", timed):
+    with mock.patch.object(_BuildRun, "_write", timed):
         assert ["ready", "ready", "ready", "scan_timeout", "ready"] == run(work)
     assert took[1] > 3 * PAUSE, "there is something to measure"

@@ -1,7 +1,7 @@
-"""Random policies and requests over few names, so that they meet.
+"""Random policies and requests over few names, so that rules and requests often match.
 
-Rules and requests are drawn from large fixed sets: one choice each instead of ten, which makes 100,000 examples
-a matter of minutes.
+Rules and requests are drawn from large fixed sets: one choice each instead of ten, which makes 100,000
+examples a matter of minutes.
 """
 
 import random
@@ -61,7 +61,7 @@ def _rules(draw: random.Random, patterns: tuple[str, ...]) -> tuple[Rule, ...]:
 
 
 def _restricted(draw: random.Random, patterns: tuple[str, ...]) -> tuple[Rule, ...]:
-    """Allow rules limited to some columns and rows."""
+    """Draw allow rules limited to some columns and rows."""
     return tuple(
         Rule(
             draw.choice(PRINCIPALS),
@@ -110,7 +110,7 @@ small_policies = st.builds(
     deny=st.lists(rules, max_size=2).map(tuple),
     allow=st.lists(restricted_rules, max_size=3).map(tuple),
 )
-"""For what looks at every pair of rules."""
+"""Policies for tests that compare every pair of rules."""
 
 requests = st.builds(
     Request,

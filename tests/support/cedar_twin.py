@@ -1,4 +1,4 @@
-"""A policy of ours as a policy of Cedar, written from the reference page and not from our code.
+"""Translate our policies to Cedar, from the reference page and not from our code.
 
 Cedar matches strings with ``*`` and has no paths, so a resource is given as its decoded segments in the
 request's context, and ``**`` is written out for every number of segments that a request can have.
@@ -21,10 +21,10 @@ _HELD = 'User::"somebody"'
 
 
 def decide(policy: Policy, requests: list[Request]) -> list[bool]:
-    """Ask Cedar each request.
+    """Return Cedar's decision for each request.
 
     Raises:
-        AssertionError: A policy was in error for a request: Cedar would leave it out.
+        AssertionError: If a policy was in error for a request: Cedar would ignore that policy.
     """
     results = cedarpy.is_authorized_batch(
         [_request(one) for one in requests], "\n".join(_policies(policy)), []

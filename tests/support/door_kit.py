@@ -1,4 +1,4 @@
-"""A door's worth of ASGI for tests."""
+"""The ASGI around a front door, for tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTRACT = IdentityContract(mode="trusted_proxy", tokens=(TOKEN,), multi_tenant=
 
 
 class Wire:
-    """One request's worth of ASGI: the body's parts in, messages out."""
+    """One ASGI request: the body's parts in, messages out."""
 
     def __init__(self, *parts: bytes, whole: bool = True) -> None:
         self.parts = list(parts or (b"",))

@@ -1,7 +1,7 @@
-"""What every fuzz target shares: how many cases it gets, and inputs that are nearly right.
+"""What every fuzz target shares: its number of cases, and inputs that are nearly valid.
 
 A target takes anything and promises a value or a declared refusal, never another exception. Pure noise seldom
-gets past the first check, so most inputs are sound ones with something wrong with them.
+gets past the first check, so most inputs are valid ones with one thing wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CASES = {"ci": 5_000, "nightly": 100_000, "thorough": 100_000}
 """Cases a target, by Hypothesis profile; ``FUZZ_CASES`` overrides both."""
 
 SECRET = "s3cr3t-value-nobody-may-repeat"
-"""Stands where a secret stands; no message may hold it."""
+"""Stands for a secret; no message may contain it."""
 
 _profile = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 
@@ -45,7 +45,7 @@ ODD_TEXT = st.sampled_from(
         "'; DROP TABLE artifacts; --",
         "{}",
         "é",  # composed
-        "e\u0301",  # the same, not in NFC
+        "e\u0301",  # the same letter, not in NFC
         "\u212a",  # KELVIN SIGN, which lower-cases to k
         "\u017f",  # LONG S, which upper-cases to S
         "\u0661",  # a digit outside of ASCII
@@ -78,7 +78,7 @@ documents = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
     max_leaves=6,
 )
-"""What a JSON or TOML parser may hand over, and numbers it may not."""
+"""What a JSON or TOML parser may return, and numbers that it may not."""
 
 
 @st.composite

@@ -1,7 +1,7 @@
-"""Where each limit of a tenant is shown to hold: written down by hand, and asked of every limit there is.
+"""Which test shows where each limit of a tenant holds: written by hand, and checked to name every limit.
 
-A new limit needs a line in :data:`EDGES`. That it reaches a running actor is shown of all of them, whether they
-are here or not, in ``tests/service/test_every_limit.py``.
+A new limit needs a line in :data:`EDGES`. That every limit reaches a running actor is tested in
+``tests/service/test_every_limit.py``, whether it is listed here or not.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ EDGES: dict[str, str] = {
     "weight": "tests/work/test_fair_bound.py::test_bytes_follow_the_weights",
     "enabled": "tests/service/test_admin.py::test_a_disabled_tenant_is_403_and_has_no_actor",
 }
-"""A test that reaches the limit exactly, and passes just below it."""
+"""By limit, the test that reaches it exactly and passes just below it."""
 
 DRAINS: dict[str, str] = {
     "max_concurrent_scans": f"{_EDGES}test_max_concurrent_scans_lowered_below_use_drains",
@@ -66,4 +66,4 @@ DRAINS: dict[str, str] = {
     ),
     "rate_limit_client_rps": f"{_RATES}test_a_new_limit_holds_at_once_for_what_was_taken",
 }
-"""Of limits on what is held for a while, a test that lowers it below what is held."""
+"""By limit on concurrent use, the test that lowers it below its use."""

@@ -1,10 +1,9 @@
-"""Reads along what the whole suite logs, at every level, and fails the test in which a secret was logged.
+"""Watch what the suite logs, at every level, and fail the test in which a secret was logged.
 
-A pytest plugin. What counts as a secret: the tokens of the test deployments, and every text that holds
-:data:`MARK`, which tests put into row values, identity headers, keys and bodies on purpose.
-
-Collected are the events of structlog before any level drops them, the records of the standard library's
-logging, and the logs of server processes, which run at DEBUG (see ``service_kit.process``).
+A pytest plugin. Secrets are the tokens of the test deployments, and every text that contains :data:`MARK`,
+which tests put into row values, identity headers, keys and bodies on purpose. Watched are the events of
+structlog before any level drops them, the records of the standard library's logging, and the logs of server
+processes, which run at DEBUG (see ``service_kit.process``).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 import structlog
-from structlog._base import BoundLoggerBase  # every event of every kind of logger passes here
+from structlog._base import BoundLoggerBase  # handles every event of every kind of logger
 
 from strata.observability.logs import failure
 
@@ -34,29 +33,29 @@ _CONTEXT = 80
 
 
 def leaks(text: str) -> list[str]:
-    """Return each secret in ``text`` with what stands around it."""
+    """Return each secret in ``text`` with its surroundings."""
     return [
         text[max(0, found.start() - _CONTEXT) : found.end() + _CONTEXT] for found in _SECRET.finditer(text)
     ]
 
 
 class Watch:
-    """What was logged since it was last asked."""
+    """The secrets logged since the last :meth:`take`."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
 
     def take(self) -> list[str]:
-        """Return the secrets that were logged, and forget all of it."""
+        """Return the secrets that were logged, and forget them."""
         texts, self._texts = self._texts, []
         return [leak for text in texts for leak in leaks(text)]
 
     def note(self, text: str) -> None:
-        """Take the text of a log."""
+        """Search a text for secrets."""
         self._texts.append(text)
 
     def event(self, name: str, event: Any, fields: dict[str, Any]) -> None:
-        """Take an event of structlog as it would be written."""
+        """Search an event of structlog, as it would be written."""
         error = fields.pop("exc_info", None)
         if error is True:
             error = sys.exc_info()[1]
@@ -66,7 +65,7 @@ class Watch:
         self.note(shown)
 
     def record(self, record: logging.LogRecord) -> None:
-        """Take a record of the standard library's logging."""
+        """Search a record of the standard library's logging."""
         if not record.name.startswith(("hypothesis", "schemathesis")) and not isinstance(record.msg, dict):
             self.note(f"{record.name} {record.levelname} {record.getMessage()}")
 

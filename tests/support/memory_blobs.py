@@ -1,4 +1,4 @@
-"""The blob store's twin in memory: the same promises, but for durability, and able to misbehave.
+"""An in-memory blob store that keeps the contract but for durability, and can be made to fail.
 
 A blob is an anonymous file in memory (``memfd_create``, Linux), so that it has a path and a descriptor like a
 real one.
@@ -20,9 +20,8 @@ class MemoryBlobStore:
     """Blobs in a dictionary of descriptors.
 
     Args:
-        before: Called with the name of each call (``begin``, ``append``, ``commit``, ``open_reader`` …) ahead
-            of it; what it raises, the caller gets. An ``OSError`` is what a full disk or too many open files
-            raise.
+        before: Called with the name of each call (``begin``, ``append``, ``commit``, ``open_reader`` …) before
+            it; its exceptions are raised to the caller, such as an ``OSError`` for a full disk.
     """
 
     def __init__(self, before: Callable[[str], None] = lambda _call: None) -> None:
@@ -36,7 +35,7 @@ class MemoryBlobStore:
         return MemoryBlobWriter(prefix, self._before, self._keep)
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
-        """Open a blob; one of another size than it must have is as good as missing."""
+        """Open a blob; one whose size differs from ``size`` counts as missing."""
         try:
             self._before("open_reader")
             with self._lock:
@@ -48,7 +47,7 @@ class MemoryBlobStore:
             return BLOB_UNREADABLE
 
     def delete(self, prefix: str, sha256: str) -> None:
-        """Remove a blob, if it is there."""
+        """Remove a blob, if it exists."""
         self._before("delete")
         with self._lock:
             kept = self._blobs.pop((prefix, sha256), None)
@@ -56,16 +55,16 @@ class MemoryBlobStore:
             os.close(kept)
 
     def sweep(self) -> int:
-        """Remove nothing: what is not committed goes with its process."""
+        """Remove nothing: uncommitted blobs end with their process."""
         return 0
 
     def close(self) -> None:
-        """Let go of all blobs."""
+        """Close all blobs."""
         while self._blobs:
             os.close(self._blobs.popitem()[1])
 
     def _keep(self, prefix: str, sha256: str, descriptor: int) -> Path:
-        """Keep a finished blob, or the equal one that is there; returns its path."""
+        """Keep a finished blob, or the equal one that exists; return its path."""
         with self._lock:
             kept = self._blobs.get((prefix, sha256))
             if kept is None:
@@ -99,7 +98,7 @@ class MemoryBlobWriter(GrowingFile):
         return BlobFacts(digest, self._size, path)
 
     def abort(self) -> None:
-        """Forget what was written."""
+        """Discard what was written."""
         self._close()
 
 

@@ -1,4 +1,4 @@
-"""The metadata store's twin in memory: the same promises, but for durability, and able to misbehave."""
+"""An in-memory metadata store that keeps the contract but for durability, and can be made to fail."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class MemoryMetadataStore:
 
     Args:
         now: Wall clock, in seconds since the epoch.
-        before: Called with the name of each call before it does anything; what it raises, the caller gets.
-            Raise ``RefusalError(STORE_DOWN)`` for a store that does not answer.
+        before: Called with the name of each call before it; its exceptions are raised to the caller, such as
+            ``RefusalError(STORE_DOWN)`` for a store that does not answer.
     """
 
     def __init__(self, now: Callable[[], float], before: Callable[[str], None] = lambda _call: None) -> None:
@@ -295,7 +295,7 @@ class MemoryMetadataStore:
         return found
 
     def _end(self, tenant: str, build_id: str, **changes: Any) -> _Noted | None:
-        """End a running build; None if it is not running."""
+        """End a running build; return None if it is not running."""
         noted = self._builds.get((tenant, build_id))
         if noted is None or not _runs(noted.record):
             return None

@@ -59,20 +59,20 @@ KINDS: dict[str, tuple[t.IcebergType, st.SearchStrategy[Any]]] = {
         st.dictionaries(_TEXT, st.integers(-9, 9), max_size=2).map(lambda d: list(d.items())),
     ),
 }
-"""Type and values by kind; rows hold nulls besides."""
+"""Type and values by kind; rows also hold nulls."""
 
 FILTERABLE = ("int", "long", "decimal", "date", "timestamp", "timestamptz", "string", "binary")
-"""Kinds whose filters pyiceberg answers right; floating point has its own test."""
+"""Kinds that pyiceberg filters correctly; floating point has a test of its own."""
 
 
 @attrs.define
 class RandomTable:
-    """A table under construction and what is needed to go on drawing for it.
+    """A table under construction, and the state for drawing its next change.
 
     Attributes:
         table: The table.
-        kinds: Kind of each present column, by name.
-        next_id: Value of ``id`` for the next row: rows are told apart by it.
+        kinds: Kind of each current column, by name.
+        next_id: Value of ``id`` for the next row, which identifies it.
         snapshots: Snapshot id and the schema id it was written with.
     """
 
@@ -88,7 +88,7 @@ class RandomTable:
         self._note("append")
 
     def rows(self, draw: Draw, count: int) -> pa.Table:
-        """Return random rows of the present schema."""
+        """Return random rows of the current schema."""
         schema = schema_to_pyarrow(self.table.schema(), include_field_ids=False)
         columns = []
         for field in schema:
@@ -103,14 +103,14 @@ class RandomTable:
         return pa.Table.from_arrays(columns, schema=schema)
 
     def step(self, draw: Draw) -> None:
-        """Do something a table goes through in its life."""
+        """Apply one random change."""
         draw(st.sampled_from([
             self.append, self.append, self.overwrite, self.delete, self.delete_positions, self.add_column,
             self.drop_column, self.rename_column, self.move_column, self.promote,
         ]))(draw)  # fmt: skip
 
     def overwrite(self, draw: Draw) -> None:
-        """Replace one row, or none."""
+        """Replace at most one row."""
         which = EqualTo("id", draw(st.integers(0, max(0, self.next_id))))
         self.table.overwrite(self.rows(draw, 2), overwrite_filter=which)
         self._note("overwrite")
@@ -130,7 +130,7 @@ class RandomTable:
             self._note("delete_positions")
 
     def add_column(self, draw: Draw) -> None:
-        """Add a column, perhaps under the name of one that was dropped."""
+        """Add a column, perhaps under the name of a dropped one."""
         free = [name for name in "abcdef" if name not in self.kinds]
         if free:
             name, kind = draw(st.sampled_from(free)), draw(st.sampled_from(sorted(KINDS)))
@@ -147,7 +147,7 @@ class RandomTable:
             del self.kinds[name]
 
     def rename_column(self, draw: Draw) -> None:
-        """Rename a column, perhaps to the name of one that was dropped."""
+        """Rename a column, perhaps to the name of a dropped one."""
         name = self._some_column(draw)
         free = [other for other in "abcdef" if other not in self.kinds]
         if name is not None and free:

@@ -1,4 +1,4 @@
-"""An Iceberg REST catalog on loopback, as far as reading goes: the tables of a pyiceberg catalog behind it."""
+"""An Iceberg REST catalog on loopback that can only be read: the tables of a pyiceberg catalog."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pyiceberg.exceptions import NoSuchTableError
 
 @attrs.define(eq=False)
 class RestServer:
-    """What it serves, and how it misbehaves.
+    """What the catalog serves, and how it fails.
 
     Attributes:
         catalog: Holds the tables.
-        uri: Where it listens.
-        config: Properties it vends with every table.
-        credentials: Storage credentials it vends with every table.
-        properties: Properties every table has beside its own, as its writers might have set them.
-        status: Answered to every request for a table instead of the table.
-        go: While it is cleared, no request for a table is answered.
+        uri: The server's URL.
+        config: Properties vended with every table.
+        credentials: Storage credentials vended with every table.
+        properties: Properties added to every table, as its writers might have set them.
+        status: Status of every request for a table, in place of the table.
+        go: While cleared, no request for a table is answered.
         arrived: Released once for every request for a table.
-        asked: The paths that were asked for, with their ``Authorization``.
+        asked: The requested paths with their ``Authorization``.
     """
 
     catalog: Catalog
@@ -90,7 +90,7 @@ def rest_server(catalog: Catalog) -> Iterator[RestServer]:
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
-            with suppress(ConnectionError):  # of a client that gave up
+            with suppress(ConnectionError):  # the client has disconnected
                 self.end_headers()
                 self.wfile.write(data)
 

@@ -1,7 +1,7 @@
-"""Who gets what status from which route: written down by hand, and asked of every route there is.
+"""The expected status of every route for every kind of caller, written by hand.
 
-A new route needs one line in :data:`ROUTES`, with the kind of its access; a new part of a path or a body that
-is needed, one in :data:`BODIES` or :func:`path_of`. Who a caller is: :data:`CALLERS`.
+A new route needs one line in :data:`ROUTES`, with the kind of its access; a new path parameter or required
+body one in :func:`path_of` or :data:`BODIES`. The callers are in :data:`CALLERS`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CALLERS: dict[str, dict[str, str]] = {
     "nobody": {"X-Strata-Principal": "ana", "X-Tenant-ID": "team-a", "X-Strata-Scopes": "admin:*"},
     "wrong token": identity("root", "team-a", "admin:*") | {"X-Strata-Proxy-Token": "x" * 20},
 }
-"""Ana of team-a made everything there is; eve of the same team is denied every table and all administration.
-``<tenant>`` of a path is team-c, which is nobody's of them."""
+"""Ana of team-a made all results; eve of the same team is denied every table and all administration.
+``<tenant>`` in a path is team-c, to which no caller belongs."""
 
 RULES = Policy(
     deny=(Rule("eve", "tables/**"), Rule("eve", "admin/**")),
@@ -38,12 +38,12 @@ RULES = Policy(
 
 
 def access(*, nobody: int = 401, tenant_admin: int | None = None, **statuses: int) -> dict[str, int]:
-    """Return what each caller is answered.
+    """Return the status for each caller.
 
     Args:
-        nobody: Also who has a wrong token.
-        tenant_admin: As somebody without a scope, unless it says otherwise.
-        statuses: Of the others.
+        nobody: Status without an identity, and with a wrong token.
+        tenant_admin: Status for an administrator of another tenant; by default that of ``wrong_principal``.
+        statuses: Statuses of the other callers, by name.
     """
     named = {name.replace("_", " "): status for name, status in statuses.items()}
     found = named["wrong principal"] if tenant_admin is None else tenant_admin
@@ -53,21 +53,21 @@ def access(*, nobody: int = 401, tenant_admin: int | None = None, **statuses: in
 OPEN = access(own=200, other_tenant=200, denied=200, no_scope=200, admin=200, wrong_principal=200, nobody=200)
 """Needs no identity."""
 ANYONE = access(own=200, other_tenant=200, denied=200, no_scope=200, admin=200, wrong_principal=200)
-"""Needs an identity, and tells each only what is theirs."""
+"""Needs an identity, and shows each caller only its own."""
 TABLE = access(own=200, other_tenant=200, denied=404, no_scope=200, admin=200, wrong_principal=200)
 """Reads a table that the rules open to all but eve."""
 RESULT = access(own=200, other_tenant=404, denied=404, no_scope=200, admin=200, wrong_principal=200)
-"""Reads something that was made of it for team-a."""
+"""Reads a result that was made of that table for team-a."""
 STREAM = access(own=200, other_tenant=404, denied=404, no_scope=200, admin=200, wrong_principal=404)
-"""Reads what ana asked for: only ana, and administrators."""
+"""Reads ana's stream: ana and administrators only."""
 ADMIN = access(own=403, other_tenant=403, denied=403, no_scope=403, admin=200, wrong_principal=403)
 """Needs a scope ``admin:…`` and a rule that allows it."""
 TENANTS = ADMIN | {"tenant admin": 200}
-"""The same, and an administrator of a tenant has one of those scopes: told of the own tenant only."""
+"""As ADMIN, and a tenant's administrator is shown the own tenant only."""
 ONE_TENANT = ADMIN | {"tenant admin": 404}
-"""The same, of one tenant: another one than the own does not exist."""
+"""As ADMIN, for one tenant: to a tenant's administrator another tenant does not exist."""
 NO_WRITES = access(own=403, other_tenant=403, denied=403, no_scope=403, admin=403, wrong_principal=403)
-"""Direct writes, in service mode."""
+"""Direct writes, which service mode forbids."""
 
 ROUTES: dict[str, dict[str, int]] = {
     "GET /health": OPEN,
@@ -123,7 +123,7 @@ ROUTES: dict[str, dict[str, int]] = {
 OWN_TENANT = {
     route: 403 if route.endswith(("/enable", "/disable")) else 200 for route in ROUTES if "<tenant>" in route
 }
-"""What an administrator of a tenant is answered about the own one: whether it is served, operators say."""
+"""Statuses for a tenant's administrator on its own tenant: only operators enable or disable it."""
 
 SCAN = {"inputs": ["wh:db.events"], "transform": {"executor": "scan@v1", "params": {}}}
 
@@ -136,12 +136,12 @@ BODIES: dict[str, Any] = {
 }
 
 UNSEEN = ("other tenant", "denied")
-"""Callers to whom nothing that ana made may be told, in any answer of any status."""
+"""Callers who may not see anything that ana made, in any response of any status."""
 
 
 def routes_of(app: Quart) -> set[str]:
     """Return every route of an application, as in :data:`ROUTES`."""
-    implied = {"HEAD", "OPTIONS"}  # Quart's own: HEAD is asked wherever GET is
+    implied = {"HEAD", "OPTIONS"}  # added by Quart; HEAD is tested with GET
     return {
         f"{method} {rule.rule}"
         for rule in app.url_map.iter_rules()
@@ -158,6 +158,6 @@ def has_entry(outside: UploadRoute | PlainRoute, known: Mapping[str, str]) -> bo
 
 
 def path_of(route: str, known: Mapping[str, str]) -> str:
-    """Return the path of a route with what there is in the place of its parts."""
+    """Return the path of a route with known values for its parameters."""
     path = route.partition(" ")[2]
     return re.sub(r"<(?:[^:<>]*:)?([^<>]+)>", lambda part: known[part[1]], path)

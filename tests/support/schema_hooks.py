@@ -1,7 +1,7 @@
-"""Hooks of schemathesis, loaded by its own process (SCHEMATHESIS_HOOKS): values that exist.
+"""Hooks of schemathesis, loaded by its own process (SCHEMATHESIS_HOOKS): use values that exist.
 
-A description says that a table is a string, not which tables there are. So of what is well formed, about half is
-replaced by what the server under test really has, and the requests get behind the first look-up.
+A description says that a table is a string, not which tables exist. So about half of the well-formed values
+are replaced by real ones, and the requests get past the first look-up.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import pyarrow as pa
 import schemathesis
 
 KNOWN = json.loads(os.environ["STRATA_TEST_KNOWN"])
-"""Real values: ``table``, and by name those of path parameters."""
+"""Real values: ``table``, and those of path parameters by name."""
 
 
 @schemathesis.hook
 def map_body(_context: Any, body: Any) -> Any:
-    """Name the table there is, and columns it has."""
+    """Use the existing table and its columns."""
     if not isinstance(body, dict) or "inputs" not in body:
         return body
     inputs = body["inputs"]
@@ -47,7 +47,7 @@ def map_body(_context: Any, body: Any) -> Any:
 
 @schemathesis.hook
 def map_path_parameters(_context: Any, path_parameters: Any) -> Any:
-    """Name the artifact, the build, the stream and the name there are."""
+    """Use the existing artifact, build, stream and name."""
     if not isinstance(path_parameters, dict) or not all(
         isinstance(v, str | int) for v in path_parameters.values()
     ):
@@ -59,10 +59,10 @@ def map_path_parameters(_context: Any, path_parameters: Any) -> Any:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, **_arguments: Any) -> None:
-    """Ask for another tenant where it would be the caller's own.
+    """Replace the caller's own tenant in a path by another one.
 
-    Schemathesis learns the name from answers, and would give its tenant a millisecond to plan a scan, which then
-    is a 504. What it learned does not pass through ``map_path_parameters``: here is the last place before sending.
+    Schemathesis learns the name from responses, and would set its tenant's plan timeout to a millisecond: then
+    scans are a 504. Learned values do not pass through ``map_path_parameters``, so they are replaced here.
     """
     if case.path_parameters and case.path_parameters.get("tenant") == KNOWN["own_tenant"]:
         case.path_parameters = {**case.path_parameters, "tenant": KNOWN["tenant"]}
@@ -70,7 +70,7 @@ def before_call(_context: Any, case: Any, **_arguments: Any) -> None:
 
 @schemathesis.check
 def arrow_streams_are_whole(_context: Any, response: Any, _case: Any) -> None:
-    """A result that is answered whole can be read to its end-of-stream marker."""
+    """A complete response can be read to its end-of-stream marker."""
     if (
         response.status_code == 200
         and "arrow.stream" in response.headers.get("content-type", [""])[0]
@@ -82,7 +82,7 @@ def arrow_streams_are_whole(_context: Any, response: Any, _case: Any) -> None:
 
 @schemathesis.check
 def the_request_id_is_one(_context: Any, response: Any, _case: Any) -> None:
-    """The answer's header and the problem's body name the same request."""
+    """The response's header and the problem's body have the same request id."""
     (named,) = response.headers["x-request-id"]
     if response.headers.get("content-type", [""])[0] == "application/problem+json" and response.content:
         assert named == response.json()["request_id"]

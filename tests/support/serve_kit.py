@@ -16,7 +16,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 async def serving(
     app, *, grace: float = 30, stall_seconds: float = 60, bind: Bind | None = None, **more
 ) -> AsyncIterator[tuple[int, trio.Event]]:
-    """A server on a free port; the event stops it."""
+    """Run a server on a free port until the block ends or the yielded event is set."""
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
 

@@ -31,7 +31,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 
 
 def identity(principal: str = "ana", tenant: str = "team-a", scopes: str = "") -> dict[str, str]:
-    """The headers a proxy would add."""
+    """Return the headers a proxy adds."""
     headers = {"X-Strata-Proxy-Token": TOKEN, "X-Strata-Principal": principal, "X-Tenant-ID": tenant}
     return headers | ({"X-Strata-Scopes": scopes} if scopes else {})
 
@@ -54,7 +54,7 @@ class Warehouse:
 
 
 def numbers(rows: int, start: int = 0) -> pa.Table:
-    """Columns id (long), value (double), name (string); no name may be in any log."""
+    """Return columns id (long), value (double) and name (string); no name may be in any log."""
     ids = range(start, start + rows)
     return pa.table(
         {
@@ -67,7 +67,7 @@ def numbers(rows: int, start: int = 0) -> pa.Table:
 
 @attrs.define
 class Running:
-    """A service that listens."""
+    """A service that is listening."""
 
     service: Service
     url: str
@@ -90,13 +90,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 
 
 def scan(uri: str, **more: object) -> dict:
-    """A materialize body; ``params`` are the transform's."""
+    """Return a materialize body; ``params`` are the transform's."""
     params = more.pop("params", {})
     return {"inputs": [uri], "transform": {"executor": "scan@v1", "params": params}, **more}
 
 
 async def fetch(client: httpx.AsyncClient, body: dict) -> pa.Table:
-    """Materialize and read, in the two steps every client of the contract takes."""
+    """Materialize and read, in the two steps of every client."""
     answer = await client.post("/v1/materialize", json=body)
     assert 200 == answer.status_code, answer.text
     data = await client.get(answer.json()["stream_url"])
@@ -112,7 +112,7 @@ def free_port() -> int:
 
 @attrs.define
 class Process:
-    """A server process of our own."""
+    """A server process started by a test."""
 
     popen: subprocess.Popen[bytes]
     url: str
@@ -123,7 +123,7 @@ class Process:
         self.popen.wait()
 
     def rss(self) -> int:
-        """Resident bytes that are the process's own: anonymous memory, without mapped files."""
+        """Return the process's resident bytes of anonymous memory, without mapped files."""
         for line in Path(f"/proc/{self.popen.pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
@@ -139,14 +139,14 @@ def process(
     unix_socket: Path | None = None,
     **environment: str,
 ) -> Iterator[Process]:
-    """``strata serve`` with the given STRATA_* variables, at log level DEBUG; ended by pid on the way out.
+    """Run ``strata serve`` with the given STRATA_* variables, at log level DEBUG; end it by pid afterwards.
 
     Args:
-        tmp_path: Its directory.
-        tls: The file of the authority that its certificate is of, or what a client needs to speak to it.
-        port: Its port; a free one by default.
-        unix_socket: Where to look for it instead.
-        environment: Its settings.
+        tmp_path: The process's directory.
+        tls: File of the authority that signed the server's certificate, or a client's SSL context.
+        port: The process's port; a free one by default.
+        unix_socket: Path of a Unix socket to connect to instead.
+        environment: The settings.
     """
     port = port or free_port()
     log = tmp_path / f"server-{port}.log"
@@ -177,7 +177,7 @@ def process(
 
 
 def _wait_ready(found: Process, transport: httpx.HTTPTransport) -> None:
-    """Return once the server answers, or fail with its log as soon as it ended."""
+    """Return once the server answers; fail with its log if it has ended."""
     with httpx.Client(transport=transport, timeout=30) as client:
         for _ in range(2000):
             log = found.log.read_text(errors="replace")
@@ -193,7 +193,7 @@ def _wait_ready(found: Process, transport: httpx.HTTPTransport) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The settings of the ``settings`` fixture, as a deployment would write them."""
+    """Return the settings of the ``settings`` fixture as environment variables."""
     return {
         "STRATA_DEPLOYMENT_MODE": "service",
         "STRATA_AUTH_MODE": "trusted_proxy",

@@ -1,4 +1,4 @@
-"""A few requests are in hand at a time, and who has more of them waits behind itself."""
+"""The admission queue admits one request at a time, tenants and principals in turn."""
 
 import random
 
@@ -12,7 +12,7 @@ from strata.work.fair import BULK_FLOOR, most_before
 
 
 class Counter:
-    """Requests that take ten passes of the loop each, and the order in which they began."""
+    """Requests of ten passes of the loop each, and the order in which they began."""
 
     def __init__(self, desk: AdmissionQueue) -> None:
         self.admission = desk
@@ -46,7 +46,7 @@ def _between(began: list[str], who: str) -> int:
 
 
 async def test_few_requests_are_in_hand_whoever_sent_them(autojump_clock: MockClock) -> None:
-    """A place is taken when one is left, and never one too many."""
+    """At most as many requests are admitted as there are places."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for number in range(100):
@@ -58,7 +58,7 @@ async def test_few_requests_are_in_hand_whoever_sent_them(autojump_clock: MockCl
 
 @pytest.mark.parametrize("crowds", [1, 5])
 async def test_a_crowd_delays_a_request_by_one_of_each_crowd(autojump_clock: MockClock, crowds: int) -> None:
-    """And by those in hand, which began before it."""
+    """A request waits for one request of each backlogged tenant, and for those already admitted."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for number in range(64 * crowds):
@@ -68,7 +68,7 @@ async def test_a_crowd_delays_a_request_by_one_of_each_crowd(autojump_clock: Moc
 
 
 async def test_a_principals_crowd_delays_another_of_its_tenant_by_one(autojump_clock: MockClock) -> None:
-    """Tenants share a desk, and so do those within a tenant."""
+    """Principals of one tenant take turns, as tenants do."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for _ in range(64):
@@ -78,7 +78,7 @@ async def test_a_principals_crowd_delays_another_of_its_tenant_by_one(autojump_c
 
 
 async def test_a_tenant_of_twice_the_weight_has_two_turns_a_round(autojump_clock: MockClock) -> None:
-    """As in the work pool."""
+    """Weights count as they do in the work pool."""
     counter = Counter(AdmissionQueue(places=1))
     counter.admission.weight_of = {"heavy": 2.0, "light": 1.0}.__getitem__
     async with trio.open_nursery() as nursery:
@@ -90,7 +90,7 @@ async def test_a_tenant_of_twice_the_weight_has_two_turns_a_round(autojump_clock
 
 
 async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClock) -> None:
-    """All places are held by those who wait for a slow catalog: the next one begins when they are due."""
+    """With every place held by a wait for a slow catalog, the next request is admitted when they are due."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for _ in range(PLACES):
@@ -105,7 +105,7 @@ async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClo
 
 
 async def test_the_loop_never_idles_while_somebody_waits(autojump_clock: MockClock) -> None:
-    """Whoever is in hand then waits for something else: no time passes before the next one begins."""
+    """When the loop idles, the next request is admitted with no time passing."""
     counter = Counter(AdmissionQueue())
     with counter.admission.watching():
         async with trio.open_nursery() as nursery:
@@ -118,7 +118,7 @@ async def test_the_loop_never_idles_while_somebody_waits(autojump_clock: MockClo
 
 
 async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump_clock: MockClock) -> None:
-    """Ten tenants that ask for one thing after another wait for the crowd in every fourth turn only."""
+    """Ten tenants of one request at a time wait for a backlog in every fourth turn only."""
     counter = Counter(AdmissionQueue())
 
     async def ask_twice(tenant: str) -> None:
@@ -138,7 +138,7 @@ async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump
 
 
 async def test_places_of_those_who_waited_elsewhere_are_not_given_twice(autojump_clock: MockClock) -> None:
-    """A place that was taken over is nobody's to give back."""
+    """Leaving a token whose place was taken over frees no other place."""
     desk = AdmissionQueue(places=1)
     slow = await desk.take("slow", "ana")
     quick = await desk.take("quick", "ana")
@@ -152,7 +152,7 @@ async def test_places_of_those_who_waited_elsewhere_are_not_given_twice(autojump
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, seed: int) -> None:
-    """A thousand cancellations at any await; then all places are free, and nobody is remembered."""
+    """After a thousand cancels at any await all places are free, and no waiter is remembered."""
     counter, draw = Counter(AdmissionQueue(places=3)), random.Random(seed)
 
     async def passing(scope: trio.CancelScope) -> None:
@@ -175,20 +175,20 @@ async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, 
 
 
 def test_a_desk_has_a_place() -> None:
-    """Without one nobody would ever be served."""
+    """An admission queue without places is a ``ValueError``."""
     with pytest.raises(ValueError, match="at least one place, not 0"):
         AdmissionQueue(places=0)
 
 
 async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: MockClock) -> None:
-    """On a loop that never idles, too: a request that waits for a thread holds nobody up."""
+    """``release_admission`` admits the next request even if the loop never idles."""
     desk, began = AdmissionQueue(), []
 
     async def waits() -> None:
         IN_HAND.set(await desk.take("a", "ana"))
         began.append("waits")
         release_admission()
-        release_admission()  # once is enough, and twice is harmless
+        release_admission()  # a second call does nothing
         await trio.sleep_forever()
 
     async def follows() -> None:
@@ -207,6 +207,6 @@ async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: Mo
 
 
 def test_whoever_works_for_no_request_has_nothing_to_leave() -> None:
-    """A sweep, a build whose request is over."""
+    """``release_admission`` does nothing in a task that holds no token, such as a sweep."""
     release_admission()
     assert IN_HAND.get() is None

@@ -1,4 +1,4 @@
-"""The round alone: against a model that goes through its rounds one by one, as the textbook does."""
+"""The deficit round robin, compared with a model that loops through the rounds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS = st.one_of(
 
 @attrs.define
 class Model:
-    """Deficit round robin word for word: lists, and a loop over everybody for each round."""
+    """Deficit round robin as published: lists, and a loop over every flow for each round."""
 
     ring: list[str] = attrs.field(factory=list)
     spent: list[str] = attrs.field(factory=list)
@@ -72,14 +72,14 @@ class Model:
             (self.ring if self.credit[key] > 0 else self.spent).append(key)
 
     def owed(self, key: str) -> int:
-        """Rounds until there is credit."""
+        """Return the rounds until there is credit."""
         left = self.credit[key]
         return 0 if left > 0 else -left // self.grant(key) + 1
 
 
 @given(st.lists(STEPS, max_size=60))
 def test_turns_are_those_of_the_textbooks_loop(steps: list[tuple[Any, ...]]) -> None:
-    """A heap of rounds instead of a loop over everybody, and not another order."""
+    """The heap of rounds serves in the same order as the model's loop."""
     turns, model = DeficitRoundRobin[str](), Model()
     for step in steps:
         match step:
@@ -104,7 +104,7 @@ def test_turns_are_those_of_the_textbooks_loop(steps: list[tuple[Any, ...]]) -> 
 
 @given(st.integers(1, 6), COSTS, COSTS)
 def test_a_newcomer_waits_for_one_turn_of_each_other(others: int, cost: int, mine: int) -> None:
-    """Whatever it costs them, and however long they were there."""
+    """A new flow waits for one turn of each other flow, whatever the turns cost."""
     turns = DeficitRoundRobin[str]()
     for index in range(others):
         turns.join(f"other-{index}")
@@ -121,7 +121,7 @@ def test_a_newcomer_waits_for_one_turn_of_each_other(others: int, cost: int, min
 
 
 def test_who_leaves_and_comes_back_still_owes() -> None:
-    """A queue that runs empty between two quanta is no way out of the round."""
+    """A flow whose queue runs empty between two quanta keeps its debt."""
     turns = DeficitRoundRobin[str]()
     turns.join("honest")
     turns.join("hopping")
@@ -139,7 +139,7 @@ def test_who_leaves_and_comes_back_still_owes() -> None:
 
 
 def test_what_is_forgotten_is_what_nobody_waits_for() -> None:
-    """A round of ten thousand that came and went is no larger than one of the few that stayed."""
+    """After ten thousand flows have left, the round is as small as one of the flows that stayed."""
     turns = DeficitRoundRobin[int]()
     turns.join(-1)
     for key in range(10_000):
@@ -154,6 +154,6 @@ def test_what_is_forgotten_is_what_nobody_waits_for() -> None:
 
 @pytest.mark.parametrize("weight", [0, -1.0, float("nan")])
 def test_a_weight_is_above_zero(weight: float) -> None:
-    """Nobody can be given no turns at all."""
+    """A weight of zero, below zero or NaN is a ``ValueError``."""
     with pytest.raises(ValueError, match="a weight is above zero"):
         DeficitRoundRobin[str]().join("a", weight)

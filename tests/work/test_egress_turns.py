@@ -1,4 +1,4 @@
-"""Large results leave one chunk a pass of the loop, and small chunks while somebody else is served."""
+"""Large results leave one chunk a pass of the loop, in small chunks while other requests are served."""
 
 import random
 
@@ -21,7 +21,7 @@ async def leave(turns: EgressTurns, tenant: str, times: int, left: list[str]) ->
 
 
 async def test_one_chunk_leaves_in_a_pass_of_the_loop() -> None:
-    """However many results are on their way: whoever else is on the loop waits for one of them at most."""
+    """However many results are sent, other tasks of the loop wait for one chunk at most."""
     turns, left, seen = EgressTurns(), [], []
 
     async with trio.open_nursery() as nursery:
@@ -35,7 +35,7 @@ async def test_one_chunk_leaves_in_a_pass_of_the_loop() -> None:
 
 
 async def test_tenants_take_turns_whatever_each_has_on_its_way() -> None:
-    """One with a hundred streams delays another's chunk by two of its own at most."""
+    """A tenant with a hundred streams delays another's chunk by at most two of its own."""
     turns, left = EgressTurns(), []
 
     async with trio.open_nursery() as nursery:
@@ -48,7 +48,7 @@ async def test_tenants_take_turns_whatever_each_has_on_its_way() -> None:
 
 
 async def test_chunks_are_small_while_somebody_is_served(autojump_clock: MockClock) -> None:
-    """And large when the large results are alone."""
+    """Chunks are small while requests come in, and large otherwise."""
     turns = EgressTurns()
     assert LARGE_BYTES == turns.chunk_bytes
     turns.note_request()
@@ -61,7 +61,7 @@ async def test_chunks_are_small_while_somebody_is_served(autojump_clock: MockClo
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_turn_is_lost_whoever_is_cancelled(seed: int) -> None:
-    """A thousand cancellations at any await: then the turn is free, and nobody is remembered."""
+    """After a thousand cancels at any await the turn is free, and no waiter is remembered."""
     turns, left, draw = EgressTurns(), [], random.Random(seed)
 
     async def passing(scope: trio.CancelScope) -> None:

@@ -1,4 +1,4 @@
-"""The fairness policy alone, without clock or threads."""
+"""The fair queue alone, without clock or threads."""
 
 from collections import Counter
 
@@ -19,7 +19,7 @@ def drain(queue: FairQueue) -> list[QueueEntry]:
 
 @given(st.lists(TICKETS, max_size=40))
 def test_everything_pushed_comes_out_once_and_in_its_flows_order(tickets: list[QueueEntry]) -> None:
-    """Fair, but nobody's own work is reordered or lost."""
+    """Nothing is lost, and a flow's entries keep their order."""
     queue = FairQueue()
     for ticket in tickets:
         queue.push(ticket)
@@ -35,7 +35,7 @@ def test_everything_pushed_comes_out_once_and_in_its_flows_order(tickets: list[Q
 
 @given(st.integers(1, 200), st.integers(2, 5))
 def test_a_tenants_thousand_row_groups_delay_another_by_one_turn_each(many: int, tenants: int) -> None:
-    """With equal quanta, the newcomer waits for at most one quantum of every other tenant."""
+    """With equal quanta, a new tenant waits for at most one quantum of every other tenant."""
     queue = FairQueue()
     for other in range(1, tenants):
         for _ in range(many):
@@ -47,7 +47,7 @@ def test_a_tenants_thousand_row_groups_delay_another_by_one_turn_each(many: int,
 
 
 def test_turns_are_shared_by_bytes_not_by_count() -> None:
-    """Small row groups do not pay for large ones."""
+    """Flows are served equal bytes, whatever the size of their quanta."""
     queue = FairQueue()
     for _ in range(100):
         queue.push(QueueEntry("large", Tier.BULK, QUANTUM_BYTES))
@@ -60,7 +60,7 @@ def test_turns_are_shared_by_bytes_not_by_count() -> None:
 
 
 def test_interactive_goes_first_and_bulk_keeps_its_floor() -> None:
-    """Of every four turns, while both wait, one is bulk."""
+    """While both tiers wait, one turn of four is bulk."""
     queue = FairQueue()
     for _ in range(30):
         queue.push(QueueEntry("a", Tier.INTERACTIVE, 1))
@@ -74,7 +74,7 @@ def test_interactive_goes_first_and_bulk_keeps_its_floor() -> None:
 
 @given(st.lists(TICKETS, min_size=1, max_size=20), st.randoms(use_true_random=False))
 def test_a_removed_ticket_never_gets_a_turn(tickets: list[QueueEntry], random) -> None:
-    """A cancelled quantum leaves at once, and only once."""
+    """A removed entry leaves at once, and only once."""
     queue = FairQueue()
     for ticket in tickets:
         queue.push(ticket)

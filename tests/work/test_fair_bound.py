@@ -1,4 +1,4 @@
-"""The bound, over arbitrary arrivals, costs, weights, urgency, corrections and cancellations."""
+"""The bound on waiting, over arbitrary arrivals, costs, weights, urgency, corrections and cancellations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STEPS = st.one_of(
 
 
 def carry_out(queue: FairQueue, steps: list[tuple[Any, ...]]) -> tuple[list[QueueEntry], list[QueueEntry]]:
-    """Do the steps, then let everything out; returns what was pushed and not removed, and what came out."""
+    """Run the steps, then empty the queue; return the entries pushed and not removed, and those served."""
     held: list[QueueEntry] = []
     running: list[QueueEntry] = []
     out: list[QueueEntry] = []
@@ -84,7 +84,7 @@ def carry_out(queue: FairQueue, steps: list[tuple[Any, ...]]) -> tuple[list[Queu
 
 @given(st.lists(STEPS, max_size=80))
 def test_the_bound_holds_whatever_others_do(steps: list[tuple[Any, ...]]) -> None:
-    """One quantum of each other tenant with interactive work, and bulk's turns; the floor, and nothing more."""
+    """An entry waits for one quantum of each other interactive tenant and for bulk's turns, no more."""
     queue = WatchedQueue()
     carry_out(queue, steps)
 
@@ -93,7 +93,7 @@ def test_the_bound_holds_whatever_others_do(steps: list[tuple[Any, ...]]) -> Non
 
 @given(st.lists(STEPS, max_size=60))
 def test_everything_comes_out_once(steps: list[tuple[Any, ...]]) -> None:
-    """Nothing is lost, doubled or left, whatever is cancelled in between."""
+    """No entry is lost, doubled or left, whatever is removed in between."""
     queue = FairQueue()
     stayed, out = carry_out(queue, steps)
 
@@ -105,7 +105,7 @@ def test_everything_comes_out_once(steps: list[tuple[Any, ...]]) -> None:
 
 @given(st.integers(1, 12), st.booleans(), COSTS, COSTS)
 def test_the_bound_is_reached_and_not_exceeded(tenants: int, bulk: bool, cost: int, bulk_cost: int) -> None:  # noqa: FBT001  # drawn
-    """The formula is exact: with the bulk turn due at once, nothing less would be true."""
+    """The bound is exact: with the bulk turn due at once it is reached."""
     queue = FairQueue()
     for index in range(tenants - 1):
         for _ in range(20):
@@ -128,7 +128,7 @@ def test_the_bound_is_reached_and_not_exceeded(tenants: int, bulk: bool, cost: i
 
 
 def test_a_ticket_of_eight_quanta_costs_its_tenant_eight_rounds() -> None:
-    """Whoever asks for much at once pays with its own turns, not with those of others."""
+    """A large entry costs turns of its own tenant and of no other."""
     queue = FairQueue()
     for _ in range(3):
         queue.push(QueueEntry("large", Tier.INTERACTIVE, 8 * QUANTUM_BYTES))
@@ -145,7 +145,7 @@ def test_a_ticket_of_eight_quanta_costs_its_tenant_eight_rounds() -> None:
     st.lists(st.tuples(st.sampled_from("ab"), COSTS), min_size=20, max_size=60), st.sampled_from([0.5, 1, 4])
 )
 def test_bytes_follow_the_weights(sizes: list[tuple[str, int]], weight: float) -> None:
-    """Two tenants that always wait are served in the ratio of their weights, to within a round and a quantum."""
+    """Two backlogged tenants are served in the ratio of their weights, to within a round and a quantum."""
     queue, weights = FairQueue(), {"a": 1.0, "b": float(weight)}
     served, largest = dict.fromkeys("ab", 0), dict.fromkeys("ab", LEAST_COST)
     for flow, cost in sizes:
@@ -164,7 +164,7 @@ def test_bytes_follow_the_weights(sizes: list[tuple[str, int]], weight: float) -
     ("interactive", "bulk"), [(LEAST_COST, QUANTUM_BYTES), (QUANTUM_BYTES, LEAST_COST), (1, 1)]
 )
 def test_bulk_has_its_floor_and_not_the_machine(interactive: int, bulk: int) -> None:
-    """Of turns at most a quarter, of bytes about a quarter at most, and a turn now and then whatever the sizes."""
+    """Bulk gets at most a quarter of turns and about a quarter of bytes, and never starves."""
     queue = FairQueue()
     for _ in range(2000):
         queue.push(QueueEntry("dashboard", Tier.INTERACTIVE, interactive))
@@ -187,7 +187,7 @@ def test_bulk_has_its_floor_and_not_the_machine(interactive: int, bulk: int) -> 
     )
 )
 def test_interactive_keeps_three_quarters_of_the_bytes(sizes: list[tuple[int, int]]) -> None:
-    """Unless patience ends: what bulk has beyond its quarter is one quantum at most."""
+    """Bulk exceeds its quarter by at most one quantum, until its patience ends."""
     queue = FairQueue()
     for interactive, bulk in sizes:
         queue.push(QueueEntry("dashboard", Tier.INTERACTIVE, interactive))
@@ -205,7 +205,7 @@ def test_interactive_keeps_three_quarters_of_the_bytes(sizes: list[tuple[int, in
 
 @given(st.integers(2, 8), st.integers(1, 300))
 def test_principals_of_one_tenant_take_turns(principals: int, many: int) -> None:
-    """A colleague's export delays a dashboard by one quantum, and urgency is within one's own work."""
+    """Each principal's backlog delays another by one quantum; urgency counts within one principal's work."""
     queue = FairQueue()
     for index in range(1, principals):
         for _ in range(many):
@@ -219,7 +219,7 @@ def test_principals_of_one_tenant_take_turns(principals: int, many: int) -> None
 
 
 def test_the_real_bytes_are_charged_in_the_end() -> None:
-    """Whoever estimates a hundredth of what it reads has a hundredth of the turns."""
+    """A tenant that estimates a hundredth of its real bytes gets no more turns than an honest one."""
     queue, served = FairQueue(), Counter[str]()
     for flow in ("honest", "low"):
         for _ in range(400):
@@ -234,7 +234,7 @@ def test_the_real_bytes_are_charged_in_the_end() -> None:
 
 
 def test_work_that_was_not_done_costs_nothing() -> None:
-    """A turn that came in the instant of a cancellation is given back, credit and all."""
+    """A turn that is cancelled when it comes is not charged."""
     queue = FairQueue()
     for _ in range(3):
         queue.push(QueueEntry("b", Tier.BULK, 1))
@@ -250,7 +250,7 @@ def test_work_that_was_not_done_costs_nothing() -> None:
 
 
 def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A push, a pop or a removal takes no more steps when one tenant has a queue as long as that."""
+    """A push, pop or removal takes no more steps with ten thousand entries queued."""
     steps = 0
     heappush, heappop = fair.DeficitRoundRobin.join, fair.DeficitRoundRobin.take
 
@@ -264,7 +264,7 @@ def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(DeficitRoundRobin, "join", counted(heappush))
     monkeypatch.setattr(DeficitRoundRobin, "take", counted(heappop))
-    monkeypatch.setattr(QueueEntry, "__eq__", None, raising=False)  # nobody compares tickets with each other
+    monkeypatch.setattr(QueueEntry, "__eq__", None, raising=False)  # entries are never compared
     queue, taken = FairQueue(), []
     many = [QueueEntry("crowd", Tier.BULK, 1, principal="p") for _ in range(10_000)]
     for ticket in many:
@@ -283,7 +283,7 @@ def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPa
 
 
 def first_come(self: DeficitRoundRobin[str]) -> str:
-    """Serve whoever came first for as long as it waits."""
+    """Serve entries in order of arrival."""
     return next(key for key, account in self._accounts.items() if account.waiting)
 
 
@@ -296,7 +296,7 @@ def first_come(self: DeficitRoundRobin[str]) -> str:
     ],
 )
 def test_the_watch_sees_what_it_is_for(planted: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue without floor, with too much of one, or first come first served is found out."""
+    """The check rejects a queue without floor, with too high a floor, and first come first served."""
     if planted == "no_rounds":
         monkeypatch.setattr(DeficitRoundRobin, "next", first_come)
         monkeypatch.setattr(DeficitRoundRobin, "take", lambda *_: None)
@@ -316,6 +316,6 @@ def test_the_watch_sees_what_it_is_for(planted: str, seen: str, monkeypatch: pyt
 
 
 def test_the_published_bound_in_numbers() -> None:
-    """What the documentation says."""
+    """The figures of the documentation are those of the code."""
     assert [1, 2, 3, 5, 6] == [most_before(tenants) for tenants in range(1, 6)]
     assert 2 == math.ceil((most_before(2) + 1) / 2)

@@ -8,14 +8,14 @@ from strata.work.gradient_limit import Gradient
 
 
 def fed(limit: Gradient, latency: float, times: int = 1) -> Gradient:
-    """Take as many equal samples, with the whole limit in use."""
+    """Feed equal samples with the whole limit in use; return the limit."""
     for _ in range(times):
         limit.sample(latency, limit.limit)
     return limit
 
 
 def test_it_shrinks_when_latency_rises_and_recovers_when_it_falls() -> None:
-    """Down step by step to the floor, and up again to all there is."""
+    """The limit falls stepwise to its floor and rises again to its maximum."""
     limit = fed(Gradient(1, 16, tolerance=2), 0.005, 300)
     assert 16 == limit.limit
 
@@ -28,7 +28,7 @@ def test_it_shrinks_when_latency_rises_and_recovers_when_it_falls() -> None:
 
 
 def test_it_stays_where_it_is_while_latency_is_as_usual() -> None:
-    """Up to the tolerance; a single slow quantum changes nothing much."""
+    """Latency within the tolerance, or a single slow quantum, does not lower the limit."""
     limit = fed(Gradient(1, 8, tolerance=2), 0.005, 100)
 
     assert 8 == fed(limit, 0.0099, 100).limit
@@ -36,7 +36,7 @@ def test_it_stays_where_it_is_while_latency_is_as_usual() -> None:
 
 
 def test_what_lasts_becomes_usual() -> None:
-    """A server that is slower for good is not held back for good."""
+    """A lasting latency becomes the baseline, so the limit recovers."""
     limit = fed(Gradient(1, 8, tolerance=2), 0.005, 600)
     assert 1 == fed(limit, 0.050, 50).limit
 
@@ -45,7 +45,7 @@ def test_what_lasts_becomes_usual() -> None:
 
 
 def test_what_is_hardly_used_is_not_judged() -> None:
-    """Latency with next to nothing in flight is not the limit's doing."""
+    """Samples with few quanta in flight do not lower the limit."""
     limit = fed(Gradient(1, 8, tolerance=1), 0.001, 100)
     for _ in range(100):
         limit.sample(1.0, 3)
@@ -59,7 +59,7 @@ def test_what_is_hardly_used_is_not_judged() -> None:
     st.lists(st.tuples(st.floats(1e-6, 1e3), st.integers(0, 20)), max_size=80),
 )
 def test_it_never_leaves_its_bounds(least: int, more: int, samples: list[tuple[float, int]]) -> None:
-    """Whatever is measured, and it is the same each time."""
+    """The limit stays within its bounds for any samples, and is deterministic."""
     limits = [Gradient(least, least + more, tolerance=1.5) for _ in range(2)]
     for latency, in_flight in samples:
         for limit in limits:
@@ -72,6 +72,6 @@ def test_it_never_leaves_its_bounds(least: int, more: int, samples: list[tuple[f
     ("least", "most", "tolerance"), [(0, 1, 2), (2, 1, 2), (1, 2, 0.5), (1, 2, float("nan"))]
 )
 def test_bounds_and_tolerance_make_sense(least: int, most: int, tolerance: float) -> None:
-    """A limit of nothing would be a pool that stands still."""
+    """A minimum of 0, a maximum below the minimum and a tolerance below 1 or NaN are a ``ValueError``."""
     with pytest.raises(ValueError, match="at least"):
         Gradient(least, most, tolerance=tolerance)

@@ -1,4 +1,4 @@
-"""The shell around the fair queue: threads, slots and cancellation."""
+"""The work pool around the fair queue: threads, slots and cancellation."""
 
 import threading
 
@@ -9,7 +9,7 @@ from strata.work import Tier, WorkPool
 
 
 async def test_runs_at_most_as_many_quanta_as_slots() -> None:
-    """More would be threads fighting over cores."""
+    """As many quanta run at a time as there are slots, and no more."""
     pool = WorkPool(2)
     lock, running, most = threading.Lock(), 0, 0
     barrier = threading.Barrier(2)
@@ -32,7 +32,7 @@ async def test_runs_at_most_as_many_quanta_as_slots() -> None:
 
 
 async def test_a_cancelled_waiter_leaves_the_queue_at_once() -> None:
-    """Queued work of a reader that left is never done."""
+    """A quantum cancelled in the queue never runs."""
     pool, gate, ran = WorkPool(1), threading.Event(), []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run, "a", Tier.BULK, lambda: gate.wait(10))
@@ -53,7 +53,7 @@ async def _cancel_when_waiting(pool: WorkPool, scope: trio.CancelScope) -> None:
 
 
 async def test_an_abandoned_quantum_keeps_its_slot_until_it_ends() -> None:
-    """A slot stands for a core that is busy, whoever still waits for the answer."""
+    """A slot is freed when its quantum ends, even if the caller has left."""
     pool, gate, began = WorkPool(1), threading.Event(), trio.Event()
     token = trio.lowlevel.current_trio_token()
 
@@ -75,7 +75,7 @@ async def test_an_abandoned_quantum_keeps_its_slot_until_it_ends() -> None:
 
 @pytest.mark.parametrize("inline", [True, False])
 async def test_a_failing_quantum_gives_its_slot_back(inline: bool) -> None:  # noqa: FBT001  # a parameter
-    """The error is the caller's, the slot the pool's."""
+    """The caller gets the exception, and the slot is free again."""
     pool = WorkPool(1, inline=inline)
 
     with pytest.raises(ZeroDivisionError):
@@ -85,7 +85,7 @@ async def test_a_failing_quantum_gives_its_slot_back(inline: bool) -> None:  # n
 
 
 async def test_no_cancel_leaks_a_slot() -> None:
-    """Cancels at every instant of waiting, also the one in which the turn comes."""
+    """Cancels at every instant of waiting, and as the turn comes, leave all slots free."""
     pool = WorkPool(1, inline=True)
 
     async def one(cancel_after: int) -> None:

@@ -1,4 +1,4 @@
-"""The pool on a virtual clock: the bound in seconds, cancellation at every await, and what it says of itself."""
+"""The pool on a virtual clock: the bound in seconds, cancellation at every await, and its figures."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from strata.work.fair import most_before
 from strata.work.fairness import jain_index
 
 LONGEST = 0.008
-"""Seconds a quantum takes at most."""
+"""Most seconds a quantum takes."""
 
 
 @pytest.fixture
 def threads():
-    """Worker threads that take up to eight virtual milliseconds."""
+    """Simulate worker threads whose quanta take up to eight virtual milliseconds."""
     twin = Threads(random.Random(7), LONGEST)
     with twin.instead():
         yield twin
@@ -36,7 +36,7 @@ def nothing() -> None:
 
 
 async def flood(pool: WorkPool, flow: str, tier: Tier, draw: random.Random, quanta: int) -> None:
-    """Ask for many quanta at once, some of which are cancelled."""
+    """Run many quanta at once, some of which are cancelled."""
     async with trio.open_nursery() as nursery:
         for _ in range(quanta):
             cost = draw.choice([1, 65536, QUANTUM_BYTES, 8 * QUANTUM_BYTES])
@@ -48,14 +48,14 @@ async def flood(pool: WorkPool, flow: str, tier: Tier, draw: random.Random, quan
 
 
 async def once(pool: WorkPool, flow: str, tier: Tier, patience: float, cost: int = 65536) -> None:
-    """Ask for one quantum, and give up after a while."""
+    """Run one quantum, and cancel it after a while."""
     with trio.move_on_after(patience):
         await pool.run(flow, tier, nothing, cost=cost)
 
 
 @pytest.mark.parametrize(("seed", "slots"), [(1, 1), (2, 2), (3, 2), (4, 5)])
 async def test_the_bound_holds_in_seconds(seed: int, slots: int, threads: Threads, autojump_clock) -> None:
-    """Whatever five floods do, a small tenant's quantum begins within the bound's number of longest quanta."""
+    """Beside five floods, a small tenant's quantum begins within the bound's number of longest quanta."""
     draw = random.Random(seed)
     with mock.patch.object(pool_module, "FairQueue", WatchedQueue):
         pool = WorkPool(slots)
@@ -91,7 +91,7 @@ async def test_the_bound_holds_in_seconds(seed: int, slots: int, threads: Thread
 async def test_a_thousand_cancels_at_every_await_leak_no_slot(
     tolerance: float, threads: Threads, autojump_clock
 ) -> None:
-    """Before, while and after the turn comes, in the very instant of it, abandoned or not: every slot comes back."""
+    """Cancels before, after and as the turn comes, abandoning or not, leave all slots free."""
     draw, pool = random.Random(5), WorkPool(3, tolerance=tolerance)
     ended: Counter[str] = Counter()
 
@@ -123,7 +123,7 @@ async def test_a_thousand_cancels_at_every_await_leak_no_slot(
             )
             if draw.random() < 0.5:
                 await trio.sleep(draw.random() * 0.004)
-    while threads.running:  # noqa: ASYNC110  # nobody tells when threads end
+    while threads.running:  # noqa: ASYNC110  # threads end without an event
         await trio.sleep(LONGEST)  # quanta that were abandoned
 
     assert ended["cancelled"] > 300
@@ -141,7 +141,7 @@ async def test_a_turn_that_comes_as_its_owner_is_cancelled_is_not_lost(
     cancel_first: bool,  # noqa: FBT001  # a parameter
     autojump_clock,
 ) -> None:
-    """In one and the same scheduler step, whichever of the two is first: the next one runs, and nobody pays."""
+    """Whichever comes first in one scheduler step, the next quantum runs, and one that never ran is free."""
     pool, order, scope = WorkPool(1, inline=True), [], trio.CancelScope()
     holder = pool_module._Turn("other", Tier.BULK, 1, pool=pool)
     await holder.wait()
@@ -166,7 +166,7 @@ async def test_a_turn_that_comes_as_its_owner_is_cancelled_is_not_lost(
 
 
 async def test_it_says_what_waits_and_what_was_served(autojump_clock) -> None:
-    """Quanta, bytes, the oldest wait, the largest deficit and the bytes of a minute, by tenant."""
+    """The pool reports quanta, bytes, oldest wait, largest deficit and the last minute's bytes by tenant."""
     pool = WorkPool(1)
     with Threads(random.Random(1), 0).instead():
         holder = pool_module._Turn("a", Tier.BULK, 65536, pool=pool)
@@ -189,7 +189,7 @@ async def test_it_says_what_waits_and_what_was_served(autojump_clock) -> None:
 
 
 async def test_what_a_quantum_really_took_is_charged(autojump_clock) -> None:
-    """An estimate is one; and who cannot say, or fails, is charged the estimate."""
+    """The real bytes are charged; the estimate, if they are unknown or the quantum fails."""
     pool = WorkPool(2, inline=True)
     await pool.run("known", Tier.BULK, lambda: b"x" * 3_000_000, cost=1, charge=len)
     await pool.run("unknown", Tier.BULK, lambda: None, cost=70_000, charge=lambda _: None)
@@ -200,7 +200,7 @@ async def test_what_a_quantum_really_took_is_charged(autojump_clock) -> None:
 
 
 async def test_weights_and_principals_share_the_pool(threads: Threads, autojump_clock) -> None:
-    """Three times the weight is three times the bytes; a colleague's flood is half of a tenant's, not nine tenths."""
+    """Three times the weight is three times the bytes, and two principals share a tenant's part equally."""
     pool, order = WorkPool(1), []
     pool.weight_of = lambda flow: {"heavy": 3.0}.get(flow, 1.0)
     async with trio.open_nursery() as nursery:
@@ -216,7 +216,7 @@ async def test_weights_and_principals_share_the_pool(threads: Threads, autojump_
 
 
 async def test_bulk_makes_room_when_interactive_work_waits_longer_than_usual(autojump_clock) -> None:
-    """A slot of four is enough here; and bulk is back to all of them a second after the last interactive quantum."""
+    """Bulk gives up one slot of four, and has all again a second after the last interactive quantum."""
     pool = WorkPool(4, tolerance=1.5)
 
     async def quantum(seconds: float, flow: str, tier: Tier) -> None:
@@ -244,7 +244,7 @@ async def test_bulk_makes_room_when_interactive_work_waits_longer_than_usual(aut
 
 
 async def test_bulk_alone_has_all_slots(threads: Threads, autojump_clock) -> None:
-    """A lone scan on an idle machine is not held back by a limit that follows somebody else's latency."""
+    """Without interactive work the adaptive limit does not hold bulk work back."""
     pool, seen = WorkPool(3, tolerance=1), []
     async with trio.open_nursery() as nursery:
         for _ in range(60):

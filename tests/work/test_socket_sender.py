@@ -1,4 +1,4 @@
-"""Large results are handed to sockets by a thread: every byte, in order, to the right one, and nothing is held."""
+"""A thread sends large results to sockets: every byte, in order, to the right socket, with nothing leaked."""
 
 import errno
 import mmap
@@ -19,7 +19,7 @@ PIPE = 4 * 1024 * 1024
 
 
 class ByteSource:
-    """Bytes of which some are in memory, in pieces, and the others on file; it counts what it hands out."""
+    """Bytes partly in memory, in buffers, and partly in the file; it counts the bytes it returns."""
 
     def __init__(self, path: Path, data: bytes, hot: tuple[int, int] = (0, 0), piece: int = 4096) -> None:
         path.write_bytes(data)
@@ -66,7 +66,7 @@ async def receive(count: int, source: trio.socket.SocketType, most: int = 65536)
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_every_byte_arrives_in_order_wherever_it_is(seed: int, tmp_path: Path, pair) -> None:
-    """In memory, on file, or both; in pieces of any size; to a reader of any pace."""
+    """Bytes in memory, in the file or in both arrive in order at a reader of any pace."""
     draw = random.Random(seed)
     data = draw.randbytes(draw.randrange(1, 3_000_000))
     begin, end = sorted(draw.randrange(len(data) + 1) for _ in range(2))
@@ -87,7 +87,7 @@ async def test_every_byte_arrives_in_order_wherever_it_is(seed: int, tmp_path: P
 
 
 async def test_more_pieces_than_the_system_takes_at_once(tmp_path: Path, pair) -> None:
-    """They go in several calls."""
+    """More buffers than one system call takes are sent by several calls."""
     data = random.Random(1).randbytes(3 * MOST_PIECES)
     load = FileRange(
         ByteSource(tmp_path / "blob", data, (0, len(data)), piece=1), 0, len(data), "a", EgressTurns()
@@ -97,14 +97,14 @@ async def test_more_pieces_than_the_system_takes_at_once(tmp_path: Path, pair) -
 
 
 async def test_a_reader_that_stalls_holds_neither_memory_nor_the_carrier(tmp_path: Path, pair) -> None:
-    """What waits is asked for again, from where it is by then; and another tenant's load leaves meanwhile."""
+    """Unsent bytes are located again later, and other tenants' ranges are sent meanwhile."""
     data = random.Random(2).randbytes(PIPE)
     hold, turns = ByteSource(tmp_path / "blob", data, (0, len(data))), EgressTurns()
     stalled = FileRange(hold, 0, len(data), "a", turns)
     await stalled.send_some(pair[0])
     sent = len(data) - len(stalled)
     assert 0 < sent < len(data)
-    hold.hot = (0, 0)  # all of it has come to the file
+    hold.hot = (0, 0)  # all of it is in the file by now
 
     near, far = socket.socketpair()
     with near, far:
@@ -129,11 +129,11 @@ async def test_a_reader_that_stalls_holds_neither_memory_nor_the_carrier(tmp_pat
 async def test_a_file_that_is_too_short_is_an_error_and_not_an_end(
     position: int, tmp_path: Path, pair
 ) -> None:
-    """Nothing is sent of it; the turn is given back."""
+    """No byte of it is sent, and the turn is given back."""
     turns = EgressTurns()
     hold = ByteSource(tmp_path / "blob", b"short")
     load = FileRange(hold, position, 100, "a", turns)
-    hold.locate = lambda _position, wanted: ((), wanted)  # as a store says whose file was cut
+    hold.locate = lambda _position, wanted: ((), wanted)  # a source whose file was cut
     with pytest.raises(ShortFileError):
         await send_all(load, pair[0])
     with pytest.raises(BlockingIOError):
@@ -146,7 +146,7 @@ async def test_a_file_that_is_too_short_is_an_error_and_not_an_end(
 async def test_a_file_cut_while_it_is_sent_is_an_error_and_never_zeros(
     left: int, tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it was mapped with reads as zeros up to the end of a page, and beyond it not at all."""
+    """A mapping past the file's end reads as zeros up to the page's end; that is an error."""
     data = random.Random(3).randbytes(3 * mmap.PAGESIZE)
     hold = ByteSource(tmp_path / "blob", data)
     real = socket_sender.mmap.mmap
@@ -165,7 +165,7 @@ async def test_a_file_cut_while_it_is_sent_is_an_error_and_never_zeros(
 async def test_a_file_that_cannot_be_mapped_is_read(
     why: int, tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its file system maps nothing, or no address is left; what is missing of it is an error there, too."""
+    """A file that cannot be mapped is read instead, and is an error if too short."""
 
     def refuse(*args: object, **more: object) -> mmap.mmap:
         raise OSError(why, os.strerror(why))
@@ -196,7 +196,7 @@ async def test_a_file_that_cannot_be_mapped_is_read(
 
 
 async def test_a_peer_that_left_is_an_error(tmp_path: Path, pair) -> None:
-    """Not a signal, not an end."""
+    """A closed peer raises ``OSError``, not a signal or a regular end."""
     load = FileRange(ByteSource(tmp_path / "blob", bytes(100)), 0, 100, "a", EgressTurns())
     pair[1].close()
     with pytest.raises(BrokenPipeError):
@@ -206,7 +206,7 @@ async def test_a_peer_that_left_is_an_error(tmp_path: Path, pair) -> None:
 async def test_no_byte_goes_to_a_socket_that_has_taken_a_closed_ones_number(
     tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection may be closed at any moment; the next one of another tenant may have its number."""
+    """No byte reaches another connection that got a closed socket's descriptor number."""
     load = FileRange(ByteSource(tmp_path / "blob", b"secret"), 0, 6, "a", EgressTurns())
     number = pair[0].fileno()
     near, far = socket.socketpair()
@@ -214,7 +214,7 @@ async def test_no_byte_goes_to_a_socket_that_has_taken_a_closed_ones_number(
 
     async def in_between(work: Callable[[], int], **more) -> int:
         pair[0].close()
-        os.dup2(near.fileno(), number)  # another connection's now
+        os.dup2(near.fileno(), number)  # reused by another connection
         return await real(work, **more)
 
     monkeypatch.setattr(socket_sender, "run_in_thread", in_between)
@@ -229,7 +229,7 @@ async def test_no_byte_goes_to_a_socket_that_has_taken_a_closed_ones_number(
 
 
 async def test_whoever_is_cancelled_leaves_no_descriptor_and_no_turn(tmp_path: Path, pair) -> None:
-    """A call under way ends; its bytes are sent and nobody counts them any more."""
+    """A cancelled call ends, its descriptor is closed and its turn is given back."""
     turns = EgressTurns()
     load = FileRange(ByteSource(tmp_path / "blob", bytes(100)), 0, 100, "a", turns)
     before = open_descriptors()
@@ -247,7 +247,7 @@ async def test_whoever_is_cancelled_leaves_no_descriptor_and_no_turn(tmp_path: P
 async def test_where_there_is_no_thread_nothing_is_left_open(
     tmp_path: Path, pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next attempt finds the turn free, and every byte where it was."""
+    """Without a thread the call fails, and the next attempt finds the turn free and all bytes unsent."""
 
     def no_thread(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

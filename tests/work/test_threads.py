@@ -1,4 +1,4 @@
-"""The pool's threads: used again, less urgent than the loop, and never waited for by whoever may leave."""
+"""The pool's threads: reused, of lower priority than the loop, and abandoned only where that is allowed."""
 
 import contextvars
 import os
@@ -16,7 +16,7 @@ WHO = contextvars.ContextVar("who", default="nobody")
 
 
 async def test_work_has_its_callers_context_and_its_outcome_comes_back() -> None:
-    """Work handed to a thread lost its context elsewhere, and was cached under the wrong tenant."""
+    """Work runs in its caller's context: without it, results were cached under another tenant."""
     finished = []
     WHO.set("ana")
     assert "ana" == await run_in_thread(WHO.get, abandon=True, finished=lambda: finished.append("value"))
@@ -27,7 +27,7 @@ async def test_work_has_its_callers_context_and_its_outcome_comes_back() -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux alone")
 async def test_quanta_give_way_to_the_loop() -> None:
-    """Whose own priority, and that of other threads, stays what it was."""
+    """Worker threads have a lower priority; the loop's and other threads' stays unchanged."""
     before = os.getpriority(os.PRIO_PROCESS, 0)
 
     def urgency() -> int:
@@ -39,7 +39,7 @@ async def test_quanta_give_way_to_the_loop() -> None:
 
 
 async def test_whoever_leaves_is_not_kept_and_the_thread_is_heard_of_all_the_same() -> None:
-    """A slot comes back when its thread does, not before and not never."""
+    """A cancelled caller returns at once, and ``finished`` is called when the thread ends."""
     gate, began, finished = threading.Event(), trio.Event(), trio.Event()
     token = trio.lowlevel.current_trio_token()
 
@@ -62,7 +62,7 @@ async def test_whoever_leaves_is_not_kept_and_the_thread_is_heard_of_all_the_sam
 
 
 async def test_whoever_asked_not_to_be_let_go_stays() -> None:
-    """Until the work is done, whatever is cancelled: somebody will clean up its files."""
+    """With ``abandon=False`` a cancelled caller waits until the work is done."""
     gate, done = threading.Event(), []
 
     def work() -> str:
@@ -77,7 +77,7 @@ async def test_whoever_asked_not_to_be_let_go_stays() -> None:
 
 
 def test_an_idle_thread_is_used_again_and_goes_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many threads as there is work at the same time, and none for good."""
+    """There are as many threads as concurrent quanta, and an idle thread ends."""
     monkeypatch.setattr(threads, "IDLE_SECONDS", 30)
     pool, seen, came = Threads(), [], threading.Semaphore(0)
 
@@ -101,7 +101,7 @@ def test_an_idle_thread_is_used_again_and_goes_in_the_end(monkeypatch: pytest.Mo
 
 
 async def test_where_there_is_no_thread_the_slot_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller is told, and the work is not left for a thread that comes later."""
+    """The caller gets an error, and the work is not left for a later thread."""
 
     def none(_self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -147,7 +147,7 @@ def test_a_large_file_that_was_removed_is_closed_by_a_thread(
 def test_a_file_is_closed_where_the_system_has_no_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then the loop has to."""
+    """Without a thread the loop closes the file."""
     path = tmp_path / "blob"
     path.touch()
     os.truncate(path, FREED_BYTES)

@@ -1,4 +1,4 @@
-"""Expected failures on their way out of a nursery, which wraps whatever leaves it in a group."""
+"""Unwrap expected failures from the exception groups that nurseries raise."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from strata.outcomes import RefusalError
 
 
 class UnwrappedRefusals:
-    """Lets one :class:`RefusalError` or ``OSError`` out where a nursery raised nothing but those.
+    """Raises one :class:`RefusalError` or ``OSError`` in place of a nursery's group of nothing else.
 
-    A refusal goes first: it knows more. Where a cancellation from outside came in the same instant, it alone
-    goes on: whoever cancels is no longer interested, and nobody outside would know what to do with the rest.
-    A group with a bug in it passes as it is.
+    A refusal is preferred to an ``OSError``: it says more. Together with a ``trio.Cancelled`` from outside,
+    only the cancellation is raised: code outside could not handle the rest. A group with any other exception
+    is raised unchanged.
 
-    What goes on must not lead back to the group it was in, be it by its context or by a frame that it passed
-    through and that still knows the group: with such a cycle all that those frames hold, rows among it, would
-    wait for the collector of garbage. Hence no generator, whose wrapper keeps what it was thrown.
+    The exception must not refer back to its group, neither by its context nor by a frame that holds both:
+    all that those frames hold, row groups included, would then live until the next garbage collection. So
+    this is no generator-based context manager, whose wrapper keeps the exception thrown into it.
     """
 
     def __enter__(self) -> None:
@@ -39,7 +39,7 @@ class UnwrappedRefusals:
 
 
 def _expected(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Return what goes on instead of ``group``; None if that passes as it is."""
+    """Return the exception to raise instead of ``group``; None to raise the group itself."""
     expected, rest = group.split((RefusalError, OSError))
     if expected is None:
         return None

@@ -1,4 +1,4 @@
-"""Plans of one tenant's scans: remembered, and made once for all who want the same at the same time."""
+"""Make and remember the plans of one tenant's scans; concurrent scans of one snapshot share one planning."""
 
 from __future__ import annotations
 
@@ -15,40 +15,41 @@ from strata.tenants.shared.resources import SMALL_COST, Resources
 from strata.work import Tier
 
 PLANS = 128
-"""Plans an actor remembers, and scans of which it knows that they have too many files."""
+"""Plans a tenant remembers, and scans known to have too many files; the least recently used is forgotten."""
 
 UNFINISHED = 2
-"""Plans that were given up half-way and are remembered as far as they were made."""
+"""Unfinished plannings a tenant remembers when their last caller has left; the least recently used is
+forgotten."""
 
 WAIT_SECONDS = 0.5
-"""How long a step may take until another scan of the same begins a plan of its own: the thread may be reading
+"""Seconds a caller waits for another caller's step before it starts the plan anew: the step may be reading
 from a store that does not answer."""
 
 FILE_COST = 32 * 1024
-"""What looking at a file costs of a tenant's turns: bytes of a scan that takes as long, 50 microseconds."""
+"""Bytes that planning a file is charged as: those scanned in the same time, 50 microseconds."""
 
 
 @attrs.define(eq=False)
-class _Flight:
-    """A plan that is being made.
+class _SharedPlanning:
+    """A planning in progress, shared by all callers that want the plan.
 
     Attributes:
-        planning: How far it is; that of a newcomer, where an earlier one hangs.
-        wanted: How many wait for it.
-        stepped: Set when the step that is taken now has ended.
+        planning: The planning; replaced by a new one when a step hangs.
+        callers: Callers that wait for the plan.
+        stepped: Set when the current step has ended.
     """
 
     planning: Planning
-    wanted: int = 0
+    callers: int = 0
     stepped: trio.Event = attrs.field(factory=trio.Event)
 
     def note_step(self) -> None:
-        """A step has ended."""
+        """Wake the callers that wait for the current step."""
         self.stepped.set()
         self.stepped = trio.Event()
 
     def step(self, planning: Planning, token: trio.lowlevel.TrioToken) -> Step:
-        """Take a step, and say so to those who wait for it, whether its caller does or not. In a thread."""
+        """Take a step in a worker thread, then wake the waiting callers, even if this caller has left."""
         found = None
         try:
             found = plan_step(planning)
@@ -61,104 +62,111 @@ class _Flight:
 
 @attrs.define(eq=False)
 class Planner:
-    """Makes plans in the work pool, a step at a time.
+    """Makes plans in the work pool, one step a quantum.
 
-    Eight scans of one snapshot that begin together have one plan. Planning is Python code, which keeps the
-    interpreter from the loop: made eight times over, everybody's requests take three times as long meanwhile.
-    Each of those who wait has turns of its own in the pool, so nobody waits in another principal's; whose
-    turn comes takes the next step.
+    Eight scans of one snapshot that start together make one plan: planning is Python code, which holds the
+    interpreter's lock, and made eight times it would triple the time of every other request meanwhile. Each
+    caller queues in the pool for its own principal, so none waits in another principal's queue; the caller
+    whose turn comes takes the next step.
 
     Attributes:
-        tenant: Whose scans.
-        resources: What the process lends it.
-        plans: The plans of late.
-        large: Of scans of late that had too many files: how many there may have been.
-        unfinished: Plans that were given up, and may be asked for again.
+        tenant: The tenant.
+        resources: The process's shared resources.
+        plans: Recent plans.
+        large: Scans recently refused for too many files: how many they have at least.
+        unfinished: Plannings whose callers have all left, continued by the next caller.
     """
 
     tenant: str
     resources: Resources
     plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
     large: Remembered[object, int] = attrs.field(factory=partial(Remembered, PLANS))
-    unfinished: Remembered[object, _Flight] = attrs.field(factory=partial(Remembered, UNFINISHED))
-    _flights: dict[object, _Flight] = attrs.field(init=False, factory=dict)
+    unfinished: Remembered[object, _SharedPlanning] = attrs.field(factory=partial(Remembered, UNFINISHED))
+    _running: dict[object, _SharedPlanning] = attrs.field(init=False, factory=dict)
 
-    async def plan(self, scan: ResolvedScan, principal: str, patience: float, most: int) -> ScanPlan:
-        """Return the scan's plan, remembered or made, in turns of ``principal``.
+    async def plan(self, scan: ResolvedScan, principal: str, seconds: float, max_files: int) -> ScanPlan:
+        """Return the scan's plan, remembered or made now.
 
         Args:
-            scan: What is planned.
-            principal: Who wants it.
-            patience: Seconds it may take (``plan_timeout_seconds``).
-            most: Data files it may have (``max_tasks_per_scan``).
+            scan: The scan.
+            principal: Principal that is charged.
+            seconds: Seconds the planning may take (``plan_timeout_seconds``).
+            max_files: Data files the plan may have (``max_tasks_per_scan``).
 
         Raises:
-            RefusalError: If it cannot be made, takes too long or has too many files.
+            RefusalError: TIMED_OUT after ``seconds``, TOO_LARGE beyond ``max_files``, DATA_UNREADABLE if a
+                manifest cannot be read, UNSUPPORTED if a file has a format that is not read.
         """
-        plan = self._known(scan, most)
+        plan = self._known(scan, max_files)
         if plan is None:
-            with trio.move_on_after(patience):
-                plan = await self._make(scan, principal, most)
+            with trio.move_on_after(seconds):
+                plan = await self._make(scan, principal, max_files)
         if plan is None:
-            detail = f"Planning took longer than {patience:g} seconds (plan_timeout_seconds)."
+            detail = f"Planning took longer than {seconds:g} seconds (plan_timeout_seconds)."
             raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="plan_timeout"))
         return plan if plan.scan is scan else plan.for_scan(scan)
 
-    def _known(self, scan: ResolvedScan, most: int) -> ScanPlan | None:
+    def _known(self, scan: ResolvedScan, max_files: int) -> ScanPlan | None:
         """Return the plan if it is remembered.
 
         Raises:
-            RefusalError: If it has too many files, as far as that is known.
+            RefusalError: TOO_LARGE if the scan is known to have more than ``max_files`` data files.
         """
         known = self.plans.get(scan.plan_key)
-        if (len(known.files) if known is not None else self.large.get(scan.plan_key) or 0) > most:
-            raise RefusalError(too_many_files(most))
+        if (len(known.files) if known is not None else self.large.get(scan.plan_key) or 0) > max_files:
+            raise RefusalError(too_many_files(max_files))
         return known
 
-    async def _make(self, scan: ResolvedScan, principal: str, most: int) -> ScanPlan:
-        key = (scan.plan_key, most)
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = self.unfinished.get(key) or _Flight(Planning(scan, most))
+    async def _make(self, scan: ResolvedScan, principal: str, max_files: int) -> ScanPlan:
+        key = (scan.plan_key, max_files)
+        shared = self._running.get(key)
+        if shared is None:
+            shared = self.unfinished.get(key) or _SharedPlanning(Planning(scan, max_files))
+            self._running[key] = shared
             self.unfinished.drop(key)
-        flight.wanted += 1
+        shared.callers += 1
         plan = None
         try:
-            plan = await self._steps(flight, scan, principal, most)
+            plan = await self._steps(shared, scan, principal, max_files)
         finally:
-            flight.wanted -= 1
-            if not flight.wanted:
-                del self._flights[key]
+            shared.callers -= 1
+            if not shared.callers:
+                del self._running[key]
                 if plan is None:
-                    self.unfinished.put(key, flight)
+                    self.unfinished.put(key, shared)
         return plan
 
-    async def _steps(self, flight: _Flight, scan: ResolvedScan, principal: str, most: int) -> ScanPlan:
-        """Take steps, and wait for those that are being taken, until there is a plan.
+    async def _steps(
+        self, shared: _SharedPlanning, scan: ResolvedScan, principal: str, max_files: int
+    ) -> ScanPlan:
+        """Take steps, or wait for another caller's, until the plan is made.
 
-        A refusal is one caller's: the next one tries for itself.
+        Raises:
+            RefusalError: If this caller's step was refused; the other callers take the step again.
         """
-        pool, planning = self.resources.pool, flight.planning
+        pool, planning = self.resources.pool, shared.planning
         token = trio.lowlevel.current_trio_token()
-        while (known := self._known(scan, most)) is None:
-            stepped, step = flight.stepped, partial(flight.step, planning, token)
-            found = await pool.run(self.tenant, Tier.INTERACTIVE, step, principal=principal, charge=_took)
+        while (known := self._known(scan, max_files)) is None:
+            stepped, step = shared.stepped, partial(shared.step, planning, token)
+            found = await pool.run(
+                self.tenant, Tier.INTERACTIVE, step, principal=principal, charge=_charged_bytes
+            )
             if found.plan is not None:
                 self.plans.put(scan.plan_key, found.plan)
                 return found.plan
             if found.refused is not None:
                 if found.refused.reason is Reason.TOO_LARGE:
-                    self.large.put(scan.plan_key, most + 1)
+                    self.large.put(scan.plan_key, max_files + 1)
                 raise RefusalError(found.refused)
             if found.busy:
                 with trio.move_on_after(WAIT_SECONDS) as waiting:
                     await stepped.wait()
-                if waiting.cancelled_caught and flight.planning is planning:
-                    flight.planning = Planning(scan, most)
-                planning = flight.planning
+                if waiting.cancelled_caught and shared.planning is planning:
+                    shared.planning = Planning(scan, max_files)
+                planning = shared.planning
         return known
 
 
-def _took(found: Step) -> int:
-    """Return what a step costs of the tenant's turns."""
+def _charged_bytes(found: Step) -> int:
+    """Return the bytes a step is charged as."""
     return SMALL_COST + FILE_COST * found.files

@@ -1,4 +1,4 @@
-"""What a result is the result of, worked out before anything is read."""
+"""Compute the identity of a result, before any data is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Provenance:
 
     Attributes:
         key: Hash of tenant, canonical transform and resolved input versions in the caller's order.
-        query: The same without the versions: what makes two results versions of one question.
+        query: Hash without the input versions: results that share it are versions of one query.
         transform: The canonical transform, as JSON.
         inputs: (URI, version) pairs in the caller's order.
     """
@@ -28,14 +28,14 @@ class Provenance:
 def scan_provenance(tenant: str, uri: str, executor: str, spec: ScanSpec, scan: ResolvedScan) -> Provenance:
     """Return the provenance of a scan.
 
-    The hash knows the table by its resource name, so two spellings of one table are one result; the
-    record keeps the caller's spelling.
+    The hashes name the table by its resource name, so that two spellings of its URI share one result;
+    ``inputs`` keeps the caller's spelling.
     """
     transform = {"executor": executor, "params": spec.canonical()}
     resource = scan.table.ref.resource
     return Provenance(
         key=provenance_hash(tenant, transform, [(resource, scan.version)]),
-        # Without the version, but with the view: what others see of the table is another question.
+        # The view (the caller's columns and rows) is part of the query: another view is another query.
         query=query_hash(tenant, transform, [resource + scan.view]),
         transform=canonical_json(transform),
         inputs=((uri, scan.version),),

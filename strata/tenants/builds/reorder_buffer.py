@@ -1,4 +1,4 @@
-"""Row groups on their way through a build: each has a lane, down which its slices come in order."""
+"""The reorder buffer of a build: one stream of slices for each row group, drained in the plan's order."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import trio
 from strata.tables import RowGroupTask
 from strata.tables.read.ipc import Encoded
 
-_SLICES_AT_ONCE = 2
-"""Slices of one row group in memory: one being read or waiting for its turn, one being written."""
+_SLICES_IN_MEMORY = 2
+"""Slices of one row group in memory: one is read or waits to be written, one is written."""
 
 
 @attrs.frozen
-class Written:
-    """Where bytes are in the blob.
+class BlobPosition:
+    """Where a slice lies in the blob.
 
     Attributes:
-        offset: Of the first one.
-        on_file: How many of the blob's bytes are in its file; the others are on their way to it.
+        offset: Offset of its first byte.
+        on_file: Bytes of the blob that were in the file after the write; the writer buffers the rest.
     """
 
     offset: int
@@ -28,34 +28,34 @@ class Written:
 
 
 @attrs.frozen
-class Piece:
-    """A slice of a row group, read.
+class Slice:
+    """Consecutive rows of a row group, read and encoded.
 
     Attributes:
-        out: Messages for the blob.
-        scanned: Rows it took to get them, deleted ones included.
-        segment: Messages for the cache, unless the cache already had them.
-        crc32: Checksum of the segment up to here, unless it is part of the blob: then it gets one when that
-            is finished.
-        written: Where it is in the blob, if whoever read it could write it as well.
+        out: Record-batch messages for the blob.
+        scanned: Rows read for them, deleted and filtered ones included.
+        segment: Record-batch messages for the cache; None if the rows came from the cache.
+        crc32: Checksum of the segment up to and including this slice; 0 where the blob serves as the pack,
+            whose checksums are computed after the commit.
+        written: Position in the blob if the reading quantum wrote the slice too, else None.
     """
 
     out: Encoded
     scanned: int
     segment: Encoded | None
     crc32: int = 0
-    written: Written | None = None
+    written: BlobPosition | None = None
 
 
 class RowGroupStream:
-    """A row group's place in the order of the output, where its slices arrive one after the other.
+    """A channel for the slices of one row group, in row order.
 
     Attributes:
         task: The row group.
         slice_bytes: Estimated bytes of a slice.
-        weight: Estimated bytes it may have in memory.
-        alone: Nobody else had work for the cores when it was begun.
-        unwritten: Slices that were read and are yet to be written.
+        weight: Estimated bytes the row group may have in memory.
+        alone: Whether the work pool was idle when the stream was made.
+        unwritten: Slices that were read and are not yet written to the blob.
     """
 
     def __init__(self, task: RowGroupTask, slice_bytes: int, *, alone: bool = False) -> None:
@@ -63,20 +63,20 @@ class RowGroupStream:
         self.alone = alone
         self.unwritten = 0
         self.slice_bytes = slice_bytes
-        self.weight = min(task.nbytes, _SLICES_AT_ONCE * slice_bytes)
-        pieces: tuple[trio.MemorySendChannel[Piece], trio.MemoryReceiveChannel[Piece]]
-        pieces = trio.open_memory_channel(0)
-        self.send, self.receive = pieces
+        self.weight = min(task.nbytes, _SLICES_IN_MEMORY * slice_bytes)
+        channel: tuple[trio.MemorySendChannel[Slice], trio.MemoryReceiveChannel[Slice]]
+        channel = trio.open_memory_channel(0)
+        self.send, self.receive = channel
 
-    async def offer(self, piece: Piece) -> None:
-        """Send a slice when there is room; where nobody takes it, the build has failed by itself."""
-        self.unwritten += piece.written is None
+    async def offer(self, slice_: Slice) -> None:
+        """Send a slice, waiting for the receiver; drop it if the receiver is closed: the build has failed."""
+        self.unwritten += slice_.written is None
         with suppress(trio.BrokenResourceError):
-            await self.send.send(piece)
+            await self.send.send(slice_)
 
     @property
     def slice_rows(self) -> int:
-        """Rows of a slice; a row group that is hardly larger is one."""
+        """Rows of a slice; a row group of at most 1.5 slices is read as one."""
         if 2 * self.task.nbytes <= 3 * self.slice_bytes:
             return self.task.num_rows
         return max(1, self.task.num_rows * self.slice_bytes // self.task.nbytes)

@@ -1,7 +1,7 @@
-"""Bytes of a result on their way out: a blob that may still be growing, read at the reader's own pace.
+"""Read the bytes of a result, whose blob may still be growing, at the reader's own pace.
 
-A build writes its blob at full speed and a reader follows it in the file, so a slow reader holds back
-neither the build nor its memory, and one that leaves fails nothing.
+A build writes its blob at full speed and readers follow it in the file: a slow reader delays neither the
+build nor the release of its memory, and a reader that disconnects does not end the build.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, ByteS
 from strata.work.threads import close_file
 
 CHUNK = LARGE_BYTES
-"""Most bytes of a chunk out of the file."""
+"""Most bytes of a chunk read from the file."""
 
 HOT_BYTES = 4 * 1024 * 1024
-"""Newest bytes of a growing blob that stay in memory for those who follow it closely."""
+"""Newest bytes of a growing blob that stay in memory for its readers; older ones are read from the file."""
 
 HOT_CHUNK = 2
-"""A chunk out of memory is so many times as large: its bytes are only joined."""
+"""Factor by which a chunk from memory is larger than one from the file: its bytes are only joined."""
 
 Parts = Sequence[bytes | pa.Buffer]
-"""Pieces of a blob, one after the other."""
+"""Consecutive buffers of a blob."""
 
 _SHORT = Refused(Reason.DATA_UNREADABLE, "The stored result is shorter than it must be.")
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
 class _Block:
-    """Bytes of a growing blob that are still in memory, in the pieces they were written in.
+    """Bytes of a growing blob that are in memory, in the buffers they were written from.
 
     Attributes:
-        offset: Where they begin in the blob.
-        end: Where the next ones do.
+        offset: Offset of the first byte in the blob.
+        end: Offset after the last byte.
     """
 
     def __init__(self, offset: int, parts: Parts) -> None:
@@ -57,7 +57,7 @@ class _Block:
         return self.end - self.offset
 
     def views(self, position: int, wanted: int) -> list[memoryview]:
-        """Return at most ``wanted`` bytes from ``position``, which lies inside of it, in pieces."""
+        """Return at most ``wanted`` bytes from ``position``, which lies within the block, as views."""
         index, taken = bisect_right(self._ends, position), []
         while wanted and index < len(self._views):
             view = self._views[index]
@@ -70,13 +70,13 @@ class _Block:
 
 
 class Tail:
-    """How far a growing blob is, and how it ended; the build's side.
+    """The state of a growing blob, updated by the build and awaited by its readers.
 
     Attributes:
-        fd: A descriptor of the file, owned by the tail.
+        fd: A descriptor of the file, owned by the tail; -1 once closed.
         size: Bytes that can be read.
-        ended: All bytes are there, or the build failed.
-        failure: Why the build failed.
+        ended: Whether the blob is complete or the build has failed.
+        failure: The refusal of a failed build, else None.
     """
 
     def __init__(self, fd: int) -> None:
@@ -89,12 +89,12 @@ class Tail:
         self._hot_bytes = 0
 
     def keep(self, offset: int, parts: Parts, on_file: int) -> None:
-        """Keep the blob's newest bytes in memory, next to those kept before.
+        """Keep the blob's newest bytes in memory; drop the oldest beyond :data:`HOT_BYTES`.
 
         Args:
-            offset: Of the bytes in the blob: where those before end.
+            offset: Offset of the bytes in the blob: the end of those kept before.
             parts: The bytes.
-            on_file: How many of the blob's bytes are in the file: what is not is kept whatever it takes.
+            on_file: Bytes of the blob that are in the file; the others are kept even beyond the bound.
         """
         block = _Block(offset, parts)
         self._hot.append(block)
@@ -108,7 +108,10 @@ class Tail:
         self._wake()
 
     def hot(self, position: int, wanted: int) -> list[memoryview] | int:
-        """Return up to ``wanted`` bytes at ``position`` if they are in memory; else where the file's end."""
+        """Return up to ``wanted`` bytes at ``position`` if they are in memory.
+
+        Otherwise return the offset up to which the bytes are in the file.
+        """
         found: list[memoryview] = []
         for block in self._hot:
             if position < block.offset:
@@ -123,18 +126,18 @@ class Tail:
         return found or self.size
 
     def end(self, failure: Refused | None = None) -> None:
-        """Announce that no more bytes will come. The first announcement counts."""
+        """Announce that the blob is complete, or that its build failed; later announcements are ignored."""
         if not self.ended:
             self.ended, self.failure = True, failure
             self._wake()
 
     def cool(self) -> None:
-        """Keep nothing in memory any more: all of it is in the file."""
+        """Drop all bytes in memory; they must be in the file."""
         self._hot.clear()
         self._hot_bytes = 0
 
     async def beyond(self, position: int) -> bool:
-        """Wait for bytes after ``position``; False when the blob ends there.
+        """Wait for bytes after ``position``; return False if the blob ends there.
 
         Raises:
             RefusalError: If the build failed.
@@ -149,7 +152,7 @@ class Tail:
         return True
 
     async def whole(self) -> int:
-        """Wait for the blob's end; returns its size.
+        """Wait until the blob is complete; return its size in bytes.
 
         Raises:
             RefusalError: If the build failed.
@@ -166,7 +169,7 @@ class Tail:
         self._moved = trio.Event()
 
     def close(self) -> None:
-        """Give the descriptor and the memory back; readers hold their own descriptor."""
+        """Close the descriptor (readers have their own) and drop the bytes in memory."""
         self.cool()
         if self.fd >= 0:
             close_file(self.fd)
@@ -174,8 +177,8 @@ class Tail:
 
 
 @attrs.frozen(eq=False)
-class _Bytes:
-    """Bytes that were read ahead, for a load."""
+class _ReadAhead:
+    """Bytes already read from the disk, as the source of a file range."""
 
     data: bytes
     offset: int
@@ -188,16 +191,17 @@ class _Bytes:
 
 @attrs.define(eq=False)
 class ByteStream:
-    """One reader's place in a blob.
+    """One reader's position in a blob.
 
     Attributes:
-        fd: A descriptor of its own, or -1 when ``head`` is the whole blob.
-        start: First byte.
-        stop: Byte after the last; None while the blob grows.
-        on_close: Called once when the reader is done or gone.
-        head: The first bytes, read ahead.
-        tenant: Whose it is.
-        turns: Whose bytes leave next.
+        fd: The reader's own descriptor, or -1 if ``head`` is the whole blob.
+        start: Offset of the next byte.
+        stop: Offset after the last byte; None while the blob grows.
+        tail: The growing blob; None if the blob is finished.
+        on_close: Called once, by :meth:`close`.
+        head: The first bytes, if they were read already.
+        tenant: Tenant whose egress turns are taken.
+        turns: The process's egress turns.
     """
 
     fd: int = -1
@@ -213,16 +217,16 @@ class ByteStream:
 
     @property
     def size(self) -> int | None:
-        """Bytes from start to stop, when known."""
+        """Bytes from ``start`` to ``stop``; None while the blob grows."""
         return None if self.stop is None else self.stop - self.start
 
     def narrow(self, start: int, stop: int) -> None:
-        """Read only bytes ``start`` to ``stop`` (exclusive) of a finished blob."""
+        """Restrict the stream to bytes ``start`` to ``stop`` (exclusive) of a finished blob."""
         self.head = self.head[start:stop] if start < len(self.head) else b""
         self.start, self.stop = start, stop
 
     async def whole(self) -> None:
-        """Wait until the blob grows no more, so that its :attr:`size` is known.
+        """Wait until the blob is complete, so that :attr:`size` is known.
 
         Raises:
             RefusalError: If the build failed.
@@ -231,20 +235,22 @@ class ByteStream:
             assert self.tail is not None
             self.stop = await self.tail.whole()
 
-    async def chunk(self, most: int | None = None) -> bytes | None:
-        """Return the next bytes, as many as a turn has and no more than ``most``, or None at the end.
+    async def chunk(self, limit: int | None = None) -> bytes | None:
+        """Return the next bytes, at most one egress turn's and at most ``limit``; None at the end.
+
+        ``limit`` does not apply to :attr:`head`, which is returned whole.
 
         Raises:
-            RefusalError: If the build failed, or the blob is shorter than it must be.
+            RefusalError: If the build failed, or the file is shorter than recorded (DATA_UNREADABLE).
         """
         if self.head:
             data, self.head = self.head, b""
             self.start += len(data)
             return data
-        limit = await self._limit()
-        if limit <= self.start:
+        end = await self._readable_end()
+        if end <= self.start:
             return None
-        found = await self._in_turn(limit if most is None else min(limit, self.start + most))
+        found = await self._in_turn(end if limit is None else min(end, self.start + limit))
         if isinstance(found, int):
             found = await trio.to_thread.run_sync(os.pread, self.fd, found, self.start)
         if not found:
@@ -253,57 +259,60 @@ class ByteStream:
         return found
 
     async def load(self) -> bytes | FileRange | None:
-        """Return the next bytes for a socket: a load, where they are many; None at the end.
+        """Return the next bytes for a socket: a file range from ``WORTH_BYTES`` on; None at the end.
 
         Raises:
             RefusalError: As :meth:`chunk` does.
         """
-        limit = await self._limit()
-        if self.head or limit - self.start < WORTH_BYTES:
+        end = await self._readable_end()
+        if self.head or end - self.start < WORTH_BYTES:
             return await self.chunk()
-        hold: ByteSource = self
-        count = min(LOAD_BYTES, limit - self.start)
+        source: ByteSource = self
+        count = min(LOAD_BYTES, end - self.start)
         _, on_file = self.locate(self.start, count)
         if on_file:
             count = min(count, on_file)
             if not self._cached(count):
-                # What waits for the disk does so in a thread of its own, not where all loads are carried.
+                # Waits for the disk in a thread of its own: the sender's thread serves all connections.
                 data = await trio.to_thread.run_sync(os.pread, self.fd, min(count, READ_BYTES), self.start)
                 if not data:
                     raise RefusalError(_SHORT)
-                count, hold = len(data), _Bytes(data, self.start)
-        found = FileRange(hold, self.start, count, self.tenant, self.turns)
+                count, source = len(data), _ReadAhead(data, self.start)
+        found = FileRange(source, self.start, count, self.tenant, self.turns)
         self.start += count
         return found
 
     def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
-        """Return what is in memory of bytes that are there, or how many of them are on file."""
-        limit = position + wanted
+        """Return views of the bytes at ``position`` and 0, or no views and how many bytes the file has."""
+        end = position + wanted
         if self.tail is not None:
             found = self.tail.hot(position, wanted)
             if not isinstance(found, int):
                 return found, 0
-            limit = min(limit, found)
-        return (), limit - position
+            end = min(end, found)
+        return (), end - position
 
-    async def _in_turn(self, limit: int) -> bytes | int:
-        """Return bytes that are in memory, or how many are to be read from the disk."""
+    async def _in_turn(self, end: int) -> bytes | int:
+        """Return the next bytes if they are in memory, else how many to read from the disk."""
         await self.turns.take(self.tenant)
         try:
-            found = self._from_memory(limit, self.turns.chunk_bytes)
+            found = self._from_memory(end, self.turns.chunk_bytes)
             await trio.lowlevel.checkpoint()
         finally:
             self.turns.give()
         return found
 
-    def _from_memory(self, limit: int, wanted: int) -> bytes | int:
-        views, on_file = self.locate(self.start, min(HOT_CHUNK * wanted, limit - self.start))
+    def _from_memory(self, end: int, wanted: int) -> bytes | int:
+        views, on_file = self.locate(self.start, min(HOT_CHUNK * wanted, end - self.start))
         if views:
             return b"".join(views)
         count = min(wanted, on_file)
-        return os.pread(self.fd, count, self.start) if self._cached(count) else count  # microseconds
+        return (
+            os.pread(self.fd, count, self.start) if self._cached(count) else count
+        )  # page cache: microseconds
 
-    async def _limit(self) -> int:
+    async def _readable_end(self) -> int:
+        """Return the offset up to which bytes can be read, after waiting for more than :attr:`start`."""
         if self.stop is not None:
             return self.stop
         assert self.tail is not None
@@ -311,18 +320,18 @@ class ByteStream:
         return self.tail.size
 
     def _cached(self, count: int) -> bool:
-        """Whether the next bytes of the file are in the page cache, by the first and the last of them."""
+        """Whether the next ``count`` bytes are in the page cache, judged by the first and the last one."""
         return self._in_memory(self.start) and self._in_memory(self.start + count - 1)
 
     def _in_memory(self, position: int) -> bool:
-        """Whether the page of a byte is in the page cache (``preadv2`` with ``RWF_NOWAIT``)."""
+        """Whether the byte at ``position`` is in the page cache (``preadv2`` with ``RWF_NOWAIT``)."""
         try:
             return bool(_NOWAIT) and os.preadv(self.fd, [self._probe], position, _NOWAIT) == 1
         except OSError:
-            return False  # not there, or a file system that cannot tell: a thread waits for it
+            return False  # not cached, or a file system that cannot tell: a thread reads it
 
     def close(self) -> None:
-        """Let go of the blob. Harmless when repeated."""
+        """Close the descriptor and call :attr:`on_close`; does nothing when repeated."""
         if not self._closed:
             self._closed = True
             if self.fd >= 0:

@@ -1,7 +1,7 @@
-"""The caches' one budget at work: grants to actors, and what tenants that are not live have on disk.
+"""Enforce the caches' shared budget: grant bytes to live tenants, trim the shards of the others.
 
-What was left by earlier runs is counted in the background, a few directories at a time; until that walk has
-ended, the caches may exceed the budget by as much as was not yet seen.
+Shards of earlier runs are counted in the background, a few directories a quantum; until that has ended, the
+caches may exceed the budget by the bytes not counted yet.
 """
 
 from __future__ import annotations
@@ -22,56 +22,56 @@ from strata.cache import CacheBudget, Cuts, measure, trim
 from strata.work import Tier, WorkPool
 
 FLOW = "_housekeeping"
-"""Whose work it is in the pool; no tenant has this id."""
+"""The flow that housekeeping is charged to in the work pool; no tenant has this id."""
 
 DIRECTORIES = 16
-"""Shards that are looked at in one quantum of the walk."""
+"""Shards that are measured in one quantum."""
 
 _SHARD = re.compile(r"[0-9a-f]{32}")
-"""What :func:`strata.artifacts.tenant_prefix` makes of a tenant; anything else is not ours to remove."""
+"""Names of :func:`strata.artifacts.tenant_prefix`; directories of other names are never touched."""
 
 Found = list[tuple[str, int, int]]
-"""Shards: directory, bytes, last use."""
+"""Shards: directory name, bytes, last use in nanoseconds since the epoch."""
 
 log = structlog.get_logger(__name__)
 
 
 @attrs.frozen(eq=False)
 class TenantAllowance:
-    """One tenant's view of the budget; see :class:`~strata.cache.Allowance`."""
+    """One live tenant's part of the budget; see :class:`~strata.cache.Allowance`."""
 
     key: str
     sharing: CacheBudgetManager = attrs.field(repr=False)
 
     def share(self) -> int:
-        """Return the bytes the tenant can count on."""
+        """Return the bytes the tenant can rely on."""
         return self.sharing.budget.share(self.key)
 
     def granted(self) -> int:
-        """Return the bytes it may have now."""
+        """Return the bytes the tenant may have now."""
         return self.sharing.budget.granted(self.key)
 
     def claim(self, wanted: int) -> int:
-        """Ask for more; who makes room for it is told at once, and shrinks when it comes to it."""
+        """Claim ``wanted`` bytes in all; return those granted. Other tenants' shards shrink later."""
         self.sharing.carry_out(self.sharing.budget.claim(self.key, wanted))
         return self.granted()
 
     def release(self, to: int) -> None:
-        """Give back what is not needed."""
+        """Give back the bytes beyond ``to``."""
         self.sharing.budget.release(self.key, to)
 
 
 @attrs.define(eq=False)
 class CacheBudgetManager:
-    """The budget, and who sees to it that it is kept.
+    """Divides the cache budget among tenants and trims shards over their part.
 
     Attributes:
         root: Directory above the tenants' shards.
         budget: The policy.
-        pool: Where files are looked at and removed.
-        now: Nanoseconds since the epoch, as files' times are.
-        told: Called with the directory of a live tenant whose grant was cut.
-        walked: Whether what earlier runs left has been counted.
+        pool: Where files are measured and removed.
+        now: Returns nanoseconds since the epoch, comparable with file times.
+        told: Called with the directory name of a live tenant whose grant was cut.
+        walked: Whether the shards of earlier runs have been counted.
     """
 
     root: Path
@@ -85,7 +85,7 @@ class CacheBudgetManager:
     _trimming: tuple[str, trio.Event] | None = None
 
     async def run(self) -> None:
-        """Count what earlier runs left, then remove what tenants that are gone have too much, for ever."""
+        """Count the shards of earlier runs and trim shards of tenants that are not live, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._walk)
             while True:
@@ -95,7 +95,7 @@ class CacheBudgetManager:
                     await self._trim_next()
 
     async def enter(self, key: str) -> TenantAllowance:
-        """A tenant becomes live; returns when nobody else removes files of its shard."""
+        """Register a live tenant; return its allowance once no trim of its shard is running."""
         self.budget.enter(key)
         self._surplus.pop(key, None)
         if self._trimming is not None and self._trimming[0] == key:
@@ -103,12 +103,12 @@ class CacheBudgetManager:
         return TenantAllowance(key, self)
 
     def leave(self, key: str, nbytes: int | None) -> None:
-        """A live tenant goes and leaves so many bytes; None if that is not known."""
+        """Unregister a live tenant that leaves ``nbytes`` on disk; None if unknown: its grant is assumed."""
         left = self.budget.granted(key) if nbytes is None else nbytes
         self.carry_out(self.budget.leave(key, left, self.now()))
 
     def carry_out(self, cuts: Cuts) -> None:
-        """Have those who must make room do so."""
+        """Tell live tenants of their cuts and queue the trims of the other shards."""
         for key in cuts.live:
             self.told(key)
         if cuts.gone:
@@ -141,12 +141,12 @@ def _shards(root: Path) -> Iterator[tuple[str, int, int]]:
     with suppress(FileNotFoundError), os.scandir(root) as entries:
         for entry in entries:
             if _SHARD.fullmatch(entry.name):
-                with suppress(OSError):  # one that cannot be read is one that cannot be shrunk
+                with suppress(OSError):  # a shard that cannot be read cannot be trimmed either
                     yield entry.name, *measure(Path(entry.path))
 
 
 def _look(shards: Iterator[tuple[str, int, int]]) -> Found:
-    """One quantum: the next few shards. Runs in a worker thread."""
+    """Measure the next few shards, in a worker thread; an empty list at the end."""
     found: Found = []
     try:
         for shard in shards:
@@ -159,6 +159,7 @@ def _look(shards: Iterator[tuple[str, int, int]]) -> Found:
 
 
 def _trimmed(root: Path, left: int) -> int:
+    """Trim a shard to ``left`` bytes, in a worker thread; return the bytes it then has."""
     try:
         return trim(root, left)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Whether the disk has room for another result; looked at no more often than once a second."""
+"""Check whether the disk has space for another result, at most once a second."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from strata.outcomes import Reason, Refused
 
 SECONDS = 1.0
+"""Seconds for which a measurement of the free bytes is used."""
 
 FULL = Refused(
     Reason.UNAVAILABLE,
@@ -19,18 +20,18 @@ FULL = Refused(
 
 
 def free_bytes(path: Path) -> int:
-    """Return the bytes an ordinary process may still write to a path's file system."""
+    """Return the bytes an unprivileged process may still write to a path's file system; blocking."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
 
 
 class DiskSpaceGuard:
-    """The free bytes of one file system.
+    """Compares the free bytes of one file system with a reserve.
 
     Args:
-        path: A directory on it.
-        reserve: Bytes that must stay free; 0 to ask for none.
-        free: Looks; blocking.
+        path: A directory of the file system.
+        reserve: Bytes that must stay free; 0 disables the check.
+        free: Returns the free bytes; blocking.
     """
 
     def __init__(self, path: Path, reserve: int, free: Callable[[Path], int] = free_bytes) -> None:
@@ -41,15 +42,19 @@ class DiskSpaceGuard:
         self._looked: float | None = None
 
     def known(self, now: float) -> bool:
-        """Whether nobody needs to look again yet."""
+        """Whether no new measurement is needed at ``now`` (Trio's clock)."""
         return not self.reserve or (self._looked is not None and now < self._looked + SECONDS)
 
     def look(self, now: float) -> None:
-        """Look again; blocking."""
+        """Measure the free bytes; blocking.
+
+        Raises:
+            OSError: If the file system cannot be asked.
+        """
         self._free = self._look(self._path)
         self._looked = now
 
     @property
     def full(self) -> bool:
-        """Whether there was less than the reserve when somebody looked."""
+        """Whether less than the reserve was free at the last measurement."""
         return bool(self.reserve) and self._free < self.reserve

@@ -1,4 +1,4 @@
-"""Answers out of a result's bytes: the first ones, and the rest."""
+"""The first chunk of a streamed response, and the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tail(tmp_path: Path) -> Iterator[Tail]:
 
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_the_first_bytes_of_a_growing_result_wait_for_no_others(tail: Tail, *, chunked: bool) -> None:
-    """A chunk may be a megabyte; what is finished by then goes out in one, as it may be all there is."""
+    """A growing result's first chunk has FIRST_BYTES; a finished result's is not limited to them."""
     stream = ByteStream(os.dup(tail.fd), tail=tail)
     if not chunked:
         tail.end()

@@ -1,4 +1,4 @@
-"""The live server against its own description: no 5xx, and no answer that contradicts it."""
+"""The live server against its own OpenAPI description: no 5xx, and no response that contradicts it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CHECKS = [
     "arrow_streams_are_whole",
     "the_request_id_is_one",
 ]
-"""All but three. A sound body is refused where it names a table, column or artifact that does not exist, which a
-schema cannot say (positive_data_acceptance); nothing is created or deleted here (use_after_free,
+"""All checks but four. A valid body is refused if it names a table, column or artifact that does not exist, which
+a schema cannot express (positive_data_acceptance); nothing is created or deleted here (use_after_free,
 ensure_resource_availability, object_level_authorization)."""
 
 EXAMPLES = 220
-"""Most cases an operation; those without any input have one."""
+"""Most cases an operation; operations without input have one."""
 
 DETERMINISTIC = (
     "--mode=all",
@@ -60,14 +60,14 @@ def start(tmp_path: Path):
         "STRATA_ARTIFACT_DIR": str(tmp_path / "artifacts"),
         "STRATA_CACHE_DIR": str(tmp_path / "cache"),
         "STRATA_WAREHOUSES": f"wh={path}",
-        "STRATA_RATE_LIMIT_ENABLED": "false",  # five thousand requests of one principal
-        "STRATA_AUTH_FAILURE_BURST": "100000",  # many of them without a token: that is 401 here, never 429
+        "STRATA_RATE_LIMIT_ENABLED": "false",  # one principal sends 5,000 requests
+        "STRATA_AUTH_FAILURE_BURST": "100000",  # requests without a token must be 401, never 429
     }
     return warehouse, process(tmp_path, **settings)
 
 
 def real_values(url: str, table: str) -> dict[str, object]:
-    """Make a named result and return what there is."""
+    """Make a named result and return the values of its path parameters."""
     with httpx.Client(base_url=url, headers=identity(scopes="admin:*"), timeout=30) as client:
         made = client.post("/v1/materialize", json=scan(table, mode="artifact", name="reports/daily")).json()
         stream = client.post("/v1/materialize", json=scan(table, params={"columns": ["id"]})).json()
@@ -80,14 +80,14 @@ def real_values(url: str, table: str) -> dict[str, object]:
         "stream_id": stream["stream_id"],
         "name": "reports/daily",
         "own_tenant": identity()["X-Tenant-ID"],
-        "tenant": "another",  # not the caller's own: it will be disabled, drained and limited to nothing
+        "tenant": "another",  # another tenant: it will be disabled, drained and limited
     }
 
 
 def schemathesis(
     document: str, known: dict[str, object], cwd: Path, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run it in a process of its own, as its command does; ``document`` is a URL or a file."""
+    """Run schemathesis in a process of its own, as its command does; ``document`` is a URL or a file."""
     headers = [f"--header={name}: {value}" for name, value in identity(scopes="admin:*").items()]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]),
@@ -114,7 +114,7 @@ def schemathesis(
 
 @pytest.mark.slow
 def test_five_thousand_requests_out_of_the_description_are_answered_as_it_says(tmp_path: Path) -> None:
-    """With a valid identity: positive and negative data, every check that makes sense, no 5xx."""
+    """With a valid identity, sound and unsound requests pass every applicable check, without a 5xx."""
     warehouse, server = start(tmp_path)
     with server as running:
         known = real_values(running.url, warehouse.uri())
@@ -125,7 +125,7 @@ def test_five_thousand_requests_out_of_the_description_are_answered_as_it_says(t
             f"--checks={','.join(CHECKS)}",
             f"--max-examples={EXAMPLES}",
             "--phases=examples,coverage,fuzzing",
-            # What makes the server, or the tenant that asks, unavailable: that it is so then is no fault.
+            # Excluded: operations that make the server or the calling tenant unavailable.
             "--exclude-path-regex=^/v1/admin/.*(drain|disable|evict|restart)$",
             *DETERMINISTIC,
         )
@@ -140,7 +140,7 @@ def test_five_thousand_requests_out_of_the_description_are_answered_as_it_says(t
 
 @pytest.mark.slow
 def test_a_description_that_lies_is_found_out(tmp_path: Path) -> None:
-    """The test above can fail: a status that is left out, a type that is wrong and a header that is not there."""
+    """The test above detects a missing status, a wrong type and a missing header."""
     warehouse, server = start(tmp_path)
     with server as running:
         known = real_values(running.url, warehouse.uri())

@@ -1,4 +1,4 @@
-"""At the door a crowd of one tenant's requests waits behind itself, refused ones and strangers included."""
+"""At the door a tenant's backlog waits behind itself, refused requests and unauthenticated ones included."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ ONE = TenantLimits(requests_per_second=1, principal_requests_per_second=0)
 
 
 async def busy(_scope: dict, receive: Callable, send: Callable) -> None:
-    """Take as many passes of the loop as a finished result does."""
+    """Take as many passes of the loop as a request for a finished result."""
     await receive()
     for _ in range(12):
         await trio.lowlevel.checkpoint()
@@ -30,7 +30,7 @@ async def busy(_scope: dict, receive: Callable, send: Callable) -> None:
 
 
 class Door:
-    """A door, and the order in which answers left it."""
+    """A front door, and the order in which it answered."""
 
     def __init__(self, app: Any = busy, limits: TenantLimits = NO_RATE) -> None:
         self.admission = AdmissionQueue()
@@ -49,7 +49,7 @@ class Door:
         return wire
 
     async def before(self, crowd: Callable[[], Any]) -> int:
-        """Return how many of a crowd are answered before a quiet tenant that asked in the same instant."""
+        """Return how many of a backlog are answered before another tenant's request of the same instant."""
         async with trio.open_nursery() as nursery:
             for _ in range(CROWD):
                 nursery.start_soon(crowd)
@@ -60,13 +60,13 @@ class Door:
 
 
 async def test_a_crowd_of_requests_is_answered_behind_another_tenants_one(autojump_clock: MockClock) -> None:
-    """Those in hand, and one for each turn: not sixty-four."""
+    """Of 64 requests only the admitted ones, and one for each turn, precede another tenant's request."""
     door = Door()
     assert await door.before(lambda: door.ask("crowd")) <= PLACES + most_before(2)
 
 
 async def test_strangers_are_one_crowd(autojump_clock: MockClock) -> None:
-    """They are turned away next to a request that is in hand, a few in the time it takes."""
+    """Unauthenticated requests share one flow: at most a quarter of them precede a tenant's request."""
     door = Door()
     assert await door.before(lambda: door.ask("crowd", known=False)) <= CROWD // 4
 
@@ -74,13 +74,13 @@ async def test_strangers_are_one_crowd(autojump_clock: MockClock) -> None:
 async def test_a_crowd_of_refusals_is_answered_behind_another_tenants_request(
     autojump_clock: MockClock,
 ) -> None:
-    """Refusals are cheap, and there may be many."""
+    """At most a quarter of a tenant's refusals precede another tenant's request."""
     door = Door(limits=ONE)
     assert await door.before(lambda: door.ask("crowd")) <= CROWD // 4
 
 
 async def test_probes_wait_for_nobody() -> None:
-    """However many requests are in line."""
+    """A health probe is answered at once, however many requests are queued."""
     door = Door()
     async with trio.open_nursery() as nursery:
         for _ in range(CROWD):
@@ -101,7 +101,7 @@ async def crash(_scope: dict, _receive: Callable, _send: Callable) -> None:
 
 
 async def test_a_place_is_left_however_a_request_ends() -> None:
-    """With its answer, in a crash, or when the client is gone."""
+    """The admission token is given back after an answer, a crash and a cancellation."""
     door = Door(echo)
     await door.ask("a")
     assert 0 == door.admission.taken
@@ -119,7 +119,7 @@ async def test_a_place_is_left_however_a_request_ends() -> None:
 
 
 async def test_a_large_result_holds_no_place() -> None:
-    """Its first bytes are the end of what it does among the small ones."""
+    """The admission token is given back with the first bytes of the response."""
     seen = []
 
     async def app(scope: dict, _receive: Callable, send: Callable) -> None:

@@ -1,4 +1,4 @@
-"""Failed authentication is limited, by address, and costs nobody else anything."""
+"""Failed authentication is limited by peer address."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from strata.http.door.auth_failures import FailureLimit
 
 
 def test_after_the_burst_a_peer_waits_as_long_as_it_is_told() -> None:
-    """And one second earlier is too early."""
+    """A peer is admitted after Retry-After and refused one second earlier."""
     limit = FailureLimit(0.5, 3)
     assert [None] * 3 == [limit.fail("a", 100.0) for _ in range(3)]
     wait = limit.fail("a", 100.0)
@@ -19,7 +19,7 @@ def test_after_the_burst_a_peer_waits_as_long_as_it_is_told() -> None:
 
 
 def test_one_peers_failures_are_no_other_peers() -> None:
-    """A bucket each."""
+    """Each peer has its own bucket."""
     limit = FailureLimit(1, 1)
     assert limit.fail("a", 0.0) is None
     assert limit.fail("a", 0.0) is not None
@@ -27,7 +27,7 @@ def test_one_peers_failures_are_no_other_peers() -> None:
 
 
 def test_no_more_peers_are_remembered_than_there_is_room_for() -> None:
-    """The one not heard of for longest makes room."""
+    """The peer whose last failure is oldest is forgotten first."""
     limit = FailureLimit(1, 1, peers=3)
     for peer in "abcabcad":
         limit.fail(peer, 0.0)
@@ -36,7 +36,7 @@ def test_no_more_peers_are_remembered_than_there_is_room_for() -> None:
 
 
 def test_forgetting_an_address_gives_nobody_a_fresh_burst() -> None:
-    """Ten thousand addresses get what the remembered ones have together."""
+    """Ten thousand addresses get no more failures than the remembered ones together."""
     limit = FailureLimit(1, 2, peers=4)
     assert 4 * 2 == sum(limit.fail(f"peer-{i % 10_000}", 0.0) is None for i in range(30_000))
 
@@ -47,7 +47,7 @@ def test_forgetting_an_address_gives_nobody_a_fresh_burst() -> None:
     st.lists(st.floats(0, 5, allow_nan=False), min_size=1, max_size=100),
 )
 def test_never_more_than_burst_and_rate_allow(rate: float, burst: int, pauses: list[float]) -> None:
-    """Over any time, whatever the rhythm."""
+    """Over any period and rhythm, failures stay within burst and rate."""
     limit, now, let_through = FailureLimit(rate, burst), 0.0, 0
     for pause in pauses:
         now += pause

@@ -1,4 +1,4 @@
-"""Routes answered at the door, on real loopback sockets: who leaves is not worked for."""
+"""Fast routes on real loopback sockets: a request is cancelled when its client disconnects."""
 
 from collections.abc import Awaitable, Callable
 
@@ -16,11 +16,11 @@ from strata.http.serving.protocol import Tasks
 def answering(
     handler: Callable[[fast_routes.Call], Awaitable[fast_routes.Answer]], *, told: bool, alive: list[bool]
 ) -> Callable[..., Awaitable[None]]:
-    """An application that answers by a plain route's handler; notes after each message if it is cancelled."""
+    """Return an application with a fast route's handler, which notes cancellation after each message."""
 
     async def app(scope: dict, receive: Callable, send: Callable) -> None:
         await receive()
-        context = Context("request-1", None)  # type: ignore[arg-type]  # no handler here asks
+        context = Context("request-1", None)  # type: ignore[arg-type]  # unused by these handlers
         context.tell_gone = scope[GONE_KEY] if told else None
 
         async def noting(message: dict) -> None:
@@ -38,7 +38,7 @@ async def test_nobody_works_on_for_a_client_that_left(
     told: bool,  # noqa: FBT001  # a parameter
     autojump_clock: MockClock,
 ) -> None:
-    """Whether the server tells, or has to be asked by a task of its own."""
+    """The handler is cancelled, whether the server reports the disconnect or a task watches for it."""
     working, ended, alive = trio.Event(), trio.Event(), []
 
     async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
@@ -65,7 +65,7 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
     told: bool,  # noqa: FBT001  # a parameter
     autojump_clock: MockClock,
 ) -> None:
-    """Every answer arrives whole, and the connection goes on with the next request."""
+    """Every response arrives whole, and the connection serves the next request."""
     alive: list[bool] = []
 
     async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
@@ -84,10 +84,10 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
 
 
 async def test_who_asks_too_late_is_told_at_once() -> None:
-    """A client may leave while its request waits for the desk; and after the end nobody is told any more."""
+    """A disconnect before the watch began is reported at once, and none after the response has ended."""
 
     async def nowhere(_message: object) -> None:
-        """Take an answer's messages."""
+        """Discard the response's messages."""
 
     heard: list[str] = []
 
@@ -109,7 +109,7 @@ async def test_who_asks_too_late_is_told_at_once() -> None:
 
 
 async def test_small_pieces_that_the_kernel_does_not_take_arrive_in_order(autojump_clock: MockClock) -> None:
-    """What is written at once may be cut anywhere; the rest waits for the reader."""
+    """What the kernel does not accept at once is sent when the reader catches up."""
     parts = [bytes([number % 251]) * 9973 for number in range(1500)]
 
     async def app(_scope: dict, receive: Callable, send: Callable) -> None:
@@ -123,7 +123,7 @@ async def test_small_pieces_that_the_kernel_does_not_take_arrive_in_order(autoju
     async with serving(app) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(GET)
-        await trio.sleep(5)  # nothing is taken from the kernel meanwhile
+        await trio.sleep(5)  # the reader receives nothing meanwhile
         data, whole = b"", b"".join(parts)
         with trio.fail_after(30):
             while len(data) < len(whole):

@@ -1,4 +1,4 @@
-"""The door: what happens before the application is entered, and on the way back."""
+"""The front door: checks before the application is entered, and its response."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ async def knock(wire: Wire, *, app=echo, headers=GOOD, path: str = "/v1/x", meth
 
 
 async def test_a_good_request_passes_with_its_whole_body() -> None:
-    """The application sees one message, however the body came."""
+    """The application gets the body as one message, however it arrived."""
     wire = await knock(Wire(b"one ", b"two ", b"three"))
 
     assert (200, b"one two three") == (wire.status, wire.body)
@@ -35,7 +35,7 @@ async def test_a_good_request_passes_with_its_whole_body() -> None:
 
 
 async def test_an_early_401_is_given_only_after_the_body_was_drained() -> None:
-    """Otherwise the next request on the proxy's connection, perhaps another user's, may stall."""
+    """An undrained body could stall the next request, perhaps another user's, on the proxy's connection."""
     wire = await knock(Wire(*[b"x" * 65536] * 320), headers=[])  # 20 MB; Wire.send checks the order
 
     assert 401 == wire.status
@@ -44,7 +44,7 @@ async def test_an_early_401_is_given_only_after_the_body_was_drained() -> None:
 
 
 async def test_a_body_over_the_cap_is_413_and_is_never_echoed_back() -> None:
-    """A 50 MB body was once accepted and echoed in the error."""
+    """A 413's problem does not contain the body."""
     wire = await knock(Wire(*[b"secret!!" * 8192] * 10))
 
     assert 413 == wire.status
@@ -53,7 +53,7 @@ async def test_a_body_over_the_cap_is_413_and_is_never_echoed_back() -> None:
 
 
 async def test_a_body_without_end_is_given_up_and_its_connection_closed() -> None:
-    """Draining has a cap of its own."""
+    """Draining stops at a cap of its own, and the connection is closed."""
     part = b"x" * (1024 * 1024)
     parts = [part] * (DRAIN_BYTES // len(part) + 1)
     wire = await knock(Wire(*parts, whole=False), headers=[])
@@ -62,14 +62,14 @@ async def test_a_body_without_end_is_given_up_and_its_connection_closed() -> Non
 
 
 async def test_a_body_that_never_arrives_is_408(autojump_clock: MockClock) -> None:
-    """A slow body holds a connection for a minute, not for ever."""
+    """A body that does not arrive within a minute is a 408."""
     wire = await knock(Wire(b"some", whole=False))
 
     assert (408, b"close") == (wire.status, wire.headers[b"connection"])
 
 
 async def test_a_client_that_leaves_during_its_body_reaches_nobody() -> None:
-    """Half a request is none."""
+    """A request with half a body never reaches the application."""
     entered = []
 
     async def app(*_args: object) -> None:
@@ -88,7 +88,7 @@ async def test_a_client_that_leaves_during_its_body_reaches_nobody() -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/health/ready"])
 async def test_health_needs_no_identity(path: str) -> None:
-    """Probes come from the platform, not through the proxy."""
+    """Health probes come from the platform without identity headers, and are answered."""
     assert 200 == (await knock(Wire(), headers=[], path=path)).status
 
 
@@ -96,27 +96,27 @@ async def test_health_needs_no_identity(path: str) -> None:
     "path", ["/", "/health/", "/healthz", "/docs", "/openapi.json", "/metrics", "/v1/materialize"]
 )
 async def test_everything_else_needs_one(path: str) -> None:
-    """Nothing is open by accident."""
+    """Every other path is a 401 without an identity."""
     assert 401 == (await knock(Wire(), headers=[], path=path)).status
 
 
 @pytest.mark.parametrize("path", ["", "//v1/materialize", "*", "v1/me", "http://h", "http://h//v1/me"])
 async def test_a_path_has_one_name(path: str) -> None:
-    """The application knows two: it takes //v1/x for /v1/x, which rates and a proxy's rules may not."""
+    """//v1/x is not /v1/x, or rates and a proxy's rules could be evaded."""
     wire = await knock(Wire(b"x"), path=path)
     assert (404, "No such path") == (wire.status, json.loads(wire.body)["detail"])
     assert 401 == (await knock(Wire(), headers=[], path=path)).status
 
 
 async def test_a_host_before_the_path_changes_nothing() -> None:
-    """RFC 9112, section 3.2.2: proxies ask so, and a server must take it."""
+    """The absolute form of RFC 9112, section 3.2.2, is routed by its path."""
     assert 200 == (await knock(Wire(), path="http://h:80/v1/x")).status
     assert 200 == (await knock(Wire(), headers=[], path="HTTPS://h/health")).status
     assert 200 == (await knock(Wire(), path="/v1/names/http://h/x")).status
 
 
 async def test_a_broken_body_is_cut_and_never_ended() -> None:
-    """Without the last message the server closes the connection, so a torn stream looks torn."""
+    """Without a last message the server closes the connection, so the client sees a torn stream."""
 
     async def app(scope: dict, _receive: Callable, send: Callable) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -130,13 +130,13 @@ async def test_a_broken_body_is_cut_and_never_ended() -> None:
 
 
 async def test_head_has_headers_and_no_body() -> None:
-    """Also for problems."""
+    """A response to HEAD has headers and no body, problems included."""
     assert b"" == (await knock(Wire(), headers=[], method="HEAD")).body
     assert b"" == (await knock(Wire(b"x"), method="HEAD")).body
 
 
 async def test_the_servers_goodbye_does_not_interrupt_the_last_send() -> None:
-    """Hypercorn says disconnect inside the last send; Quart would cancel that send, and the idle timer with it."""
+    """A disconnect that Hypercorn reports within the last send does not cancel that send."""
     said = []
 
     async def app(_scope: dict, receive: Callable, send: Callable) -> None:
@@ -158,7 +158,7 @@ async def test_the_servers_goodbye_does_not_interrupt_the_last_send() -> None:
 
 
 async def test_a_websocket_is_refused() -> None:
-    """No route speaks it."""
+    """A WebSocket handshake is refused: no route speaks it."""
     sent: list[dict] = []
 
     async def send(message: dict) -> None:
@@ -172,7 +172,7 @@ async def test_a_websocket_is_refused() -> None:
 async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
     autojump_clock: MockClock,
 ) -> None:
-    """Behind a proxy everybody has one address: who proves himself always passes."""
+    """Valid identities pass even from an address with too many failures, such as a proxy's."""
     guarded = FrontDoor(
         echo, contract=CONTRACT, registry=None, max_request_bytes=1000,
         request_id=lambda _headers: "request-1", failures=FailureLimit(0.5, 3),
@@ -195,8 +195,10 @@ async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
     refused = await ask([], "1.1.1.1")
     assert (429, b"2") == (refused.status, refused.headers[b"retry-after"])
     assert b'"auth_failure_burst";q=3' == refused.headers[b"ratelimit-policy"]
-    assert 429 == (await ask([*forged, forged[0]], "1.1.1.1")).status  # a guess in another shape
-    assert [401] * 9 == [(await ask(GOOD[:1], "1.1.1.1")).status for _ in range(9)]  # the proxy's own word
+    assert 429 == (await ask([*forged, forged[0]], "1.1.1.1")).status  # a repeated header is a guess, too
+    assert [401] * 9 == [
+        (await ask(GOOD[:1], "1.1.1.1")).status for _ in range(9)
+    ]  # the right token: no guess
     assert "too_many_failures" == json.loads(refused.body)["error"]
     assert 200 == (await ask(GOOD, "1.1.1.1")).status
     assert 401 == (await ask(forged, "2.2.2.2")).status

@@ -1,4 +1,4 @@
-"""Rates at the door: refused before the application is entered, cheaply, slowly, and nobody else."""
+"""Rate limits at the door refuse before the application is entered, and only the tenant concerned."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ async def knock(
 
 
 async def test_the_request_beyond_the_rate_never_reaches_the_application(autojump_clock: MockClock) -> None:
-    """429 that names the limit, its value and the way out; the body was drained; Retry-After is obeyed well."""
+    """A 429 names limit and value, its body is drained, and Retry-After suffices."""
     at = door()
     assert [200] * 4 == [(await knock(at)).status for _ in range(4)]
 
@@ -57,7 +57,7 @@ async def test_the_request_beyond_the_rate_never_reaches_the_application(autojum
 
 @pytest.mark.parametrize("last", ["/v1/materialize", "/v1/cache/warm"])
 async def test_a_scan_has_a_rate_of_its_own(last: str) -> None:
-    """rate_limit_scan_rps counts requests to materialize and to warm the cache, and nothing else."""
+    """rate_limit_scan_rps counts requests to materialize and to warm the cache, and no others."""
     at = door()
     paths = ("/v1/materialize", "http://h/v1/materialize", last)
     seen = [(await knock(at, path=path, method="POST")).status for path in paths]
@@ -66,14 +66,14 @@ async def test_a_scan_has_a_rate_of_its_own(last: str) -> None:
 
 
 async def test_probes_are_never_limited() -> None:
-    """Readiness probes were, once."""
+    """Health probes have no rate limit."""
     at = door()
     for path in ("/health", "/health/ready"):
         assert [200] * 50 == [(await knock(at, path=path)).status for _ in range(50)]
 
 
 async def test_others_are_let_in_while_one_floods(autojump_clock: MockClock) -> None:
-    """Another principal, and another tenant, in the same instant and as fast as before."""
+    """Another principal and another tenant are admitted at once while one floods."""
     at = door(places=1024)
 
     async def flood() -> None:
@@ -93,7 +93,7 @@ async def test_others_are_let_in_while_one_floods(autojump_clock: MockClock) -> 
 
 
 async def test_a_flood_is_slowed_down_to_one_a_second_and_connection(autojump_clock: MockClock) -> None:
-    """Refusals are slow to repeat: 16 connections in a closed loop get no more than 16 of them a second."""
+    """16 connections in a closed loop get about one refusal a second each."""
     at, seen = door(places=1024), []
 
     async def flood() -> None:
@@ -113,7 +113,7 @@ async def test_a_flood_is_slowed_down_to_one_a_second_and_connection(autojump_cl
 
 
 async def test_held_refusals_are_bounded_and_come_back(autojump_clock: MockClock) -> None:
-    """No tenant holds more than half of the places; the rest is refused at once. Who leaves gives its place back."""
+    """A tenant holds at most half of the tarpit's places; a client that disconnects frees its place."""
     at, most = door(places=20), 0
     for _ in range(204):
         await knock(at)
@@ -128,7 +128,7 @@ async def test_held_refusals_are_bounded_and_come_back(autojump_clock: MockClock
 
 
 async def test_bytes_sent_are_counted_and_paced(autojump_clock: MockClock) -> None:
-    """Bytes of answers that are given, not of refusals; a stream under way is held back and not refused."""
+    """Bytes of responses count, those of refusals do not; a running stream is paced and not refused."""
     limits = attrs.evolve(FEW, principal_requests_per_second=0, principal_bytes_per_second=100)
     at = door(limits)
     began = trio.current_time()

@@ -1,10 +1,10 @@
-"""Held refusals: a few of everybody's, and never so many that connections run out."""
+"""The tarpit holds a few refusals of each tenant, within the connections there are."""
 
 from strata.http.door.tarpit import Tarpit
 
 
 def test_a_tenant_has_as_many_places_as_it_leaves_to_others() -> None:
-    """Half of them, when it is alone; the next one finds half of the rest."""
+    """A tenant alone gets half of the places, the next one half of the rest."""
     tarpit, places = Tarpit(8), []
 
     def hold(tenant: str) -> bool:
@@ -22,6 +22,6 @@ def test_a_tenant_has_as_many_places_as_it_leaves_to_others() -> None:
 
 
 def test_a_server_that_holds_nothing_up_has_no_places() -> None:
-    """And refuses at once."""
+    """A tarpit without places refuses at once."""
     with Tarpit(0).place("a") as held:
         assert not held

@@ -1,4 +1,4 @@
-"""Large bodies: taken piece by piece, held back while nobody takes them, refused at their cap."""
+"""Large bodies are streamed to their handler with back pressure and refused above their cap."""
 
 import json
 import re
@@ -30,7 +30,7 @@ async def inside(_scope: dict, _receive: Callable, _send: Callable) -> None:
 
 
 class Client:
-    """Sends pieces as they are asked for."""
+    """Sends parts of a body as they are received."""
 
     def __init__(self, pieces: int, *, ends: bool = True, then: str = "disconnect") -> None:
         self.left = pieces
@@ -79,13 +79,13 @@ async def take(_context, match: re.Match[str], body: UploadBody) -> bytes:
 
 
 async def test_the_handler_gets_every_byte_and_answers() -> None:
-    """As large as the cap to the byte, far over what other requests may have."""
+    """A body as large as the upload's cap, to the byte, reaches the handler whole."""
     client = await upload(Client(10), take)
     assert (200, {"name": "it", "bytes": 10 * len(MIB)}) == client.answer[:2]
 
 
 async def test_nothing_is_read_that_the_handler_does_not_take() -> None:
-    """A handler that waits holds back the client."""
+    """A handler that does not read holds back the client."""
     client, left = Client(10), []
 
     async def slowly(_context, _match, body: UploadBody) -> bytes:
@@ -101,7 +101,7 @@ async def test_nothing_is_read_that_the_handler_does_not_take() -> None:
 
 @pytest.mark.parametrize("declared", [None, b"1", b"999999999999"])
 async def test_the_cap_is_measured_while_reading(declared: bytes | None) -> None:
-    """Whatever the client says of its length; the rest is drained before the answer, as for any early one."""
+    """The cap holds whatever Content-Length says, and the rest is drained before the 413."""
     headers = () if declared is None else ((b"content-length", declared),)
     client = await upload(Client(30), take, headers=headers)
     status, body, sent = client.answer
@@ -110,21 +110,21 @@ async def test_the_cap_is_measured_while_reading(declared: bytes | None) -> None
 
 
 async def test_a_body_without_end_ends_its_connection() -> None:
-    """After a cap of its own."""
+    """Draining stops at a cap of its own, and the connection is closed."""
     client = await upload(Client(10 + 10 + DRAIN_BYTES // len(MIB), ends=False), take)
     status, _body, sent = client.answer
     assert (413, b"close") == (status, sent[b"connection"])
 
 
 async def test_a_piece_that_does_not_come_is_408(autojump_clock: MockClock) -> None:
-    """A client that stalls is not waited for."""
+    """A client that stalls gets a 408."""
     client = await upload(Client(3, ends=False, then="silence"), take)
     assert 408 == client.answer[0]
     assert trio.current_time() <= 121
 
 
 async def test_a_body_that_drips_is_408(autojump_clock: MockClock) -> None:
-    """A byte a second is no progress: what arrives has to arrive at some pace."""
+    """A body that arrives at a byte a second is a 408."""
     client = Client(0, ends=False)
 
     async def drip() -> dict:
@@ -138,7 +138,7 @@ async def test_a_body_that_drips_is_408(autojump_clock: MockClock) -> None:
 
 
 async def test_a_slow_handler_is_not_the_clients_fault(autojump_clock: MockClock) -> None:
-    """However long it takes over each piece."""
+    """The time that the handler takes does not count as the client's."""
 
     async def slowly(_context, _match, body: UploadBody) -> bytes:
         async for _ in body:
@@ -149,7 +149,7 @@ async def test_a_slow_handler_is_not_the_clients_fault(autojump_clock: MockClock
 
 
 async def test_a_handler_that_swallows_the_refusal_does_not_lift_the_cap() -> None:
-    """The answer is 413 all the same."""
+    """The response is 413 even if the handler catches the refusal."""
 
     async def deaf(_context, _match, body: UploadBody) -> bytes:
         with suppress(ProblemError):
@@ -161,7 +161,7 @@ async def test_a_handler_that_swallows_the_refusal_does_not_lift_the_cap() -> No
 
 
 async def test_an_answer_before_the_end_comes_after_the_rest_was_drained() -> None:
-    """As for every early answer: the connection's next request may be another user's."""
+    """An early response waits until the body is drained: the next request may be another user's."""
 
     async def hasty(_context, _match, _body: UploadBody) -> bytes:
         return b"{}"
@@ -172,7 +172,7 @@ async def test_an_answer_before_the_end_comes_after_the_rest_was_drained() -> No
 
 
 async def test_a_client_that_leaves_gets_no_answer() -> None:
-    """And the handler hears of it."""
+    """A disconnect during the body is raised in the handler, and no response is sent."""
     heard = []
 
     async def note(_context, _match, body: UploadBody) -> bytes:
@@ -190,7 +190,7 @@ async def test_a_client_that_leaves_gets_no_answer() -> None:
 
 
 async def test_a_handler_may_refuse_before_it_reads() -> None:
-    """The body is drained all the same, and the connection kept."""
+    """An unread body is drained before the response, and the connection is kept."""
 
     async def refuse(_context, _match, _body) -> bytes:
         raise ProblemError(Problem(404, "Artifact not found"))
@@ -241,7 +241,7 @@ def rss(pid: int) -> int:
 
 @pytest.mark.slow
 def test_an_upload_of_two_gigabytes_holds_no_memory_and_is_refused_at_its_cap(tmp_path: Path) -> None:
-    """Through Quart-Trio it was in memory, all of it, before its handler woke."""
+    """The body is never held in memory, which Quart-Trio would do before its handler runs."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, cwd=tmp_path, text=True
     ) as server:
@@ -251,7 +251,7 @@ def test_an_upload_of_two_gigabytes_holds_no_memory_and_is_refused_at_its_cap(tm
             size, sent, most = 2**31, 0, 0
             head = f"PUT /stall/5 HTTP/1.1\r\nHost: x\r\nX-Strata-Proxy-Token: {TOKEN}\r\nX-Strata-Principal: a\r\n"
             with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-                # Chunked: nothing is declared, so the cap is found by counting.
+                # Chunked: no length is declared, so the cap is enforced by counting.
                 connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
                 before, began, held = rss(server.pid), time.monotonic(), 0
                 while sent < size:

@@ -1,4 +1,4 @@
-"""Who may connect, and who makes room."""
+"""Which connections are admitted, and which idle one is closed for a new one."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from strata.http.serving.connection_table import ConnectionTable
 
 
 def test_the_longest_idle_connection_makes_room() -> None:
-    """Of those whose clients are known."""
+    """In a full table a new connection closes the one idle for longest."""
     crowd: ConnectionTable[int] = ConnectionTable(3)
     for member in (1, 2, 3):
         assert (True, None) == crowd.enter(member, "a")
@@ -22,7 +22,7 @@ def test_the_longest_idle_connection_makes_room() -> None:
 
 
 def test_strangers_go_before_the_proxys_idle_connections() -> None:
-    """However long those have been idle: clients that only connect crowd out their own kind."""
+    """Connections of unknown clients are closed before idle connections of known ones."""
     crowd: ConnectionTable[int] = ConnectionTable(3)
     for member in (1, 2, 3):
         crowd.enter(member, "a")
@@ -31,7 +31,7 @@ def test_strangers_go_before_the_proxys_idle_connections() -> None:
 
 
 def test_who_is_found_when_the_system_has_no_room() -> None:
-    """Long before there are too many."""
+    """An idle connection is found even in a table that is not full."""
     crowd: ConnectionTable[int] = ConnectionTable(100)
     for member in (1, 2):
         crowd.enter(member, "a")
@@ -41,7 +41,7 @@ def test_who_is_found_when_the_system_has_no_room() -> None:
 
 
 def test_who_is_busy_is_never_sent_away() -> None:
-    """When everybody has a request, the new one is refused."""
+    """With a request on every connection a new one is refused."""
     crowd: ConnectionTable[int] = ConnectionTable(2)
     for member in (1, 2):
         crowd.enter(member, "a")
@@ -52,7 +52,7 @@ def test_who_is_busy_is_never_sent_away() -> None:
 
 
 def test_a_peer_with_a_bound_makes_room_among_its_own() -> None:
-    """One address never costs another its connection."""
+    """A peer at its bound closes a connection of its own only."""
     crowd: ConnectionTable[int] = ConnectionTable(100, 2)
     for member, peer in ((1, "a"), (2, "b"), (3, "a")):
         assert (True, None) == crowd.enter(member, peer)
@@ -64,7 +64,7 @@ def test_a_peer_with_a_bound_makes_room_among_its_own() -> None:
 
 
 def test_who_was_sent_away_is_not_counted_again_when_it_ends() -> None:
-    """Its task still runs for a moment."""
+    """A closed connection whose task still runs is counted out once."""
     crowd: ConnectionTable[int] = ConnectionTable(1)
     crowd.enter(1, "a")
     assert (True, 1) == crowd.enter(2, "a")
@@ -80,7 +80,7 @@ def test_who_was_sent_away_is_not_counted_again_when_it_ends() -> None:
     st.lists(st.tuples(st.sampled_from(["enter", "leave", "busy", "idle"]), st.integers(0, 12)), max_size=80),
 )
 def test_there_are_never_more_than_there_may_be(most: int, per_peer: int, steps) -> None:
-    """Whatever comes and goes; and a refusal means that nobody idle could have gone instead."""
+    """The bound holds in any order, and a refusal means that no connection was idle."""
     crowd: ConnectionTable[int] = ConnectionTable(most, per_peer)
     model: dict[int, bool] = {}
     for what, member in steps:

@@ -33,7 +33,7 @@ async def small(_scope: dict, receive: Callable, send: Callable) -> None:
 
 
 async def endless(_scope: dict, receive: Callable, send: Callable) -> None:
-    """Sends until the client is gone, as Quart does: a disconnect cancels the handler."""
+    """Send until the client disconnects, which cancels the handler as in Quart."""
     async with trio.open_nursery() as nursery:
 
         async def listen() -> None:
@@ -58,7 +58,7 @@ async def answer(stream: trio.SocketStream) -> bytes:
 
 
 async def test_serves_and_stops(autojump_clock: MockClock) -> None:
-    """A stop with nothing under way does not wait for the grace."""
+    """A stop without running requests does not wait for the grace period."""
     async with serving(small) as (port, stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(GET)
@@ -70,7 +70,7 @@ async def test_serves_and_stops(autojump_clock: MockClock) -> None:
 
 
 async def test_a_client_that_stops_reading_is_cut_at_the_deadline(autojump_clock: MockClock) -> None:
-    """It would hold its slot, its memory and every shutdown."""
+    """A stalled client's connection is cut, which frees its slot and memory."""
     async with serving(endless, stall_seconds=10) as (port, _stop):
         began = trio.current_time()
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -85,7 +85,7 @@ async def test_a_client_that_stops_reading_is_cut_at_the_deadline(autojump_clock
 
 
 async def test_shutdown_with_fifty_stalled_clients_ends_within_its_grace(autojump_clock: MockClock) -> None:
-    """Hypercorn's shield does not hold it up."""
+    """Hypercorn's shielded sends do not delay the shutdown."""
     async with serving(endless, grace=5, stall_seconds=1000) as (port, stop):
         streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(50)]
         for stream in streams:
@@ -99,7 +99,7 @@ async def test_shutdown_with_fifty_stalled_clients_ends_within_its_grace(autojum
 
 
 async def test_a_request_under_way_ends_in_peace_during_the_grace(autojump_clock: MockClock) -> None:
-    """A stop is not a cut."""
+    """A running request is answered after the stop."""
 
     async def slow(scope: dict, receive: Callable, send: Callable) -> None:
         await trio.sleep(3)
@@ -114,7 +114,7 @@ async def test_a_request_under_way_ends_in_peace_during_the_grace(autojump_clock
 
 
 async def test_cancelling_the_server_breaks_what_is_shielded(autojump_clock: MockClock) -> None:
-    """A second signal ends at once, stalled clients or not."""
+    """A second signal ends the server at once, stalled clients or not."""
     with trio.CancelScope() as scope:
         async with serving(endless, grace=1000, stall_seconds=1000) as (port, _stop):
             stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -127,7 +127,7 @@ async def test_cancelling_the_server_breaks_what_is_shielded(autojump_clock: Moc
 
 
 async def test_a_request_head_of_100_kilobytes_is_refused(autojump_clock: MockClock) -> None:
-    """Such headers were accepted once."""
+    """A request head of 100 kB is refused."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Large: " + b"a" * 100_000 + b"\r\n\r\n")
@@ -135,7 +135,7 @@ async def test_a_request_head_of_100_kilobytes_is_refused(autojump_clock: MockCl
 
 
 async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
-    """A slow client is not a stalled one."""
+    """A client that reads slowly but steadily is not cut."""
 
     class SlowSocket:
         family = trio.socket.AF_UNIX
@@ -157,7 +157,7 @@ async def test_progress_resets_the_deadline(autojump_clock: MockClock) -> None:
 
 
 async def test_a_socket_that_is_ready_for_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel may say so (select(2), "BUGS"); and what is closed meanwhile is no bug of ours."""
+    """A spurious readiness (select(2), "BUGS") is waited out; a socket closed meanwhile is no bug."""
     ours, theirs = trio.socket.socketpair()
     stream, got = DeadlineStream(trio.SocketStream(ours), 10), []
 
@@ -165,7 +165,7 @@ async def test_a_socket_that_is_ready_for_nothing_is_waited_for(monkeypatch: pyt
         got.append(await stream.receive_some(100))
 
     async def at_once(_socket: object) -> None:
-        """Say that there is something."""
+        """Report the socket as readable."""
 
     with theirs:
         with monkeypatch.context() as patch:
@@ -190,7 +190,7 @@ async def _closed_while_read(stream: DeadlineStream) -> None:
 
 
 async def ended(stream: trio.abc.ReceiveStream) -> float:
-    """Read until the server closes; returns when."""
+    """Read until the server closes; return the time."""
     with suppress(trio.BrokenResourceError):
         while await stream.receive_some(65536):
             pass
@@ -198,10 +198,10 @@ async def ended(stream: trio.abc.ReceiveStream) -> float:
 
 
 async def test_an_idle_connection_is_closed_on_time(autojump_clock: MockClock) -> None:
-    """After its last answer, not before, and not never."""
+    """It is closed exactly the idle time after its last response."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        for pause in (0, 70):  # the proxy's own 60 s do not race with ours
+        for pause in (0, 70):  # longer than the proxy's 60 s
             await trio.sleep(pause)
             await stream.send_all(GET)
             assert b"200" in await answer(stream)
@@ -212,7 +212,7 @@ async def test_an_idle_connection_is_closed_on_time(autojump_clock: MockClock) -
 async def test_a_connection_that_sends_nothing_is_closed_after_the_heads_deadline(
     autojump_clock: MockClock,
 ) -> None:
-    """It has not even begun to ask."""
+    """A connection without a first byte has the deadline of a request head."""
     async with serving(small) as (port, _stop):
         began = trio.current_time()
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -220,7 +220,7 @@ async def test_a_connection_that_sends_nothing_is_closed_after_the_heads_deadlin
 
 
 async def test_a_head_that_drips_is_cut_from_its_first_byte_on(autojump_clock: MockClock) -> None:
-    """A byte a second keeps nothing open; neither does a second request's head on a good connection."""
+    """A head at a byte a second is cut, on a new connection and on a kept one."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(GET)
@@ -241,7 +241,7 @@ async def test_a_head_that_drips_is_cut_from_its_first_byte_on(autojump_clock: M
 
 
 async def test_a_head_in_two_pieces_is_in_time(autojump_clock: MockClock) -> None:
-    """And the deadline ends with the head: an answer may take its time."""
+    """The deadline ends with the head: the response may take longer."""
 
     async def slow(scope: dict, receive: Callable, send: Callable) -> None:
         await trio.sleep(500)
@@ -256,7 +256,7 @@ async def test_a_head_in_two_pieces_is_in_time(autojump_clock: MockClock) -> Non
 
 
 async def test_http_2_in_the_clear_is_not_spoken(autojump_clock: MockClock) -> None:
-    """It would go past every limit of a connection; who asks for it is answered in HTTP/1.1."""
+    """An HTTP/2 upgrade, which would evade the connection's limits, is answered in HTTP/1.1."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n\r\n"
@@ -268,7 +268,7 @@ async def test_http_2_in_the_clear_is_not_spoken(autojump_clock: MockClock) -> N
 
 
 async def test_a_full_server_makes_room_by_closing_idle_connections(autojump_clock: MockClock) -> None:
-    """Many who only connect, and one who asks: he is answered, and so is who was answered before."""
+    """With fifty silent connections on twenty places a known client is answered; the oldest are closed."""
     async with serving(small, table=ConnectionTable(20)) as (port, _stop):
         good = await trio.open_tcp_stream("127.0.0.1", port)
         silent = []
@@ -284,7 +284,7 @@ async def test_a_full_server_makes_room_by_closing_idle_connections(autojump_clo
 
 
 async def test_a_unix_socket_is_for_its_group_and_goes_with_the_server(tmp_path, autojump_clock) -> None:
-    """One left behind by a killed server is replaced; one that answers is not."""
+    """The socket of a killed server is replaced; one that accepts connections is not."""
     path = tmp_path / "strata.sock"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
@@ -305,7 +305,7 @@ async def test_a_unix_socket_is_for_its_group_and_goes_with_the_server(tmp_path,
 
 
 async def test_a_stopping_server_leaves_its_successors_socket_alone(tmp_path, autojump_clock) -> None:
-    """An operator removed the file and started another server before this one had ended."""
+    """A socket file that a newer server has put there is not removed."""
     path = tmp_path / "strata.sock"
     async with serving(small, bind=Bind(path=path)) as (_port, _stop):
         path.unlink()
@@ -343,7 +343,7 @@ def trusting(authority, *, protocols: tuple[str, ...] = ("h2", "http/1.1")) -> s
 
 
 async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_path) -> None:
-    """A renewed certificate is served to the next connection; one that is damaged changes nothing."""
+    """A renewed certificate serves the next connection; a damaged one changes nothing."""
     tls = tls_from(tmp_path)
     async with serving(small, tls=tls) as (port, _stop):
         serials = []
@@ -367,7 +367,7 @@ async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_
 
 
 async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authority, tmp_path) -> None:
-    """mTLS: the proxy proves itself before it can say anything."""
+    """With mTLS a client without a valid certificate cannot send a request."""
     async with serving(small, tls=tls_from(tmp_path, client_ca=True)) as (
         port,
         _stop,
@@ -386,7 +386,7 @@ async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authori
 
 
 class Memory:
-    """Bytes of a result, all of them in memory."""
+    """A byte source whose bytes are all in memory."""
 
     fd = -1
 
@@ -405,7 +405,7 @@ DATA = bytes(range(256)) * 16 * 1024
 
 @pytest.mark.parametrize("length", [b"", b"%d" % len(DATA)])
 async def test_loads_and_bytes_make_one_body(length: bytes) -> None:
-    """Framed in chunks or by its length; the connection goes on to the next request."""
+    """The body is framed by chunks or length, and the connection serves the next request."""
 
     async def app(scope: dict, receive: Callable, send: Callable) -> None:
         await receive()
@@ -434,8 +434,8 @@ async def test_loads_and_bytes_make_one_body(length: bytes) -> None:
 
 
 async def test_a_client_that_stops_reading_a_load_is_cut(autojump_clock: MockClock) -> None:
-    """The deadline is the same, whoever hands the bytes to the socket."""
-    autojump_clock.autojump_threshold = 0.2  # a thread's work is no idleness
+    """The deadline holds for file ranges that a thread sends, too."""
+    autojump_clock.autojump_threshold = 0.2  # lets threads finish before time jumps
     ended = trio.Event()
 
     async def app(_scope: dict, receive: Callable, send: Callable) -> None:
@@ -445,7 +445,7 @@ async def test_a_client_that_stops_reading_a_load_is_cut(autojump_clock: MockClo
             body = Memory(DATA).load(0, len(DATA))
             await send({"type": "http.response.body", "body": body, "more_body": True})
             if body:
-                break  # the connection is gone, and nothing is sent any more
+                break  # the connection was closed
         ended.set()
 
     async with serving(app, stall_seconds=10) as (port, _stop):
@@ -460,7 +460,7 @@ async def test_a_client_that_stops_reading_a_load_is_cut(autojump_clock: MockClo
 
 
 async def test_a_result_that_is_cut_short_cuts_the_connection(tmp_path: Path) -> None:
-    """A torn body must look torn: the chunk that was begun never ends."""
+    """A truncated file leaves the chunk unfinished, so the client sees a torn body."""
     path = tmp_path / "blob"
     path.write_bytes(bytes(1000))
 
@@ -488,7 +488,7 @@ async def test_a_result_that_is_cut_short_cuts_the_connection(tmp_path: Path) ->
 
 
 async def test_what_leaves_by_tls_is_bytes(authority, tmp_path) -> None:
-    """They are encrypted in the process."""
+    """Over TLS results are sent as bytes, which the process encrypts."""
     seen = []
 
     async def app(scope: dict, receive: Callable, send: Callable) -> None:
@@ -504,7 +504,7 @@ async def test_what_leaves_by_tls_is_bytes(authority, tmp_path) -> None:
 
 
 async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, autojump_clock) -> None:
-    """The deadline is below TLS."""
+    """The deadline applies below TLS."""
     async with serving(endless, tls=tls_from(tmp_path), stall_seconds=10) as (port, _stop):
         stream = await secure(port, trusting(authority))
         await stream.send_all(GET)
@@ -516,7 +516,7 @@ async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, a
 
 
 async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_clock) -> None:
-    """A connection that never says hello."""
+    """A TLS connection that sends no hello is closed."""
     async with serving(small, tls=tls_from(tmp_path)) as (port, _stop):
         began = trio.current_time()
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -524,7 +524,7 @@ async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_cl
 
 
 async def test_a_client_that_leaves_takes_its_connection_with_it(autojump_clock: MockClock) -> None:
-    """At once, not when its idle time would have been over: silent, answered, or in the middle of an answer."""
+    """A disconnect ends the connection at once: silent, answered, or within a response."""
     crowd: ConnectionTable = ConnectionTable(20)
     async with serving(endless, table=crowd) as (port, _stop):
         for request in (b"", GET[:5], GET):
@@ -539,14 +539,14 @@ async def test_a_client_that_leaves_takes_its_connection_with_it(autojump_clock:
 
 
 async def early(_scope: dict, _receive: Callable, send: Callable) -> None:
-    """Answers without reading, once there is no room in any queue on the way."""
+    """Answer without reading the body, once every queue before it is full."""
     await trio.sleep(1)
     await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"no", "more_body": False})
 
 
 async def test_an_answer_that_leaves_its_body_unread_wedges_nothing(autojump_clock: MockClock) -> None:
-    """Hypercorn's reader and the end of the answer waited for room in one queue, for good."""
+    """A response with its body unread ends; Hypercorn's reader used to wait for the full queue."""
     crowd: ConnectionTable = ConnectionTable(20)
     async with serving(early, table=crowd) as (port, _stop), trio.open_nursery() as nursery:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -565,7 +565,7 @@ async def test_an_answer_that_leaves_its_body_unread_wedges_nothing(autojump_clo
 
 
 async def test_an_early_answer_survives_the_close_of_its_connection(autojump_clock: MockClock) -> None:
-    """Closing with bytes unread has the kernel destroy what was sent: so the rest is read for a moment."""
+    """The rest is read for a moment: the kernel drops sent bytes if unread ones remain at the close."""
     async with serving(early) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         body = b"x" * 30_000_000
@@ -579,7 +579,7 @@ async def test_an_early_answer_survives_the_close_of_its_connection(autojump_clo
 
 
 async def test_what_follows_a_last_request_does_not_spoil_its_answer(autojump_clock: MockClock) -> None:
-    """It is nobody's."""
+    """Bytes after a connection's last request are ignored."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(GET[:-2] + b"Connection: close\r\n\r\n" + GET)
@@ -588,7 +588,7 @@ async def test_what_follows_a_last_request_does_not_spoil_its_answer(autojump_cl
 
 
 async def test_requests_in_a_row_are_answered_in_a_row(autojump_clock: MockClock) -> None:
-    """Pipelined, as RFC 9112 (9.3.2) permits; and the last one's head has its deadline, too."""
+    """Pipelined requests (RFC 9112, 9.3.2) are answered in order, and a last incomplete head is cut."""
     async with serving(small) as (port, _stop):
         began = trio.current_time()
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -601,7 +601,7 @@ async def test_requests_in_a_row_are_answered_in_a_row(autojump_clock: MockClock
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01 hello\r\n\r\n", GET.replace(b"GET", b"head")])
 async def test_what_is_no_http_is_answered_with_a_problem(autojump_clock: MockClock, sent: bytes) -> None:
-    """With an id that the log has; a method in lower case is none, though Hypercorn would take it for one."""
+    """Malformed requests, methods in lower case included, get a problem with a logged request id."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(sent)
@@ -615,7 +615,7 @@ async def test_what_is_no_http_is_answered_with_a_problem(autojump_clock: MockCl
 
 
 async def test_bodies_that_never_end_do_not_keep_out_a_good_client(autojump_clock: MockClock) -> None:
-    """A stranger's request under way is none until it has arrived."""
+    """An unknown client's unfinished request counts as idle and is closed for another."""
     async with serving(small, table=ConnectionTable(10)) as (port, _stop):
         slow = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
         for stream in slow:
@@ -627,7 +627,7 @@ async def test_bodies_that_never_end_do_not_keep_out_a_good_client(autojump_cloc
 
 
 async def test_a_known_clients_body_is_not_cut_for_another_connection(autojump_clock: MockClock) -> None:
-    """The door says who is known."""
+    """A request whose identity the door has accepted is not closed for another connection."""
 
     async def knowing(scope: dict, receive: Callable, send: Callable) -> None:
         scope["state"][KNOWN_KEY]()
@@ -654,7 +654,7 @@ async def test_a_known_clients_body_is_not_cut_for_another_connection(autojump_c
 async def test_a_system_out_of_files_does_not_stop_the_listener(
     autojump_clock: MockClock, monkeypatch
 ) -> None:
-    """The loop neither ends nor spins, and somebody silent makes room."""
+    """The accept loop neither ends nor spins, and closes an idle connection."""
     failures = iter([OSError(errno.EMFILE, "too many"), OSError(errno.EPROTO, "odd")])
     accept = trio.SocketListener.accept
     tried = []
@@ -675,7 +675,7 @@ async def test_a_system_out_of_files_does_not_stop_the_listener(
 
 
 async def test_a_connection_that_crashes_takes_nobody_with_it(autojump_clock: MockClock, monkeypatch) -> None:
-    """A bug of ours, or of a library, is one line in the log."""
+    """A crash in one connection is one log line, and other connections go on."""
     run = Connection.run
 
     async def crash(self: Connection) -> None:
@@ -692,7 +692,7 @@ async def test_a_connection_that_crashes_takes_nobody_with_it(autojump_clock: Mo
 
 
 async def test_the_last_answer_says_that_it_is_the_last(autojump_clock: MockClock) -> None:
-    """So that the proxy does not send another request into a connection that closes."""
+    """It has ``Connection: close``, so that the proxy sends no further request."""
 
     async def slow(scope: dict, receive: Callable, send: Callable) -> None:
         await trio.sleep(3)
@@ -709,7 +709,7 @@ async def test_the_last_answer_says_that_it_is_the_last(autojump_clock: MockCloc
 async def test_the_head_of_an_answer_and_its_first_bytes_leave_by_one_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between two calls a thread may keep the interpreter; what is larger goes the way of large things."""
+    """Head and a small first part are one system call; a large part is sent on its own."""
     calls: list[int] = []
     real = os.writev
 
@@ -732,7 +732,7 @@ async def test_the_head_of_an_answer_and_its_first_bytes_leave_by_one_call(
         while len(got) < 2 * TOGETHER_BYTES + 1:
             got += await peer.receive_some()
     assert got.endswith(b"x\r\n!")
-    for single in ([], [b"alone"]):  # as a load is, which goes by a thread
+    for single in ([], [b"alone"]):  # neither is joined with others
         await stream.send_all(single)
     assert b"alone" == await peer.receive_some()
     assert [TOGETHER_BYTES] == calls
@@ -744,7 +744,7 @@ async def test_the_head_of_an_answer_and_its_first_bytes_leave_by_one_call(
 
 @pytest.mark.parametrize("room", [4096, 20_000, 60_000])
 async def test_pieces_of_which_the_kernel_takes_a_part_arrive_whole_and_in_order(room: int) -> None:
-    """Wherever the part ends: inside of a piece, between two, or before the first."""
+    """Partial writes may end within a part, between two or before the first."""
     ours, theirs = trio.socket.socketpair()
     ours.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, room)
     stream, peer = DeadlineStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)
@@ -768,7 +768,7 @@ async def test_pieces_of_which_the_kernel_takes_a_part_arrive_whole_and_in_order
 
 
 async def test_what_the_kernel_does_not_take_at_once_follows() -> None:
-    """A small piece is tried before the loop is asked; a full buffer takes part of it, or nothing."""
+    """A small part is written without waiting; what a full buffer leaves is sent later."""
     ours, theirs = trio.socket.socketpair()
     ours.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 4096)
     stream, peer = DeadlineStream(trio.SocketStream(ours), 10), trio.SocketStream(theirs)

@@ -1,4 +1,4 @@
-"""What leaves a build's nursery: a refusal, a cancellation, or the whole group."""
+"""UnwrappedRefusals raises a refusal, a cancellation, or the group unchanged."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ async def together(*errors: Exception, scope: trio.CancelScope | None = None) ->
 
 
 async def test_a_refusal_leaves_before_a_full_disk_does() -> None:
-    """It knows more."""
+    """A refusal is preferred to an ``OSError``."""
     with pytest.raises(RefusalError):
         await together(OSError(28, "full"), REFUSAL)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "full"), REFUSAL])
 async def test_a_failure_in_the_instant_of_a_cancellation_is_a_cancellation(error: Exception) -> None:
-    """Found by the simulator: a disk that filled up while the tenant was stopped crashed its actor."""
+    """A failure together with a cancellation is the cancellation: as a group it crashed a stopped actor."""
     with trio.CancelScope() as scope:
         await together(error, scope=scope)
         pytest.fail("the cancellation was lost")
@@ -51,7 +51,7 @@ async def test_a_failure_in_the_instant_of_a_cancellation_is_a_cancellation(erro
 
 
 async def test_a_bug_is_never_hidden_behind_a_refusal_or_a_cancellation() -> None:
-    """The group passes as it is."""
+    """A group with any other exception is raised unchanged."""
     with pytest.raises(ExceptionGroup) as raised:
         await together(REFUSAL, ZeroDivisionError())
     assert raised.group_contains(ZeroDivisionError)

@@ -1,4 +1,4 @@
-"""One plan for all who want the same at the same time, and a turn of its own for each."""
+"""Concurrent scans of one snapshot share a plan, each in its own principal's turn."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ LOST = Refused(Reason.UNAVAILABLE, "The manifest cannot be read right now.")
 
 @attrs.frozen
 class Scan:
-    """As much of a scan as a planner looks at."""
+    """The attributes of a resolved scan that a planner uses."""
 
     plan_key: str
     columns: str = ""
@@ -47,7 +47,7 @@ def releasing(lock: threading.Lock) -> Iterator[None]:
 
 
 class Planning:
-    """One that is made in as many steps."""
+    """A planning of ``steps`` steps."""
 
     def __init__(self, scan: Scan, most: int, steps: int) -> None:
         self.scan = scan
@@ -58,14 +58,14 @@ class Planning:
 
 
 class Files:
-    """Plans that are made when the gate is open, ``steps`` steps each; the first ``refused`` are refusals."""
+    """Plannings of ``steps`` steps that proceed while the gate is open; the first ``refused`` are refused."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, refused: int = 0, steps: int = 1) -> None:
         self.made: list[Scan] = []
         self.taken: list[Scan] = []
         self.begun: list[Planning] = []
         self.refused = refused
-        self.authorizer = threading.Event()
+        self.gate = threading.Event()
         self.began = threading.Event()
         monkeypatch.setattr(planning, "Planning", lambda scan, most: self.begin(scan, most, steps))
         monkeypatch.setattr(planning, "plan_step", self.step)
@@ -83,7 +83,7 @@ class Files:
                 return Step(plan=planning.plan)
             self.taken.append(planning.scan)
             self.began.set()
-            assert self.authorizer.wait(60)
+            assert self.gate.wait(60)
             if len(self.taken) <= self.refused:
                 return Step(refused=LOST)
             if planning.steps > planning.most:
@@ -107,7 +107,7 @@ async def _until(event: threading.Event) -> None:
 
 
 async def test_scans_that_begin_together_share_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each for its own columns; another table's plan is another plan."""
+    """Each caller gets the plan with its own columns; another table has a plan of its own."""
     files, found, plans = Files(monkeypatch), planner(), []
 
     async def ask(scan: Scan) -> None:
@@ -118,16 +118,16 @@ async def test_scans_that_begin_together_share_a_plan(monkeypatch: pytest.Monkey
             nursery.start_soon(ask, Scan("one", f"c{number}"))
         nursery.start_soon(ask, Scan("two"))
         await _until(files.began)
-        files.authorizer.set()
+        files.gate.set()
     assert ["one", "two"] == sorted(scan.plan_key for scan in files.made)
     assert {Plan(Scan("one", f"c{number}")) for number in range(8)} | {Plan(Scan("two"))} == set(plans)
     await ask(Scan("one", "later"))
     assert 2 == len(files.made)
-    assert {} == found._flights
+    assert {} == found._running
 
 
 async def test_a_refusal_is_one_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed for one may succeed for the next, which tries in its own turn."""
+    """Only the caller whose step was refused fails; the next one takes the step again."""
     files, found, ends = Files(monkeypatch, refused=1), planner(), []
 
     async def ask(scan: Scan) -> None:
@@ -140,13 +140,13 @@ async def test_a_refusal_is_one_callers(monkeypatch: pytest.MonkeyPatch) -> None
         for _ in range(3):
             nursery.start_soon(ask, Scan("one"))
         await _until(files.began)
-        files.authorizer.set()
+        files.gate.set()
     assert sorted([LOST, Plan(Scan("one")), Plan(Scan("one"))], key=repr) == sorted(ends, key=repr)
     assert 2 == len(files.taken)
 
 
 async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It leaves at its own time, and the plan it began is made for who still waits."""
+    """A caller leaves at its own timeout, and the others get the plan it began."""
     files, found, plans = Files(monkeypatch), planner(), []
 
     async def ask() -> None:
@@ -158,16 +158,16 @@ async def test_a_scan_that_gives_up_takes_nothing_from_the_others(monkeypatch: p
             await found.plan(Scan("one", "a"), "ana", 0.01, MOST)
         assert "plan_timeout" == caught.value.refused.code
         await _until(files.began)
-        files.authorizer.set()
+        files.gate.set()
     assert [Plan(Scan("one", "b"))] == plans
     assert 1 == len(files.made)
-    assert {} == found._flights
+    assert {} == found._running
 
 
 async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose request is behind a backlog of its own is not waited for."""
+    """A caller does not wait for another principal whose step is behind a backlog."""
     files, found = Files(monkeypatch), planner(slots=1)
-    files.authorizer.set()
+    files.gate.set()
     pool, order = found.resources.pool, []
 
     async def backlog() -> None:
@@ -188,20 +188,20 @@ async def test_nobody_waits_in_the_turn_of_another_principal(monkeypatch: pytest
 
 
 def answering(found: Planning, step: Callable[[Planning], Step]) -> Step:
-    """A store that answers again: what was not asked before is planned at once."""
+    """Plan at once unless the planning's step hangs, like a store that has recovered."""
     return Step(plan=Plan(found.scan)) if not found.lock.locked() else step(found)
 
 
 async def test_between_the_steps_of_a_long_plan_others_have_their_turn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A table of a thousand steps holds another tenant up for one of them."""
+    """A plan of a thousand steps delays another tenant's quantum by fewer than five steps."""
     files, found = Files(monkeypatch, steps=1000), planner(slots=1)
     pool = found.resources.pool
     async with trio.open_nursery() as nursery:
         nursery.start_soon(found.plan, Scan("huge"), "ana", 60, MOST)
         await _until(files.began)
-        files.authorizer.set()
+        files.gate.set()
         taken = await pool.run("b", Tier.INTERACTIVE, lambda: len(files.taken), principal="bob")
         assert taken < 5
     assert 1000 == len(files.taken)
@@ -209,15 +209,15 @@ async def test_between_the_steps_of_a_long_plan_others_have_their_turn(
 
 
 async def test_a_step_costs_what_it_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns are shared out by work: a hundred files are not one small request."""
+    """A step is charged ``SMALL_COST`` and ``FILE_COST`` for each file it looked at."""
     files, found = Files(monkeypatch, steps=3), planner()
-    files.authorizer.set()
+    files.gate.set()
     await found.plan(Scan("one"), "ana", 60, MOST)
     assert {"a": 3 * (SMALL_COST + 100 * planning.FILE_COST)} == found.resources.pool.served_bytes()
 
 
 async def test_who_waits_for_anothers_step_has_no_slot_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two scans of one table, whose store does not answer, leave a slot of two to everybody else."""
+    """Three scans of a table whose store hangs occupy one of two slots of the work pool."""
     files, found = Files(monkeypatch), planner(slots=2)
     pool = found.resources.pool
     async with trio.open_nursery() as nursery:
@@ -229,12 +229,12 @@ async def test_who_waits_for_anothers_step_has_no_slot_meanwhile(monkeypatch: py
                 assert 1 == await pool.run("b", Tier.INTERACTIVE, lambda: 1)
             while pool.waiting or pool.running != 1:
                 await trio.lowlevel.checkpoint()
-        files.authorizer.set()
+        files.gate.set()
     assert 1 == len(files.made)
 
 
 async def test_a_plan_that_does_not_come_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reads from a store that does not answer holds up its own scan alone."""
+    """A step that hangs delays only its caller: another caller starts the plan anew."""
     files, found = Files(monkeypatch), planner()
     monkeypatch.setattr(planning, "WAIT_SECONDS", 0)
     plans: list[str] = []
@@ -249,12 +249,12 @@ async def test_a_plan_that_does_not_come_is_made_again(monkeypatch: pytest.Monke
         with trio.fail_after(60):
             await ask("quick")
         assert ["quick"] == plans
-        files.authorizer.set()
+        files.gate.set()
     assert ["quick", "hangs"] == plans
 
 
 async def test_a_slow_plan_is_gone_on_with_by_who_began_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others begin their own while its step takes long; nobody's progress is thrown away."""
+    """A caller with a slow step keeps its planning while others start their own."""
     files, found = Files(monkeypatch, steps=3), planner()
     monkeypatch.setattr(planning, "WAIT_SECONDS", 0)
     async with trio.open_nursery() as nursery:
@@ -264,7 +264,7 @@ async def test_a_slow_plan_is_gone_on_with_by_who_began_it(monkeypatch: pytest.M
         with trio.fail_after(60):
             while len(files.begun) < 2:
                 await trio.lowlevel.checkpoint()
-        files.authorizer.set()
+        files.gate.set()
     assert min(begun.left for begun in files.begun) == 0
     assert all(begun.left < 3 for begun in files.begun)
     assert len(files.taken) <= 3 * len(files.begun)
@@ -273,12 +273,12 @@ async def test_a_slow_plan_is_gone_on_with_by_who_began_it(monkeypatch: pytest.M
 async def test_a_plan_that_was_given_up_is_gone_on_with_when_it_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A table that takes longer than plan_timeout_seconds under load has its plan with the second request."""
+    """A planning that timed out is continued by the next request, not repeated."""
     files, found = Files(monkeypatch, steps=3), planner()
     with pytest.raises(RefusalError) as caught:
         await found.plan(Scan("one"), "ana", 0.01, MOST)
     assert "plan_timeout" == caught.value.refused.code
-    files.authorizer.set()
+    files.gate.set()
     with trio.fail_after(60):
         await found.plan(Scan("one"), "ana", 60, MOST)
     assert 1 == len(files.begun)
@@ -289,9 +289,9 @@ async def test_a_plan_that_was_given_up_is_gone_on_with_when_it_is_asked_for_aga
 async def test_a_scan_of_too_many_files_is_refused_at_once_the_next_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Under the same limit and lower ones; under a higher one it is planned."""
+    """It is refused without a step under the same limit or a lower one, and planned under a higher one."""
     files, found = Files(monkeypatch, steps=5), planner()
-    files.authorizer.set()
+    files.gate.set()
     for most in (4, 4, 2):
         with pytest.raises(RefusalError) as caught:
             await found.plan(Scan("one"), "ana", 60, most)
@@ -304,7 +304,7 @@ async def test_a_scan_of_too_many_files_is_refused_at_once_the_next_time(
 async def test_a_plan_that_is_made_under_another_limit_refuses_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One whose limit was raised does not join the plan that will be refused."""
+    """A scan with a higher limit does not join a planning that will exceed a lower one."""
     files, found, refused = Files(monkeypatch, steps=5), planner(), []
 
     async def too_large() -> None:
@@ -319,6 +319,6 @@ async def test_a_plan_that_is_made_under_another_limit_refuses_nobody(
         with trio.fail_after(60):
             while len(files.taken) < 2:
                 await trio.lowlevel.checkpoint()
-        files.authorizer.set()
+        files.gate.set()
     assert [too_many_files(4)] == refused
     assert [Scan("one")] == files.made

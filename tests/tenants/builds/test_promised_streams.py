@@ -1,4 +1,4 @@
-"""Streams that wait for their first reader: for as long as the limit says, and for all principals of a tenant."""
+"""Streams that wait for their first reader expire on time and are shared fairly by a tenant's principals."""
 
 import itertools
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def promise(found: Materializer, who: Principal) -> str | Refused:
 
 
 async def test_a_stream_waits_exactly_as_long_as_it_may(autojump_clock: MockClock) -> None:
-    """stream_state_ttl_seconds: to the end, and no longer."""
+    """A stream can be opened for exactly stream_state_ttl_seconds."""
     found = materializer(10)
     name = promise(found, ANA)
     await trio.sleep(9.999)
@@ -38,7 +38,7 @@ async def test_a_stream_waits_exactly_as_long_as_it_may(autojump_clock: MockCloc
 
 
 async def test_a_changed_time_holds_for_every_new_stream(autojump_clock: MockClock) -> None:
-    """Downwards, too, though streams of a longer time are still there; and upwards."""
+    """A lowered or raised stream_state_ttl_seconds holds for new streams; older streams keep theirs."""
     found = materializer(100)
     older = promise(found, ANA)
     found.builder.limits = TenantLimits(stream_ttl=10)
@@ -58,7 +58,7 @@ async def test_a_changed_time_holds_for_every_new_stream(autojump_clock: MockClo
 async def test_no_principal_has_all_of_the_places(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asks on and on is refused for as long as its oldest stream has, and others are not."""
+    """A principal at its part is refused until its oldest stream expires; other principals are admitted."""
     monkeypatch.setattr(materialize, "STREAMS_REMEMBERED", 10)
     found = materializer(50)
     promise(found, BOB)

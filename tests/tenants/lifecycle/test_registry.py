@@ -1,4 +1,4 @@
-"""The registry: one actor a tenant, a bound, supervision; on a virtual clock with actors that obey."""
+"""The registry: one actor a tenant, a bound, supervision; on a virtual clock with scripted actors."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ from strata.tenants.stats.counters import TenantMetrics
 
 @attrs.define(eq=False)
 class Obedient:
-    """Answers "echo", blocks on "hold" until released, crashes on "crash"."""
+    """An actor that answers "echo", blocks on "hold" until released and crashes on "crash"."""
 
     tenant: str
     resources: object
@@ -85,7 +85,7 @@ def names(registry: Registry) -> list[str]:
 
 
 async def test_each_tenant_has_an_actor_of_its_own(autojump_clock: MockClock, registry: Registry) -> None:
-    """Started by its first question, kept for the next."""
+    """A tenant's actor is started by its first question and kept for the next."""
     assert ("a", "one") == await registry.ask("a", "one")
     assert ("b", "two") == await registry.ask("b", "two")
     assert ("a", "three") == await registry.ask("a", "three")
@@ -95,7 +95,7 @@ async def test_each_tenant_has_an_actor_of_its_own(autojump_clock: MockClock, re
 async def test_what_is_at_hand_needs_no_message_and_counts_as_use(
     autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is put into the mailbox, and the tenant is not the next one to go."""
+    """A peek sends no message and makes the tenant the most recently used."""
     for tenant in "ab":
         await registry.ask(tenant, "x")
     put: list = []
@@ -117,7 +117,7 @@ async def test_what_is_at_hand_needs_no_message_and_counts_as_use(
 async def test_the_least_recently_used_idle_tenant_makes_room(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """And the bound is never exceeded."""
+    """The least recently used idle tenant is evicted, and the bound is never exceeded."""
     for tenant in "abac":
         await registry.ask(tenant, "x")
         assert len(names(registry)) <= 2
@@ -129,7 +129,7 @@ async def test_the_least_recently_used_idle_tenant_makes_room(
 async def test_a_busy_tenant_is_not_evicted_and_never_gets_a_second_actor(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """It came back with a second set of slots once; now the newcomer is refused instead."""
+    """With all tenants busy a new one is refused; a second actor would mean a second set of slots."""
     await registry.ask("a", "busy")
     await registry.ask("b", "busy")
 
@@ -144,7 +144,7 @@ async def test_a_busy_tenant_is_not_evicted_and_never_gets_a_second_actor(
 async def test_a_tenant_with_a_question_under_way_is_not_idle(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Its asker waits for an answer."""
+    """A tenant that owes an answer is not evicted."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(registry.ask, "a", "hold")
         await wait_all_tasks_blocked()
@@ -157,7 +157,7 @@ async def test_a_tenant_with_a_question_under_way_is_not_idle(
 async def test_many_newcomers_at_once_respect_the_bound(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Also while others are leaving; and nobody has two actors."""
+    """The bound holds while actors are leaving, and no tenant has two actors."""
     async with trio.open_nursery() as nursery:
         for index in range(200):
             nursery.start_soon(registry.ask, f"t{index % 7}", "x")
@@ -168,7 +168,7 @@ async def test_many_newcomers_at_once_respect_the_bound(
 async def test_a_full_mailbox_is_refused_at_once(
     autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503 with Retry-After, and never a queue without bound."""
+    """A question to a full mailbox is refused with Retry-After."""
 
     async def deaf(self: Obedient) -> None:
         await trio.sleep_forever()
@@ -191,7 +191,7 @@ async def test_a_full_mailbox_is_refused_at_once(
 async def test_a_crash_answers_whoever_waits_and_then_serves_again(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """503 at once, a pause, service; another tenant never notices."""
+    """Waiting questions get 503 at once, service resumes after a pause, and other tenants are unaffected."""
     answers: list = []
 
     async def ask(question: str) -> None:
@@ -215,7 +215,7 @@ async def test_a_crash_answers_whoever_waits_and_then_serves_again(
 async def test_the_pause_doubles_and_too_many_crashes_keep_it_down(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Reported, and only this tenant."""
+    """Too many crashes within the window keep the tenant down, and no other."""
     for expected in (1, 1):
         refused = await registry.ask("a", "crash")
         assert expected == refused.retry_after
@@ -230,7 +230,7 @@ async def test_the_pause_doubles_and_too_many_crashes_keep_it_down(
 
 
 async def test_old_crashes_are_forgiven(autojump_clock: MockClock, registry: Registry) -> None:
-    """Only those within the window count."""
+    """Only crashes within the window count."""
     for _ in range(6):
         assert "tenant_restarting" == (await registry.ask("a", "crash")).code
         await trio.sleep(61)
@@ -240,7 +240,7 @@ async def test_old_crashes_are_forgiven(autojump_clock: MockClock, registry: Reg
 async def test_an_asker_who_leaves_cancels_the_work_for_it(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Nobody works for an answer nobody wants."""
+    """A cancelled question is cancelled in the actor."""
     with trio.move_on_after(1):
         await registry.ask("a", "hold")
 
@@ -248,7 +248,7 @@ async def test_an_asker_who_leaves_cancels_the_work_for_it(
 
 
 async def test_a_draining_server_refuses_new_questions(autojump_clock: MockClock, registry: Registry) -> None:
-    """And says that it is not ready."""
+    """A draining server refuses questions and is not ready."""
     registry.draining = True
 
     refused = await registry.ask("a", "x")
@@ -258,7 +258,7 @@ async def test_a_draining_server_refuses_new_questions(autojump_clock: MockClock
 async def test_a_tenant_that_was_idle_for_long_enough_goes_by_itself(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """One that was asked meanwhile, or has work, stays; what happened in it is not forgotten."""
+    """A tenant in use or with work stays, and an evicted tenant's counters are kept."""
     registry.idle_seconds = 100
     await registry.ask("a", "x")
     await registry.ask("b", "busy")
@@ -279,7 +279,7 @@ async def test_a_tenant_that_was_idle_for_long_enough_goes_by_itself(
 async def test_an_eviction_looks_at_a_few_tenants_only(
     autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many are live; and the next one looks at others."""
+    """An eviction examines ``LOOKS`` tenants, however many are live, and the next one examines others."""
     looked: list[str] = []
     real = Registry._dismissed
 
@@ -305,7 +305,7 @@ async def test_an_eviction_looks_at_a_few_tenants_only(
 async def test_only_so_many_tenants_have_metrics_of_their_own(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Those who came first keep their names while they live; a name that is free goes to the next who comes."""
+    """The first tenants keep their labels while live, and a free label goes to the next tenant."""
     registry.most_named = 1
     for tenant in "aba":
         await registry.ask(tenant, "x")

@@ -1,4 +1,4 @@
-"""What operators do with tenants, on a virtual clock, with actors that obey."""
+"""What operators do with tenants, on a virtual clock with scripted actors."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ LOOK = GetBuild(ANA, "b")
 
 @attrs.define(eq=False)
 class Obedient:
-    """Answers what it is asked; holds "hold", crashes on "crash"; is deaf, or slow to end, when told so."""
+    """An actor that answers, blocks on "hold", crashes on "crash", and can be made deaf or slow to end."""
 
     tenant: str
     resources: object
@@ -81,7 +81,7 @@ slow: set[str] = set()
 
 
 async def at_once(function: Callable[[], Any]) -> Any:
-    """Files are read in no time, and on the loop."""
+    """Read files on the loop: a virtual clock does not wait for threads."""
     await trio.lowlevel.checkpoint()
     return function()
 
@@ -118,7 +118,7 @@ async def code(registry: Registry, tenant: str, question: object = "x") -> str |
 async def test_a_changed_limit_reaches_a_running_actor_within_a_second(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Upwards and downwards, by the file; the actor is the same one, and another tenant is not even told."""
+    """The running actor gets a raised or lowered limit, and other tenants' actors are not called."""
     await registry.ask("a", "x")
     await registry.ask("b", "x")
     actor = registry.find("a").actor
@@ -141,7 +141,7 @@ async def test_a_changed_limit_reaches_a_running_actor_within_a_second(
 async def test_a_tenant_that_is_disabled_goes_when_its_work_is_over(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Not before; and not at all if it is enabled again by then."""
+    """It stays while it has work, and altogether if it is enabled again by then."""
     await registry.ask("a", "x")
     actor = registry.find("a").actor
     actor.at_rest = actor.idle = False
@@ -156,7 +156,7 @@ async def test_a_tenant_that_is_disabled_goes_when_its_work_is_over(
     overrides(registry, "[tenants.a]\nenabled = false\n")
     await registry.tenant_overrides.refresh()
     await trio.sleep(5)
-    actor.at_rest = True  # though a stream may wait for its reader: nobody could read it
+    actor.at_rest = True  # an open stream does not count: a disabled tenant cannot read it
     await trio.sleep(1)
     assert None is registry.find("a")
     assert "tenant_disabled" == await code(registry, "a")
@@ -166,7 +166,7 @@ async def test_a_tenant_that_is_disabled_goes_when_its_work_is_over(
 async def test_a_drained_tenant_is_asked_about_its_work_until_it_is_gone(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """New work is refused at once; a restart takes it again."""
+    """New work is refused at once, questions about running work are answered; a restart ends the drain."""
     await registry.ask("a", "x")
     registry.find("a").actor.idle = False
     assert act.drain(registry, "a")
@@ -184,7 +184,7 @@ async def test_a_drained_tenant_is_asked_about_its_work_until_it_is_gone(
 async def test_who_waits_for_a_stopped_actor_is_told_at_once(
     autojump_clock: MockClock, registry: Registry, stop: Callable[[Registry, str], bool]
 ) -> None:
-    """And the next question is answered by another actor, without a pause; other tenants never notice."""
+    """Waiting questions are refused, the next one starts an actor, and other tenants are unaffected."""
     answers: list[Any] = []
 
     async def ask(tenant: str) -> None:
@@ -212,7 +212,7 @@ async def test_who_waits_for_a_stopped_actor_is_told_at_once(
 async def test_a_restart_of_one_that_is_on_its_way_out_leaves_nobody_waiting(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Neither who asks it meanwhile, nor who needs its place: both wait for it to be gone."""
+    """Questions to it, and tenants that need its place, wait only until the old actor has ended."""
     for tenant in "abcd":
         await registry.ask(tenant, "x")
     async with trio.open_nursery() as nursery:
@@ -234,7 +234,7 @@ async def test_a_restart_of_one_that_is_on_its_way_out_leaves_nobody_waiting(
 async def test_a_restart_ends_the_pause_after_a_crash_and_what_is_down(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """With its crashes forgiven."""
+    """A restart starts a paused or failed tenant again and forgets its crashes."""
     for _ in range(2):
         assert "tenant_restarting" == await code(registry, "a", "crash")
         began = trio.current_time()
@@ -252,7 +252,7 @@ async def test_a_restart_ends_the_pause_after_a_crash_and_what_is_down(
 async def test_an_eviction_ends_the_pause_after_a_crash_and_what_is_down(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """It is gone, and comes back with its next question."""
+    """An evicted tenant that was paused or down starts again with its next question."""
     await code(registry, "a", "crash")
     assert act.evict(registry, "a")
     await wait_all_tasks_blocked()
@@ -270,7 +270,7 @@ async def test_an_eviction_ends_the_pause_after_a_crash_and_what_is_down(
 async def test_a_restart_of_one_that_is_leaving_keeps_nobody_waiting(
     autojump_clock: MockClock, registry: Registry, end: Callable[[Registry, str], bool]
 ) -> None:
-    """Neither who asks it nor who waits for its place; and it can be drained again."""
+    """Neither its questions nor tenants that wait for its place are stuck, and it can be drained again."""
     await registry.ask("a", "x")
     slow.add("a")
     end(registry, "a")
@@ -298,7 +298,7 @@ async def test_a_restart_of_one_that_is_leaving_keeps_nobody_waiting(
 async def test_who_is_turned_away_while_it_waits_starts_no_actor(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """A drained tenant whose actor is just ending, and one that is disabled while it waits for a place."""
+    """A tenant drained or disabled while its question waits is refused and not started."""
     for tenant in "abcd":
         await registry.ask(tenant, "x")
     slow.add("a")
@@ -323,7 +323,7 @@ async def test_who_is_turned_away_while_it_waits_starts_no_actor(
 async def test_a_look_at_one_tenant_does_not_keep_a_newcomer_out(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """The one used least recently is being described: another idle one makes room."""
+    """While the least recently used tenant is being described, another idle one is evicted."""
     for tenant in ("stuck", "b", "c", "d"):
         await registry.ask(tenant, "x")
     async with trio.open_nursery() as nursery:
@@ -336,7 +336,7 @@ async def test_a_look_at_one_tenant_does_not_keep_a_newcomer_out(
 async def test_a_look_does_not_hold_up_the_loop_when_the_tenant_has_been_idle_for_long_enough(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """It is looked at again later, and not over and over until it has said how it does."""
+    """An idle tenant that is being described is examined once, and again later."""
     registry.idle_seconds = 10
     await registry.ask("stuck", "x")
     await trio.sleep(9.5)
@@ -351,7 +351,7 @@ async def test_a_look_does_not_hold_up_the_loop_when_the_tenant_has_been_idle_fo
 async def test_a_tenant_that_does_not_answer_is_described_all_the_same(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Within a second, without its own word; so is one whose mailbox is full. Describing starts nobody."""
+    """A silent actor is described within a second, one with a full mailbox at once, and none is started."""
     await registry.ask("stuck", "x")
     began = trio.current_time()
     view = await act.describe(registry, "stuck")
@@ -373,7 +373,7 @@ async def test_a_tenant_that_does_not_answer_is_described_all_the_same(
 async def test_a_look_does_not_make_a_tenant_more_recently_used(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Or who is watched would push out who works."""
+    """Describing a tenant does not change the order of eviction."""
     for tenant in "abcd":
         await registry.ask(tenant, "x")
     await act.describe(registry, "a")

@@ -1,4 +1,4 @@
-"""Turns: whose it is, what it may hold, and how long the others will wait."""
+"""FairShares: whose claim is next, what a key may hold, and the estimated wait."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ def enter(turns: FairShares, key: str, size: int = 1) -> Claim:
 
 
 def served(turns: FairShares, held: Claim, count: int) -> list[str | None]:
-    """Give back one after the other, and note whose turn it is each time."""
+    """Release ``count`` claims one after the other; return the key that is served each time."""
     order = []
     for _ in range(count):
         (held,) = turns.leave(held, 0.0)
@@ -25,7 +25,7 @@ def served(turns: FairShares, held: Claim, count: int) -> list[str | None]:
 
 
 def test_a_hundred_of_one_do_not_delay_the_first_of_another() -> None:
-    """Round robin: one turn of everybody else, at most."""
+    """Keys are served round robin, however many claims one key has queued."""
     turns = FairShares(1)
     held = enter(turns, "ana")
     for _ in range(100):
@@ -37,7 +37,7 @@ def test_a_hundred_of_one_do_not_delay_the_first_of_another() -> None:
 
 
 def test_a_key_at_its_own_bound_holds_up_only_itself() -> None:
-    """``most`` is reached exactly; the rest is for others."""
+    """A key reaches ``most`` exactly, and other keys are served past its queue."""
     turns = FairShares(4, most=2)
     first, second, third = (enter(turns, "ana") for _ in range(3))
     assert ["ana", "ana", None] == [ticket.holder for ticket in (first, second, third)]
@@ -49,7 +49,7 @@ def test_a_key_at_its_own_bound_holds_up_only_itself() -> None:
 
 
 def test_what_one_holds_leaves_a_part_to_others() -> None:
-    """At most ``spare`` times what is left: three quarters of it all for one who is alone."""
+    """A key holds at most ``spare`` times what is free: three quarters of the total when alone."""
     turns = FairShares(100, spare=3)
     tickets = [enter(turns, "a") for _ in range(100)]
 
@@ -61,7 +61,7 @@ def test_what_one_holds_leaves_a_part_to_others() -> None:
 
 
 def test_one_too_large_for_all_there_is_has_its_turn_alone() -> None:
-    """And keeps out those behind it until then."""
+    """A claim above the total waits for all to be free and holds back later claims until then."""
     turns = FairShares(10)
     small, large, late = enter(turns, "a", 4), enter(turns, "b", 40), enter(turns, "c", 1)
 
@@ -71,7 +71,7 @@ def test_one_too_large_for_all_there_is_has_its_turn_alone() -> None:
 
 
 def test_a_ticket_of_two_comes_with_the_turn_of_either() -> None:
-    """Who joins a build that waits far back in another's queue is not behind all of the other's."""
+    """A claim queued for two keys is served at the earlier of their turns."""
     turns = FairShares(1)
     held = enter(turns, "ana")
     queue = [enter(turns, "ana") for _ in range(50)]
@@ -95,7 +95,7 @@ def test_a_ticket_of_two_comes_with_the_turn_of_either() -> None:
     ),
 )
 def test_whatever_happens_nothing_leaks_and_nothing_is_over_admitted(total, most, spare, steps) -> None:
-    """Use grows only where there is room under the total of that moment; everything left is gone."""
+    """Use grows only within the current total, and is zero once all claims are released."""
     turns, tickets = FairShares(total, most=most, spare=spare), []
     for step, number, size in steps:
         before = turns.used
@@ -122,7 +122,7 @@ def test_whatever_happens_nothing_leaks_and_nothing_is_over_admitted(total, most
 
 
 def test_the_estimate_is_the_pace_times_the_place() -> None:
-    """Two a second, and the third turn is its own: a second and a half."""
+    """At two releases a second, a key whose third turn is the claim's waits 1.5 seconds."""
     turns = FairShares(1)
     held = enter(turns, "ana")
     assert turns.wait_of("ana", 0.0) is None
@@ -134,7 +134,7 @@ def test_the_estimate_is_the_pace_times_the_place() -> None:
 
 
 def test_a_promise_is_never_zero_and_never_beyond_a_minute() -> None:
-    """Whatever is computed."""
+    """Promised seconds grow with the queue from 1 to ``MOST_SECONDS``."""
     promises = Promises()
     asked = [promises.seconds(0.0, 0.2, 0.5) for _ in range(500)]
 
@@ -143,7 +143,7 @@ def test_a_promise_is_never_zero_and_never_beyond_a_minute() -> None:
 
 
 def test_the_pace_is_that_of_the_last_minute() -> None:
-    """What came free long ago says nothing."""
+    """The interval is measured over the last minute; older releases do not count."""
     drain = Drain()
     drain.note(0.0, "ana")
     drain.note(2.0, "bob")

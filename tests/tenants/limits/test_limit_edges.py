@@ -1,4 +1,4 @@
-"""Limits that one decision keeps: reached exactly, just below, and one beyond; and changed while builds run."""
+"""Limits kept by one decision: reached exactly, refused one beyond, and changed while builds run."""
 
 from types import SimpleNamespace
 
@@ -28,17 +28,17 @@ LIMITS = TenantLimits(interactive_max_bytes=1000, interactive_max_columns=3)
 def test_a_scan_is_small_up_to_exactly_so_many_bytes_and_columns(
     nbytes: int, columns: int, tier: Tier
 ) -> None:
-    """interactive_max_bytes and interactive_max_columns; both have to hold."""
+    """A scan is interactive up to interactive_max_bytes and interactive_max_columns, both inclusive."""
     assert tier is LIMITS.tier(nbytes, columns)
 
 
 def materializer(most: int) -> Materializer:
-    """One whose builds run until they are taken out of it."""
+    """Return a materializer whose builds run until they are removed from it."""
     return Materializer("a", None, SimpleNamespace(limits=TenantLimits(max_builds=most)), None)
 
 
 def begin(found: Materializer, principal: str) -> Refused | None:
-    """Ask for a place for another build, and take it."""
+    """Start a build if it is admitted; return the refusal otherwise."""
     refused = found._no_place(principal)
     if refused is None:
         key = f"{len(found.running)} {principal}"
@@ -53,7 +53,7 @@ def begin(found: Materializer, principal: str) -> Refused | None:
 async def test_one_principal_has_four_fifths_of_max_concurrent_scans_and_not_one_more(
     autojump_clock: MockClock, most: int, own: int
 ) -> None:
-    """The others find the rest, to the last place; whoever is refused learns whose builds they are."""
+    """Other principals get the rest, and the refusal says whose builds fill the limit."""
     found = materializer(most)
     assert [None] * own == [begin(found, "ana") for _ in range(own)]
     refused = begin(found, "ana")
@@ -70,7 +70,7 @@ async def test_one_principal_has_four_fifths_of_max_concurrent_scans_and_not_one
 
 
 async def test_max_concurrent_scans_lowered_below_use_drains(autojump_clock: MockClock) -> None:
-    """What runs goes on; nobody new comes in until fewer run than may; and upwards it holds at once."""
+    """Running builds go on, new ones start below the lowered limit; a raised limit holds at once."""
     found = materializer(10)
     for number in range(10):
         assert None is begin(found, f"p{number}")
@@ -91,7 +91,7 @@ async def test_a_wait_for_a_slot_is_exactly_as_long_as_it_may_be(
     freed_after: float,
     admitted: bool,  # noqa: FBT001  # a case
 ) -> None:
-    """interactive_queue_timeout_seconds, bulk_queue_timeout_seconds: a slot that comes free just before is taken."""
+    """A slot freed just before interactive_queue_timeout_seconds or bulk_queue_timeout_seconds is taken."""
     slots = Slots("bulk_slots", 1)
     held = await slots.acquire("bob", 1)
     assert isinstance(held, Lease)
@@ -109,7 +109,7 @@ async def test_a_wait_for_a_slot_is_exactly_as_long_as_it_may_be(
 
 
 async def test_slots_are_given_to_the_last_one(autojump_clock: MockClock) -> None:
-    """interactive_slots, bulk_slots: as many as there are at once, and one more when one comes back."""
+    """interactive_slots and bulk_slots are used up exactly, and a released slot is taken at once."""
     slots = Slots("interactive_slots", 5)
     held = [await slots.acquire("ana", 1) for _ in range(5)]
     assert all(isinstance(lease, Lease) for lease in held)
@@ -119,7 +119,7 @@ async def test_slots_are_given_to_the_last_one(autojump_clock: MockClock) -> Non
 
 
 async def test_a_principals_slots_lowered_below_use_drain(autojump_clock: MockClock) -> None:
-    """interactive_slots_per_principal, bulk_slots_per_principal: another principal is not concerned."""
+    """Lowered slots per principal refuse that principal's next build and no other principal's."""
     slots = Slots("bulk_slots", 8, 4)
     held = [await slots.acquire("ana", 1) for _ in range(4)]
     slots.resize(8, 2)

@@ -1,4 +1,4 @@
-"""Limits by tenant in a running process: on a virtual clock, with real files read without threads."""
+"""Overrides of tenants' limits in a running process, on a virtual clock with real files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from strata.tenants.limits.overrides import NOT_WRITTEN, UNUSABLE, Changed, Tena
 
 
 async def at_once(function: Callable[[], Any]) -> Any:
-    """Files of a test are read in no time, and on the loop: a virtual clock does not wait for threads."""
+    """Read files on the loop: a virtual clock does not wait for threads."""
     await trio.lowlevel.checkpoint()
     return function()
 
@@ -34,7 +34,7 @@ def tenant_overrides(tmp_path: Path) -> TenantOverrides:
 
 
 async def unnoted(_change: Changed) -> None:
-    """Audits nothing."""
+    """Write no audit line."""
 
 
 def overrides(tenant_overrides: TenantOverrides) -> Path:
@@ -42,7 +42,7 @@ def overrides(tenant_overrides: TenantOverrides) -> Path:
 
 
 def test_limits_are_those_of_the_tenant(tenant_overrides: TenantOverrides) -> None:
-    """Sections and maxima reach TenantLimits; tenants of whom nothing is said share one value."""
+    """Sections and maxima reach TenantLimits; tenants without a section share one value."""
     assert (3, 16) == ((found := tenant_overrides.limits("a")).bulk_slots, found.interactive_slots)
     assert (8, 16) == ((found := tenant_overrides.limits("b")).bulk_slots, found.interactive_slots)
     assert tenant_overrides.limits("b") is tenant_overrides.limits("c")
@@ -61,7 +61,7 @@ def test_limits_are_those_of_the_tenant(tenant_overrides: TenantOverrides) -> No
 async def test_a_changed_file_holds_within_a_second(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """Whoever edits it, and when it goes away, too."""
+    """A new, edited or removed file takes effect within a second."""
     seen: list[tuple[float, int]] = []
     tenant_overrides.changed = lambda _tenants: seen.append(
         (trio.current_time(), tenant_overrides.limits("b").bulk_slots)
@@ -84,7 +84,7 @@ async def test_a_changed_file_holds_within_a_second(
 async def test_a_file_with_errors_changes_nothing(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """Not even what is right in it; and the API says so instead of writing over it."""
+    """A file with an error is ignored whole, and the API reports it instead of overwriting it."""
     overrides(tenant_overrides).write_text("[tenants.b]\nbulk_slots = 1\n")
     await tenant_overrides.refresh()
     broken = "[tenants.b]\nbulk_slots = 2\n[tenants.c]\nbulk_slot = 2\n"
@@ -99,7 +99,7 @@ async def test_a_file_with_errors_changes_nothing(
 async def test_changes_survive_a_restart_and_edits_by_hand(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """What somebody else wrote between two changes stays."""
+    """A change by the API keeps what was edited by hand before it."""
     await tenant_overrides.change("b", {"bulk_slots": 2, "weight": 4.0}, operator=True, note=unnoted)
     overrides(tenant_overrides).write_text(
         overrides(tenant_overrides).read_text() + "\n[tenants.c]\nenabled = false\n"
@@ -117,7 +117,7 @@ async def test_changes_survive_a_restart_and_edits_by_hand(
 async def test_going_back_goes_back_to_what_one_has_changed(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """The tenant's own administrators to what operators gave it; operators to the configuration."""
+    """A reset returns a tenant's administrator to the operator's limits, an operator to the configuration."""
     await tenant_overrides.change("b", {"bulk_slots": 4}, operator=True, note=unnoted)
     await tenant_overrides.change("b", {"bulk_slots": 2}, operator=False, note=unnoted)
     assert Changed({"bulk_slots": 2}, {"bulk_slots": None}) == await tenant_overrides.change(
@@ -135,7 +135,7 @@ async def test_going_back_goes_back_to_what_one_has_changed(
 async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """Exactly the maximum may be; one over it changes nothing, not even the values beside it. Numbers are told whole."""
+    """The maximum is allowed; one above it changes nothing, and the refusal prints numbers in full."""
     assert isinstance(
         await tenant_overrides.change("a", {"bulk_slots": 5}, operator=True, note=unnoted), Changed
     )
@@ -158,7 +158,7 @@ async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
 async def test_a_change_that_cannot_be_noted_is_not_made(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """There is no change without its line in the audit; and none that a restart would not find."""
+    """A change is made only if its audit line and its file are written."""
     refused = Refused(Reason.UNAVAILABLE, "no", retry_after=1)
 
     async def down(_change: Changed) -> None:
@@ -176,7 +176,7 @@ async def test_a_change_that_cannot_be_noted_is_not_made(
 async def test_the_file_never_grows_beyond_what_can_be_read_again(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the byte: the change that would make it too large is refused, unnoted, and the next start finds the rest."""
+    """A change that makes the file one byte too large is refused, and the next start reads the rest."""
     noted: list[Changed] = []
 
     async def note(change: Changed) -> None:
@@ -199,7 +199,7 @@ async def test_the_file_never_grows_beyond_what_can_be_read_again(
 async def test_changes_at_the_same_time_are_all_made(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """Each reads what the one before it wrote."""
+    """Concurrent changes are applied one after the other, each to the result of the one before."""
     async with trio.open_nursery() as nursery:
         for index in range(10):
 

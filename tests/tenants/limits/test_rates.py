@@ -1,4 +1,4 @@
-"""Rates: each limit is reached exactly and not before, for the one whose it is, and for nobody else."""
+"""Rate limits are reached exactly, by the tenant or principal concerned and by no other."""
 
 import attrs
 import pytest
@@ -33,7 +33,7 @@ REQUESTS = [
 
 @pytest.mark.parametrize(("field", "name", "scan"), REQUESTS)
 def test_a_rate_of_requests_is_reached_exactly(field: str, name: str, scan: bool) -> None:  # noqa: FBT001  # a case
-    """Two seconds' worth at once, not one more; then one for each share of a second."""
+    """A burst of two seconds' worth is admitted, then one request per interval."""
     found = rates(**{field: 10})
     assert all(admitted(found, scan=scan) for _ in range(10 * BURST_SECONDS))
 
@@ -61,7 +61,7 @@ BYTES = [
 
 @pytest.mark.parametrize(("field", "name", "seconds"), BYTES)
 def test_a_request_is_refused_while_its_bytes_are_in_debt(field: str, name: str, seconds: int) -> None:
-    """Measured on what was sent: all of it is no debt, one byte more is, until that byte has come back."""
+    """Requests are refused from the first byte above the bucket until that byte has been refilled."""
     found = rates(**{field: 1000})
     burst = 1000 if seconds == DAY else 1000 * BURST_SECONDS
     found.sent("ana", burst, 0.0)
@@ -76,7 +76,7 @@ def test_a_request_is_refused_while_its_bytes_are_in_debt(field: str, name: str,
 
 
 def test_a_principal_that_floods_takes_nothing_of_its_tenant() -> None:
-    """What is refused costs no other bucket anything."""
+    """A refused request takes no token from any bucket."""
     found = rates(requests_per_second=10, principal_requests_per_second=1)
     seen = [admitted(found) for _ in range(1000)]
 
@@ -85,7 +85,7 @@ def test_a_principal_that_floods_takes_nothing_of_its_tenant() -> None:
 
 
 def test_nothing_is_limited_where_no_limit_is_set() -> None:
-    """0 is none, and rate_limit_enabled = false is none of them."""
+    """A rate of 0 is no limit, and rate_limit_enabled = false turns off all of them."""
     for limits in (NONE, TenantLimits(rate_limited=False, bytes_per_day=1)):
         found = TenantRates(limits)
         found.sent("ana", 10**12, 0.0)
@@ -93,13 +93,13 @@ def test_nothing_is_limited_where_no_limit_is_set() -> None:
 
 
 def test_a_rate_below_one_a_second_lets_one_through() -> None:
-    """A burst is never less than one request."""
+    """A burst is at least one request."""
     found = rates(principal_requests_per_second=0.1)
     assert [True, False, True] == [admitted(found, now=now) for now in (0.0, 9.9, 10.1)]
 
 
 def test_inventing_principals_makes_no_fresh_buckets() -> None:
-    """A forgotten principal's bucket goes to the new one, empty as it is."""
+    """A new principal takes over the bucket of the forgotten one, as empty as it is."""
     found = TenantRates(attrs.evolve(NONE, principal_requests_per_second=1), most=10)
     total = sum(admitted(found, f"p{number}") for number in range(1000))
 
@@ -108,7 +108,7 @@ def test_inventing_principals_makes_no_fresh_buckets() -> None:
 
 
 def test_a_new_limit_holds_at_once_for_what_was_taken() -> None:
-    """Downwards, too: what was taken stays taken."""
+    """A changed limit applies at once to tokens already taken."""
     limits = attrs.evolve(NONE, principal_requests_per_second=10)
     current = [limits]
     book = RateBook(lambda _tenant: current[0])
@@ -123,7 +123,7 @@ def test_a_new_limit_holds_at_once_for_what_was_taken() -> None:
 
 
 def test_a_lowered_limit_bars_nobody_for_longer_than_what_was_taken_takes() -> None:
-    """What is beyond the new one comes back as it would have; then the new one holds, larger pieces included."""
+    """Debt above a lowered limit is refilled at the rate it was taken at, then the new rate holds."""
     current = [attrs.evolve(NONE, bytes_per_day=10**12)]
     book = RateBook(lambda _tenant: current[0])
     book.of("a", 0.0).sent("ana", 10**11, 0.0)
@@ -143,7 +143,7 @@ def test_a_lowered_limit_bars_nobody_for_longer_than_what_was_taken_takes() -> N
 
 
 def test_lowering_a_limit_and_raising_it_again_forgives_nothing() -> None:
-    """Or whoever may change its own would pay no debt."""
+    """A tenant that may change its own limits cannot clear its debt with them."""
     high = Rule.each_day("high", 10**12, "bytes")
     low = Rule.each_day("low", 10**6, "bytes")
     changed, kept = Bucket(), Bucket()
@@ -154,7 +154,7 @@ def test_lowering_a_limit_and_raising_it_again_forgives_nothing() -> None:
 
 
 def test_a_change_of_one_tenants_limits_costs_the_others_nothing() -> None:
-    """Or whoever changes its own over and over would take the loop from everybody."""
+    """A change of limits touches the buckets of that tenant alone."""
     limits = {"a": NONE, "b": NONE}
     book = RateBook(limits.__getitem__)
     rules = {tenant: book.of(tenant, 0.0).rules for tenant in limits}
@@ -166,7 +166,7 @@ def test_a_change_of_one_tenants_limits_costs_the_others_nothing() -> None:
 
 
 def test_tenants_are_forgotten_only_when_they_owe_nothing() -> None:
-    """An evicted tenant does not come back with a fresh bucket; memory is bounded all the same."""
+    """A tenant in debt keeps its bucket over an eviction, and the number of buckets is bounded."""
     book = RateBook(lambda _tenant: attrs.evolve(NONE, requests_per_second=1), most=3)
     assert [True, True, False] == [admitted(book.of("debtor", 0.0)) for _ in range(3)]
     for number in range(50):
@@ -178,7 +178,7 @@ def test_tenants_are_forgotten_only_when_they_owe_nothing() -> None:
 
 
 def test_one_tenants_flood_is_nothing_to_another() -> None:
-    """The bucket was shared by the process once: 21 of 22 of another's requests were refused."""
+    """Tenants share no bucket: with one, a flood got 21 of 22 of another tenant's requests refused."""
     book = RateBook(lambda _tenant: TenantLimits())
     flood = [admitted(book.of("a", 0.0), f"p{number % 100}") for number in range(20_000)]
 
@@ -187,7 +187,7 @@ def test_one_tenants_flood_is_nothing_to_another() -> None:
 
 
 def test_buckets_rest_when_all_has_come_back() -> None:
-    """And principals are forgotten."""
+    """Full buckets, and principals with them, are forgotten."""
     found = rates(principal_requests_per_second=1, bytes_per_second=10)
     admitted(found)
     found.sent("ana", 10, 0.0)
@@ -196,7 +196,7 @@ def test_buckets_rest_when_all_has_come_back() -> None:
 
 
 def test_each_refusal_is_held_up_longer_and_never_beyond_a_second() -> None:
-    """Slow to repeat; forgiven after a while."""
+    """The delay of refusals grows to at most a second and is reset after a while."""
     found = rates()
     pauses = [found.hold_up("ana", 0.0) for _ in range(500)]
 
@@ -208,7 +208,7 @@ def test_each_refusal_is_held_up_longer_and_never_beyond_a_second() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 30)), max_size=50), st.floats(0.1, 50))
 def test_a_bucket_never_gives_more_than_its_rate(steps: list[tuple[float, float]], rate: float) -> None:
-    """Over any time: a burst, and the rate times the time."""
+    """Over any period a bucket gives at most its burst and the rate times the period."""
     rule = Rule.each_second("r", rate, "requests")
     bucket, now, given_ = Bucket(), 0.0, 0.0
     for pause, amount in steps:
@@ -221,7 +221,7 @@ def test_a_bucket_never_gives_more_than_its_rate(steps: list[tuple[float, float]
 
 
 async def test_streams_are_paced_and_share_by_principal(autojump_clock: MockClock) -> None:
-    """Bytes a second hold for the tenant; a principal with nine streams has no more than one with one."""
+    """The tenant's bytes per second hold, and a principal with nine streams gets no more than with one."""
     found = rates(bytes_per_second=1000)
     sent = {"ana": 0, "bob": 0}
 
@@ -241,7 +241,7 @@ async def test_streams_are_paced_and_share_by_principal(autojump_clock: MockCloc
 
 
 async def test_a_piece_larger_than_the_bucket_is_sent_and_paid_for(autojump_clock: MockClock) -> None:
-    """Otherwise it would wait for ever."""
+    """A piece above the bucket's size is sent, and later ones wait for it to be refilled."""
     found = rates(principal_bytes_per_second=100)
     began = trio.current_time()
     for _ in range(3):
@@ -252,7 +252,7 @@ async def test_a_piece_larger_than_the_bucket_is_sent_and_paid_for(autojump_cloc
 
 
 async def test_a_paced_stream_sees_a_raised_limit_within_a_second(autojump_clock: MockClock) -> None:
-    """A hot change shows within a second."""
+    """A waiting stream applies a raised limit within a second."""
     found = rates(principal_bytes_per_second=1)
     await BandwidthLimiter(found, "ana").pace(1000)
     began = trio.current_time()
@@ -264,7 +264,7 @@ async def test_a_paced_stream_sees_a_raised_limit_within_a_second(autojump_clock
 
 
 async def test_a_reader_that_leaves_while_it_waits_holds_up_nobody(autojump_clock: MockClock) -> None:
-    """A thousand cancels; the gate is open afterwards, and nothing was counted that was not sent."""
+    """After a thousand cancelled waits other readers proceed, and no unsent byte was counted."""
     found = rates(bytes_per_second=100)
     await BandwidthLimiter(found, "ana").pace(200)
 

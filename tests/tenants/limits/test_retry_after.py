@@ -1,4 +1,4 @@
-"""Retry-After is worth obeying: whoever waits as long as it is told is let in, nearly always."""
+"""A client that waits for Retry-After is nearly always admitted."""
 
 import random
 from collections import Counter
@@ -18,7 +18,7 @@ WORKLOADS = 20
 
 @attrs.define
 class Tally:
-    """What became of requests that obeyed a Retry-After."""
+    """Counts of requests that obeyed a Retry-After."""
 
     obeyed: int = 0
     let_in: int = 0
@@ -30,7 +30,7 @@ class Tally:
 
 
 async def obey(ask, tally: Tally) -> object:
-    """Ask until it is let in, and wait each time as long as it is told."""
+    """Ask until admitted, waiting as long as each refusal says."""
     again = False
     while True:
         found = await ask()
@@ -46,7 +46,7 @@ async def obey(ask, tally: Tally) -> object:
 
 
 async def rated(draw: random.Random, tally: Tally) -> None:
-    """Workers of several principals, each with a pause of its own between its requests, for some minutes."""
+    """Simulate workers of several principals, each pausing between requests, for some minutes."""
     rate, principals = draw.choice([2, 10, 50, 100]), draw.randint(1, 4)
     limits = TenantLimits(
         requests_per_second=rate * draw.choice([1, 2, 10]),
@@ -74,7 +74,7 @@ async def rated(draw: random.Random, tally: Tally) -> None:
 
 
 async def slotted(draw: random.Random, tally: Tally) -> None:
-    """Builds of several principals, of all lengths, more of them than there are slots."""
+    """Simulate builds of several principals and of various lengths, more than there are slots."""
     total, principals = draw.randint(1, 4), draw.randint(1, 4)
     slots = Slots("bulk_slots", total, draw.choice([0, 0, 2]))
     workers, pause, length = draw.randint(2, 60), draw.choice([0.1, 2, 20]), draw.choice([0.5, 1, 2, 5])
@@ -98,7 +98,7 @@ async def slotted(draw: random.Random, tally: Tally) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", [rated, slotted])
 async def test_an_obeyed_retry_after_succeeds_nearly_always(workload, autojump_clock: MockClock) -> None:
-    """Over many workloads, most of them far beyond what there is, of workers that never rest; and never 0."""
+    """Over many overloaded workloads nearly all obedient retries are admitted, and Retry-After is never 0."""
     tally = Tally()
     for seed in range(WORKLOADS):
         await workload(random.Random(seed), tally)

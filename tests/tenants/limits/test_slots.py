@@ -1,4 +1,4 @@
-"""Slots: taken in turn, refused after a while, given back exactly once."""
+"""Slots are taken in turn, refused after a timeout and given back exactly once."""
 
 import trio
 from hypothesis import given
@@ -17,7 +17,7 @@ async def take(slots: Slots, timeout: float = 10.0) -> Lease:
 
 
 async def test_a_queue_timeout_refuses_and_names_the_limit(autojump_clock: MockClock) -> None:
-    """Retry-After is never 0, and the caller learns which of its limits bit."""
+    """Retry-After is never 0, and the refusal names the limit."""
     slots = Slots("bulk_slots", 1)
     held = await take(slots)
 
@@ -30,7 +30,7 @@ async def test_a_queue_timeout_refuses_and_names_the_limit(autojump_clock: MockC
 
 
 async def test_releasing_twice_gives_back_one_slot() -> None:
-    """A reader that leaves and a build that ends may both let go."""
+    """A lease released by its reader and by its build frees one slot."""
     slots = Slots("bulk_slots", 2)
     first, second = await take(slots), await take(slots)
 
@@ -42,7 +42,7 @@ async def test_releasing_twice_gives_back_one_slot() -> None:
 
 
 async def test_a_slot_does_not_leak_when_a_waiter_is_cancelled(autojump_clock: MockClock) -> None:
-    """A thousand cancels at every instant of waiting; afterwards every slot is free."""
+    """After a thousand cancels at every instant of waiting all slots are free."""
     slots = Slots("interactive_slots", 2)
 
     async def one(give_up_after: float) -> None:
@@ -62,7 +62,7 @@ async def test_a_slot_does_not_leak_when_a_waiter_is_cancelled(autojump_clock: M
 
 
 async def test_lowering_below_use_drains_and_never_over_admits(autojump_clock: MockClock) -> None:
-    """Whoever holds a slot keeps it; nobody new comes in until use is under the new total."""
+    """Held slots stay held, and none is given until use is below the lowered total."""
     slots = Slots("bulk_slots", 3)
     held = [await take(slots) for _ in range(3)]
     slots.resize(1)
@@ -79,7 +79,7 @@ async def test_lowering_below_use_drains_and_never_over_admits(autojump_clock: M
 
 @given(st.lists(st.sampled_from(["take", "free", "cancel"]), max_size=30), st.integers(1, 4))
 def test_use_never_exceeds_the_total(steps: list[str], total: int) -> None:
-    """Whatever the order of takes, releases and cancelled waits."""
+    """Use stays within the total in any order of takes, releases and cancelled waits."""
 
     async def scenario() -> None:
         slots = Slots("s", total)
@@ -101,7 +101,7 @@ def test_use_never_exceeds_the_total(steps: list[str], total: int) -> None:
 
 
 async def test_waiters_are_served_in_turn() -> None:
-    """First come, first served within one tenant's tier."""
+    """Waiters of one tenant's tier are served first come, first served."""
     slots, served = Slots("s", 1), []
     held = await take(slots)
 
@@ -120,7 +120,7 @@ async def test_waiters_are_served_in_turn() -> None:
 
 
 async def test_a_principal_at_its_cap_is_told_so_and_others_go_on(autojump_clock: MockClock) -> None:
-    """The cap is reached exactly; just below it there is a slot."""
+    """A principal reaches its cap exactly, and others get the remaining slots."""
     slots = Slots("bulk_slots", 4, 2)
     held = [await take(slots), await take(slots)]
 
@@ -137,7 +137,7 @@ async def test_a_principal_at_its_cap_is_told_so_and_others_go_on(autojump_clock
 
 
 async def test_a_cap_can_be_lifted_while_others_wait(autojump_clock: MockClock) -> None:
-    """A change of the settings reaches those who wait."""
+    """A raised cap admits waiters at once."""
     slots = Slots("bulk_slots", 4, 1)
     held = await take(slots)
     lease = slots.queue("ana")
@@ -150,7 +150,7 @@ async def test_a_cap_can_be_lifted_while_others_wait(autojump_clock: MockClock) 
 
 
 async def test_who_comes_back_as_told_goes_first_and_once(autojump_clock: MockClock) -> None:
-    """Before those who were told nothing, not before its time, and with the patience of several turns."""
+    """A waiter that obeyed Retry-After goes before new ones, once, and not before its time."""
     slots, order = Slots("bulk_slots", 1), []
     held = await slots.acquire("ana", 1)
     refused = await slots.acquire("bob", 5)
@@ -165,7 +165,7 @@ async def test_who_comes_back_as_told_goes_first_and_once(autojump_clock: MockCl
         found.release()
 
     async with trio.open_nursery() as nursery:
-        early = slots.queue("bob")  # asking before the time is no use
+        early = slots.queue("bob")  # too early: no priority yet
         assert not early.promised
         early.release()
         nursery.start_soon(build, "ana", 1e6)
@@ -180,7 +180,7 @@ async def test_who_comes_back_as_told_goes_first_and_once(autojump_clock: MockCl
 
 
 async def test_promises_are_bounded_and_forgotten() -> None:
-    """However many are refused, and whoever never comes back."""
+    """Promises are bounded in number, and forgotten when the client does not return."""
     kept = Kept()
     for number in range(5000):
         kept.note(f"p{number}", 10.0, 0.0)

@@ -1,4 +1,4 @@
-"""What results are made of: each input once, nothing behind what the caller may not see."""
+"""Lineage names each input once, and nothing behind an input the caller may not read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def uri(name: str) -> str:
 
 @attrs.define
 class World:
-    """Artifacts by URI; a hidden one is there and not for the caller."""
+    """Artifacts by URI; hidden ones exist and may not be read by the caller."""
 
     records: dict[str, ArtifactRecord] = attrs.field(factory=dict)
     hidden: set[str] = attrs.field(factory=set)
@@ -52,7 +52,7 @@ class World:
 
 @pytest.fixture
 def world() -> World:
-    """Report from join and rates; join from two tables; rates from one of them and a secret."""
+    """Return report from join and rates; join from two tables; rates from a table and a hidden one."""
     found = World()
     found.add("join", **{"wh:a": "1", "wh:b": "2"})
     found.add("rates", **{"wh:b": "2", "wh:secret": "3"})
@@ -61,7 +61,7 @@ def world() -> World:
 
 
 async def test_inputs_are_followed_to_the_tables(world: World) -> None:
-    """Each node once, with an edge from every input to what was made of it."""
+    """Each node is listed once, with an edge from every input to its result."""
     found = await trace(world.records[uri("report")], world.look, 10)
     assert [uri("report"), uri("join"), uri("rates"), "wh:a", "wh:b", "wh:secret"] == [
         n.uri for n in found.nodes
@@ -73,14 +73,14 @@ async def test_inputs_are_followed_to_the_tables(world: World) -> None:
 
 
 async def test_depth_ends_where_it_is_asked_to(world: World) -> None:
-    """Nothing beyond is looked at."""
+    """Nothing beyond the requested depth is read."""
     found = await trace(world.records[uri("report")], world.look, 1)
     assert (1, 3) == (found.depth, len(found.nodes))
     assert [uri("join"), uri("rates")] == world.asked
 
 
 async def test_what_is_not_for_the_caller_has_no_name_no_version_and_nothing_behind_it(world: World) -> None:
-    """That something is there is all that is told."""
+    """A hidden input is a node without name, version or inputs."""
     world.hidden = {uri("rates"), "wh:a"}
     found = await trace(world.records[uri("report")], world.look, 10)
     told = repr((found.nodes, found.edges, found.direct))
@@ -95,7 +95,7 @@ async def test_what_is_not_for_the_caller_has_no_name_no_version_and_nothing_beh
 
 
 async def test_a_circle_ends() -> None:
-    """There are none, unless a store is damaged."""
+    """Circular inputs, possible only in a damaged store, are listed once."""
     world = World()
     world.add("one", **{uri("two"): "v1"})
     world.add("two", **{uri("one"): "v1"})
@@ -104,7 +104,7 @@ async def test_a_circle_ends() -> None:
 
 
 async def test_an_answer_has_a_most_and_says_when_there_is_more(monkeypatch) -> None:
-    """Not silently less."""
+    """A lineage cut at the maximum says that it is incomplete."""
     monkeypatch.setattr(lineage, "MOST_NODES", 3)
     world = World()
     root = world.add("wide", **{f"wh:{number}": "1" for number in range(5)})

@@ -43,7 +43,7 @@ async def read_all(stream: ByteStream) -> bytes:
 
 
 async def test_a_reader_receives_what_is_there_before_the_rest_is(blob: Path) -> None:
-    """The first row group leaves before the second is read."""
+    """The first bytes can be read before the next are written."""
     tail = tail_of(blob)
     stream = follow(tail)
     blob.write_bytes(b"first")
@@ -60,7 +60,7 @@ async def test_a_reader_receives_what_is_there_before_the_rest_is(blob: Path) ->
 
 
 async def test_readers_at_their_own_pace_all_receive_every_byte(blob: Path) -> None:
-    """A slow reader holds back neither the build nor another reader."""
+    """A slow reader delays neither the build nor another reader, and all read every byte."""
     data = os.urandom(3 * CHUNK + 17)
     tail = tail_of(blob)
     got: dict[int, bytes] = {}
@@ -86,7 +86,7 @@ async def test_readers_at_their_own_pace_all_receive_every_byte(blob: Path) -> N
 
 
 async def test_bytes_beyond_what_is_announced_are_not_read(blob: Path) -> None:
-    """A write under way is nobody's business yet."""
+    """Bytes in the file are not read before they are announced."""
     blob.write_bytes(b"whole torn")
     tail = tail_of(blob)
     stream = follow(tail)
@@ -101,7 +101,7 @@ async def test_bytes_beyond_what_is_announced_are_not_read(blob: Path) -> None:
 
 
 async def test_a_failed_build_is_an_error_after_its_bytes_and_never_an_end(blob: Path) -> None:
-    """A torn stream must look torn."""
+    """A reader of a failed build gets the bytes there are, then an error, never a regular end."""
     blob.write_bytes(b"some")
     tail = tail_of(blob)
     stream = follow(tail)
@@ -118,7 +118,7 @@ async def test_a_failed_build_is_an_error_after_its_bytes_and_never_an_end(blob:
 
 @pytest.mark.parametrize("failure", [None, LOST])
 async def test_who_wants_the_whole_waits_for_its_end(blob: Path, failure: Refused | None) -> None:
-    """Its size is known then; of a build that fails there is no whole, whatever bytes there are."""
+    """``whole`` waits until the size is known, and raises if the build fails."""
     blob.write_bytes(b"some more")
     tail, ends = tail_of(blob), []
     stream = follow(tail)
@@ -147,7 +147,7 @@ async def test_who_wants_the_whole_waits_for_its_end(blob: Path, failure: Refuse
 
 
 async def test_a_file_shorter_than_it_must_be_is_an_error(blob: Path) -> None:
-    """A truncated blob is never served as a short result."""
+    """A truncated blob is an error, never a short result."""
     blob.write_bytes(b"short")
     stream = ByteStream(os.open(blob, os.O_RDONLY), stop=100)
 
@@ -160,7 +160,7 @@ async def test_a_file_shorter_than_it_must_be_is_an_error(blob: Path) -> None:
 @pytest.mark.parametrize("head", [b"", b"0123"])
 @pytest.mark.parametrize(("start", "stop"), [(0, 10), (0, 3), (2, 4), (3, 9), (4, 10), (9, 10)])
 async def test_a_range_is_exactly_its_bytes(blob: Path, head: bytes, start: int, stop: int) -> None:
-    """Whether the first bytes were read ahead or not."""
+    """A range has exactly its bytes, whether the first ones were read ahead or not."""
     blob.write_bytes(b"0123456789")
     stream = ByteStream(os.open(blob, os.O_RDONLY), stop=10, head=head)
     stream.narrow(start, stop)
@@ -171,7 +171,7 @@ async def test_a_range_is_exactly_its_bytes(blob: Path, head: bytes, start: int,
 
 
 async def test_a_small_result_is_served_from_memory_alone() -> None:
-    """Whole and in part."""
+    """A result that is all head needs no descriptor, whole or as a range."""
     stream = ByteStream(stop=10, head=b"0123456789")
     assert b"0123456789" == await read_all(stream)
     stream.close()
@@ -182,7 +182,7 @@ async def test_a_small_result_is_served_from_memory_alone() -> None:
 
 
 async def test_closing_twice_tells_the_build_once(blob: Path) -> None:
-    """One reader is one reader."""
+    """A repeated close calls ``on_close`` once."""
     left = []
     stream = ByteStream(os.open(blob, os.O_RDONLY), stop=0, on_close=lambda: left.append(1))
 
@@ -196,7 +196,7 @@ async def test_closing_twice_tells_the_build_once(blob: Path) -> None:
 async def test_who_follows_closely_reads_memory_and_who_does_not_the_file(
     blob: Path, on_file_lag: int
 ) -> None:
-    """Whatever part of the blob is in which: every reader gets every byte, in order."""
+    """Readers get every byte in order, whatever part of the blob is in memory."""
     draw = random.Random(on_file_lag)
     tail, data = tail_of(blob), b""
     close, late = follow(tail), follow(tail)
@@ -226,7 +226,7 @@ async def test_who_follows_closely_reads_memory_and_who_does_not_the_file(
 
 
 async def test_a_first_chunk_may_be_smaller_than_what_is_there(blob: Path) -> None:
-    """Out of memory, out of the file, or read ahead; what follows goes on behind it."""
+    """A limited chunk is at most as large as asked, and the next one continues behind it."""
     data = bytes(range(256)) * 1024
     blob.write_bytes(data)
     tail = tail_of(blob)
@@ -245,7 +245,7 @@ async def test_a_first_chunk_may_be_smaller_than_what_is_there(blob: Path) -> No
 
 
 async def test_memory_holds_no_more_than_the_newest_bytes(blob: Path) -> None:
-    """A reader that stalls costs the file, not memory; bytes not on file yet are the exception."""
+    """At most ``HOT_BYTES`` stay in memory, and in addition the bytes not in the file yet."""
     tail = tail_of(blob)
     for index in range(100):
         tail.keep(index * CHUNK, [bytes(CHUNK)], on_file=(index + 1) * CHUNK)
@@ -266,7 +266,7 @@ async def chunks(stream: ByteStream) -> list[bytes]:
 
 
 async def to_socket(stream: ByteStream) -> tuple[bytes, int]:
-    """Send a stream the way the server does; returns what arrived, and how many parts were loads."""
+    """Send a stream as the server does; return the bytes received and the number of file ranges."""
     sender, reader = trio.socket.socketpair()
     got: list[bytes] = []
     loads = 0
@@ -303,20 +303,20 @@ async def send_bytes(sender: trio.socket.SocketType, data: bytes) -> None:
 async def test_a_finished_blob_is_carried_to_a_socket(
     blob: Path, size: int, *, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Large ones in loads, small ones and ends as bytes; what waits for the disk is read in a thread first."""
+    """Large parts are sent as file ranges, small ones as bytes; uncached ones are read in a thread first."""
     data = random.Random(size).randbytes(size)
     blob.write_bytes(data)
     monkeypatch.setattr(ByteStream, "_in_memory", lambda _self, _position: cached)
     stream = ByteStream(os.open(blob, os.O_RDONLY), stop=size)
     got, loads = await to_socket(stream)
     assert data == got
-    most = LOAD_BYTES if cached else READ_BYTES  # what is read ahead is in memory until the client takes it
+    most = LOAD_BYTES if cached else READ_BYTES  # bytes read ahead stay in memory until they are sent
     assert size // most + (size % most >= WORTH_BYTES) == loads
     stream.close()
 
 
 async def test_a_growing_blob_is_carried_out_of_memory_and_file(blob: Path) -> None:
-    """What the build still keeps leaves in its own pieces; a reader that comes late begins in the file."""
+    """A reader of a growing blob gets every byte, from memory and from the file."""
     draw, data = random.Random(5), b""
     tail = tail_of(blob)
     for size in (WORTH_BYTES * 3, HOT_BYTES, 17, LOAD_BYTES + 5):
@@ -339,7 +339,7 @@ async def test_a_growing_blob_is_carried_out_of_memory_and_file(blob: Path) -> N
 async def test_a_file_cut_short_is_an_error_for_loads_too(
     blob: Path, *, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Never a short result."""
+    """A truncated file is an error for file ranges, never a short result."""
     blob.write_bytes(bytes(WORTH_BYTES // 2))
     monkeypatch.setattr(ByteStream, "_in_memory", lambda _self, _position: cached)
     stream = ByteStream(os.open(blob, os.O_RDONLY), stop=4 * LOAD_BYTES)
@@ -350,7 +350,7 @@ async def test_a_file_cut_short_is_an_error_for_loads_too(
 
 
 async def test_bytes_in_memory_are_joined_up_to_a_gap(blob: Path) -> None:
-    """What lies beyond it is another read's."""
+    """Adjacent blocks in memory are returned together, and none beyond a gap."""
     tail = tail_of(blob)
     tail.keep(10, [b"ab", b"cd"], on_file=10)
     tail.keep(14, [b"ef"], on_file=10)

@@ -1,4 +1,4 @@
-"""Memory is reserved before it is used; no tenant can have what the others need, and none learns of it."""
+"""Build memory is reserved before it is used, and no tenant can take all of it."""
 
 import random
 from pathlib import Path
@@ -13,7 +13,7 @@ from strata.tenants.shared.memory_budget import MemoryBudget, machine_bytes
 
 
 async def test_the_budget_is_reached_exactly_and_then_503(autojump_clock: MockClock) -> None:
-    """The machine's state is no limit of the caller's: the setting is named, and nothing of other tenants."""
+    """The refusal is a 503 that names the setting, and tells nothing of other tenants."""
     budget = MemoryBudget(100)
     mine = await budget.queue("a", 75).wait(1)
     assert isinstance(mine, Lease)
@@ -32,7 +32,7 @@ async def test_the_budget_is_reached_exactly_and_then_503(autojump_clock: MockCl
 
 
 async def test_no_tenant_takes_what_the_others_need(autojump_clock: MockClock) -> None:
-    """However much one asks for, the first build of each other tenant finds room at once."""
+    """However much one tenant reserves, another tenant's first build is admitted at once."""
     budget = MemoryBudget(1000)
     async with trio.open_nursery() as nursery:
         for _ in range(100):
@@ -45,7 +45,7 @@ async def test_no_tenant_takes_what_the_others_need(autojump_clock: MockClock) -
 
 
 async def test_a_thousand_cancels_leak_no_memory(autojump_clock: MockClock) -> None:
-    """At every instant of waiting, holding and giving back."""
+    """Cancels while waiting, holding and releasing leave all memory free."""
     budget, draw = MemoryBudget(100), random.Random(5)
 
     async def build(tenant: str, size: int, give_up: float, hold: float) -> None:
@@ -65,7 +65,7 @@ async def test_a_thousand_cancels_leak_no_memory(autojump_clock: MockClock) -> N
 
 
 def test_the_machines_memory_is_that_of_its_control_group(tmp_path: Path) -> None:
-    """Of either kind; without a limit there, all there is."""
+    """The limit of cgroup v1 or v2 counts; without one, the machine's memory."""
     everything = machine_bytes(tmp_path)
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     limit = tmp_path / "sys/fs/cgroup/memory.max"
@@ -76,15 +76,15 @@ def test_the_machines_memory_is_that_of_its_control_group(tmp_path: Path) -> Non
 
 
 def test_the_disk_is_looked_at_once_a_second() -> None:
-    """The reserve is reached exactly; without one nobody looks."""
+    """The disk is measured at most once a second, and never without a reserve; the reserve is exact."""
     free = [100]
-    room = DiskSpaceGuard(Path("/"), 100, lambda _path: free[0])
-    assert not room.known(0.0)
-    room.look(0.0)
-    assert (True, False) == (room.known(SECONDS - 0.1), room.full)
+    guard = DiskSpaceGuard(Path("/"), 100, lambda _path: free[0])
+    assert not guard.known(0.0)
+    guard.look(0.0)
+    assert (True, False) == (guard.known(SECONDS - 0.1), guard.full)
     free[0] = 99
-    assert not room.known(SECONDS)
-    room.look(SECONDS)
-    assert room.full
-    room.reserve = 0
-    assert (True, False) == (room.known(99.0), room.full)
+    assert not guard.known(SECONDS)
+    guard.look(SECONDS)
+    assert guard.full
+    guard.reserve = 0
+    assert (True, False) == (guard.known(99.0), guard.full)
