@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from strata.auth import folded_name
 from strata.config.problems import Problem
 from strata.config.settings import _HEADER_NAME, BUCKETS, MIN_TOKEN_CHARACTERS, UNIX_PATH_BYTES, Settings
 from strata.config.tls import tls_context
 
-_PATHS = (
+PATHS = (
     "artifact_dir",
     "cache_dir",
     "metadata_db",
@@ -26,11 +27,12 @@ _PATHS = (
     "tls_key",
     "tls_client_ca",
 )
+"""Settings that are a path; in a configuration file, a relative one is relative to that file."""
 
 
 def path_problems(settings: Settings) -> Iterator[Problem]:
     """Texts no file system takes for a path, in whatever way it says so."""
-    texts = {name: getattr(settings, name) for name in _PATHS}
+    texts = {name: getattr(settings, name) for name in PATHS}
     texts |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
     for name, text in texts.items():
         try:
@@ -56,6 +58,14 @@ def directories(settings: Settings) -> Mapping[str, Path]:
     if settings.deployment_mode == "service" and not settings.artifact_dir:
         del found["artifact_dir"]
     return found
+
+
+def alias_problems(settings: Settings) -> Iterator[Problem]:
+    """Yield each alias that names both a warehouse and a catalog."""
+    for alias in sorted(set(settings.warehouses) & set(settings.catalogs)):
+        yield Problem(
+            f"catalogs.{alias}", "it is also an alias in warehouses; give one of them another name."
+        )
 
 
 def directory_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
@@ -101,7 +111,14 @@ def validate_mode_coherence(
     """
     unusable = tuple(path_problems(settings))
     listener = () if unusable else (_listener_problems,)  # of places that cannot be nothing more can be said
-    checks = (_mode_problems, *listener, _token_problems, _header_problems, _artifact_problems)
+    checks = (
+        _mode_problems,
+        *listener,
+        _token_problems,
+        _header_problems,
+        _artifact_problems,
+        alias_problems,
+    )
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
         return (*found, *unusable)
@@ -202,10 +219,10 @@ def _header_problems(settings: Settings) -> Iterator[Problem]:
             continue
         if not _HEADER_NAME.fullmatch(name):
             yield Problem(role, f"{name!r} is no header name.")
-        elif name.lower() in taken:
-            yield Problem(role, f"{name} already carries {taken[name.lower()]}.")
+        elif (folded := folded_name(name)) in taken:
+            yield Problem(role, f"{name} already carries {taken[folded]}.")
         else:
-            taken[name.lower()] = role
+            taken[folded] = role
     if taken.get("x-strata-tenant", "tenant_header") != "tenant_header":
         yield Problem(taken["x-strata-tenant"], "X-Strata-Tenant always carries the tenant.")
 
