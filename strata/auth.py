@@ -66,6 +66,11 @@ def _fold(name: bytes) -> bytes:
     return name.translate(_FOLD).strip(b"-")
 
 
+def folded_name(name: str) -> str:
+    """Return the one form of all header names that some layer may take for one another."""
+    return _fold(name.encode()).decode()
+
+
 @attrs.frozen
 class _Field:
     """A header that the contract reads: its role and the only accepted spelling."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from strata.auth import folded_name
 from strata.config.problems import Problem
 from strata.config.settings import BUCKETS, MIN_TOKEN_CHARACTERS, Settings
 from strata.config.tls import tls_context
@@ -24,7 +25,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 
 NOT_A_DIRECTORY = "{} is not a directory; name another path."
 NOT_WRITABLE = "this process cannot write to {}; change its permissions, or name another path."
 
-_PATHS = (
+PATHS = (
     "artifact_dir",
     "cache_dir",
     "metadata_db",
@@ -35,11 +36,12 @@ _PATHS = (
     "tls_key",
     "tls_client_ca",
 )
+"""Settings that are a path; in a configuration file, a relative one is relative to that file."""
 
 
 def path_problems(settings: Settings) -> Iterator[Problem]:
     """Yield a problem for each setting whose text no file system accepts as a path."""
-    texts = {name: getattr(settings, name) for name in _PATHS}
+    texts = {name: getattr(settings, name) for name in PATHS}
     texts |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
     for name, text in texts.items():
         try:
@@ -65,6 +67,14 @@ def directories(settings: Settings) -> Mapping[str, Path]:
     if settings.deployment_mode == "service" and not settings.artifact_dir:
         del found["artifact_dir"]
     return found
+
+
+def alias_problems(settings: Settings) -> Iterator[Problem]:
+    """Yield each alias that names both a warehouse and a catalog."""
+    for alias in sorted(set(settings.warehouses) & set(settings.catalogs)):
+        yield Problem(
+            f"catalogs.{alias}", "it is also an alias in warehouses; give one of them another name."
+        )
 
 
 def directory_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
@@ -108,7 +118,14 @@ def validate_mode_coherence(
     """
     unusable = tuple(path_problems(settings))
     listener = () if unusable else (_listener_problems,)  # unusable paths cannot be checked further
-    checks = (_mode_problems, *listener, _token_problems, _header_problems, _artifact_problems)
+    checks = (
+        _mode_problems,
+        *listener,
+        _token_problems,
+        _header_problems,
+        _artifact_problems,
+        alias_problems,
+    )
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
         return (*found, *unusable)
@@ -214,10 +231,10 @@ def _header_problems(settings: Settings) -> Iterator[Problem]:
             continue
         if not _HEADER_NAME.fullmatch(name):
             yield Problem(role, f"{name!r} is not a header name; use letters, digits and hyphens.")
-        elif name.lower() in taken:
-            yield Problem(role, f"{name} already carries {taken[name.lower()]}; choose another header.")
+        elif (folded := folded_name(name)) in taken:
+            yield Problem(role, f"{name} already carries {taken[folded]}; choose another header.")
         else:
-            taken[name.lower()] = role
+            taken[folded] = role
     if taken.get("x-strata-tenant", "tenant_header") != "tenant_header":
         yield Problem(
             taken["x-strata-tenant"], "X-Strata-Tenant always carries the tenant; choose another header."

@@ -6,6 +6,7 @@ An unknown name is an error with a suggestion. All problems are reported at once
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import attrs
 
 from strata.acl import Policy, PolicyError, parse_policy
-from strata.config.coherence import validate_mode_coherence
+from strata.config.coherence import PATHS, validate_mode_coherence
 from strata.config.problems import ConfigError, Problem
 from strata.config.rules_file import place_of, read_rules
 from strata.config.settings import Settings
@@ -26,6 +27,15 @@ from strata.config.values import InvalidError, convert, suggest
 PREFIX = "STRATA_"
 FILE_SUFFIX = "_file"
 ACL_ALIASES = ("acl_config", "acl")
+
+_SERVICE_LINK = re.compile(
+    r"STRATA_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""Variables that Kubernetes sets in the containers of a namespace with a Service named ``strata`` (Kubernetes
+documentation, "Discovering services", environment variables)."""
+
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
+"""How the value of ``STRATA_PORT`` begins where Kubernetes sets it."""
 
 _FIELDS = {field.name: field for field in attrs.fields(Settings)}
 _TYPES = typing.get_type_hints(Settings)
@@ -89,13 +99,14 @@ class _Collector:
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self._acl: Mapping[str, object] | None = None
+        self._base = Path()
 
     def add_file(self, config_file: Path | None, cwd: Path) -> None:
         path = config_file if config_file is not None else cwd / "pyproject.toml"
         if config_file is None and not path.is_file():
             return
         try:
-            document = tomllib.loads(path.read_text("utf-8"))
+            document = tomllib.loads(path.read_text("utf-8-sig"))
         except OSError as error:
             self._wrong("--config", f"{path} cannot be read: {error.strerror}.")
             return
@@ -111,6 +122,7 @@ class _Collector:
         for key in tool:
             if key != "strata" and difflib.get_close_matches(key, ["strata"], cutoff=0.8):
                 self._wrong(f"tool.{key}", "unknown section; did you mean tool.strata?")
+        self._base = path.parent
         self._add_table(tool.get("strata", {}), Source(path.name, "file"))
 
     def _add_table(self, table: object, source: Source) -> None:
@@ -147,8 +159,12 @@ class _Collector:
         self.values[key], self.sources[key] = found, source
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
+        linked = sorted(name for name, text in environ.items() if _is_service_link(name, text))
+        if linked:
+            shown = ", ".join(linked[:3]) + (" …" if len(linked) > 3 else "")  # noqa: PLR2004  # enough to recognise
+            self.warnings.append(f"ignored what Kubernetes sets for a Service named strata: {shown}.")
         for variable, text in sorted(environ.items()):
-            if not variable.upper().startswith(PREFIX):
+            if not variable.upper().startswith(PREFIX) or variable in linked:
                 continue
             key = variable[len(PREFIX) :].lower()
             source = Source(variable, "environment")
@@ -175,12 +191,16 @@ class _Collector:
         if not isinstance(value, str):
             self._wrong(where, "must be a path.")
             return
+        if not value:
+            self._wrong(where, "it is empty; remove it, or name a file.")
+            return
         given = self.sources.get(key)
         if given is not None and given.layer == source.layer:
             self._wrong(where, f"{key} is set, too; keep {key} or {key}{FILE_SUFFIX}.")
             return
         try:
-            text = Path(value).expanduser().read_text("utf-8").rstrip("\r\n")
+            path = self._from_base(value) if source.layer == "file" else value
+            text = Path(path).expanduser().read_text("utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError, RuntimeError):  # unreadable, not a path, home of an unknown user
             self._wrong(where, "the file cannot be read; check its path and permissions.")
             return
@@ -196,7 +216,20 @@ class _Collector:
         except InvalidError as error:
             self._wrong(name, str(error))
             return
-        self.values[key], self.sources[key] = converted, source
+        self.values[key], self.sources[key] = self._placed(key, converted, source), source
+
+    def _placed(self, key: str, value: Any, source: Source) -> Any:
+        """Return a setting's value with relative paths of a file made relative to where that file is."""
+        if source.layer != "file":
+            return value
+        if key == "warehouses":
+            return {alias: self._from_base(text) for alias, text in value.items()}
+        return self._from_base(value) if value and key in PATHS else value
+
+    def _from_base(self, text: str) -> str:
+        if text.startswith("~"):
+            return text
+        return str(self._base / text)  # an absolute path stays as it is
 
     def finish(self) -> Loaded:
         file = self.values.get("acl_file")
@@ -237,6 +270,12 @@ class _Collector:
 
     def _wrong(self, setting: str, message: str) -> None:
         self.problems.append(Problem(setting, message))
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    if variable == f"{PREFIX}PORT":
+        return bool(_SERVICE_URL.match(text))
+    return bool(_SERVICE_LINK.fullmatch(variable))
 
 
 def _known_keys() -> list[str]:

@@ -10,6 +10,18 @@ from typing import Any, cast
 
 import attrs
 
+MOST_NUMBER = 2**63 - 1
+"""Largest whole number of a setting: what databases and the system take. A larger one is refused."""
+
+MOST_FRACTION = 1e15
+"""Largest number of a setting that need not be whole. A larger one is refused."""
+
+LEAST_RATE = 0.001
+"""Smallest rate above 0 where 0 means no limit: one in 1,000 seconds. A smaller one is refused."""
+
+MOST_SHOWN = 80
+"""Characters of a refused value that a message repeats."""
+
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 
@@ -39,11 +51,19 @@ def convert(field: attrs.Attribute[Any], kind: Any, value: object, *, from_text:
     metadata = field.metadata
     if isinstance(kind, types.UnionType):
         kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
-    shown = "its value" if metadata["secret"] else repr(value)
+    if from_text and value == "":
+        raise InvalidError("it is empty; remove it, or give it a value.")
+    shown = "its value" if metadata["secret"] else _shown(value)
     converted = _convert_to(kind, value, shown, from_text=from_text)
     if metadata["choices"] and converted not in metadata["choices"]:
         known = metadata["choices"]
         raise InvalidError(f"{shown} is not one of {', '.join(known)}{suggest(str(converted), known)}")
+    if isinstance(converted, int | float) and abs(converted) > MOST_NUMBER:
+        raise InvalidError(f"{shown} is too large; the maximum is {MOST_NUMBER}.")
+    if isinstance(converted, float) and converted > MOST_FRACTION:
+        raise InvalidError(f"{shown} is too large; the maximum is {MOST_FRACTION:g}.")
+    if metadata["zero_is_free"] and isinstance(converted, float) and 0 < converted < LEAST_RATE:
+        raise InvalidError(f"{shown} is too small; the minimum is {LEAST_RATE:g}, and 0 is no limit.")
     least = metadata["least"]
     if least is not None and isinstance(converted, int | float) and not converted >= least:
         raise InvalidError(f"{shown} is too small; the minimum is {least:g}.")
@@ -51,6 +71,15 @@ def convert(field: attrs.Attribute[Any], kind: Any, value: object, *, from_text:
     if most is not None and isinstance(converted, int | float) and converted > most:
         raise InvalidError(f"{shown} is too large; the maximum is {most:g}.")
     return converted
+
+
+def _shown(value: object) -> str:
+    """Return a value as it stands in a message: of what is long, the beginning."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes out
+        return "a number of thousands of digits"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({len(text)} characters)"
 
 
 def _convert_to(kind: Any, value: object, shown: str, *, from_text: bool) -> object:
@@ -83,7 +112,12 @@ def _to_number(kind: type[int | float], value: object, shown: str, *, from_text:
             number = None
     else:
         whole = isinstance(value, int) and not isinstance(value, bool)
-        number = kind(cast("float", value)) if whole or (kind is float and isinstance(value, float)) else None
+        try:
+            number = (
+                kind(cast("float", value)) if whole or (kind is float and isinstance(value, float)) else None
+            )
+        except OverflowError:  # a whole number that no float can hold
+            raise InvalidError(f"{shown} is too large; the maximum is {MOST_FRACTION:g}.") from None
     if number is None or number != number or number in (float("inf"), float("-inf")):  # noqa: PLR0124  # NaN
         raise InvalidError(f"{shown} is not a {'whole ' if kind is int else ''}number.")
     return number

@@ -14,12 +14,14 @@ MAX_PLACE = 2**53 - 1
 
 
 def refuse_unknown(known: Collection[str]) -> None:
-    """Refuse parameters nobody knows: one that is misspelled would silently not apply.
+    """Refuse a parameter that is not known, which would silently not apply, and one that is given twice.
 
     Raises:
         ProblemError: 400, naming the first of them.
     """
-    for key in request.args:
+    for key, values in request.args.lists():
+        if len(values) > 1:
+            raise bad_parameter(key, "is given twice")
         if key not in known:
             raise bad_parameter(key, f"Unknown parameter; known are {', '.join(sorted(known))}")
 

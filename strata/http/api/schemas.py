@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -341,6 +343,7 @@ class RulesAnswer(msgspec.Struct):
 
 _AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
 _STEP = re.compile(r"([a-z_]+)|\[(\d+)\]")  # our own field names, and places in lists; "[...]" is any key
+_KEY = re.compile(r"[A-Za-z0-9_]{1,64}")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]{0,64})`")
 
 
@@ -353,11 +356,14 @@ def decode_body(kind: type[B], body: bytes | str) -> B:
     """Return a JSON body as ``kind``.
 
     Raises:
-        ProblemError: 422 for what is not JSON or has the wrong shape, 400 for an unknown key. What the
-            caller sent as a value is never repeated.
+        ProblemError: 422 for what is not JSON, has the wrong shape or a key twice, 400 for an unknown key.
+            What the caller sent as a value is never repeated.
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        found = msgspec.json.decode(body, type=kind)
+        # Numbers stay text: only keys matter here.
+        text = body if isinstance(body, str) else body.decode()
+        json.loads(text, object_pairs_hook=_refuse_repeated_keys, parse_int=str, parse_float=str)
     except msgspec.ValidationError as error:
         raise ProblemError(_invalid(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -365,6 +371,17 @@ def decode_body(kind: type[B], body: bytes | str) -> B:
     except RecursionError:
         detail = "The request's body is nested too deeply."
         raise ProblemError(_no_json(detail, "nested too deeply")) from None
+    return found
+
+
+def _refuse_repeated_keys(pairs: list[tuple[str, object]]) -> None:
+    """Refuse an object with a key twice (RFC 8259, section 4: readers differ in which one counts)."""
+    if len(dict(pairs)) == len(pairs):
+        return
+    repeated, _times = Counter(key for key, _ in pairs).most_common(1)[0]
+    named = repeated if _KEY.fullmatch(repeated) else "a key"
+    errors = [{"loc": ["body"], "msg": f"{named} is given twice"}]
+    raise ProblemError(Problem(422, f"The request's body has {named} twice.", "repeated_key", errors))
 
 
 def _no_json(detail: str, message: str) -> Problem:
