@@ -51,8 +51,7 @@ class ByteSource(Protocol):
         """File descriptor, open until the range is sent or given up."""
 
     def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
-        """Return the bytes from ``position`` that are in memory, or the number of bytes to read from the
-        file.
+        """Return bytes from ``position`` that are in memory, or the number of bytes to read from the file.
 
         Exactly one of the two results is non-empty; neither exceeds ``wanted`` bytes.
         """
