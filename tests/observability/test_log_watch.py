@@ -1,4 +1,4 @@
-"""The suite's ear to its own logs: that it hears, and that it fails what it should."""
+"""The suite's watch over its own logs: it finds secrets, and fails the test that logged them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The allocator is told before it is loaded."""
+"""The allocator is configured before it is loaded."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from strata.server.process import PURGE_DELAY_MS, return_memory_soon
 
 
 def test_an_operators_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sets the variable knows the machine."""
+    """A value from the environment wins."""
     monkeypatch.setenv("MIMALLOC_PURGE_DELAY", "500")
     return_memory_soon()
     assert "500" == os.environ["MIMALLOC_PURGE_DELAY"]

@@ -151,7 +151,7 @@ async def test_a_tenant_that_goes_is_counted_among_the_others(
 
 
 async def test_tenants_beyond_the_bound_are_summed(settings: Settings, warehouse: Warehouse) -> None:
-    """metrics_max_tenants bounds the label, whoever is live; also one that calls itself other."""
+    """metrics_max_tenants bounds the label, for a tenant called `other`, too."""
     async with running(attrs.evolve(settings, metrics_max_tenants=2)) as server:
         for tenant in ("team-a", "other", "team-c", "team-d"):
             async with server.client(**identity("ana", tenant)) as client:
@@ -454,29 +454,27 @@ async def test_a_listener_of_its_own_has_the_metrics_and_nothing_else(settings: 
         nursery.start_soon(partial(run_server, changed, announce=announce))
         await ready.wait()
         assert f"http://127.0.0.1:{changed.metrics_port}" == announced[1]
-        async with httpx.AsyncClient(base_url=announced[1]) as anybody:
+        async with httpx.AsyncClient(base_url=announced[1]) as anyone:
             for path in ("/metrics", "/metrics/prometheus"):
-                answer = await anybody.get(path)
+                answer = await anyone.get(path)
                 assert (200, "text/plain; version=0.0.4; charset=utf-8") == (
                     answer.status_code,
                     answer.headers["content-type"],
                 )
                 assert {("state", "busy")} <= {pair for _, labels in read(answer.content) for pair in labels}
-            spoken = await anybody.get("/metrics", headers={"Accept": OPENMETRICS})
+            spoken = await anyone.get("/metrics", headers={"Accept": OPENMETRICS})
             assert spoken.content.endswith(b"# EOF\n")
             assert (405, "GET, HEAD") == (
-                (no := await anybody.post("/metrics", content=b"x" * 100_000)).status_code,
+                (no := await anyone.post("/metrics", content=b"x" * 100_000)).status_code,
                 no.headers["allow"],
             )
-            assert b"" == (await anybody.head("/metrics")).content
+            assert b"" == (await anyone.head("/metrics")).content
             for path in ("/", "/health", "/v1/artifacts", "/metrics/", "/openapi.json", "/v1/materialize"):
-                assert 404 == (await anybody.get(path, headers=identity(scopes="admin:*"))).status_code, path
-        async with httpx.AsyncClient(base_url=announced[0]) as anybody:
-            assert 401 == (await anybody.get("/metrics")).status_code
-            assert 403 == (await anybody.get("/metrics", headers=identity())).status_code
-            assert (
-                200 == (await anybody.get("/metrics", headers=identity(scopes="admin:metrics"))).status_code
-            )
+                assert 404 == (await anyone.get(path, headers=identity(scopes="admin:*"))).status_code, path
+        async with httpx.AsyncClient(base_url=announced[0]) as anyone:
+            assert 401 == (await anyone.get("/metrics")).status_code
+            assert 403 == (await anyone.get("/metrics", headers=identity())).status_code
+            assert 200 == (await anyone.get("/metrics", headers=identity(scopes="admin:metrics"))).status_code
         nursery.cancel_scope.cancel()
 
 

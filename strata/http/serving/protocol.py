@@ -245,7 +245,7 @@ async def _nowhere(_load: FileRange) -> None:
     Raises:
         RuntimeError: Always.
     """
-    raise RuntimeError("a load came before the protocol")
+    raise RuntimeError("a file range came before the protocol")
 
 
 class Tasks:

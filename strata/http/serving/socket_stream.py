@@ -67,7 +67,7 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
         pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else self._send_together(data)
         for piece in pieces:
             if isinstance(piece, FileRange):
-                await self._send_load(piece)
+                await self._send_range(piece)
             elif piece:
                 await self._send_piece(memoryview(piece))
 
@@ -100,7 +100,7 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
         for a whole pass. Errors are left to :meth:`send_all` of the rest, which reports them.
         """
         if not isinstance(data, bytes | memoryview):
-            if sum(map(len, data)) > JOIN_BYTES or _has_load(data):
+            if sum(map(len, data)) > JOIN_BYTES or _has_range(data):
                 return data
             data = b"".join(cast("Sequence[bytes]", data))
         if len(data) > JOIN_BYTES:
@@ -123,11 +123,11 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
                 sent = await self.socket.send(view)
             view = view[sent:]
 
-    async def _send_load(self, load: FileRange) -> None:
-        while load:
-            with self._progress(len(load)):
-                await load.send_some(self.socket)
-                if load:
+    async def _send_range(self, left: FileRange) -> None:
+        while left:
+            with self._progress(len(left)):
+                await left.send_some(self.socket)
+                if left:
                     await trio.lowlevel.wait_writable(self.socket)
 
     @contextmanager
@@ -198,5 +198,5 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
-def _has_load(pieces: Sequence[object]) -> bool:
+def _has_range(pieces: Sequence[object]) -> bool:
     return any(isinstance(piece, FileRange) for piece in pieces)
