@@ -24,7 +24,8 @@ SCRAPE_SECONDS = 10.0
 
 Encoder = Callable[[Collector], bytes]
 
-_PARAMETER = r"charset=utf-8 | escaping=(?:allow-utf-8|underscores) | q=(?:1(?:\.0*)? | 0?\.\d*[1-9]\d*)"
+_QUALITY = r"q=(?:1(?:\.0{0,3})? | 0\.\d{0,2}[1-9]\d{0,2})"
+_PARAMETER = rf"charset=utf-8 | escaping=(?:allow-utf-8|underscores) | {_QUALITY}"
 _FORMATS = re.compile(
     rf"""\s* (?: application/openmetrics-text (?: \s*;\s* version=(?:1\.0\.0|0\.0\.1) )?
             | text/plain (?: \s*;\s* version=(?:1\.0\.0|0\.0\.4) )? )

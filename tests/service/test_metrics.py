@@ -195,6 +195,7 @@ async def test_each_family_is_described_once_and_samples_follow_it(
         ("text/plain;version=1.0.0", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
         ("application/openmetrics-text;q=0", TEXT_TYPE),
         ("application/openmetrics-text;q=0.0, text/plain", TEXT_TYPE),
+        pytest.param(f"application/openmetrics-text;q=0.{'1' * 30_000}x", TEXT_TYPE, id="long q"),
         ("application/openmetrics-text;version=x", TEXT_TYPE),
         ('application/openmetrics-text;version="1.0.0"', TEXT_TYPE),
         ("application/openmetrics-text;version=2.0.0", TEXT_TYPE),
@@ -206,7 +207,7 @@ async def test_each_family_is_described_once_and_samples_follow_it(
     ],
 )
 async def test_the_answer_names_the_format_that_is_written(accept: str, content_type: str) -> None:
-    """Whatever `Accept` says: no error, no version of the caller's, no name that is escaped by halves."""
+    """Whatever `Accept` says, at once: no error, no version of the caller's, no half-escaped names."""
     write, found = encoder(accept)
     snapshot = Snapshot()
     for _ in snapshot.take(many(2)):
