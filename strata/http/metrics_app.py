@@ -1,6 +1,8 @@
-"""The metrics on a listener of their own, for whoever can reach it: nothing else is behind it."""
+"""Serve the metrics on a port of their own, without an identity; no other route is on it."""
 
 from __future__ import annotations
+
+import trio
 
 from strata.http.asgi import App, Receive, Scope, Send
 from strata.observability.metrics import expose
@@ -8,9 +10,17 @@ from strata.tenants import Registry
 
 PATHS = ("/metrics", "/metrics/prometheus")
 
+Answer = tuple[int, bytes, str]
+"""Status, body and content type."""
+
+TEXT = "text/plain; charset=utf-8"
+
 
 def metrics_app(registry: Registry) -> App:
-    """Return an ASGI application that answers with the metrics, without asking who wants them."""
+    """Return an ASGI application that answers GET and HEAD on :data:`PATHS` with the metrics.
+
+    Other methods are answered with 405, other paths with 404, and a scrape that took too long with 503.
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -18,13 +28,7 @@ def metrics_app(registry: Registry) -> App:
             return
         while (await receive()).get("more_body", False):
             pass  # an answer before the request's end would disturb the connection
-        status, text, content_type = 404, b"Only /metrics is here.\n", "text/plain; charset=utf-8"
-        if scope["path"] in PATHS:
-            status, text = 405, b"Only GET and HEAD.\n"
-            if scope["method"] in {"GET", "HEAD"}:
-                accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
-                text, content_type = await expose(registry, accept.decode("latin-1"))
-                status = 200
+        status, text, content_type = await _answer(registry, scope)
         headers = [
             (b"content-type", content_type.encode()),
             (b"content-length", str(len(text)).encode()),
@@ -36,3 +40,16 @@ def metrics_app(registry: Registry) -> App:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else text})
 
     return app
+
+
+async def _answer(registry: Registry, scope: Scope) -> Answer:
+    if scope["path"] not in PATHS:
+        return 404, b"Only /metrics is here.\n", TEXT
+    if scope["method"] not in {"GET", "HEAD"}:
+        return 405, b"Only GET and HEAD.\n", TEXT
+    accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    try:
+        text, content_type = await expose(registry, accept.decode("latin-1"))
+    except trio.TooSlowError:
+        return 503, b"The metrics took too long to write.\n", TEXT
+    return 200, text, content_type

@@ -1,7 +1,7 @@
-"""Refusals as answers: the one place where a reason becomes a status code.
+"""Turn refusals into HTTP responses: the one place where a reason becomes a status code.
 
 The body is RFC 9457 ``application/problem+json`` with the ``detail`` string that existing clients read. It
-never holds a header's value, a value of the request's body, a path of the server or a word of another tenant.
+never contains a header's value, a value of the request's body, a server path or data of another tenant.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ CONTENT_TYPE = "application/problem+json"
 
 @attrs.frozen
 class Problem:
-    """An answer that says why there is none.
+    """An error response.
 
     Attributes:
         status: HTTP status.
         detail: One sentence.
-        error: A stable machine-readable word.
-        errors: Where in the request the faults lie: ``{"loc": [...], "msg": ...}``.
-        retry_after: Seconds, at least 1.
-        limit: The limit that was reached.
-        headers: More headers.
+        error: Stable machine-readable code.
+        errors: Faulty places of the request: ``{"loc": [...], "msg": ...}``.
+        retry_after: Seconds until a retry may succeed, at least 1.
+        limit: Limit that was reached.
+        headers: Additional headers.
     """
 
     status: int
@@ -55,7 +55,7 @@ class Problem:
 
     @classmethod
     def of(cls, refused: Refused) -> Problem:
-        """Return the answer to a refusal."""
+        """Return the response to a refusal."""
         status = STATUS[refused.reason]
         errors = ({"loc": list(refused.loc), "msg": refused.detail},) if refused.loc else ()
         needs_retry = status in (429, 503)
@@ -64,7 +64,7 @@ class Problem:
 
     @classmethod
     def crash(cls) -> Problem:
-        """Return the answer to a request in which a bug showed."""
+        """Return the response to a request whose handler raised an unexpected exception."""
         return cls(500, "Internal error; the server's log has it under this request id.", "internal")
 
     def body(self, request_id: str) -> bytes:
@@ -86,7 +86,7 @@ class Problem:
         return msgspec.json.encode(content)
 
     def header_pairs(self) -> list[tuple[str, str]]:
-        """Return its headers, without Content-Length."""
+        """Return the response headers, without Content-Length."""
         pairs = [("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), *self.headers]
         if self.retry_after is not None:
             pairs.append(("Retry-After", str(self.retry_after)))
@@ -98,7 +98,7 @@ class Problem:
 
 
 class ProblemError(Exception):
-    """Leaves a route with a problem for an answer; caught by the app's error handler."""
+    """Ends a route with an error response; caught by the app's error handler."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)

@@ -1,4 +1,4 @@
-"""The families of metrics the server has, and their reference as Markdown.
+"""Define the server's metric families, and write their reference page as Markdown.
 
 ``python -m strata.observability.families > docs/reference/metrics.md``; a test compares the two.
 """
@@ -7,11 +7,35 @@ from __future__ import annotations
 
 import sys
 
-from strata.observability.exposition import Family
+import attrs
+
 from strata.tenants.stats.histogram import BUCKETS
 
+
+@attrs.frozen
+class Family:
+    """A metric family.
+
+    Attributes:
+        name: Name with the unit, without ``_total``.
+        kind: ``counter``, ``gauge`` or ``histogram``.
+        help: Meaning, in one sentence.
+        labels: Label names, in the order in which samples give their values.
+    """
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def sample(self) -> str:
+        """Name of the family's samples, which is its name in the text format."""
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+
 FAMILIES: list[Family] = []
-"""All of them, in the order of the page."""
+"""Families of this server, in the order of the page."""
 
 
 def _family(name: str, kind: str, meaning: str, *labels: str) -> Family:
@@ -23,96 +47,150 @@ def _family(name: str, kind: str, meaning: str, *labels: str) -> Family:
 REQUESTS = _family(
     "strata_http_requests",
     "counter",
-    "HTTP requests with an identity, by class of status.",
+    "HTTP requests with an identity, by status class.",
     "tenant",
     "status",
 )
-SENT = _family("strata_http_sent_bytes", "counter", "Bytes of answers' bodies.", "tenant")
+SENT = _family("strata_http_sent_bytes", "counter", "Bytes of response bodies sent.", "tenant")
 STREAMS = _family(
     "strata_stream_duration_seconds",
     "histogram",
-    "Time from a request that reads a result to the last byte sent.",
+    "Time from the request for a result to its last byte sent.",
     "tenant",
 )
 QUESTIONS = _family(
-    "strata_questions", "counter", "Questions answered by a tenant's actor.", "tenant", "kind", "outcome"
+    "strata_questions",
+    "counter",
+    "Messages answered by the tenant's actor, by kind of message and outcome.",
+    "tenant",
+    "kind",
+    "outcome",
 )
-REFUSALS = _family("strata_refusals", "counter", "Questions that were refused, by code.", "tenant", "reason")
+REFUSALS = _family("strata_refusals", "counter", "Refused requests, by error code.", "tenant", "reason")
 MATERIALIZATIONS = _family(
     "strata_materializations",
     "counter",
-    "Materialize requests that found a finished result, or did not.",
+    "Materialize requests, by whether a finished result was found.",
     "tenant",
     "found",
 )
-BUILDS = _family("strata_builds", "counter", "Builds that ended.", "tenant", "outcome")
+BUILDS = _family("strata_builds", "counter", "Builds that ended, by outcome.", "tenant", "outcome")
 RESULT_ROWS = _family("strata_result_rows", "counter", "Rows of finished results.", "tenant")
 RESULT_BYTES = _family("strata_result_bytes", "counter", "Bytes of finished results.", "tenant")
 QUEUE_WAIT = _family(
-    "strata_queue_wait_seconds", "histogram", "Time a build waited for its slot.", "tenant", "tier"
+    "strata_queue_wait_seconds", "histogram", "Time builds waited for a slot.", "tenant", "tier"
 )
-SLOTS = _family("strata_slots", "gauge", "Slots there are.", "tenant", "tier")
-SLOTS_IN_USE = _family("strata_slots_in_use", "gauge", "Slots in use.", "tenant", "tier")
-SLOTS_WAITING = _family("strata_slots_waiting", "gauge", "Builds that wait for a slot.", "tenant", "tier")
+SLOTS = _family("strata_slots", "gauge", "Build slots of the tenant.", "tenant", "tier")
+SLOTS_IN_USE = _family("strata_slots_in_use", "gauge", "Build slots in use.", "tenant", "tier")
+SLOTS_WAITING = _family("strata_slots_waiting", "gauge", "Builds waiting for a slot.", "tenant", "tier")
 LOOKUPS = _family(
-    "strata_cache_lookups", "counter", "Look-ups of row groups in the cache.", "tenant", "found"
+    "strata_cache_lookups",
+    "counter",
+    "Cache lookups of row groups, by whether the row group was found.",
+    "tenant",
+    "found",
 )
-EVICTIONS = _family("strata_cache_evictions", "counter", "Cached row groups that were evicted.", "tenant")
+EVICTIONS = _family("strata_cache_evictions", "counter", "Row groups evicted from the cache.", "tenant")
 CACHE_BYTES = _family("strata_cache_bytes", "gauge", "Bytes of cached row groups on disk.", "tenant")
-BUDGET = _family("strata_cache_budget_bytes", "gauge", "Bytes of cache for all tenants together.")
+BUDGET = _family("strata_cache_budget_bytes", "gauge", "Cache budget of all tenants together, in bytes.")
 BUDGET_HELD = _family(
-    "strata_cache_budget_held_bytes", "gauge", "Bytes of those that tenants may use now or left behind."
+    "strata_cache_budget_held_bytes",
+    "gauge",
+    "Bytes of the cache budget granted to live tenants or occupied by files of tenants that are gone.",
 )
-RESTARTS = _family("strata_actor_restarts", "counter", "Crashes of a tenant's actor.", "tenant")
-TENANTS = _family("strata_tenants", "gauge", "Live tenants.", "state")
-QUANTA = _family("strata_work_quanta", "gauge", "Pieces of work in the work pool.", "state")
-QUEUED = _family("strata_work_queued_bytes", "gauge", "Expected bytes of work that waits.", "tenant")
+RESTARTS = _family("strata_actor_restarts", "counter", "Crashes of the tenant's actor.", "tenant")
+TENANTS = _family("strata_tenants", "gauge", "Live tenants, by state.", "state")
+QUANTA = _family("strata_work_quanta", "gauge", "Quanta in the work pool, running or waiting.", "state")
+QUEUED = _family("strata_work_queued_bytes", "gauge", "Expected bytes of the quanta waiting.", "tenant")
 DEFICIT = _family(
-    "strata_work_largest_deficit_bytes", "gauge", "By how much one waiting tenant is behind another at most."
+    "strata_work_largest_deficit_bytes",
+    "gauge",
+    "Largest difference in bytes served between two tenants waiting in one tier.",
 )
 JAIN = _family(
-    "strata_work_fairness_ratio", "gauge", "Jain's index of the work done for each tenant in the last minute."
+    "strata_work_fairness_ratio",
+    "gauge",
+    "Jain's fairness index of the bytes of work done for each tenant in the last minute.",
 )
-OLDEST_WAIT = _family("strata_work_oldest_wait_seconds", "gauge", "How long the oldest work has waited.")
-BULK_LIMIT = _family("strata_work_bulk_slots", "gauge", "Slots that large scans may have now.")
+OLDEST_WAIT = _family(
+    "strata_work_oldest_wait_seconds", "gauge", "Time the oldest waiting quantum has waited."
+)
+BULK_LIMIT = _family("strata_work_bulk_slots", "gauge", "Work pool slots that bulk quanta may use now.")
 LOOP_LAG = _family(
-    "strata_loop_lag_seconds", "histogram", "How much later than due a task runs, four samples a second."
+    "strata_loop_lag_seconds",
+    "histogram",
+    "Delay of a task of the event loop past its due time, four samples a second.",
 )
-DESK = _family(
-    "strata_desk_requests", "gauge", "Requests in hand, and those that wait until it is their turn.", "state"
+ADMISSION = _family(
+    "strata_admission_requests", "gauge", "Requests admitted, and waiting in the admission queue.", "state"
 )
-CONNECTIONS = _family("strata_connections", "gauge", "Connections that are open.", "state")
+CONNECTIONS = _family("strata_connections", "gauge", "Open connections, by state.", "state")
 CONNECTIONS_CUT = _family(
-    "strata_connections_cut", "counter", "Connections the server ended or did not accept.", "reason"
+    "strata_connections_cut", "counter", "Connections closed or not accepted by the server.", "reason"
 )
+
+LIBRARY_FAMILIES = (
+    Family("process_virtual_memory_bytes", "gauge", "Virtual memory of the process."),
+    Family("process_resident_memory_bytes", "gauge", "Resident memory of the process."),
+    Family("process_start_time_seconds", "gauge", "Start of the process, in seconds since 1970."),
+    Family("process_cpu_seconds", "counter", "User and system CPU time of the process."),
+    Family("process_open_fds", "gauge", "Open file descriptors of the process."),
+    Family("process_max_fds", "gauge", "Limit on open file descriptors."),
+    Family(
+        "python_info",
+        "gauge",
+        "Python interpreter; always 1.",
+        ("implementation", "major", "minor", "patchlevel", "version"),
+    ),
+    Family("python_gc_objects_collected", "counter", "Objects freed by garbage collection.", ("generation",)),
+    Family(
+        "python_gc_objects_uncollectable",
+        "counter",
+        "Objects that garbage collection could not free.",
+        ("generation",),
+    ),
+    Family("python_gc_collections", "counter", "Garbage collections.", ("generation",)),
+)
+"""Families of prometheus-client's own collectors, as on Linux; elsewhere there are no ``process_*``."""
 
 HEAD = """# Metrics
 
-`GET /metrics` and `GET /metrics/prometheus` answer in Prometheus' text format, or in that of OpenMetrics when
-it is asked for. On the main port they need the scope `admin:metrics`, for they name every tenant; on the port
-of its own that `metrics_port` opens, whoever reaches it may read them.
+`GET /metrics` and `GET /metrics/prometheus` answer in Prometheus' text format, or in OpenMetrics when the
+`Accept` header asks for it. On the main port both paths need the scope `admin:metrics`, because the labels
+name every tenant; on the port that `metrics_port` opens they need no identity.
 
-`tenant` is the id of a live tenant, or `other`: the sum of all that have no series of their own, because they
-came when there were `metrics_max_tenants` already or because they are gone. A tenant that goes is counted in
-`other` from then on, so that sums over all tenants never fall. No other label's value comes from a request.
+`tenant` is the id of a live tenant, or `other`: the sum of all tenants without series of their own, because
+`metrics_max_tenants` tenants had theirs already or because the tenant is gone. A tenant that goes is counted
+in `other` from then on: sums over all tenants never fall. No other label's value comes from a request.
 
-Histograms have their buckets at {buckets} seconds.
+Counters are totals since the server started; there are no `_created` samples.
+
+Histograms have buckets at {buckets} seconds.
 
 This page is generated: `python -m strata.observability.families > docs/reference/metrics.md`.
 
-| metric | type | labels | meaning |
-|---|---|---|---|
+"""
+
+TABLE = "| metric | type | labels | meaning |\n|---|---|---|---|\n"
+
+LIBRARY = """
+The process and its interpreter, as the library prometheus-client reports them (`process_*` on Linux only):
+
 """
 
 
 def reference() -> str:
-    """Return the whole page."""
+    """Return the reference page as Markdown."""
     head = HEAD.format(buckets=", ".join(f"{bound:g}" for bound in BUCKETS))
+    return head + TABLE + _rows(FAMILIES) + LIBRARY + TABLE + _rows(LIBRARY_FAMILIES)
+
+
+def _rows(families: list[Family] | tuple[Family, ...]) -> str:
     rows = []
-    for family in FAMILIES:
+    for family in families:
         labels = ", ".join(f"`{name}`" for name in family.labels)
         rows.append(f"| `{family.sample}` | {family.kind} | {labels} | {family.help} |\n")
-    return head + "".join(rows)
+    return "".join(rows)
 
 
 if __name__ == "__main__":

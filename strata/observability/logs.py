@@ -1,8 +1,8 @@
-"""Logs: one JSON object a line (or readable text), ids and numbers only.
+"""Write logs: one JSON object a line (or readable text), with ids and numbers only.
 
-No token, header value, request value or row ever belongs in a log call. Exceptions are shown without their
-messages, which libraries make of the values they failed on; what libraries log themselves is shown from
-WARNING up, for below that they repeat requests, statements and URLs.
+No token, header value, request value or row belongs in a log call. Exceptions are written without their
+messages, because libraries put the values they failed on into them. Log records of libraries are written from
+WARNING up: below that they repeat requests, statements and URLs.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 OURS = "strata"
-"""The logger above all of this package."""
+"""Name of the logger above all loggers of this package."""
 
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def configure(level: str, style: Literal["json", "text"], stream: TextIO | None = None) -> None:
-    """Set logging up for the process.
+    """Configure logging for the process.
 
     Args:
-        level: Least level that is written (``log_level``); of libraries at least WARNING.
+        level: Lowest level written (``log_level``); for libraries at least WARNING.
         style: ``json`` or ``text`` (``log_format``).
-        stream: Where to; standard error by default.
+        stream: Destination; standard error by default.
+
+    Raises:
+        KeyError: If ``level`` is no level of the standard library's logging.
     """
     out = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level]
@@ -67,10 +70,10 @@ def configure(level: str, style: Literal["json", "text"], stream: TextIO | None 
 
 
 class _Sink:
-    """Writes our own lines. Through the standard library's logging each took the loop twice the time.
+    """Write this package's own lines; the standard library's logging takes the loop twice the time a line.
 
     Args:
-        out: Where to.
+        out: Destination.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -78,7 +81,7 @@ class _Sink:
         self._lock = threading.Lock()
 
     def msg(self, line: str) -> None:
-        """Write a line. Where it cannot be written, a full disk or a closed pipe, nobody can be told."""
+        """Write a line; one that cannot be written (full disk, closed pipe) is lost."""
         with self._lock, suppress(OSError, ValueError):
             self._out.write(line + "\n")
             self._out.flush()
@@ -87,7 +90,7 @@ class _Sink:
 
 
 def _visible(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Escape what a terminal would obey or hide: a path in a request may hold any character."""
+    """Escape control characters, which a terminal would obey: a request's path may hold any character."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = value.encode("unicode_escape").decode("ascii")
@@ -95,15 +98,15 @@ def _visible(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def failure(exc_info: ExcInfo) -> str:
-    """Return a traceback that repeats no value: neither local variables nor messages.
+    """Return a traceback without values: neither local variables nor messages.
 
-    Of an :class:`OSError` its number is shown, which says what is wrong and not with what.
+    An :class:`OSError` is shown with its number, which names the failure and not the file.
     """
     return "".join(_lines(exc_info[1], set()))
 
 
 def _lines(error: BaseException, seen: set[int]) -> Iterator[str]:
-    """Yield the text of an exception after that of its cause, and before those of its group."""
+    """Yield the text of an exception, after its cause's and before those of its group's exceptions."""
     seen.add(id(error))
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None and id(before) not in seen:

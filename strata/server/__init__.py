@@ -1,4 +1,4 @@
-"""A server process: put together from settings, run, reloaded, stopped.
+"""Build a server process from settings, run it, reload its settings, stop it.
 
 Imports are lazy: :mod:`strata.server.process` sets the allocator before anything loads pyarrow.
 """

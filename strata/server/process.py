@@ -1,4 +1,4 @@
-"""What is set once for the whole process: the allocator, garbage collection, file descriptors."""
+"""Configure the process: allocator, garbage collection, file descriptors."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ import structlog
 import trio
 
 PURGE_DELAY_MS = "100"
-"""After how many milliseconds free memory goes back to the system.
+"""Milliseconds after which free memory is returned to the system.
 
-The allocator's own default is a second, in which a scan goes through hundreds of megabytes: a stream of a
-gigabyte, of which no more than 40 MiB were alive at any time, added up to 85 MiB to the process. Given back
-at once, on the other hand, the same pages are asked for again by the next slice, and the system clears each.
+The allocator's default is a second, in which a scan goes through hundreds of megabytes: a stream of a
+gigabyte, of which no more than 40 MiB were alive at any time, added up to 85 MiB to the process. Pages
+returned at once are allocated again by the next slice, and the system has to clear them.
 Measured with pyarrow 26 (mimalloc 3.4), added memory and throughput of a cold scan: 4 ms 31 to 35 MiB and
 300 MB/s; 100 ms 37 to 44 MiB and 360 MB/s; a second 380 MB/s.
 """
 
 
 def return_memory_soon() -> None:
-    """Have free memory given back soon; must come before Arrow is imported, which reads it then.
+    """Set the allocator's purge delay to :data:`PURGE_DELAY_MS`; call it before Arrow is imported.
 
-    An operator who has set the allocator's own variable has decided otherwise.
+    A value that the operator has set in the environment stays.
     """
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", PURGE_DELAY_MS)
 
 
 YOUNG_OBJECTS = 5_000
-"""How many more objects there are before the youngest are looked through, whoever waits.
+"""Newly allocated objects that start a collection of the young generation, also on a busy loop.
 
-With Python's 700 that alone started hundreds of collections a minute, and now and then a full one of 20 to
-50 ms.
+Python's default of 700 started hundreds of collections a minute, some of them full ones of 20 to 50 ms.
 """
 
 IDLE_OBJECTS = 1_000
-"""How many where nobody waits: 0.15 ms. Fewer are not worth it."""
+"""Newly allocated objects that are worth a collection on an idle loop (0.15 ms)."""
 
 MIDDLE_COLLECTIONS = 10
-"""After how many collections of the youngest the next one takes those along that they have left: Python's."""
+"""Collections of the young generation after which the middle one is collected, too: Python's default."""
 
 
 def begin() -> None:
-    """Have what was imported stay: looking through it for garbage stops the loop for a tenth of a second."""
+    """Exempt imported objects from garbage collection, which would stop the loop for 0.1 s to scan them."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
@@ -54,10 +53,10 @@ def begin() -> None:
 
 @contextmanager
 def collected_when_idle(busy: Callable[[], bool]) -> Iterator[None]:
-    """Look for young garbage when the loop is about to sleep and no thread works; in a Trio task.
+    """Collect young garbage when the loop is about to sleep and no thread works; call it in a Trio task.
 
     Args:
-        busy: Whether a thread works for somebody.
+        busy: Returns whether a thread works for a request.
     """
     collector = _Collector(busy)
     trio.lowlevel.add_instrument(collector)
@@ -81,16 +80,19 @@ class _Collector(trio.abc.Instrument):
 
 
 RESERVED = 512
-"""Descriptors for everything that is no client's connection: files, databases, catalogs."""
+"""File descriptors kept for files, databases and catalogs; client connections get the others."""
 
 log = structlog.get_logger(__name__)
 
 
 def connections_within(wanted: int) -> int:
-    """Raise the soft limit of descriptors to the hard one, and return how many connections fit into it.
+    """Raise the soft limit on file descriptors to the hard one, and return how many connections fit.
 
     Args:
         wanted: ``max_connections``.
+
+    Raises:
+        OSError: If the system refuses the new limit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != soft:

@@ -1,4 +1,4 @@
-"""What a running server takes over from a configuration that has changed, and what needs a restart."""
+"""Divide a changed configuration into what takes effect at once and what needs a restart."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from strata.config.tenants import coherence
 log = structlog.get_logger(__name__)
 
 LOGS = frozenset({"log_level", "log_format"})
+"""Settings that reconfigure logging."""
 
 LIVE = frozenset(field.name for field in attrs.fields(Settings) if field.metadata["live"])
 """Settings that take effect without a restart."""
@@ -19,13 +20,13 @@ LIVE = frozenset(field.name for field in attrs.fields(Settings) if field.metadat
 
 @attrs.frozen
 class Reloaded:
-    """What becomes of a new configuration.
+    """A changed configuration, as far as a running server can apply it.
 
     Attributes:
-        changed: Settings that have their new values from now on.
-        waiting: Settings that have changed and keep their old values until a restart.
-        settings: What is in effect then.
-        rules: Its access rules, compiled.
+        changed: Settings that take their new values now.
+        waiting: Changed settings that keep their old values until a restart.
+        settings: Settings in effect after the reload.
+        rules: Compiled access rules of those settings; None if there are none.
     """
 
     changed: tuple[str, ...]
@@ -35,10 +36,10 @@ class Reloaded:
 
 
 def difference(old: Settings, new: Settings) -> Reloaded:
-    """Return what a running server makes of ``new``. Looks at files; blocking.
+    """Return what a running server can apply of ``new``. Reads files; blocking.
 
     Raises:
-        ConfigError: If what takes effect at once makes no sense with what does not.
+        ConfigError: If the settings that take effect now contradict those that need a restart.
     """
     names = [field.name for field in attrs.fields(Settings)]
     differing = [name for name in names if getattr(old, name) != getattr(new, name)]

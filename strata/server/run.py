@@ -1,4 +1,4 @@
-"""A server process: sockets, signals, reload on SIGHUP, shutdown."""
+"""Run a server process: sockets, signals, reload on SIGHUP, shutdown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from strata.server.service import Service, open_service
 log = structlog.get_logger(__name__)
 
 METRICS_CONNECTIONS = 32
-"""Connections to the metrics' own port at a time."""
+"""Most connections to the metrics port at a time; further ones push out idle ones, or are refused."""
 
 
 async def run_server(
@@ -34,16 +34,17 @@ async def run_server(
     announce: Callable[[list[str]], None],
     reload: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal ends at once.
+    """Serve until SIGTERM or SIGINT; a second signal stops the server at once.
 
     Args:
         settings: Checked settings.
-        announce: Called with the bound addresses when requests are answered.
-        reload: Reads the configuration again, on SIGHUP; blocking. Raises ``ConfigError``.
+        announce: Called with the bound addresses when the server accepts connections.
+        reload: Reads the configuration again on SIGHUP; blocking; may raise ``ConfigError``.
 
     Raises:
-        CannotListenError: If it cannot listen.
-        ConfigError: If its certificates are not what they were when the settings were checked.
+        CannotListenError: If an address cannot be bound.
+        CannotOpenError: If the stores cannot be opened.
+        ConfigError: If certificates or overrides have become invalid since the settings were checked.
     """
     stopping = trio.Event()
     tls = await trio.to_thread.run_sync(tls_of, settings)
@@ -75,7 +76,7 @@ async def run_server(
         async with trio.open_nursery() as inner:
             urls: list[str] = await inner.start(serving)
             if settings.metrics_port is not None:
-                # In the outer nursery: how a shutdown goes can be watched to its end.
+                # In the outer nursery: the metrics are served until the shutdown is complete.
                 urls += await nursery.start(partial(_serve_metrics, service, settings, settings.metrics_port))
             announce(urls)
         nursery.cancel_scope.cancel()
@@ -99,7 +100,7 @@ async def _serve_metrics(
 
 
 def bind_of(settings: Settings) -> Bind:
-    """Return where to listen."""
+    """Return the address or Unix socket to listen on."""
     return Bind(
         settings.host,
         settings.port,
@@ -108,17 +109,17 @@ def bind_of(settings: Settings) -> Bind:
 
 
 def timeouts_of(settings: Settings) -> ClientTimeouts:
-    """Return how long to wait for clients."""
+    """Return the deadlines for clients."""
     return ClientTimeouts(
         settings.keep_alive_seconds, settings.request_head_seconds, settings.client_stall_seconds
     )
 
 
 def tls_of(settings: Settings) -> Tls | None:
-    """Return the server's TLS; blocking.
+    """Return the server's TLS, or None if none is configured; blocking.
 
     Raises:
-        ConfigError: If a file is not what it must be.
+        ConfigError: If a certificate or key cannot be read or is invalid.
     """
     found = tls_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     if isinstance(found, tuple):
@@ -127,7 +128,7 @@ def tls_of(settings: Settings) -> Tls | None:
 
 
 async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.CancelScope) -> None:
-    """SIGTERM, SIGINT: say so to who asks, wait a while if that is wanted, stop. The second one: at once."""
+    """On SIGTERM or SIGINT report not ready, wait for the notice, stop; on a second signal stop at once."""
     settings = service.settings
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         await anext(signals)
@@ -147,7 +148,7 @@ async def _stop_after(seconds: float, service: Service, stopping: trio.Event) ->
 
 
 async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[], Settings] | None) -> None:
-    """SIGHUP: read configuration and certificates again; take all of it or, if anything is wrong, nothing."""
+    """On SIGHUP read configuration and certificates again; apply all of it or, if any is invalid, nothing."""
     with trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
             read = reload or partial(_same, service.settings)

@@ -1,4 +1,4 @@
-"""A whole server out of settings: resources, registry, door, and the sockets it listens on."""
+"""Build the service from settings: stores, resources, tenant registry and front door."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ from strata.work import AdmissionQueue, WorkPool
 log = structlog.get_logger(__name__)
 
 WAITING_CALLS = 40
-"""Calls to databases that may block in threads at a time."""
+"""Most database calls that block in threads at a time; further ones wait."""
 
 TRANSFERS = 64
-"""Calls to a remote blob store that may block in threads at a time."""
+"""Most calls to a remote blob store that block in threads at a time; further ones wait."""
 
 
 @attrs.define(eq=False)
 class Service:
-    """A running service without sockets: what tests and the demo call directly.
+    """A running service without sockets, as tests and the demo use it.
 
     Attributes:
-        app: The ASGI application: the door.
-        registry: The tenants.
-        authorizer: The access rules.
-        tenant_overrides: The tenants' limits.
-        settings: What is in effect.
-        rules: Reads the rules' own file.
+        app: ASGI application, which begins with the front door.
+        registry: Tenants.
+        authorizer: Access rules in effect.
+        tenant_overrides: Limits of each tenant.
+        settings: Settings in effect.
+        rules: Watches the file of access rules.
     """
 
     app: FrontDoor
@@ -71,11 +71,11 @@ class Service:
     rules: RulesFile
 
     def take(self, settings: Settings, rules: CompiledPolicy | None) -> None:
-        """Put settings into effect, as far as a running server can (:data:`strata.server.reload.LIVE`).
+        """Apply the settings that a running server can change (:data:`strata.server.reload.LIVE`).
 
         Args:
             settings: Checked settings.
-            rules: Their access rules, ready to be asked; None if there are none.
+            rules: Compiled access rules of these settings; None if there are none.
         """
         self.settings = settings
         self.app.contract = contract_of(settings)
@@ -95,20 +95,20 @@ class Service:
         self.rules.moved.set()
 
     def apply(self, found: Reloaded) -> None:
-        """Take what a running service can of a new configuration; no checkpoint in between."""
+        """Apply a changed configuration, without a checkpoint, so that no request sees half of it."""
         self.take(found.settings, found.rules)
         if LOGS & set(found.changed):
             configure(found.settings.log_level, cast("Literal['json', 'text']", found.settings.log_format))
         log.info("configuration read again", changed=found.changed, needs_restart=found.waiting)
 
     def take_rules(self, compiled: CompiledPolicy) -> None:
-        """Put the rules of their own file into effect."""
+        """Apply access rules read from their file."""
         self.settings = attrs.evolve(self.settings, acl_config=compiled.policy)
         self.authorizer.take(compiled)
 
 
 def limits_of(settings: Settings) -> TenantLimits:
-    """Return the limits every tenant has."""
+    """Return the limits of a tenant without overrides."""
     return TenantLimits(
         interactive_slots=settings.interactive_slots,
         bulk_slots=settings.bulk_slots,
@@ -141,15 +141,15 @@ def limits_of(settings: Settings) -> TenantLimits:
 
 
 def memory_of(settings: Settings) -> int:
-    """Return the bytes all builds together may hold in flight."""
+    """Return the bytes that all builds together may hold in memory."""
     return settings.memory_budget_bytes or machine_bytes() // SHARE_OF_MACHINE
 
 
 def overrides_of(settings: Settings) -> Overrides:
-    """Return what the admin API has changed; blocking.
+    """Return the tenants' overrides, which the admin API writes; blocking.
 
     Raises:
-        ConfigError: If its file is not what it must be.
+        ConfigError: If the file of overrides cannot be read or is invalid.
     """
     found, problems = read_overrides(settings.overrides_path)
     if problems:
@@ -158,7 +158,7 @@ def overrides_of(settings: Settings) -> Overrides:
 
 
 def contract_of(settings: Settings) -> IdentityContract:
-    """Return how the server reads identities."""
+    """Return the contract by which identities are read from headers."""
     tokens = tuple(token for token in (settings.proxy_token, settings.proxy_token_previous) if token)
     return IdentityContract(
         mode=cast("Literal['none', 'trusted_proxy']", settings.auth_mode),
@@ -173,7 +173,7 @@ def contract_of(settings: Settings) -> IdentityContract:
 
 
 def rules_place_of(settings: Settings) -> RulesPlace:
-    """Return where the access rules are from."""
+    """Return the place of the access rules."""
     catalogs = (*settings.warehouses, *settings.catalogs)
     return place_of(settings.acl_file, catalogs, settings.acl_file_watch_seconds)
 
@@ -187,14 +187,20 @@ async def open_service(
     catalogs: Catalogs | None = None,
     app: App | None = None,
 ) -> AsyncIterator[Service]:
-    """Open the stores, start the registry, and yield the service; on the way out, everything is closed.
+    """Open the stores, start the registry and yield the service; close everything at the end.
+
+    Simulations replace the pool, the stores, the catalogs and the application.
 
     Args:
         settings: Checked settings.
-        pool: The work pool, where it is not the usual one; likewise the rest, which a simulation replaces.
+        pool: Work pool; by default one of ``work_slots`` threads.
         stores: Opens the stores; blocking.
-        catalogs: The configured warehouses and catalogs.
-        app: The application behind the door.
+        catalogs: Warehouses and catalogs; by default the configured ones.
+        app: ASGI application behind the front door; by default the routes.
+
+    Raises:
+        CannotOpenError: If the stores cannot be opened.
+        ConfigError: If the file of overrides is invalid.
     """
     personal = settings.deployment_mode == "personal"
     slots = min(settings.work_slots or os.cpu_count() or 1, settings.max_fetch_workers)
@@ -203,7 +209,7 @@ async def open_service(
         rules = RulesFile(
             place=lambda: rules_place_of(service.settings),
             present=lambda: authorizer.policy,
-            take=lambda compiled: service.take_rules(compiled),  # noqa: PLW0108  # there is no service yet
+            take=lambda compiled: service.take_rules(compiled),  # noqa: PLW0108  # the service is made below
         )
         resources = Resources(
             catalogs=catalogs

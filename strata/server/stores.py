@@ -1,4 +1,4 @@
-"""The stores of results, opened out of settings: by one server at a time, or with clear words why not."""
+"""Open the stores of results, one server at a time; explain to the operator why they cannot be opened."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from strata.config import Settings
 from strata.outcomes import RefusalError
 
 LOCK_NAME = "server.lock"
+"""File in ``artifact_dir`` that the running server keeps locked."""
 
 log = structlog.get_logger(__name__)
 
 
 class CannotOpenError(Exception):
-    """The stores cannot be opened; the message is for the operator, with what to do where that is known."""
+    """The stores cannot be opened; the message tells the operator why and, where known, the remedy."""
 
 
 @attrs.frozen(eq=False)
@@ -33,8 +34,8 @@ class Stores:
     """Open stores.
 
     Attributes:
-        metadata: Artifacts, builds and names.
-        blobs: The bytes of results.
+        metadata: Store of artifacts, builds and names.
+        blobs: Store of the results' bytes.
     """
 
     metadata: MetadataStore
@@ -42,16 +43,16 @@ class Stores:
     _held: ExitStack
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the database and release the lock."""
         self._held.close()
 
 
 def open_stores(settings: Settings) -> Stores:
-    """Open what is on disk, and clean up behind a process that was killed. Blocking.
+    """Open the stores, and clean up after a process that was killed. Blocking.
 
     Raises:
-        CannotOpenError: If that cannot be done, or another server has the directory open: cleaning up would
-            remove what it is writing.
+        CannotOpenError: If a file or the database cannot be opened, or another server has the directory open,
+            whose files the clean-up would remove.
     """
     root = settings.artifact_root
     database = Path(settings.metadata_db).expanduser() if settings.metadata_db else root / "metadata.db"
@@ -83,7 +84,7 @@ def _open_blobs(settings: Settings, root: Path) -> LocalBlobStore | ObjectBlobSt
 
 @contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` until the end of the block, or of the process, however that ends."""
+    """Lock ``directory`` until the end of the block; the system unlocks it when the process dies."""
     descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

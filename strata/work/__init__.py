@@ -1,4 +1,4 @@
-"""The one work pool of the process, and the policy by which it is shared."""
+"""Work pool of the process, admission and egress, and the policies by which they are shared."""
 
 from strata.work.admission import AdmissionQueue, AdmissionToken, release_admission
 from strata.work.egress_turns import EgressTurns

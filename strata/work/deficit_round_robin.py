@@ -1,14 +1,13 @@
-"""Whose turn it is: deficit round robin by bytes, one quantum a visit.
+"""Give out turns by deficit round robin in bytes, one quantum a visit.
 
 After Shreedhar and Varghese, "Efficient Fair Queuing using Deficit Round Robin" (1995), in the form in which
 a quantum is served while there is any credit and may leave a debt (surplus round robin). Two things differ
-from the textbook, both for the sake of whoever has little to do:
+from the textbook, both in favour of keys with little work:
 
-- A visit serves *one* quantum and then goes on to the next, until the round's credit is spent. So a
-  newcomer waits for at most one quantum of each of those who were there before, whatever the sizes of
-  quanta, the weights and the lengths of queues.
-- Debts are remembered while others still wait in the round, so that nobody escapes them by leaving and
-  coming back.
+- A visit serves *one* quantum and then goes on to the next key, until the round's credit is spent. So a new
+  key waits for at most one quantum of each key that was there before, whatever the sizes of quanta, the
+  weights and the lengths of queues.
+- Debts are kept while other keys wait in the round: leaving and coming back does not cancel a debt.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ QUANTUM_BYTES = 8 * 1024 * 1024
 """Credit of one round at weight 1: a row group of 60,000 rows by ten columns, or two slices of a scan."""
 
 _SPARE = 64
-"""Entries that may be out of date before they are swept, over and above as many as are valid."""
+"""Stale entries allowed beyond the number of valid ones; with more, all stale entries are removed."""
 
 
 @attrs.define(eq=False)
 class _Account:
-    """What one key has left.
+    """Credit of one key.
 
     Attributes:
-        round: The round in which its next turn is.
-        order: Its place in that round.
-        credit: Bytes it has left in that round; above zero.
-        grant: Bytes it gets each round.
-        waiting: It has something queued.
+        round: Round of the key's next turn.
+        order: Place in that round.
+        credit: Bytes left in that round; above zero.
+        grant: Bytes added each round.
+        waiting: Whether the key has work queued.
     """
 
     round: int
@@ -49,14 +48,14 @@ class _Account:
 
     @property
     def position(self) -> float:
-        """Bytes served so far, for each unit of weight, on the scale of the rounds."""
+        """Bytes served so far per unit of weight, counted in rounds."""
         return (self.round - self.credit / self.grant) * QUANTUM_BYTES
 
 
 class DeficitRoundRobin(Generic[K]):
-    """A round of keys, each with a weight.
+    """Round of weighted keys.
 
-    Every operation takes time logarithmic in the number of keys, and none depends on what they have queued.
+    Every operation takes time logarithmic in the number of keys, whatever the keys have queued.
     """
 
     def __init__(self) -> None:
@@ -72,20 +71,20 @@ class DeficitRoundRobin(Generic[K]):
 
     @property
     def spread(self) -> int:
-        """Bytes by which the waiting key that was served least is behind the one served most, at weight 1."""
+        """Bytes between the waiting keys served least and most, at weight 1; linear in the keys."""
         positions = [account.position for account in self._accounts.values() if account.waiting]
         return round(max(positions) - min(positions)) if positions else 0
 
     def within_share(self, key: K) -> bool:
-        """Whether ``key`` would have, or has, its turn in the present round: it owes nothing."""
+        """Whether ``key`` owes nothing, so that its turn is, or would be, in the present round."""
         account = self._accounts.get(key)
         return account is None or account.round <= self._round
 
     def join(self, key: K, weight: float = 1.0) -> None:
-        """Let ``key`` wait at the end of the round, or take a new weight if it waits already.
+        """Add ``key`` at the end of the round, or change the weight of a key that waits already.
 
         Raises:
-            ValueError: If the weight is not above zero.
+            ValueError: If ``weight`` is not above zero.
         """
         if not weight > 0:
             raise ValueError(f"a weight is above zero, not {weight}")
@@ -101,14 +100,22 @@ class DeficitRoundRobin(Generic[K]):
             self._line_up(key, account)
 
     def leave(self, key: K) -> None:
-        """Take ``key`` out: it has nothing queued any more. What it owes is remembered."""
+        """Take out ``key``, which has no work queued any more; its debt is kept.
+
+        Raises:
+            KeyError: If ``key`` is unknown.
+        """
         account = self._accounts[key]
         account.waiting = False
         self._waiting -= 1
         self._sweep()
 
     def next(self) -> K:
-        """Return the key whose turn it is; somebody must be waiting."""
+        """Return the key whose turn it is.
+
+        Raises:
+            IndexError: If no key waits.
+        """
         while True:
             found, order, key = self._heap[0]
             account = self._accounts.get(key)
@@ -118,16 +125,16 @@ class DeficitRoundRobin(Generic[K]):
             heapq.heappop(self._heap)
 
     def take(self, key: K, cost: int) -> None:
-        """Let ``key`` have the turn that :meth:`next` said is its, for ``cost`` bytes."""
+        """Charge ``cost`` bytes to ``key``, which :meth:`next` returned, for its turn."""
         account = self._accounts[key]
         account.credit -= cost
         self._settle(account)
         self._line_up(key, account)
 
     def charge(self, key: K, cost: int) -> None:
-        """Correct what turns of ``key`` have cost, by ``cost`` bytes more, or fewer if it is negative.
+        """Charge ``cost`` further bytes to ``key`` for past turns; a negative cost gives bytes back.
 
-        Whoever has credit left keeps its place.
+        A key that still has credit keeps its place. An unknown key is ignored: its debt was cleared.
         """
         account = self._accounts.get(key)
         if account is None:
@@ -139,12 +146,12 @@ class DeficitRoundRobin(Generic[K]):
             self._line_up(key, account)
 
     def reset(self) -> None:
-        """Forget what everybody owes; nobody must be waiting."""
+        """Clear all debts; no key may be waiting."""
         self._accounts.clear()
         self._heap.clear()
 
     def _settle(self, account: _Account) -> None:
-        """Move to the round in which there is credit."""
+        """Move the account to the first round in which it has credit."""
         if account.credit <= 0:
             rounds = -account.credit // account.grant + 1
         else:
@@ -160,7 +167,7 @@ class DeficitRoundRobin(Generic[K]):
             self._sweep()
 
     def _sweep(self) -> None:
-        """Let go of entries that are out of date, so seldom that it costs nothing on average."""
+        """Remove stale entries, in constant time on average."""
         if max(len(self._heap), len(self._accounts)) <= self._sweep_at:
             return
         self._accounts = {

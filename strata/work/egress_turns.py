@@ -1,9 +1,9 @@
-"""Turns: how large results leave without anybody else waiting behind them.
+"""Send large results one chunk at a time, the tenants in turn, so that small requests do not wait for them.
 
-Where a thread cannot carry them (:mod:`strata.work.socket_sender`), by TLS and as ranges, the loop copies
-bytes of results, a fraction of a millisecond a chunk. A small request passes through the loop a dozen times,
-and would wait each time for a chunk of every large result on its way. So one chunk or load is taken at a
-time, over all of them, the tenants in turn; and chunks are small while somebody else is served.
+Where a thread cannot send a result (:mod:`strata.work.socket_sender`), over TLS and as ranges, the loop
+copies its bytes, a fraction of a millisecond a chunk. A small request passes through the loop a dozen times,
+and would wait each time for a chunk of every large result being sent. So one chunk or file range is sent at a
+time in the whole process, and chunks are small while other requests are served.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import attrs
 import trio
 
 LARGE_BYTES = 1024 * 1024
-"""A chunk when nobody else is served: Hypercorn's cost is by chunk, and 1 MiB is where it no longer shows."""
+"""Bytes of a chunk without other requests: Hypercorn's cost by chunk is no longer measurable at 1 MiB."""
 
 SMALL_BYTES = 256 * 1024
-"""A chunk when somebody else is served: 0.1 ms of copying, about what it costs to send it at all."""
+"""Bytes of a chunk beside other requests: 0.1 ms of copying, about the fixed cost of sending a chunk."""
 
 SERVED_SECONDS = 0.1
-"""How long after a request somebody is being served: a dashboard asks for one result after another."""
+"""Seconds after a request in which chunks stay small: a dashboard reads one result after another."""
 
 
 @attrs.define(eq=False)
 class EgressTurns:
-    """One turn after the other, round robin over tenants.
+    """Give out one turn at a time, round robin over tenants.
 
     Attributes:
-        asked: When the latest request came in, on Trio's clock.
+        asked: Time of the latest request, on Trio's clock.
     """
 
     asked: float = float("-inf")
@@ -36,21 +36,21 @@ class EgressTurns:
     _waiting: OrderedDict[str, deque[trio.Event]] = attrs.field(factory=OrderedDict)
 
     def note_request(self) -> None:
-        """Somebody asks for something."""
+        """Note that a request arrived: chunks are small for :data:`SERVED_SECONDS`."""
         self.asked = trio.current_time()
 
     @property
     def waiting(self) -> int:
-        """How many wait for their turn."""
+        """Number of waiting turns."""
         return sum(map(len, self._waiting.values()))
 
     @property
     def chunk_bytes(self) -> int:
-        """How many bytes a turn may take now."""
+        """Most bytes of one turn now."""
         return SMALL_BYTES if trio.current_time() - self.asked < SERVED_SECONDS else LARGE_BYTES
 
     async def take(self, tenant: str) -> None:
-        """Wait for ``tenant``'s turn. To be ended by :meth:`give`, whatever happens in between."""
+        """Wait for a turn of ``tenant``; the caller must end it with :meth:`give`, also after an error."""
         if not self._taken:
             self._taken = True
             return
@@ -60,23 +60,20 @@ class EgressTurns:
             await event.wait()
         except trio.Cancelled:
             if event.is_set():
-                self.give()  # the turn came in the very moment in which nobody wanted it any more
+                self.give()  # the turn came in the instant of the cancellation
             else:
                 self._forget(tenant, event)
             raise
 
     def give(self) -> None:
-        """End the turn; not before the loop has passed, or turns would come in one pass after all.
-
-        The next one begins in the pass after this one.
-        """
+        """End the turn. The next turn begins in the loop's next pass, so that other tasks run in between."""
         if not self._waiting:
             self._taken = False
             return
         tenant, events = self._waiting.popitem(last=False)
         events.popleft().set()
         if events:
-            self._waiting[tenant] = events  # at the end of the round
+            self._waiting[tenant] = events  # the end of the round
 
     def _forget(self, tenant: str, event: trio.Event) -> None:
         events = self._waiting[tenant]

@@ -1,24 +1,23 @@
-"""Who goes next: interactive work before bulk with a floor for bulk, tenants by bytes, principals within.
+"""Order work: interactive before bulk with a floor for bulk, tenants by bytes, principals within a tenant.
 
 A pure data structure without clock or I/O. Each tier is a round of tenants, each tenant a round of its
-principals (:class:`~strata.work.deficit_round_robin.DeficitRoundRobin`), each principal a queue. What it
-promises, in starts of quanta
-(the *bound*; proved over arbitrary arrivals in ``tests/work/test_fair_bound.py``, watched in the simulator):
+principals (:class:`~strata.work.deficit_round_robin.DeficitRoundRobin`), each principal a queue. The
+guarantees, in starts of quanta (the *bound*; tested over arbitrary arrivals in
+``tests/work/test_fair_bound.py``, watched in the simulator):
 
 - An interactive quantum at the head of a tenant that is within its share starts after at most
   :func:`most_before` others, where *T* tenants have interactive work queued: one of each other tenant, and
-  the bulk turns of the floor. The sizes of quanta, the weights and the lengths of queues do not enter.
+  the bulk turns of the floor. Sizes of quanta, weights and lengths of queues do not matter.
 - While both tiers wait, at most one turn in :data:`BULK_FLOOR` is a bulk one; bulk gets it unless it has had
   that share of the bytes already, and at the latest every :data:`BULK_PATIENCE` turns. A floor in turns alone
   would hand the machine to large bulk quanta when interactive ones are small; one in bytes alone would let
-  a crowd of small bulk quanta go first.
+  many small bulk quanta go first.
 - Tenants that always have work queued are served bytes in the ratio of their weights, to within a round's
   credit and one quantum.
 
-A tenant is within its share while it has credit left in the present round: a quantum's worth of bytes
-(:data:`~strata.work.deficit_round_robin.QUANTUM_BYTES`) times its weight. Nothing takes
-longer when more is queued: a step
-costs the logarithm of the number of tenants, a removal nothing at all.
+A tenant is within its share while it has credit left in the present round:
+:data:`~strata.work.deficit_round_robin.QUANTUM_BYTES` times its weight. A step takes time logarithmic in the
+number of tenants, a removal constant time; neither depends on the number of queued quanta.
 """
 
 from __future__ import annotations
@@ -32,22 +31,23 @@ from strata.work.deficit_round_robin import QUANTUM_BYTES, DeficitRoundRobin
 from strata.work.tier import Tier
 
 LEAST_COST = 64 * 1024
-"""What any quantum costs: handing it to a thread and back takes as long as reading so many bytes."""
+"""Least bytes a quantum is charged: handing it to a thread and back takes as long as reading them."""
 
 MOST_COST = 8 * QUANTUM_BYTES
-"""What an estimate may cost: an odd one can't stall a tenant. What is known afterwards may be more."""
+"""Most bytes an estimate is charged, lest a wrong one stall its tenant; the bytes settled may be more."""
 
 BULK_FLOOR = 4
-"""While both tiers wait, bulk has a quarter of the bytes, in at most every fourth turn."""
+"""While both tiers wait, bulk gets 1/BULK_FLOOR of the bytes, in at most every BULK_FLOOR-th turn."""
 
 BULK_PATIENCE = 128
-"""While both tiers wait, at least every so-manieth turn is a bulk one, however large its last quantum was."""
+"""While both tiers wait, at least one turn in BULK_PATIENCE is a bulk one, even after a large quantum."""
 
 
 def most_before(tenants: int) -> int:
-    """Return how many quanta start at most before an interactive one of a tenant within its share.
+    """Return the most quanta that start before an interactive quantum of a tenant within its share.
 
-    With *N* slots and quanta that last at most *d*, it starts within ``ceil((most_before + 1) / N) * d``.
+    With *N* slots and quanta that last at most *d*, the quantum starts within
+    ``ceil((most_before + 1) / N) * d``.
 
     Args:
         tenants: Tenants with interactive work queued, its own included.
@@ -60,15 +60,15 @@ class QueueEntry:
     """A piece of work in the queue.
 
     Attributes:
-        flow: Whose it is: the tenant.
-        tier: Which class of work.
-        cost: Expected bytes; see :data:`LEAST_COST` and :data:`MOST_COST`.
-        urgent: Goes before its principal's other work, such as writing what has been read. It gains nothing
-            over others.
-        principal: Who in the tenant wants it.
-        weight: The tenant's share relative to others'; the last one given holds.
-        charged: Bytes it was charged when its turn came; what it really took, once that is settled.
-        contended: The other tier was waiting, too, when its turn came.
+        flow: Tenant.
+        tier: Class of work.
+        cost: Expected bytes, charged within :data:`LEAST_COST` and :data:`MOST_COST`.
+        urgent: Goes before other work of its principal, such as writing what has been read; the order among
+            principals and tenants is unchanged.
+        principal: Principal of the tenant for whom the work is done.
+        weight: Share of the tenant relative to others, above zero; the latest entry's weight holds.
+        charged: Bytes charged when the entry's turn came; the bytes really taken, once settled.
+        contended: Whether the other tier was waiting, too, when the entry's turn came.
     """
 
     flow: str
@@ -83,11 +83,11 @@ class QueueEntry:
 
 @attrs.define(eq=False)
 class Queued:
-    """What a tenant has queued in one tier.
+    """Work that one tenant has queued in one tier.
 
     Attributes:
-        quanta: How many.
-        nbytes: Their expected bytes.
+        quanta: Number of quanta.
+        nbytes: Expected bytes of the quanta.
     """
 
     quanta: int = 0
@@ -96,7 +96,7 @@ class Queued:
 
 @attrs.define(eq=False)
 class _Line:
-    """One principal's tickets, in order; ordered dictionaries, for they lose any element in no time."""
+    """Queue of one principal; ordered dictionaries remove any entry in constant time."""
 
     urgent: OrderedDict[QueueEntry, None] = attrs.field(factory=OrderedDict)
     others: OrderedDict[QueueEntry, None] = attrs.field(factory=OrderedDict)
@@ -113,7 +113,7 @@ class _Line:
 
 @attrs.define(eq=False)
 class _Tenant:
-    """One tenant's principals, kept while something of theirs is queued or runs."""
+    """Principals of one tenant, kept while work of theirs is queued or runs."""
 
     turns: DeficitRoundRobin[str] = attrs.field(factory=DeficitRoundRobin)
     lines: dict[str, _Line] = attrs.field(factory=dict)
@@ -122,7 +122,7 @@ class _Tenant:
 
 
 class _Round:
-    """One tier's tenants."""
+    """Tenants of one tier."""
 
     def __init__(self) -> None:
         self.turns: DeficitRoundRobin[str] = DeficitRoundRobin()
@@ -133,7 +133,7 @@ class _Round:
 
     def push(self, ticket: QueueEntry) -> None:
         if not self.tenants:
-            self.turns.reset()  # nobody waits or runs: nobody owes anybody
+            self.turns.reset()  # nothing waits or runs: debts have no creditor
         self.turns.join(ticket.flow, ticket.weight)
         tenant = self.tenants.setdefault(ticket.flow, _Tenant())
         tenant.turns.join(ticket.principal)
@@ -172,7 +172,7 @@ class _Round:
         self._let_go(ticket.flow, tenant)
 
     def _taken(self, ticket: QueueEntry, tenant: _Tenant) -> None:
-        """Note that a ticket is no longer in its line."""
+        """Note that a ticket has left its principal's queue."""
         tenant.queued.quanta -= 1
         tenant.queued.nbytes -= ticket.cost
         if not tenant.lines[ticket.principal]:
@@ -189,11 +189,12 @@ class _Round:
 
 @attrs.define(eq=False)
 class _Floor:
-    """When a bulk turn is due although interactive work waits.
+    """Decide when a bulk turn is due although interactive work waits.
 
     Attributes:
         turns: Interactive turns since the last bulk one, while bulk waited.
-        ahead: Bytes of interactive work that pay for what bulk had; what it is behind is not saved up.
+        ahead: Bytes of interactive work due in return for bulk bytes; never negative, so bulk saves up no
+            credit.
     """
 
     turns: int = 0
@@ -211,7 +212,7 @@ class _Floor:
 
 
 class FairQueue:
-    """Tickets in, tickets out in fair order."""
+    """Queue of tickets, taken out in fair order."""
 
     def __init__(self) -> None:
         self._rounds = {tier: _Round() for tier in Tier}
@@ -222,21 +223,21 @@ class FairQueue:
         return self._size
 
     def push(self, ticket: QueueEntry) -> None:
-        """Queue ``ticket`` behind its own principal's earlier ones, or before those that are not urgent.
+        """Queue ``ticket`` behind earlier ones of its principal; an urgent one goes before those not urgent.
 
         Raises:
-            ValueError: If its weight is not above zero.
+            ValueError: If the ticket's weight is not above zero.
         """
         self._rounds[ticket.tier].push(ticket)
         self._size += 1
 
     def pop(self, *, bulk: bool = True) -> QueueEntry | None:
-        """Take the ticket whose turn it is, or None when nothing waits that may go.
+        """Take the ticket whose turn it is; None if no ticket may go.
 
-        Whoever takes a ticket tells :meth:`settle` when the work is done.
+        The caller must call :meth:`settle` when the ticket's work is done.
 
         Args:
-            bulk: Bulk work may go.
+            bulk: Whether bulk work may go.
         """
         interactive = bool(self._rounds[Tier.INTERACTIVE])
         bulk = bulk and bool(self._rounds[Tier.BULK])
@@ -253,17 +254,20 @@ class FairQueue:
         return ticket
 
     def remove(self, ticket: QueueEntry) -> bool:
-        """Take back a ticket that no longer wants its turn; False if it was not queued."""
+        """Remove a queued ticket; returns False if the ticket is not queued."""
         removed = self._rounds[ticket.tier].remove(ticket)
         self._size -= removed
         return removed
 
     def settle(self, ticket: QueueEntry, cost: int | None = None) -> None:
-        """Note that the work of a ticket is done, once for each that was taken.
+        """Note that the work of a ticket is done; call it once for each ticket taken.
 
         Args:
-            ticket: The ticket.
-            cost: Bytes it really took, when they are known; 0 for a ticket whose work was not done after all.
+            ticket: Ticket taken by :meth:`pop`.
+            cost: Bytes the work really took; None if unknown, 0 if the work was not done.
+
+        Raises:
+            KeyError: If no ticket of the tenant is running.
         """
         correction = 0
         if cost is not None:
@@ -274,19 +278,19 @@ class FairQueue:
         self._rounds[ticket.tier].charge(ticket, correction)
 
     def within_share(self, flow: str, tier: Tier) -> bool:
-        """Whether a tenant has credit left in the present round of ``tier``: the bound holds for it."""
+        """Whether a tenant has credit left in the present round of ``tier``: then the bound holds for it."""
         return self._rounds[tier].turns.within_share(flow)
 
     def tenants(self, tier: Tier) -> int:
-        """Return how many tenants have work of ``tier`` queued."""
+        """Return the number of tenants with work of ``tier`` queued."""
         return len(self._rounds[tier])
 
     def queued(self, tier: Tier) -> Iterator[tuple[str, Queued]]:
-        """Yield each tenant that has work of ``tier`` queued, and how much."""
+        """Yield each tenant with work of ``tier`` queued, and its queued work."""
         for flow, tenant in self._rounds[tier].tenants.items():
             if tenant.queued.quanta:
                 yield flow, tenant.queued
 
     def largest_deficit(self, tier: Tier) -> int:
-        """Return by how many bytes the tenant served least is behind the one served most, both waiting."""
+        """Return the bytes between the waiting tenants served least and most, at weight 1."""
         return self._rounds[tier].turns.spread

@@ -1,4 +1,4 @@
-"""Figures that say how fairly the pool was shared. Pure: whoever asks says what time it is."""
+"""Measure how fairly the pool was shared. Pure: the caller gives the time."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 WINDOW_SECONDS = 60.0
-"""How far back the figures look."""
+"""Seconds of the past that the figures cover; older work does not count."""
 
 BUCKETS = 12
-"""Pieces of the window; one is forgotten at a time."""
+"""Parts of the window; the oldest is dropped as a whole."""
 
 
 def jain_index(values: Iterable[float]) -> float:
-    """Return Jain's fairness index of what each got: 1 when all got the same, 1/n when one of n got all.
+    """Return Jain's fairness index of shares: 1 if all are equal, 1/n if one of n has everything.
 
-    After Jain, Chiu and Hawe (DEC-TR-301, 1984). Nothing at all is shared fairly: 1. An index below 1 is no
-    fault in itself: somebody may have wanted less.
+    After Jain, Chiu and Hawe (DEC-TR-301, 1984). Without any share, or with zeros only, the index is 1. An
+    index below 1 is no fault in itself: a tenant may have wanted less.
     """
     found = list(values)
     squares = math.fsum(value * value for value in found)
@@ -27,10 +27,10 @@ def jain_index(values: Iterable[float]) -> float:
 
 
 class Served:
-    """What each of many got lately.
+    """Sum amounts by key over a sliding window.
 
     Args:
-        seconds: How long something counts, to within one of :data:`BUCKETS`.
+        seconds: Length of the window, exact to one of its :data:`BUCKETS`.
     """
 
     def __init__(self, seconds: float = WINDOW_SECONDS) -> None:
@@ -38,7 +38,7 @@ class Served:
         self._buckets: deque[tuple[int, Counter[str]]] = deque()
 
     def add(self, key: str, amount: int, now: float) -> None:
-        """Note that ``key`` got ``amount``; ``now`` in seconds, never before an earlier call's."""
+        """Add ``amount`` to ``key``; ``now`` is in seconds and must not go back between calls."""
         number = math.floor(now / self._width)
         if not self._buckets or self._buckets[-1][0] != number:
             self._forget(number)
@@ -46,7 +46,7 @@ class Served:
         self._buckets[-1][1][key] += amount
 
     def totals(self, now: float) -> Counter[str]:
-        """Return what each got within the window."""
+        """Return the sum of each key within the window."""
         self._forget(math.floor(now / self._width))
         total: Counter[str] = Counter()
         for _, bucket in self._buckets:

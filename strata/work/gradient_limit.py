@@ -1,4 +1,4 @@
-"""A limit that follows measured latency: up while it is what it usually is, down when it rises.
+"""Adapt a concurrency limit to measured latency: raise it at usual latency, lower it when latency rises.
 
 The gradient is that of Netflix' concurrency-limits ("Gradient2"): usual latency over present latency, where
 "usual" is a slow average, so that a lasting change becomes usual after a while.
@@ -7,28 +7,28 @@ The gradient is that of Netflix' concurrency-limits ("Gradient2"): usual latency
 from __future__ import annotations
 
 HEADROOM = 1.0
-"""By how much the limit would like to grow at each step while latency is as usual."""
+"""Growth of the limit at each step while latency is as usual, before smoothing."""
 
 SMOOTHING = 0.2
-"""How much of each step is taken at once."""
+"""Fraction of each step that is applied."""
 
 USUAL_SAMPLES = 600
-"""Over how many samples the usual latency is the average of; at first over those there are."""
+"""Samples averaged into the usual latency; fewer while there are not as many."""
 
 STEEPEST = 0.5
-"""The smallest gradient: no sample, however bad, asks for less than half of the limit."""
+"""Smallest gradient: no sample lowers the wanted limit by more than half."""
 
 RELIEF = 0.95
-"""How fast the usual latency comes down when it is more than twice what it is now."""
+"""Factor on the usual latency for each sample while it is more than twice the present latency."""
 
 
 class Gradient:
-    """The limit, from samples. Pure, and deterministic.
+    """A limit computed from latency samples. Pure and deterministic.
 
     Args:
-        least: The limit is never below.
-        most: It is never above, and begins there.
-        tolerance: How many times the usual latency is still as usual.
+        least: Lower bound of the limit, at least 1.
+        most: Upper bound of the limit, and its first value.
+        tolerance: Ratio of present to usual latency up to which latency counts as usual, at least 1.
 
     Raises:
         ValueError: If the bounds are not in order, or the tolerance is below 1.
@@ -51,20 +51,20 @@ class Gradient:
 
     @property
     def limit(self) -> int:
-        """The present limit."""
+        """Present limit, rounded."""
         return round(self._limit)
 
     @property
     def usual(self) -> float:
-        """The usual latency in seconds; 0 before the first sample."""
+        """Usual latency in seconds; 0 before the first sample."""
         return self._usual
 
     def sample(self, latency: float, in_flight: int) -> None:
-        """Take a measurement.
+        """Update the limit with a measurement.
 
         Args:
-            latency: In seconds, above zero.
-            in_flight: How much of the limit was in use; less than half of it says nothing about the limit.
+            latency: Measured latency in seconds, above zero.
+            in_flight: Slots of the limit in use; with less than half of them the limit stays.
         """
         self._samples = min(self._samples + 1, USUAL_SAMPLES)
         self._usual += (latency - self._usual) / self._samples

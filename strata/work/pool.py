@@ -1,4 +1,4 @@
-"""The process-wide work pool: as many quanta at a time as there are cores, in fair order."""
+"""Run quanta of blocking work in threads, in fair order, as many at a time as the pool has slots."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from strata.work.tier import Tier
 T = TypeVar("T")
 
 QUANTUM_SECONDS = 0.005
-"""What an interactive quantum takes about: waiting for less is no reason to hold bulk work back."""
+"""Usual seconds of an interactive quantum; a shorter wait does not reduce the slots of bulk work."""
 
 QUIET_SECONDS = 1.0
-"""After so long without interactive work, bulk work has all slots again."""
+"""Seconds without interactive work after which bulk work may use all slots again."""
 
 
 def _equal(_flow: str) -> float:
@@ -32,24 +32,26 @@ def _equal(_flow: str) -> float:
 
 
 class WorkPool:
-    """Runs blocking quanta (decode, encode, hash, file I/O) in worker threads.
+    """Run blocking quanta (decode, encode, hash, file I/O) in worker threads.
 
-    A quantum should last a few milliseconds: nothing interrupts it. Whoever is cancelled while it waits
-    leaves the queue at once; whoever is cancelled while it runs returns at once (unless it asked not to),
-    and its slot comes back when the thread does.
+    A quantum should last a few milliseconds: nothing interrupts it. A caller that is cancelled while its
+    quantum waits leaves the queue at once; one that is cancelled while its quantum runs returns at once
+    (unless ``abandon`` is false), and the slot is free when the thread ends.
 
     Args:
-        slots: Quanta that run at the same time.
+        slots: Most quanta that run at the same time, at least 1.
         inline: Run quanta on the loop instead of in threads, for deterministic tests.
-        tolerance: How many times longer than usual interactive quanta may take until they begin, with
-            :data:`QUANTUM_SECONDS` for themselves, before bulk work has fewer slots, but one at least; 0:
-            bulk work always has all of them.
+        tolerance: Ratio of the present wait of interactive quanta (plus :data:`QUANTUM_SECONDS`) to the usual
+            one above which bulk work gets fewer slots, at least one; 0: bulk work may always use all slots.
 
     Attributes:
-        slots: Quanta that run at the same time.
+        slots: Most quanta that run at the same time.
         running: Quanta that run now.
-        running_bulk: How many of them are bulk.
-        weight_of: Returns a tenant's weight, above zero; asked for each quantum.
+        running_bulk: Bulk quanta among ``running``.
+        weight_of: Returns a tenant's weight, above zero; called for each quantum.
+
+    Raises:
+        ValueError: If ``slots`` is below 1, or ``tolerance`` is neither 0 nor at least 1.
     """
 
     def __init__(self, slots: int, *, inline: bool = False, tolerance: float = 0) -> None:
@@ -76,27 +78,27 @@ class WorkPool:
 
     @property
     def oldest_wait(self) -> float:
-        """Seconds for which the oldest quantum in the queue has been there; 0 when there is none."""
+        """Seconds the oldest quantum in the queue has waited; 0 if the queue is empty."""
         oldest = next(iter(self._waiting), None)
         return 0.0 if oldest is None else trio.current_time() - oldest.since
 
     @property
     def largest_deficit(self) -> int:
-        """Bytes by which, of the tenants that wait in a tier, one is behind another at most, at weight 1."""
+        """Largest difference in bytes served, at weight 1, between two tenants that wait in one tier."""
         return max(self._queue.largest_deficit(tier) for tier in Tier)
 
     @property
     def bulk_limit(self) -> int:
-        """Slots that bulk work may have now."""
+        """Slots that bulk work may use now."""
         loud = trio.current_time() - self._interactive_at <= QUIET_SECONDS
         return self._bulk.limit if self._bulk is not None and loud else self.slots
 
     def queued_quanta(self) -> Counter[str]:
-        """Return how many quanta each tenant has in the queue; those without any are left out."""
+        """Return the number of quanta in the queue by tenant, without tenants that have none."""
         return self._queued(attrgetter("quanta"))
 
     def queued_bytes(self) -> Counter[str]:
-        """Return the expected bytes of what each tenant has in the queue; likewise."""
+        """Return the expected bytes of the quanta in the queue by tenant, without tenants that have none."""
         return self._queued(attrgetter("nbytes"))
 
     def _queued(self, what: Callable[[Queued], int]) -> Counter[str]:
@@ -107,7 +109,7 @@ class WorkPool:
         return total
 
     def served_bytes(self) -> Counter[str]:
-        """Return the bytes of work done for each tenant in the last minute, for a fairness index."""
+        """Return the bytes of work done in the last minute by tenant."""
         return self._served.totals(trio.current_time())
 
     async def run(
@@ -125,16 +127,20 @@ class WorkPool:
         """Run ``quantum`` when it is ``flow``'s turn and return what it returns.
 
         Args:
-            flow: Whose work it is (the tenant).
+            flow: Tenant the work belongs to.
             tier: Interactive or bulk.
-            quantum: A blocking callable; its exceptions are the caller's.
-            cost: Expected bytes, by which turns are shared out.
-            abandon: Return at once when cancelled, though the quantum still runs; False for one whose
-                files somebody will clean up.
-            urgent: Go before the principal's own other work.
-            principal: Who in the tenant wants it.
-            charge: Returns the bytes that it really took, from what the quantum returned; None if that is
-                not known. It is called in the worker thread.
+            quantum: Blocking callable; its exceptions are raised to the caller.
+            cost: Expected bytes, which the tenant is charged.
+            abandon: Return at once when cancelled, while the quantum still runs; False for a quantum whose
+                files the caller cleans up.
+            urgent: Go before other work of the same principal.
+            principal: Principal of the tenant for whom the work is done.
+            charge: Returns the bytes the quantum really took, from its result; None if unknown. Called in the
+                worker thread.
+
+        Raises:
+            ValueError: If the tenant's weight is not above zero.
+            RuntimeError: If the system has no thread for the quantum.
         """
         turn = _Turn(flow, tier, cost, urgent, principal, self.weight_of(flow), pool=self)
         work = quantum if charge is None else partial(turn.charged_by, quantum, charge)
@@ -156,7 +162,7 @@ class WorkPool:
             del self._waiting[turn]
         else:
             turn.cost_known = 0
-            self._release(turn)  # its turn had come in the same instant
+            self._release(turn)  # its turn came in the same instant
 
     def _release(self, turn: _Turn) -> None:
         self.running -= 1
@@ -166,10 +172,10 @@ class WorkPool:
         self._start()
 
     def _start(self) -> None:
-        """Let those begin whose turn it is, as far as there are slots.
+        """Start quanta in fair order while slots are free.
 
-        Bulk work that must wait for a slot of its own kind is never forgotten: one of that kind runs, and
-        comes here when it ends.
+        Bulk work held back by ``bulk_limit`` is never forgotten: at least one bulk quantum runs then, and
+        calls this method when it ends.
         """
         while self.running < self.slots:
             following = self._queue.pop(bulk=self.running_bulk < self.bulk_limit)
@@ -191,13 +197,13 @@ class WorkPool:
 
 @attrs.define(eq=False)
 class _Turn(QueueEntry):
-    """One quantum's place in the queue.
+    """Queue entry of one quantum.
 
     Attributes:
-        pool: Where it waits.
-        come: Set when its turn comes.
-        since: When it began to wait.
-        cost_known: Bytes it really took, once that is known.
+        pool: Pool whose queue the entry is in.
+        come: Set when the quantum's turn comes.
+        since: Start of the wait, on Trio's clock.
+        cost_known: Bytes the quantum really took; None until known.
     """
 
     pool: WorkPool = attrs.field(kw_only=True)
@@ -206,21 +212,21 @@ class _Turn(QueueEntry):
     cost_known: int | None = None
 
     def charged_by(self, quantum: Callable[[], T], charge: Callable[[T], int | None]) -> T:
-        """Run the quantum, and note what it took. In a worker thread."""
+        """Run the quantum and store the bytes it took; called in a worker thread."""
         result = quantum()
         self.cost_known = charge(result)
         return result
 
     async def wait(self) -> None:
-        """Wait for its turn, which whoever runs the quantum then ends."""
+        """Wait for the quantum's turn, which :meth:`WorkPool.run` ends."""
         await trio.lowlevel.checkpoint_if_cancelled()
         release_admission()
-        self.pool._enter(self)  # noqa: SLF001  # a turn is the pool's own other half
+        self.pool._enter(self)  # noqa: SLF001  # the pool's own class
         if self.come.is_set():
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         try:
             await self.come.wait()
         except trio.Cancelled:
-            self.pool._leave_queue(self)  # noqa: SLF001  # its other half
+            self.pool._leave_queue(self)  # noqa: SLF001  # as above
             raise

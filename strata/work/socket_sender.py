@@ -1,10 +1,10 @@
-"""Large results on their way out, past the loop: a thread hands them to the socket, the loop only asks it to.
+"""Send large results to sockets in a thread, so that the event loop does not copy them.
 
-Copying two megabytes into a socket takes the system half a millisecond or more, in which the loop serves
-nobody; and each chunk costs the loop as much again for bookkeeping. A thread copies without the interpreter's
-lock, out of a build's memory without joining its pieces, and out of the page cache without a copy of its own.
-One load is carried at a time, the tenants in turn. Measured on two cores, beside two decoding threads: a
-second carrier doubles what a small request waits, for no more bytes a second.
+Copying two megabytes into a socket takes the system half a millisecond or more, in which the loop serves no
+other request; and each chunk costs the loop as much again for bookkeeping. A thread copies without the
+interpreter's lock, out of a build's memory without joining its pieces, and out of the page cache without a
+copy of its own. One file range is sent at a time, the tenants in turn. Measured on two cores, beside two
+decoding threads: a second sender doubles the wait of a small request, for no more bytes a second.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from strata.work.egress_turns import EgressTurns
 from strata.work.threads import run_in_thread
 
 LOAD_BYTES = 4 * 1024 * 1024
-"""Most bytes of a load: a hop to the thread and back costs the loop 0.15 ms whatever it carries. Other loads
-wait for it: a millisecond, where its client keeps up."""
+"""Most bytes of one send: a hop to the thread and back costs the loop 0.15 ms for any number of bytes. Other
+sends wait for it: a millisecond, if its client keeps up."""
 
 READ_BYTES = 2 * 1024 * 1024
-"""Most bytes that a reader keeps in memory for a load, which had to be waited for on the disk."""
+"""Most bytes that a reader keeps in memory for one send, after a wait for the disk."""
 
 WORTH_BYTES = 128 * 1024
-"""What is less than that is sent on the loop, sooner than a thread would begin."""
+"""Bytes below which the loop itself sends, sooner than a thread would begin."""
 
 MOST_PIECES = 1000
-"""Pieces the system takes in one call (IOV_MAX is 1,024)."""
+"""Most pieces of one system call (IOV_MAX is 1,024); the next call takes the others."""
 
 _SHORT = "the stored result is shorter than it must be, or cannot be read"
 
 
 class ShortFileError(OSError):
-    """A file ends before the bytes that were promised of it, or they cannot be read."""
+    """A file of a result is shorter than recorded, or cannot be read."""
 
 
 class ByteSource(Protocol):
-    """Where the bytes of a load are, which may move from memory to the file while they wait."""
+    """Source of a file range's bytes, which may move from memory to the file while they wait."""
 
     @property
     def fd(self) -> int:
-        """A descriptor of the file, open until the load is gone or given up."""
+        """File descriptor, open until the range is sent or given up."""
 
     def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
-        """Return bytes from ``position`` that are in memory, and how many of the file's may be read there.
+        """Return bytes from ``position`` that are in memory, or the number of bytes to read from the file.
 
-        The one or the other is nothing.
+        Exactly one of the two results is non-empty; neither exceeds ``wanted`` bytes.
         """
 
 
 @attrs.define(eq=False)
 class FileRange:
-    """Bytes of a result for a socket; its length is what is still to be sent.
+    """Bytes of a result to send to a socket; the length is the number of bytes left.
 
-    Nothing of it is kept in memory while a socket takes no more: what waits is asked for again then.
+    While the socket takes no bytes, none are kept in memory: they are located again for the next send.
 
     Attributes:
-        hold: Where they are.
-        position: Of the next byte.
-        left: How many bytes.
-        tenant: Whose.
-        turns: Whose load is next.
+        hold: Source of the bytes.
+        position: Position of the next byte.
+        left: Bytes left to send.
+        tenant: Tenant the result belongs to.
+        turns: Turns of the process.
     """
 
     hold: ByteSource
@@ -81,13 +81,14 @@ class FileRange:
         return self.left
 
     async def send_some(self, socket: trio.socket.SocketType) -> None:
-        """Send what a socket takes of it now, when it is the tenant's turn.
+        """Wait for the tenant's turn, then send the bytes that the socket takes without blocking.
 
-        A call under way is not abandoned when its caller is cancelled; it never waits for the peer.
+        A system call under way is not abandoned when its caller is cancelled; it never waits for the peer.
 
         Raises:
-            OSError: If the connection broke, or the file is shorter than it must be or cannot be read.
-            RuntimeError: If the system has no thread for it.
+            ShortFileError: If the file is shorter than recorded or cannot be read.
+            OSError: If the connection broke.
+            RuntimeError: If the system has no thread for the send.
         """
         await self.turns.take(self.tenant)
         try:
@@ -105,7 +106,7 @@ class FileRange:
 
 
 def _send_pieces(target: int, pieces: list[memoryview]) -> int:
-    """Send pieces to a socket that does not block, as far as it takes them; returns the bytes sent."""
+    """Send pieces to a non-blocking socket until it is full; returns the bytes sent."""
     total = 0
     with suppress(BlockingIOError):
         while pieces:
@@ -122,9 +123,9 @@ def _send_pieces(target: int, pieces: list[memoryview]) -> int:
 
 
 def _send_file(target: int, source: int, position: int, count: int) -> int:
-    """Send bytes of a file, likewise.
+    """Send bytes of a file to a non-blocking socket until it is full; returns the bytes sent.
 
-    They are mapped, and the system copies them: by ``sendfile`` it hands them over page by page, which takes
+    The file is mapped and the system copies its pages; ``sendfile`` hands them over page by page, which takes
     twice as long (Linux 6.18, loopback, 416 MB in the page cache: 2.1 GB/s, mapped 4.4).
     """
     skipped = position % mmap.ALLOCATIONGRANULARITY
@@ -132,21 +133,23 @@ def _send_file(target: int, source: int, position: int, count: int) -> int:
         window = mmap.mmap(source, skipped + count, access=mmap.ACCESS_READ, offset=position - skipped)
     except ValueError:
         raise ShortFileError(errno.EIO, _SHORT) from None
-    except OSError:  # a file system that maps nothing, or no address left for it
+    except OSError:  # the file system maps no files, or no address space is left
         return _send_pieces(target, [memoryview(_read_file(source, position, min(count, READ_BYTES)))])
     try:
         sent = _send_pieces(target, [memoryview(window)[skipped:]])
     except OSError as error:
-        if error.errno == errno.EFAULT:  # the system could not read it
+        if error.errno == errno.EFAULT:  # the system could not read the page
             raise ShortFileError(errno.EIO, _SHORT) from None
         raise
     if os.fstat(source).st_size < position + sent:
-        raise ShortFileError(errno.EIO, _SHORT)  # cut meanwhile: the rest of its last page read as zeros
+        raise ShortFileError(
+            errno.EIO, _SHORT
+        )  # truncated meanwhile: the rest of its last page was read as zeros
     return sent
 
 
 def _read_file(source: int, position: int, count: int) -> bytes:
-    """Read so many bytes of a file, and not one less."""
+    """Return exactly ``count`` bytes of a file."""
     try:
         found = os.pread(source, count, position)
     except OSError:

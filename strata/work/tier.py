@@ -1,10 +1,10 @@
-"""The two classes of work."""
+"""Name the two classes of work."""
 
 import enum
 
 
 class Tier(enum.Enum):
-    """Interactive work goes first; bulk work keeps a floor. Which a scan is follows from its plan."""
+    """Class of work: interactive goes first, bulk keeps a floor. A scan's plan decides its class."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"

@@ -1,4 +1,4 @@
-"""The suite's log watch finds logged secrets and fails the test that logged them."""
+"""The suite's watch over its own logs: it finds secrets, and fails the test that logged them."""
 
 from __future__ import annotations
 

@@ -122,8 +122,8 @@ def test_a_request_cannot_write_lines_or_colours_into_a_text_log() -> None:
     assert "forged" in out.getvalue()
 
 
-def test_a_log_that_cannot_be_written_fails_nobody() -> None:
-    """A full disk or a closed pipe under the log fails no request."""
+def test_a_log_that_cannot_be_written_fails_no_caller() -> None:
+    """A full disk under the log, or a pipe whose reader left, is no reason to refuse a request."""
 
     class Full(io.StringIO):
         def write(self, _text: str) -> int:

@@ -11,7 +11,7 @@ from strata.server.process import PURGE_DELAY_MS, return_memory_soon
 
 
 def test_an_operators_own_choice_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable set by the operator is kept."""
+    """A value from the environment wins."""
     monkeypatch.setenv("MIMALLOC_PURGE_DELAY", "500")
     return_memory_soon()
     assert "500" == os.environ["MIMALLOC_PURGE_DELAY"]

@@ -1,4 +1,4 @@
-"""Garbage is collected while the loop is idle."""
+"""Garbage is collected while the loop is idle, and otherwise as seldom as possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strata.server.process import IDLE_OBJECTS, MIDDLE_COLLECTIONS, collected_wh
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the generations that are collected; the test sets the number of objects."""
+    """Return the generations collected; the test sets the number of objects."""
     found: list[int] = []
     monkeypatch.setattr(gc, "collect", found.append)
     monkeypatch.setattr(gc, "get_count", lambda: (IDLE_OBJECTS, 0, 0))
@@ -48,7 +48,7 @@ async def test_the_youngest_are_looked_through_when_the_loop_sleeps(looked: list
         ((9999, 0, 0), True, True),
     ],
 )
-async def test_nothing_is_looked_for_where_it_is_not_worth_it_or_in_somebodys_way(
+async def test_no_collection_where_it_is_not_worth_it_or_a_thread_works(
     looked: list[int],
     monkeypatch: pytest.MonkeyPatch,
     count: tuple[int, int, int],
@@ -56,7 +56,7 @@ async def test_nothing_is_looked_for_where_it_is_not_worth_it_or_in_somebodys_wa
     enabled: bool,
     busy: bool,
 ) -> None:
-    """Nothing is collected with few objects, with collection disabled or while a thread works."""
+    """Few objects; a process with collection disabled; a thread that works for a request."""
     monkeypatch.setattr(gc, "get_count", lambda: count)
     monkeypatch.setattr(gc, "isenabled", lambda: enabled)
     with collected_when_idle(lambda: busy):
@@ -67,7 +67,7 @@ async def test_nothing_is_looked_for_where_it_is_not_worth_it_or_in_somebodys_wa
 async def test_what_the_youngest_leave_is_looked_through_now_and_then(
     looked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The middle generation is collected while idle, too; the oldest by Python's own rule."""
+    """Else a collection would hold up a request after all; the oldest are left to Python's own rule."""
     monkeypatch.setattr(gc, "get_count", lambda: (IDLE_OBJECTS, MIDDLE_COLLECTIONS + 1, 99))
     with collected_when_idle(lambda: False):
         await idle()
@@ -78,7 +78,7 @@ async def test_the_garbage_of_a_request_is_gone_before_the_next_one() -> None:
     """Python's real collector frees a request's cycles before the next request."""
 
     class Own:
-        """A type that only this test uses."""
+        """Of a type that no other code has."""
 
     def some() -> None:
         for _ in range(2 * IDLE_OBJECTS):

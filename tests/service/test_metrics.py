@@ -1,6 +1,9 @@
-"""Metrics: right numbers under right names, bounded, in slices, and a listener that has nothing else."""
+"""Metrics: right numbers under right names, bounded, beside the loop, and a listener that has nothing else."""
 
+import gc
 import shutil
+import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -8,16 +11,21 @@ import attrs
 import httpx
 import pytest
 import trio
+import trio.testing
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from service_kit import Running, Warehouse, fetch, free_port, identity, numbers, running, scan
 
 from strata.config import Settings
+from strata.http.metrics_app import metrics_app
 from strata.http.serving.listening import CannotListenError
 from strata.observability import metrics as module
-from strata.observability.families import FAMILIES, reference
-from strata.observability.metrics import Page, expose, expose_at_once
+from strata.observability.collector import page_of
+from strata.observability.families import FAMILIES, LIBRARY_FAMILIES, reference
+from strata.observability.metrics import encoder, expose, expose_at_once
+from strata.observability.snapshot import SLICE, Snapshot
 from strata.server import run_server
+from strata.server.process import YOUNG_OBJECTS
 from strata.tenants import Registry, TenantLimits
 from strata.tenants.lifecycle.handle import Tenant
 from strata.tenants.stats.counters import TenantMetrics
@@ -25,6 +33,18 @@ from strata.tenants.stats.histogram import BUCKETS, Histogram
 from strata.work import WorkPool
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = f"{OPENMETRICS}; charset=utf-8"
+
+PROMETHEUS_2_42 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
 ROOT = Path(__file__).parents[2]
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -44,7 +64,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 async def scrape(server: Running, requests: int, accept: str = "") -> Samples:
-    """The metrics once so many requests are counted, which comes right after their answers."""
+    """Return the metrics once `requests` requests are counted, which is right after their answers."""
     registry = server.service.registry
     with trio.fail_after(30):
         while requests > sum(  # noqa: ASYNC110  # the door has no event of its own
@@ -98,12 +118,12 @@ async def test_what_happened_in_a_tenant_is_counted(
 async def test_no_series_carries_what_a_request_said(server: Running, warehouse: Warehouse) -> None:
     """Principals, tables, columns and paths stay out; a label is a tenant or the server's own word."""
     await used(server, warehouse)
-    async with server.client(**identity("eve@example.com", "team-a")) as eve:
-        await eve.get("/v1/names/secret-name")
-        await eve.post("/v1/materialize", json=scan("file:///etc#x.passwd", name="secret-name"))
+    async with server.client(**identity("mallory@example.com", "team-a")) as mallory:
+        await mallory.get("/v1/names/secret-name")
+        await mallory.post("/v1/materialize", json=scan("file:///etc#x.passwd", name="secret-name"))
 
     text, _ = await expose(server.service.registry, "")
-    for secret in ("eve", "ana", "secret", "events", "passwd", "db", "/", "value=", "id="):
+    for secret in ("mallory", "ana", "secret", "events", "passwd", "db", "/", "value=", "id="):
         assert secret not in "".join(
             line.partition("{")[2].partition("}")[0] for line in text.decode().splitlines() if "{" in line
         ), secret
@@ -131,7 +151,7 @@ async def test_a_tenant_that_goes_is_counted_among_the_others(
 
 
 async def test_tenants_beyond_the_bound_are_summed(settings: Settings, warehouse: Warehouse) -> None:
-    """metrics_max_tenants bounds the label, whoever is live; also one that calls itself other."""
+    """metrics_max_tenants bounds the label, for a tenant called `other`, too."""
     async with running(attrs.evolve(settings, metrics_max_tenants=2)) as server:
         for tenant in ("team-a", "other", "team-c", "team-d"):
             async with server.client(**identity("ana", tenant)) as client:
@@ -150,17 +170,56 @@ async def test_tenants_beyond_the_bound_are_summed(settings: Settings, warehouse
 async def test_each_family_is_described_once_and_samples_follow_it(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """Declared twice and unlabelled, once."""
+    """Ours in the reference's order, then the library's own, and no sample of a creation time."""
     await used(server, warehouse)
     text = expose_at_once(server.service.registry, "")[0].decode()
     described = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
 
-    assert [family.sample for family in FAMILIES] == described
-    assert expose_at_once(server.service.registry, OPENMETRICS)[0].endswith(b"# EOF\n")
+    assert [family.sample for family in (*FAMILIES, *LIBRARY_FAMILIES)] == described
+    spoken = expose_at_once(server.service.registry, OPENMETRICS)[0]
+    assert spoken.endswith(b"# EOF\n")
+    assert b"_created" not in text.encode() + spoken
+    python = {sample.name: sample.labels for family in prometheus(text) for sample in family.samples}
+    assert set(LIBRARY_FAMILIES[6].labels) == set(python["python_info"])
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", TEXT_TYPE),
+        ("*/*", TEXT_TYPE),
+        ("text/plain", TEXT_TYPE),
+        ("application/openmetrics-text", OPENMETRICS_TYPE),
+        (PROMETHEUS_2_42, f"{OPENMETRICS_TYPE}; escaping=underscores"),
+        (PROMETHEUS_3, f"{OPENMETRICS_TYPE}; escaping=allow-utf-8"),
+        ("text/plain;version=1.0.0", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+        ("application/openmetrics-text;q=0", TEXT_TYPE),
+        ("application/openmetrics-text;q=0.0, text/plain", TEXT_TYPE),
+        pytest.param(f"application/openmetrics-text;q=0.{'1' * 30_000}x", TEXT_TYPE, id="long q"),
+        ("application/openmetrics-text;version=x", TEXT_TYPE),
+        ('application/openmetrics-text;version="1.0.0"', TEXT_TYPE),
+        ("application/openmetrics-text;version=2.0.0", TEXT_TYPE),
+        ("application/openmetrics-text;version=999.1,application/openmetrics-text", OPENMETRICS_TYPE),
+        ("application/openmetrics-text;version=1.0.0;escaping=values", TEXT_TYPE),
+        ("application/openmetrics-text;version=1.0.0;escaping=dots", TEXT_TYPE),
+        ("text/plain;version=y", TEXT_TYPE),
+        (";;=,;version=1.x,\u00ff", TEXT_TYPE),
+    ],
+)
+async def test_the_answer_names_the_format_that_is_written(accept: str, content_type: str) -> None:
+    """Whatever `Accept` says, at once: no error, no version of the caller's, no half-escaped names."""
+    write, found = encoder(accept)
+    snapshot = Snapshot()
+    for _ in snapshot.take(many(2)):
+        pass
+    samples = read(write(page_of(snapshot)), accept="openmetrics" if "openmetrics" in content_type else "")
+
+    assert content_type == found
+    assert 1 == value(samples, "strata_http_requests_total", tenant="t1", status="2xx")
 
 
 async def test_promtool_finds_nothing_to_complain_about(server: Running, warehouse: Warehouse) -> None:
-    """Names, units and types by the conventions."""
+    """Names, units and types by the conventions, the library's families included."""
     await used(server, warehouse)
     promtool = shutil.which("promtool")
     if promtool is None:
@@ -172,8 +231,8 @@ async def test_promtool_finds_nothing_to_complain_about(server: Running, warehou
     assert (0, b"", b"") == (checked.returncode, checked.stdout, checked.stderr)
 
 
-def many(count: int) -> Registry:
-    """A registry with that many tenants in which everything has happened; none of them runs."""
+def many(count: int, name: str = "t{}") -> Registry:
+    """Return a registry of `count` tenants whose counters have counted; no actor runs."""
     found = Registry(
         resources=attrs.make_class("Lent", ["pool"])(WorkPool(1)),
         limits=lambda _tenant: TenantLimits(), max_tenants=count, mailbox_size=3, max_crashes=2,
@@ -183,26 +242,47 @@ def many(count: int) -> Registry:
         counted = TenantMetrics(hits=number)
         counted.requested(200, 5, 0.1)
         counted.waited("bulk", 0.1)
-        found._tenants[f"t{number}"] = Tenant(f"t{number}", counted)
+        tenant = name.format(number)
+        found._tenants[tenant] = Tenant(tenant, counted)
     return found
 
 
-async def test_a_scrape_is_written_a_few_tenants_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are, others run in between."""
-    written: list[str] = []
-    real = Page._tenant
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+async def test_a_page_of_a_thousand_tenants_parses_and_adds_up(accept: str) -> None:
+    """Every id a tenant may have is a label, and the sums over all series are the sums of the counters."""
+    registry = many(1000, name="-Team_{}-")
+    samples = read((await expose(registry, accept))[0], accept=accept)
 
-    def counted(self: Page, name: str, *args: object) -> None:
-        written.append(name)
+    def total(name: str, **labels: str) -> float:
+        wanted = set(labels.items())
+        return sum(count for (found, of), count in samples.items() if found == name and wanted <= set(of))
+
+    assert sum(range(1000)) == total("strata_materializations_total", found="yes")
+    assert 1000 == total("strata_http_requests_total")
+    assert 5000 == total("strata_http_sent_bytes_total")
+    assert 1000 == total("strata_queue_wait_seconds_count")
+    assert 1000 == total("strata_queue_wait_seconds_bucket", le="0.1")
+    assert pytest.approx(100) == total("strata_queue_wait_seconds_sum")
+    tenants = {dict(of)["tenant"] for name, of in samples if name == "strata_http_sent_bytes_total"}
+    assert {"other", *(f"-Team_{number}-" for number in range(1000))} == tenants
+
+
+async def test_a_scrape_copies_a_few_tenants_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, others run in between."""
+    copied: list[str] = []
+    real = Snapshot._tenant
+
+    def counted(self: Snapshot, name: str, *args: object) -> None:
+        copied.append(name)
         real(self, name, *args)
 
-    monkeypatch.setattr(Page, "_tenant", counted)
+    monkeypatch.setattr(Snapshot, "_tenant", counted)
     registry = many(1000)
-    page, seen, most = Page(registry, ""), 0, 0
-    for _ in page.write():
-        most, seen = max(most, len(written) - seen), len(written)
-    assert module.SLICE == most
-    assert [*(f"t{number}" for number in range(1000)), "other"] == written
+    seen, most = 0, 0
+    for _ in Snapshot().take(registry):
+        most, seen = max(most, len(copied) - seen), len(copied)
+    assert SLICE == most
+    assert [*(f"t{number}" for number in range(1000)), "other"] == copied
 
     turns = 0
 
@@ -216,19 +296,126 @@ async def test_a_scrape_is_written_a_few_tenants_at_a_time(monkeypatch: pytest.M
         nursery.start_soon(other)
         await expose(registry, "")
         nursery.cancel_scope.cancel()
-    assert turns >= 1000 / module.SLICE - 1
+    assert turns >= 1000 / SLICE - 1
+
+
+class Held:
+    """An encoder that waits until it may write, and counts how many are at it at the same time."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.began = trio.Event()
+        self.at_work = self.most = 0
+        self.token = trio.lowlevel.current_trio_token()
+
+    def __call__(self, _page: object) -> bytes:
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        self.token.run_sync_soon(self.began.set)
+        self.may.wait(30)
+        self.at_work -= 1
+        return b"page"
+
+
+@pytest.fixture
+async def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    found = Held()
+    monkeypatch.setattr(module, "encoder", lambda _accept: (found, TEXT_TYPE))
+    return found
+
+
+async def test_one_scrape_is_encoded_at_a_time_and_the_loop_goes_on(held: Held) -> None:
+    """In a thread: other tasks run meanwhile, and a second scrape waits for the first."""
+    pages = []
+
+    async def one() -> None:
+        pages.append(await expose(many(1), ""))
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one)
+            nursery.start_soon(one)
+            await held.began.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert 1 == held.at_work
+            held.may.set()
+    assert ([(b"page", TEXT_TYPE)] * 2, 1) == (pages, held.most)
+
+
+async def test_a_scrape_that_takes_too_long_fails_and_keeps_its_turn(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread cannot be stopped: the next scrape begins when that is done, not beside it."""
+    with trio.fail_after(30):
+        monkeypatch.setattr(module, "SCRAPE_SECONDS", 0.05)
+        with pytest.raises(trio.TooSlowError):
+            await expose(many(1), "")
+        with pytest.raises(trio.TooSlowError):
+            await expose(many(1), "")
+        assert (1, 1) == (held.at_work, held.most)
+        monkeypatch.setattr(module, "SCRAPE_SECONDS", 30)
+        held.may.set()
+        assert (b"page", TEXT_TYPE) == await expose(many(1), "")
+        assert 1 == held.most
+
+
+async def test_a_scrape_that_takes_too_long_is_answered_with_503(
+    held: Held, monkeypatch: pytest.MonkeyPatch, server: Running
+) -> None:
+    """On the main port as a problem, on the metrics port as text."""
+    monkeypatch.setattr(module, "SCRAPE_SECONDS", 0.05)
+    async with server.client(**identity(scopes="admin:metrics")) as admin:
+        answer = await admin.get("/metrics")
+    assert (503, "metrics_timed_out", "1") == (
+        answer.status_code, answer.json()["error"], answer.headers["retry-after"],
+    )  # fmt: skip
+    port = httpx.ASGITransport(metrics_app(server.service.registry))
+    async with httpx.AsyncClient(transport=port, base_url="http://metrics") as anyone:
+        assert 503 == (await anyone.get("/metrics")).status_code
+    held.may.set()
+
+
+@pytest.fixture
+def collections() -> Iterator[list[int]]:
+    """The generations of the collections of garbage during a test; the server's threshold holds."""
+    seen: list[int] = []
+    threshold = gc.get_threshold()
+
+    def note(phase: str, about: dict[str, int]) -> None:
+        if phase == "start":
+            seen.append(about["generation"])
+
+    gc.collect()
+    gc.set_threshold(YOUNG_OBJECTS)
+    gc.callbacks.append(note)
+    yield seen
+    gc.callbacks.remove(note)
+    gc.set_threshold(*threshold)
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+async def test_encoding_starts_no_collection_of_garbage(collections: list[int], accept: str) -> None:
+    """A collection in the thread would hold the loop: samples are not kept, and a snapshot is not tracked."""
+    snapshot = Snapshot()
+    for _ in snapshot.take(many(1000)):
+        pass
+    gc.collect(0)
+    assert not any(gc.is_tracked(row) for rows in snapshot.rows.values() for row in rows)
+    collections.clear()
+    text = encoder(accept)[0](page_of(snapshot))
+
+    assert ([], True) == (collections, text.count(b"\n") > 30_000)
 
 
 async def test_a_tenant_that_goes_during_a_scrape_is_counted_once() -> None:
-    """Wherever the page is at that moment."""
+    """Wherever the copy is at that moment."""
     for at in range(4):
-        registry = many(40)
-        page = Page(registry, "")
-        for step, _ in enumerate(page.write()):
+        registry, snapshot = many(40), Snapshot()
+        for step, _ in enumerate(snapshot.take(registry)):
             if step == at:
                 for found in (registry._tenants.pop("t0"), registry._tenants.pop("t39")):
                     registry.others.add(found.metrics)
-        samples = read(b"".join(page.parts()))
+        samples = read(encoder("")[0](page_of(snapshot)))
         hits = [
             count
             for (name, labels), count in samples.items()
@@ -268,29 +455,27 @@ async def test_a_listener_of_its_own_has_the_metrics_and_nothing_else(settings: 
         nursery.start_soon(partial(run_server, changed, announce=announce))
         await ready.wait()
         assert f"http://127.0.0.1:{changed.metrics_port}" == announced[1]
-        async with httpx.AsyncClient(base_url=announced[1]) as anybody:
+        async with httpx.AsyncClient(base_url=announced[1]) as anyone:
             for path in ("/metrics", "/metrics/prometheus"):
-                answer = await anybody.get(path)
+                answer = await anyone.get(path)
                 assert (200, "text/plain; version=0.0.4; charset=utf-8") == (
                     answer.status_code,
                     answer.headers["content-type"],
                 )
                 assert {("state", "busy")} <= {pair for _, labels in read(answer.content) for pair in labels}
-            spoken = await anybody.get("/metrics", headers={"Accept": OPENMETRICS})
+            spoken = await anyone.get("/metrics", headers={"Accept": OPENMETRICS})
             assert spoken.content.endswith(b"# EOF\n")
             assert (405, "GET, HEAD") == (
-                (no := await anybody.post("/metrics", content=b"x" * 100_000)).status_code,
+                (no := await anyone.post("/metrics", content=b"x" * 100_000)).status_code,
                 no.headers["allow"],
             )
-            assert b"" == (await anybody.head("/metrics")).content
+            assert b"" == (await anyone.head("/metrics")).content
             for path in ("/", "/health", "/v1/artifacts", "/metrics/", "/openapi.json", "/v1/materialize"):
-                assert 404 == (await anybody.get(path, headers=identity(scopes="admin:*"))).status_code, path
-        async with httpx.AsyncClient(base_url=announced[0]) as anybody:
-            assert 401 == (await anybody.get("/metrics")).status_code
-            assert 403 == (await anybody.get("/metrics", headers=identity())).status_code
-            assert (
-                200 == (await anybody.get("/metrics", headers=identity(scopes="admin:metrics"))).status_code
-            )
+                assert 404 == (await anyone.get(path, headers=identity(scopes="admin:*"))).status_code, path
+        async with httpx.AsyncClient(base_url=announced[0]) as anyone:
+            assert 401 == (await anyone.get("/metrics")).status_code
+            assert 403 == (await anyone.get("/metrics", headers=identity())).status_code
+            assert 200 == (await anyone.get("/metrics", headers=identity(scopes="admin:metrics"))).status_code
         nursery.cancel_scope.cancel()
 
 

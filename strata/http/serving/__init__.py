@@ -1,1 +1,1 @@
-"""From sockets to ASGI: accept, connection, HTTP/1.1, bytes out."""
+"""Serve ASGI over sockets: accept, connection, HTTP/1.1, egress."""

@@ -1,8 +1,8 @@
-"""One connection, from its first byte to its last: who reads it, for how long, and how it ends.
+"""Serve one connection from its first byte to its last, with deadlines for what its client must send.
 
-Until its first byte arrives a connection is one waiting task and nothing else; thousands of silent ones cost
-little. From then on it has a deadline whenever it owes us bytes: of a head, or of its next request. The
-bodies of requests have theirs in the door, the bytes of answers in the stream.
+Until its first byte arrives a connection is a single waiting task; thousands of silent ones cost little. Then
+a deadline bounds each wait for a request's head or for the next request. The deadlines of request bodies are
+in the front door, those of response bytes in the stream.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from strata.http.serving.socket_stream import Bytes, DeadlineStream
 from strata.work import FileRange
 
 MAX_RECV = 64 * 1024
+"""Most bytes of one read from the socket."""
 
 LINGER_SECONDS = 2.0
-"""How long a connection that is closed early is still read from: closing it with bytes unread would have the
-kernel destroy the answer on its way."""
+"""Seconds for which a connection closed early is still read: if it were closed with unread bytes, the kernel
+would discard the response being sent."""
 
 TlsStream: TypeAlias = "trio.SSLStream[DeadlineStream]"
 
@@ -38,14 +39,14 @@ Address: TypeAlias = tuple[str, int]
 
 @attrs.frozen
 class ClientTimeouts:
-    """How long a connection waits for its client, in seconds.
+    """Deadlines for clients, in seconds; a connection that misses one is closed.
 
     Attributes:
-        idle: For the next request. Longer than the proxy keeps its connections (nginx: 60 s), or the proxy
-            sends a request just when we close.
-        head: For a request's head, from its first byte; and for the first head of a new connection, from when
-            it was accepted, the handshake of TLS included.
-        stall: For the client to take any of the bytes it is sent.
+        idle: Wait for the next request. Longer than the proxy keeps its connections (nginx: 60 s), else the
+            proxy sends a request just when the server closes.
+        head: Wait for a whole request head, from its first byte; for the first head of a new connection from
+            the accept, the TLS handshake included.
+        stall: Wait for the client to take any of the bytes sent.
     """
 
     idle: float = 75.0
@@ -55,15 +56,15 @@ class ClientTimeouts:
 
 @attrs.frozen(eq=False)
 class ServerContext:
-    """What all connections of a server share.
+    """State shared by all connections of a server.
 
     Attributes:
-        app: The ASGI application.
+        app: ASGI application.
         config: Hypercorn's configuration.
-        context: Hypercorn's; its ``terminated`` says that the server stops.
-        timeouts: The deadlines.
-        counters: Counts what is cut.
-        changed: Told of a connection whether it can be spared now, and whether its client has an identity.
+        context: Hypercorn's worker context; its ``terminated`` is set when the server stops.
+        timeouts: Deadlines for clients.
+        counters: Counts closed connections by reason.
+        changed: Called with a connection, whether it is idle, and whether its client has an identity.
     """
 
     app: App
@@ -78,10 +79,10 @@ class Connection:
     """An accepted connection.
 
     Args:
-        server: What it shares.
-        stream: Its socket's stream.
-        client: The peer's address; None on a Unix socket.
-        tls: The server's side of TLS, if it speaks that.
+        server: State shared with other connections.
+        stream: Stream of the connection's socket.
+        client: Peer's address; None on a Unix socket.
+        tls: TLS context of the server; None without TLS.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Connection:
         return f"<Connection of {self._client}, {self._late or 'busy'}>"
 
     async def run(self) -> None:
-        """Serve the connection until it ends; closes its socket."""
+        """Serve the connection until it ends, and close its socket."""
         try:
             with self._all:
                 self._reading.deadline = trio.current_time() + self._server.timeouts.head
@@ -127,9 +128,9 @@ class Connection:
             pass  # the handshake failed
         finally:
             with trio.CancelScope() as scope:
-                scope.cancel()  # at once; an orderly end has been made by now
+                scope.cancel()  # close at once: the orderly end is over
                 await self._raw.aclose()
-            # They know each other: without this all of a connection would wait for the collector of garbage.
+            # Protocol and tasks refer to each other: uncut, the cycle would wait for garbage collection.
             self._protocol = None
             if self._tasks is not None:
                 self._tasks.end()
@@ -183,7 +184,7 @@ class Connection:
             await self._stream.aclose()
 
     async def _send(self, event: Event) -> None:
-        """What Hypercorn's protocol has to say: bytes, the end, or that a request begins or is over."""
+        """Handle an event of Hypercorn's protocol: bytes to send, the end, a request's begin or end."""
         assert self._protocol is not None
         if isinstance(event, RawData):
             left: Bytes = event.data
@@ -196,7 +197,9 @@ class Connection:
             except trio.WouldBlock:
                 await self._sending.acquire()
             try:
-                with trio.CancelScope(shield=True):  # half an answer must not be followed by another
+                with trio.CancelScope(
+                    shield=True
+                ):  # a response cut in the middle must not be followed by another
                     await self._write(left)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._protocol.handle(Closed())
@@ -219,11 +222,11 @@ class Connection:
             await self._stream.send_all(data)
             return
         for piece in [data] if isinstance(data, bytes | memoryview) else data:
-            assert not isinstance(piece, FileRange)  # those are for plain sockets: see LOADS_KEY
+            assert not isinstance(piece, FileRange)  # only plain sockets send file ranges: see LOADS_KEY
             await self._stream.send_all(piece)
 
     async def _finish(self, protocol: Protocol) -> None:
-        """End the connection after an answer; with a request still arriving, read on for a moment."""
+        """End the connection after a response; if a request is still arriving, read it for a moment."""
         self._lingers = not protocol.whole or protocol.begun
         if self._lingers and self._stream is self._raw:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
@@ -235,7 +238,7 @@ class Connection:
         if self._late == "idle":
             self._expect("slow head", self._server.timeouts.head)
         elif self._late == "silent":
-            self._late = "slow head"  # its deadline runs since it was accepted
+            self._late = "slow head"  # the deadline counts from the accept
 
     def _expect(self, what: str, seconds: float) -> None:
         self._late = what
@@ -255,17 +258,17 @@ class Connection:
         self._server.changed(self, not busy, self._known)
 
     def break_off(self) -> None:
-        """End the connection, whatever it is doing."""
+        """Close the connection at once, also in the middle of a response."""
         self._raw.break_off()
         self._all.cancel()
 
     def end_if_idle(self) -> None:
-        """End the connection if nothing of a request has arrived."""
+        """Close the connection if no byte of a request has arrived."""
         if self._late in {"silent", "idle"}:
             self._late = ""
             self._reading.cancel()
 
 
 def address(name: object) -> Address | None:
-    """Return a socket's name as ASGI states it: host and port; None for a Unix socket."""
+    """Return host and port of a socket's name, as in ASGI; None for a Unix socket."""
     return (name[0], name[1]) if isinstance(name, tuple) else None

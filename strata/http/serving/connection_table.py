@@ -1,9 +1,9 @@
-"""How many connections there may be, and which one makes room for the next.
+"""Bound the number of open connections, and choose which one is closed for a new one.
 
-A connection without a request costs little and is worth little, and one whose client has never had an
-identity is worth least. When there are too many, such a stranger goes first, then the one that has been idle
-for longest; one with a request under way never does. So clients that only connect, or only begin requests,
-crowd out their own kind, and those which ask come in.
+When the table is full, the oldest idle connection whose client never had an identity (a stranger) is closed,
+then the known one that has been idle for longest; a connection with a request under way is never closed. So
+clients that only connect, or only begin requests, push out connections like their own, and clients with
+requests get in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Hashable)
 
 @attrs.define
 class _Spare(Generic[M]):
-    """Members that could go; of each kind, the one to enter first goes first."""
+    """Connections that may be closed; of strangers and of known ones the first to enter goes first."""
 
     strangers: dict[M, None] = attrs.field(factory=dict)
     known: dict[M, None] = attrs.field(factory=dict)
@@ -40,11 +40,11 @@ class _Spare(Generic[M]):
 
 
 class ConnectionTable(Generic[M]):
-    """The connections there are; pure bookkeeping.
+    """Table of open connections; pure bookkeeping, without I/O.
 
     Args:
-        most: Connections at a time.
-        most_per_peer: The same for one peer address; 0 for no bound of its own.
+        most: Most connections at a time.
+        most_per_peer: Most connections of one peer address; 0: unlimited.
     """
 
     def __init__(self, most: int, most_per_peer: int = 0) -> None:
@@ -63,14 +63,14 @@ class ConnectionTable(Generic[M]):
 
     @property
     def idle(self) -> int:
-        """Connections that could go."""
+        """Number of connections that may be closed."""
         return len(self._spare.strangers) + len(self._spare.known)
 
     def enter(self, member: M, peer: str) -> tuple[bool, M | None]:
-        """Let a connection in, as an idle stranger.
+        """Add a connection, as an idle stranger.
 
-        Returns whether it may stay, and who has to go for it: that one has left already, as far as the crowd
-        is concerned.
+        Returns whether the connection is accepted, and the connection to close for it, if any: that one is no
+        longer in the table.
         """
         leaver: M | None = None
         if self.most_per_peer and self._of_peer.get(peer, 0) >= self.most_per_peer:
@@ -90,16 +90,16 @@ class ConnectionTable(Generic[M]):
         return True, leaver
 
     def make_room(self) -> M | None:
-        """Return who has to go when the system has no room for one more, and has left by that; or None."""
+        """Remove and return the connection to close when the system lacks resources; None if all are busy."""
         leaver = next(iter(self._spare), None)
         if leaver is not None:
             self.leave(leaver)
         return leaver
 
     def note(self, member: M, *, idle: bool, known: bool = True) -> None:
-        """Note whether a connection could go, and whether its client is known.
+        """Note whether a connection may be closed, and whether its client has an identity.
 
-        One that has left is not asked back.
+        A connection that is no longer in the table is ignored.
         """
         peer = self._peers.get(member)
         if peer is None:
@@ -111,7 +111,7 @@ class ConnectionTable(Generic[M]):
                 spare.take(member)
 
     def leave(self, member: M) -> None:
-        """Forget a connection; harmless when repeated."""
+        """Remove a connection; one that is not in the table is ignored."""
         peer = self._peers.pop(member, None)
         if peer is None:
             return
@@ -123,15 +123,16 @@ class ConnectionTable(Generic[M]):
 
 
 PAUSE_SECONDS = 60.0
+"""Least seconds between two log lines of closed connections; counts in between go into the next line."""
 
 log = structlog.get_logger(__name__)
 
 
 class ConnectionCounters:
-    """Counts by reason since the server started, and says so now and then.
+    """Count closed connections by reason since the server started, and log the counts.
 
     Attributes:
-        counts: How often each thing happened.
+        counts: Number of connections by reason.
     """
 
     def __init__(self) -> None:
@@ -140,13 +141,13 @@ class ConnectionCounters:
         self._last = -PAUSE_SECONDS
 
     def note(self, what: str) -> None:
-        """Count ``what``; the first of a minute is logged together with all that was not yet."""
+        """Count a connection closed for ``what``; log all new counts at most every :data:`PAUSE_SECONDS`."""
         self.counts[what] += 1
         if trio.current_time() - self._last >= PAUSE_SECONDS:
             self.tell()
 
     def tell(self) -> None:
-        """Log what was counted since the last time, if anything was."""
+        """Log the counts since the last log line, if there are any."""
         new = self.counts - self._told
         if new:
             log.warning("connections cut", **dict(sorted(new.items())))

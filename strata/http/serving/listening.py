@@ -1,4 +1,4 @@
-"""Where the server listens: addresses, a Unix socket, TLS on either."""
+"""Bind listeners: addresses, a Unix socket, TLS on either."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import attrs
 import trio
 
 BACKLOG = 1024
+"""Connections that the kernel queues for accept; further ones are refused or retried by their clients."""
 SOCKET_MODE = 0o660
-"""Of a Unix socket: for the proxy, through its group."""
+"""Mode of a Unix socket's file: the proxy connects through its group."""
 
 
 @attrs.frozen
 class Bind:
-    """One place to listen at: an address, or a Unix socket.
+    """An address or Unix socket to listen on.
 
     Attributes:
         host: Address or name.
-        port: Port; 0 picks one.
-        path: Of a Unix socket; then the other two mean nothing.
-        names: The settings they come from.
+        port: Port; 0: chosen by the system.
+        path: Path of a Unix socket; ``host`` and ``port`` are ignored then.
+        names: Settings that ``host`` and ``port`` come from.
     """
 
     host: str = "127.0.0.1"
@@ -36,7 +37,7 @@ class Bind:
 
 
 class CannotListenError(Exception):
-    """A place cannot be listened at; the message names the settings."""
+    """An address or Unix socket cannot be bound; the message names the settings."""
 
     def __init__(self, bind: Bind, why: object) -> None:
         where, names = f"{bind.host}:{bind.port}", bind.names
@@ -50,7 +51,7 @@ class Tls:
     """TLS of the server's listeners; HTTP/1.1 only.
 
     Attributes:
-        context: What connections from now on use; may be replaced.
+        context: Context of new connections; a reload replaces it.
     """
 
     context: ssl.SSLContext
@@ -58,11 +59,12 @@ class Tls:
 
 @attrs.frozen(eq=False)
 class Listener:
-    """A socket that listens.
+    """A listening socket.
 
     Attributes:
-        inner: Trio's.
-        file: Device and inode of a Unix socket's file, which tell it from another server's under its name.
+        inner: Trio's listener.
+        file: Device and inode of a Unix socket's file, which distinguish it from another server's at that
+            path.
     """
 
     inner: trio.SocketListener
@@ -70,7 +72,7 @@ class Listener:
 
 
 async def listen(binds: Sequence[Bind]) -> list[Listener]:
-    """Bind everything, or nothing.
+    """Bind all addresses, or none.
 
     Raises:
         CannotListenError: If an address cannot be bound.
@@ -98,7 +100,7 @@ def _listen_unix(path: Path) -> Listener:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.bind(str(path))
-        path.chmod(SOCKET_MODE)  # before anybody can connect
+        path.chmod(SOCKET_MODE)  # before listen(): until then no client can connect
         made.listen(BACKLOG)
     except BaseException:
         made.close()
@@ -109,10 +111,10 @@ def _listen_unix(path: Path) -> Listener:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket of a server that is gone.
+    """Remove a Unix socket that no server listens on.
 
     Raises:
-        OSError: If it is no socket, or somebody answers at it.
+        OSError: If the file is no socket, or a server accepts connections on it.
     """
     try:
         mode = path.lstat().st_mode
@@ -131,7 +133,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def close(listeners: Sequence[Listener]) -> None:
-    """Stop to listen; a Unix socket's file goes, too, unless it is another server's by now."""
+    """Close listeners, and remove a Unix socket's file unless it is another server's by now."""
     for listener in listeners:
         if listener.inner.socket.fileno() == -1:
             continue
@@ -144,11 +146,11 @@ def _unlink_own(path: str, file: tuple[int, int]) -> None:
     with suppress(OSError):
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == file:
-            os.unlink(path)  # noqa: PTH108  # one call, while we still hold the listener
+            os.unlink(path)  # noqa: PTH108  # one call, while the listener is still open
 
 
 def url_of(listener: Listener, *, tls: bool) -> str:
-    """Return what to call a listener."""
+    """Return the URL of a listener, for people: ``http://host:port`` or ``unix:path``."""
     name = listener.inner.socket.getsockname()
     if isinstance(name, str):
         return f"unix:{name}"

@@ -1,4 +1,4 @@
-"""Hypercorn's HTTP/1.1 protocol, with what it lacks: lean answers, problems for errors, no way to HTTP/2."""
+"""Adapt Hypercorn's HTTP/1.1 protocol: fewer copies, problem bodies for errors, no HTTP/2."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from strata.http.problems import Problem
 from strata.work import FileRange
 
 HEADER_BYTES = 32 * 1024
-"""Largest request head."""
+"""Most bytes of a request head; a larger one is answered with 431."""
 
 QUEUED_PARTS = 10
-"""Parts of a request's body that wait for the application; then the client is not read from."""
+"""Parts of a request body queued for the application; then reading from the client pauses."""
 
 _FAULTS = {
     431: "The request's head is too large.",
@@ -39,7 +39,7 @@ Carry = Callable[[FileRange], Awaitable[None]]
 
 
 def hypercorn_config() -> Config:
-    """Return Hypercorn's configuration: silent, and bounded."""
+    """Return Hypercorn's configuration: no logs of its own, bounded head and body queue."""
     config = Config()
     config.errorlog = None
     config.accesslog = None
@@ -50,13 +50,13 @@ def hypercorn_config() -> Config:
 
 
 class LeanConnection(h11.Connection):
-    """An h11 connection for streams of large chunks and for small answers.
+    """An h11 connection that suits streams of large chunks and small responses.
 
-    The pieces of a chunk are handed out as they are instead of joined into a copy, and the head of an answer
-    goes out together with the first bytes of its body.
+    The pieces of a chunk are returned as they are instead of joined into a copy, and the head of a response
+    is sent together with the first bytes of its body.
 
     Args:
-        last: Whether the answer that begins is the connection's last.
+        last: Returns whether the response that begins is the connection's last.
     """
 
     _head: tuple[bytes, ...] = ()
@@ -66,19 +66,23 @@ class LeanConnection(h11.Connection):
         self._last = last
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """Return the next event. What comes after a connection's last request is nobody's, not an error."""
+        """Return the next event; bytes after a connection's last request are ignored.
+
+        Raises:
+            h11.RemoteProtocolError: If the bytes are no HTTP/1.1, or the method is not in upper case.
+        """
         if self.their_state is h11.MUST_CLOSE:
             return h11.NEED_DATA
         event = super().next_event()
         if isinstance(event, h11.Request) and event.method == b"PRI":
             raise h11.RemoteProtocolError("HTTP/2 is not spoken here")
         if isinstance(event, h11.Request) and event.method != event.method.upper():
-            # Hypercorn takes "head" for HEAD and h11 does not: the answer would be neither's.
+            # Hypercorn takes "head" for HEAD and h11 does not: the response would be malformed.
             raise h11.RemoteProtocolError("methods know case (RFC 9110, section 9.1)")
         return event
 
-    def send(self, event: h11.Event) -> list[bytes] | None:  # type: ignore[override]  # our stream takes both
-        """Return the bytes of ``event``, in pieces; those of a response's head with the event after it."""
+    def send(self, event: h11.Event) -> list[bytes] | None:  # type: ignore[override]  # our stream takes pieces
+        """Return the bytes of ``event`` in pieces; a response's head is returned with the event after it."""
         if isinstance(event, h11.Response) and self._last() and b"connection" not in dict(event.headers):
             closing = [*event.headers.raw_items(), (b"Connection", b"close")]
             event = h11.Response(status_code=event.status_code, headers=closing, reason=event.reason)
@@ -95,8 +99,8 @@ class LeanConnection(h11.Connection):
 class Protocol(H11Protocol):
     """HTTP/1.1 of one connection.
 
-    HTTP/2 is not spoken, neither over TLS (ALPN offers HTTP/1.1 alone) nor by upgrade or prior knowledge: its
-    streams would pass by every limit that is kept here for a connection.
+    HTTP/2 is refused, over TLS (ALPN offers HTTP/1.1 alone), by upgrade and by prior knowledge: its streams
+    would escape the limits kept for each connection.
     """
 
     def __init__(
@@ -121,29 +125,29 @@ class Protocol(H11Protocol):
         tasks.carry = self._carry
 
     async def _carry(self, load: FileRange) -> None:
-        """Send a load by Hypercorn's stream, whose own way in would make bytes of it."""
+        """Send a file range through Hypercorn's stream, whose usual entry would convert it to bytes."""
         await self.stream_send(Body(stream_id=STREAM_ID, data=cast("bytes", load)))
 
     @property
     def begun(self) -> bool:
-        """Whether bytes of a head have arrived that is not whole."""
+        """Whether a part of a request head has arrived, and the rest has not."""
         return bool(self.connection.trailing_data[0])
 
     @property
     def last(self) -> bool:
-        """Whether no further request can come."""
+        """Whether the connection accepts no further request."""
         return self.connection.their_state is h11.MUST_CLOSE
 
     @property
     def whole(self) -> bool:
-        """Whether the request under way has arrived to its end."""
+        """Whether the present request has arrived completely."""
         return self.connection.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Go on with HTTP/1.1, whatever is asked for: a server may ignore an upgrade (RFC 9110, 7.8)."""
+        """Ignore requests for an upgrade, as a server may (RFC 9110, section 7.8)."""
 
     async def _send_error_response(self, status_code: int) -> None:
-        """Answer what is no HTTP request, in the shape of every other error."""
+        """Answer malformed HTTP with a problem body, as every other error."""
         request_id = secrets.token_hex(16)
         log.info("malformed request", request_id=request_id, status=status_code)
         problem = Problem(status_code, _FAULTS.get(status_code, "The request is not valid HTTP/1.1."))
@@ -161,14 +165,14 @@ class Protocol(H11Protocol):
 
 
 class _Inbox:
-    """A request's messages on their way to the application.
+    """Queue of a request's messages to the application.
 
-    Hypercorn's own queue holds the connection for good when the application answers without reading it: the
-    reader waits for room in it, and the end of the answer waits there too. This one takes everything, and
-    drops it, once the answer's last message is on its way, and news that the client left never waits.
+    Hypercorn's own queue blocks the connection for good when the application answers without reading the
+    body: the reader waits for room in the queue, and so does the end of the response. This queue accepts and
+    drops all messages once the response's last message is sent, and a disconnect never waits.
 
-    What need not wait does not yield either: a pass of a busy loop is everybody else's work, and a small
-    request would wait for five of them on its way in alone. Its connection yields with each read.
+    Operations that need not wait do not yield either: a small request would otherwise wait for five passes of
+    a busy loop before it reaches the application. The connection yields with each read.
     """
 
     def __init__(self, send: Put, carry: Carry) -> None:
@@ -179,7 +183,7 @@ class _Inbox:
         self._listener: Callable[[], None] | None = None
 
     def tell_gone(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called when nothing more can come, at once if that is so by now."""
+        """Call ``listener`` when the client has left; at once if it has left already."""
         if self._gone:
             listener()
         else:
@@ -199,7 +203,7 @@ class _Inbox:
             except trio.WouldBlock:
                 await self._sender.send(message)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # nobody waits for it any more
+            return  # the response is sent: the application reads no more
 
     async def receive(self) -> dict[str, Any]:
         try:
@@ -219,31 +223,36 @@ class _Inbox:
         await self._send(message)
 
     async def end(self) -> None:
-        """Say that nothing more is sent, and let go of Hypercorn's stream, which holds on to :meth:`put`.
+        """Tell Hypercorn that the response is over, and drop the reference to its stream.
 
-        The two would be a cycle for each request, and full collections of garbage would stop the loop.
+        The stream refers to :meth:`put`: a cycle for each request would cause full collections of garbage,
+        which stop the loop.
         """
         try:
             await self.send(None)
         finally:
-            self._send = _nobody
+            self._send = _ignore
             self._listener = None
 
 
-async def _nobody(_message: dict[str, Any] | None) -> None:
-    """Hear nothing: the request is over."""
+async def _ignore(_message: dict[str, Any] | None) -> None:
+    """Ignore a message: the request is over."""
 
 
 async def _nowhere(_load: FileRange) -> None:
-    """Take a load where no protocol has said yet how to."""
-    raise RuntimeError("a load came before the protocol")
+    """Refuse a file range before the protocol is connected.
+
+    Raises:
+        RuntimeError: Always.
+    """
+    raise RuntimeError("a file range came before the protocol")
 
 
 class Tasks:
     """Starts the application for each request, in the connection's nursery.
 
     Attributes:
-        carry: Sends a load as a part of the answer's body. The connection's protocol has to say how.
+        carry: Sends a file range as a part of the response body; set by the connection's protocol.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -258,7 +267,7 @@ class Tasks:
         return inbox.put
 
     def end(self) -> None:
-        """Let go of the protocol: no request is under way any more."""
+        """Drop the reference to the protocol; no request may be under way."""
         self.carry = _nowhere
 
     @staticmethod

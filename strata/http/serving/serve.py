@@ -1,7 +1,8 @@
-"""Our own thin loop around Hypercorn's connection handler: listeners, the crowd of connections, the end.
+"""Accept connections, run Hypercorn's protocol on each, and stop in order.
 
-When a stop is asked for, listeners close, idle connections too, and requests under way may end within a
-grace; whatever is left then is broken off, from outside, because Hypercorn shields what it writes.
+On a stop, listeners and idle connections are closed, and requests under way may end within a grace period.
+The connections left then are broken off through their streams, because Hypercorn shields its writes from
+cancellation.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from strata.http.serving.protocol import hypercorn_config
 from strata.http.serving.socket_stream import DeadlineStream
 
 MAX_CONNECTIONS = 4096
+"""Most connections of a server without a given table; then idle ones make room or new ones are refused."""
 
 ACCEPT_PAUSE_SECONDS = 0.05
-"""Pause after the system had no file or memory for a connection."""
+"""Seconds without accepting after an accept failed, as for lack of file descriptors or memory."""
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -46,15 +48,15 @@ async def serve(
     """Serve ``app`` until ``stop`` returns, then let requests end within ``grace`` seconds.
 
     Args:
-        app: An ASGI application without lifespan.
-        binds: Where to listen.
+        app: ASGI application without lifespan.
+        binds: Addresses to listen on.
         stop: Awaited; its return begins the shutdown.
-        grace: Seconds for requests under way. Whatever is left then is broken off.
-        timeouts: How long to wait for clients.
-        table: How many connections there may be.
-        tls: Speak TLS on every listener.
-        counters: Counts connections that are cut.
-        task_status: Told the URLs that are bound.
+        grace: Seconds for requests under way at the shutdown; then their connections are broken off.
+        timeouts: Deadlines for clients.
+        table: Table of open connections, which bounds their number.
+        tls: TLS of every listener; None for plain HTTP.
+        counters: Counts connections closed by the server.
+        task_status: Started with the bound URLs.
 
     Raises:
         CannotListenError: If an address cannot be bound.
@@ -82,7 +84,7 @@ async def serve(
 
 
 class _Server:
-    """The connections of one server, and what they share."""
+    """Connections of one server, and the state they share."""
 
     def __init__(
         self,
@@ -102,7 +104,7 @@ class _Server:
         self._open: set[Connection] = set()
 
     async def accept(self, listener: Listener, nursery: trio.Nursery) -> None:
-        """Accept connections until the listener is closed; whatever else the system says, go on."""
+        """Accept connections until the listener is closed; continue after any other error of the system."""
         while True:
             try:
                 stream = await listener.inner.accept()
@@ -116,7 +118,7 @@ class _Server:
             try:
                 client = None if listener.file else address(stream.socket.getpeername())
             except OSError:
-                stream.socket.close()  # gone before it was here
+                stream.socket.close()  # the peer has closed it already
             else:
                 self._welcome(stream, client, nursery)
 
@@ -153,13 +155,13 @@ class _Server:
         self._table.note(connection, idle=idle, known=known)
 
     async def end_idle(self) -> None:
-        """End what is idle now; what has a request under way ends with its answer."""
+        """Close idle connections; the others close after their response."""
         await self._context.terminated.set()
         for connection in tuple(self._open):
             connection.end_if_idle()
 
     async def break_off(self, stopping: trio.Event, grace: float, connections: trio.CancelScope) -> None:
-        """When the grace is over, or everything is cancelled, end what the protocol shields."""
+        """Break off the connections left when the grace period ends, or when the server is cancelled."""
         try:
             await stopping.wait()
             await trio.sleep(grace)

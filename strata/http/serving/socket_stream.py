@@ -1,8 +1,8 @@
-"""A socket's stream whose writes must make progress, and which can be broken off from outside.
+"""Send and receive on a socket, with a progress deadline for writes and a way to break them off.
 
-Hypercorn's protocol is written to inside a shield: cancellation must not cut an answer in the middle
-and go on. So whatever bounds a write has to be in here: the deadline for progress, and the end of a
-shutdown's grace.
+The protocol writes inside a shield, so that cancellation cannot cut a response in the middle and go on. So
+the two bounds of a write are here: the deadline for progress, and :meth:`DeadlineStream.break_off` at the end
+of a shutdown's grace period.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from strata.work import FileRange
 from strata.work.socket_sender import ShortFileError
 
 STALL_SECONDS = 60.0
-"""How long a client may take none of the bytes it is sent before its connection is broken."""
+"""Seconds in which a client must take at least one byte, or its connection is broken off."""
 
 NOTSENT_LOWAT = 4 * 1024 * 1024
-"""Unsent bytes the kernel may hold for a connection: Trio's 16 KiB halves the throughput of large streams."""
+"""Unsent bytes the kernel may hold for a connection; Trio's 16 KiB halves the throughput of large streams."""
 
 JOIN_BYTES = 16 * 1024
-"""Pieces that are smaller together go out as one packet."""
+"""Most bytes of pieces that are joined and sent as one packet."""
 
 TOGETHER_BYTES = 128 * 1024
-"""Pieces that are smaller together go out by one call, without being copied into one."""
+"""Most bytes of pieces that are sent by one system call, without being joined."""
 
 log = structlog.get_logger(__name__)
 
 Bytes: TypeAlias = "bytes | memoryview | Sequence[bytes | FileRange]"
-"""What is written: in one piece, or in several."""
+"""Data to write, in one piece or in several."""
 
 
 class DeadlineStream(trio.abc.HalfCloseableStream):
     """A socket stream whose writes must make progress.
 
     Args:
-        stream: The stream of an accepted connection.
-        stall_seconds: How long the peer may accept nothing of a write.
+        stream: Stream of an accepted connection.
+        stall_seconds: Seconds in which the peer must take at least one byte of a write.
     """
 
     def __init__(self, stream: trio.SocketStream, stall_seconds: float) -> None:
@@ -57,23 +57,25 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
             stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
 
     async def send_all(self, data: Bytes | bytearray) -> None:
-        """Send everything, in one piece or several, as long as the peer keeps taking some of it.
+        """Send all of ``data``, for as long as the peer makes progress.
 
         Raises:
-            trio.BrokenResourceError: If the peer stalled, is gone, or the stream was broken off.
+            trio.BrokenResourceError: If the peer stalled or is gone, the stream was broken off, or a file
+                range cannot be read.
+            trio.ClosedResourceError: If the socket was closed meanwhile.
         """
         pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else self._send_together(data)
         for piece in pieces:
             if isinstance(piece, FileRange):
-                await self._send_load(piece)
+                await self._send_range(piece)
             elif piece:
                 await self._send_piece(memoryview(piece))
 
     def _send_together(self, pieces: Sequence[bytes | FileRange]) -> Sequence[bytes | memoryview | FileRange]:
-        """Send what the kernel takes at once of the pieces before the first load; return what is left.
+        """Send what the kernel takes at once of the pieces before the first file range; return the rest.
 
-        Between two calls a thread may have the interpreter for half a millisecond: the head of an answer and
-        its first bytes are not to wait for each other.
+        One call for the head of a response and its first bytes: between two calls a thread may hold the
+        interpreter for half a millisecond.
         """
         plain = list(takewhile(lambda piece: not isinstance(piece, FileRange), pieces))
         if self._broken or len(plain) <= 1 or sum(map(len, plain)) > TOGETHER_BYTES:
@@ -81,7 +83,7 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
         try:
             sent = os.writev(self.socket.fileno(), cast("Sequence[bytes]", plain))
         except OSError:
-            return pieces  # what is wrong with the stream, the next call finds out
+            return pieces  # the next call reports the error
         left: list[bytes | memoryview | FileRange] = []
         for piece in pieces:
             if isinstance(piece, FileRange):
@@ -92,13 +94,13 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
         return left
 
     def send_now(self, data: Bytes) -> Bytes:
-        """Send what is small and what the kernel takes of it now, in one packet; return what is left.
+        """Send small data as one packet, as far as the kernel takes it now; return the rest.
 
-        Trio's own way yields even when it need not wait. On a busy loop that is everybody else's work, before
-        each small answer's end. What is wrong with the stream, :meth:`send_all` of the rest finds out.
+        Trio's ``send_all`` yields even when it need not wait: on a busy loop each small response would wait
+        for a whole pass. Errors are left to :meth:`send_all` of the rest, which reports them.
         """
         if not isinstance(data, bytes | memoryview):
-            if sum(map(len, data)) > JOIN_BYTES or _has_load(data):
+            if sum(map(len, data)) > JOIN_BYTES or _has_range(data):
                 return data
             data = b"".join(cast("Sequence[bytes]", data))
         if len(data) > JOIN_BYTES:
@@ -121,16 +123,16 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
                 sent = await self.socket.send(view)
             view = view[sent:]
 
-    async def _send_load(self, load: FileRange) -> None:
-        while load:
-            with self._progress(len(load)):
-                await load.send_some(self.socket)
-                if load:
+    async def _send_range(self, left: FileRange) -> None:
+        while left:
+            with self._progress(len(left)):
+                await left.send_some(self.socket)
+                if left:
                     await trio.lowlevel.wait_writable(self.socket)
 
     @contextmanager
     def _progress(self, unsent: int) -> Iterator[None]:
-        """Bound a step of a write."""
+        """Bound one step of a write by the progress deadline, and translate its errors."""
         if self._broken:
             raise trio.BrokenResourceError("the connection was broken off")
         try:
@@ -152,15 +154,15 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
         self._writing = None
 
     def break_off(self) -> None:
-        """Make the write under way, and every later one, fail."""
+        """Make the present write and every later one fail."""
         self._sever()
         if self._writing is not None:
             self._writing.cancel()
 
     def _sever(self) -> None:
-        """End both directions, so that Hypercorn's reader wakes, and drop what the kernel still holds."""
+        """Shut down both directions, which wakes the reader, and discard the bytes the kernel still holds."""
         self._broken = True
-        with suppress(OSError):  # the peer may have gone in the meantime, which is what is wanted
+        with suppress(OSError):  # the peer may be gone already, which has the same effect
             self.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.socket.shutdown(trio.socket.SHUT_RDWR)
 
@@ -171,8 +173,8 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """See :class:`trio.abc.ReceiveStream`.
 
-        Trio's own way asks the kernel before it waits. After each request there is nothing yet, so this one
-        waits first, unless there was more than it was asked for.
+        Trio's stream reads before it waits. After a request there is usually nothing to read yet, so this
+        method waits first, unless the previous read was full.
         """
         if max_bytes is None or self._more or self.socket.fileno() == -1:
             data = await self._stream.receive_some(max_bytes)
@@ -180,7 +182,7 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
             try:
                 await trio.lowlevel.wait_readable(self.socket)
                 data = os.read(self.socket.fileno(), max_bytes)
-            except BlockingIOError:  # ready for nothing: select(2), "BUGS"
+            except BlockingIOError:  # spurious readiness: select(2), "BUGS"
                 data = await self._stream.receive_some(max_bytes)
             except OSError as error:
                 raise trio.BrokenResourceError(f"the connection broke: {error}") from error
@@ -196,5 +198,5 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
-def _has_load(pieces: Sequence[object]) -> bool:
+def _has_range(pieces: Sequence[object]) -> bool:
     return any(isinstance(piece, FileRange) for piece in pieces)

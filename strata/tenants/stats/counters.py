@@ -1,7 +1,7 @@
-"""Counters of one tenant: plain numbers, which the actor keeps and the collector reads.
+"""Count what happens in one tenant, in plain numbers that metrics and administration read.
 
-None of them is named after anything a request carries, and an idle tenant's take a few hundred bytes: what
-never happened has no place.
+No key comes from a request. An idle tenant's counters take a few hundred bytes: a key exists from its first
+event.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from strata.tenants.stats.histogram import Histogram
 K = TypeVar("K")
 
 ERRORS_REMEMBERED = 20
+"""Errors kept for each tenant; the oldest goes first."""
 
 _CALLERS_OWN = frozenset({Reason.BAD_REQUEST, Reason.FORBIDDEN, Reason.NOT_FOUND})
-"""What the caller did wrong, and nobody else need look at."""
+"""Refusals caused by the request itself; operators are not shown them."""
 
 
 @attrs.frozen
 class ErrorNote:
-    """Something that went wrong.
+    """An error that occurred in a tenant.
 
     Attributes:
-        code: A word, as in the answer; never a value.
-        what: What was asked or done.
-        at: When, on Trio's clock.
+        code: Error code, as in the response; never a value.
+        what: Kind of request or operation.
+        at: Time, on Trio's clock.
     """
 
     code: str
@@ -40,25 +41,26 @@ class ErrorNote:
 
 @attrs.define(eq=False)
 class TenantMetrics:
-    """What happened in one tenant since its actor first started; survives the actor's restarts.
+    """Counters of one tenant since its actor first started; restarts of the actor keep them.
 
     Attributes:
-        questions: By (kind, outcome), such as ``("Materialize", "ok")`` or ``("Materialize", "busy")``.
-        requests: HTTP requests by class of status, such as ``2xx``.
-        refusals: Refused questions by code.
+        questions: Messages answered, by (kind, outcome), such as ``("Materialize", "ok")`` or
+            ``("Materialize", "busy")``.
+        requests: HTTP requests by status class, such as ``2xx``.
+        refusals: Refused requests by error code.
         builds: Ended builds by outcome.
-        queue_wait: Waits of builds for their slot, by tier.
-        streams: How long it took to send results, in all.
-        bytes_sent: Bytes of answers' bodies.
+        queue_wait: Seconds that builds waited for a slot, by tier.
+        streams: Seconds that sending results took, under the single key ``all``.
+        bytes_sent: Bytes of response bodies.
         rows_built: Rows of finished artifacts.
         bytes_built: Bytes of finished artifacts.
         hits: Materialize requests answered by a finished artifact.
-        misses: Those that began or joined a build.
-        cache_hits: Look-ups in caches that were closed; of the open one the shard itself counts.
-        cache_misses: The same, not found.
-        cache_evictions: Segments evicted from those.
+        misses: Materialize requests that began or joined a build.
+        cache_hits: Row groups found in cache shards that are closed; an open shard counts its own.
+        cache_misses: Row groups not found in cache shards that are closed.
+        cache_evictions: Row groups evicted from cache shards that are closed.
         restarts: Crashes of the actor.
-        errors: The last errors, the oldest first.
+        errors: Last errors, oldest first.
     """
 
     questions: dict[tuple[str, str], int] = attrs.field(factory=dict)
@@ -76,10 +78,10 @@ class TenantMetrics:
     cache_misses: int = 0
     cache_evictions: int = 0
     restarts: int = 0
-    errors: tuple[ErrorNote, ...] = ()  # an idle tenant's costs nothing
+    errors: tuple[ErrorNote, ...] = ()  # the empty tuple takes no memory
 
     def answered(self, kind: str, outcome: str) -> None:
-        """Count a question."""
+        """Count a message the actor answered."""
         _count(self.questions, (kind, outcome))
 
     def refused(self, code: str) -> None:
@@ -98,9 +100,9 @@ class TenantMetrics:
         """Count an HTTP request.
 
         Args:
-            status: Its status; 499 for a client that left before there was one.
-            nbytes: Bytes of body sent.
-            streamed: Seconds it took to send a result, if it was asked for one.
+            status: Status code; 499 if the client left before there was one.
+            nbytes: Bytes of the body sent.
+            streamed: Seconds it took to send a result; None if the request read none.
         """
         _count(self.requests, f"{status // 100}xx")
         self.bytes_sent += nbytes
@@ -108,17 +110,17 @@ class TenantMetrics:
             _observe(self.streams, "all", streamed)
 
     def cache_closed(self, stats: CacheStats) -> None:
-        """Keep the counters of a shard that is closed."""
+        """Add the counters of a cache shard that is being closed."""
         self.cache_hits += stats.hits
         self.cache_misses += stats.misses
         self.cache_evictions += stats.evictions
 
     def add(self, other: TenantMetrics) -> None:
-        """Count all that another counted, too."""
+        """Add the counters of ``other``, except its errors."""
         for field in attrs.fields(TenantMetrics):
             mine, its = getattr(self, field.name), getattr(other, field.name)
             if isinstance(mine, tuple):
-                continue  # errors are a tenant's own, and go with it
+                continue  # errors of a tenant that is gone are not kept
             if isinstance(mine, int):
                 setattr(self, field.name, mine + its)
                 continue
@@ -129,12 +131,12 @@ class TenantMetrics:
                     mine[key] = mine.get(key, 0) + value
 
     def note_refused(self, refused: Refused, what: str) -> None:
-        """Remember a refusal, unless it is of the caller's own making."""
+        """Keep a refusal as an error, unless the request itself caused it."""
         if refused.reason not in _CALLERS_OWN:
             self.note_error(refused.code or refused.reason.value, what)
 
     def note_error(self, code: str, what: str) -> None:
-        """Remember an error."""
+        """Keep an error, up to :data:`ERRORS_REMEMBERED`."""
         self.errors = (*self.errors, ErrorNote(code, what, trio.current_time()))[-ERRORS_REMEMBERED:]
 
 

@@ -1,4 +1,4 @@
-"""How the process itself is: what belongs to no tenant."""
+"""Measure the process: loop lag, admitted requests, connections."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import trio
 from strata.tenants.stats.histogram import Histogram
 
 LAG_EVERY_SECONDS = 0.25
+"""Seconds between two samples of the loop's lag."""
 
 
 @attrs.define(eq=False)
 class RuntimeStats:
-    """What the serving loop knows of itself.
+    """Figures of the process that belong to no tenant.
 
     Attributes:
-        lag: How much later than due a task runs.
-        requests: Tells the requests at the desk, by state.
-        connections: Tells the connections there are, by state.
-        cut: Connections that were cut, by reason.
+        lag: Seconds by which a task runs later than due.
+        requests: Returns the number of requests in the admission queue, by state.
+        connections: Returns the number of open connections, by state.
+        cut: Number of connections that the server closed or did not accept, by reason.
     """
 
     lag: Histogram = attrs.field(factory=Histogram)
@@ -30,7 +31,7 @@ class RuntimeStats:
     cut: Mapping[str, int] = attrs.field(factory=Counter)
 
     async def watch(self) -> None:
-        """Measure the loop's lag for ever."""
+        """Sample the loop's lag every :data:`LAG_EVERY_SECONDS`, until cancelled."""
         while True:
             due = trio.current_time() + LAG_EVERY_SECONDS
             await trio.sleep_until(due)

@@ -366,8 +366,8 @@ async def test_tls_speaks_http_1_only_and_takes_new_certificates(authority, tmp_
     assert serials[0] == serials[1] != serials[2]
 
 
-async def test_a_client_without_a_certificate_of_the_authority_is_nobody(authority, tmp_path) -> None:
-    """With mTLS a client without a valid certificate cannot send a request."""
+async def test_a_client_without_a_certificate_of_the_authority_is_refused(authority, tmp_path) -> None:
+    """mTLS: the proxy proves itself before it can say anything."""
     async with serving(small, tls=tls_from(tmp_path, client_ca=True)) as (
         port,
         _stop,
@@ -434,8 +434,8 @@ async def test_loads_and_bytes_make_one_body(length: bytes) -> None:
 
 
 async def test_a_client_that_stops_reading_a_load_is_cut(autojump_clock: MockClock) -> None:
-    """The deadline holds for file ranges that a thread sends, too."""
-    autojump_clock.autojump_threshold = 0.2  # lets threads finish before time jumps
+    """The deadline is the same for bytes sent by the loop and by a thread."""
+    autojump_clock.autojump_threshold = 0.2  # a thread's work is no idleness
     ended = trio.Event()
 
     async def app(_scope: dict, receive: Callable, send: Callable) -> None:
@@ -515,8 +515,8 @@ async def test_a_tls_client_that_stops_reading_is_cut_too(authority, tmp_path, a
                 pass
 
 
-async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_clock) -> None:
-    """A TLS connection that sends no hello is closed."""
+async def test_a_slow_handshake_is_cut(authority, tmp_path, autojump_clock) -> None:
+    """A connection that never says hello."""
     async with serving(small, tls=tls_from(tmp_path)) as (port, _stop):
         began = trio.current_time()
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -524,18 +524,18 @@ async def test_whoever_handshakes_slowly_is_cut(authority, tmp_path, autojump_cl
 
 
 async def test_a_client_that_leaves_takes_its_connection_with_it(autojump_clock: MockClock) -> None:
-    """A disconnect ends the connection at once: silent, answered, or within a response."""
-    crowd: ConnectionTable = ConnectionTable(20)
-    async with serving(endless, table=crowd) as (port, _stop):
+    """At once, not when its idle time would have been over: silent, answered, or in the middle of an answer."""
+    table: ConnectionTable = ConnectionTable(20)
+    async with serving(endless, table=table) as (port, _stop):
         for request in (b"", GET[:5], GET):
             stream = await trio.open_tcp_stream("127.0.0.1", port)
             if request:
                 await stream.send_all(request)
             await trio.sleep(1)
-            assert 1 == len(crowd)
+            assert 1 == len(table)
             await stream.aclose()
             await trio.sleep(1)
-            assert 0 == len(crowd)
+            assert 0 == len(table)
 
 
 async def early(_scope: dict, _receive: Callable, send: Callable) -> None:
@@ -546,9 +546,9 @@ async def early(_scope: dict, _receive: Callable, send: Callable) -> None:
 
 
 async def test_an_answer_that_leaves_its_body_unread_wedges_nothing(autojump_clock: MockClock) -> None:
-    """A response with its body unread ends; Hypercorn's reader used to wait for the full queue."""
-    crowd: ConnectionTable = ConnectionTable(20)
-    async with serving(early, table=crowd) as (port, _stop), trio.open_nursery() as nursery:
+    """Hypercorn's reader and the end of the answer waited for room in one queue, for good."""
+    table: ConnectionTable = ConnectionTable(20)
+    async with serving(early, table=table) as (port, _stop), trio.open_nursery() as nursery:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
 
         async def push() -> None:
@@ -560,7 +560,7 @@ async def test_an_answer_that_leaves_its_body_unread_wedges_nothing(autojump_clo
         nursery.start_soon(push)
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 401")
         await trio.sleep(3)
-        assert 0 == len(crowd)
+        assert 0 == len(table)
         nursery.cancel_scope.cancel()
 
 
@@ -579,7 +579,7 @@ async def test_an_early_answer_survives_the_close_of_its_connection(autojump_clo
 
 
 async def test_what_follows_a_last_request_does_not_spoil_its_answer(autojump_clock: MockClock) -> None:
-    """Bytes after a connection's last request are ignored."""
+    """It belongs to no request."""
     async with serving(small) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(GET[:-2] + b"Connection: close\r\n\r\n" + GET)
@@ -654,7 +654,7 @@ async def test_a_known_clients_body_is_not_cut_for_another_connection(autojump_c
 async def test_a_system_out_of_files_does_not_stop_the_listener(
     autojump_clock: MockClock, monkeypatch
 ) -> None:
-    """The accept loop neither ends nor spins, and closes an idle connection."""
+    """The loop neither ends nor spins, and a silent connection makes room."""
     failures = iter([OSError(errno.EMFILE, "too many"), OSError(errno.EPROTO, "odd")])
     accept = trio.SocketListener.accept
     tried = []
@@ -674,8 +674,10 @@ async def test_a_system_out_of_files_does_not_stop_the_listener(
         assert 0.1 <= tried[2] - tried[0]
 
 
-async def test_a_connection_that_crashes_takes_nobody_with_it(autojump_clock: MockClock, monkeypatch) -> None:
-    """A crash in one connection is one log line, and other connections go on."""
+async def test_a_connection_that_crashes_leaves_the_others_open(
+    autojump_clock: MockClock, monkeypatch
+) -> None:
+    """A bug of ours, or of a library, is one line in the log."""
     run = Connection.run
 
     async def crash(self: Connection) -> None:
