@@ -219,10 +219,10 @@ class _BuildRun:
         raise RefusalError(Refused(Reason.TIMED_OUT, detail, code="scan_timeout"))
 
     async def _wait_to_start(self) -> None:
-        """Wait for a start token, which the build holds until its first rows are written.
+        """Wait for a start token, held until the first rows are written or the build waits in a queue.
 
-        Until then a build is Python code: forty builds that start together would each be as late as the last,
-        and would hold up every other task of the loop.
+        Until its first rows a build is Python code: forty builds that start together would each be as late as
+        the last, and would hold up every other task of the loop.
         """
         self.start = await self.builder.resources.starts.take(self.builder.tenant, self.request.principal)
 
