@@ -1,4 +1,4 @@
-"""Metrics: right numbers under right names, bounded, in slices, and a listener that has nothing else."""
+"""Metrics: correct values and names, bounded, written in slices, also on a separate port."""
 
 import shutil
 from functools import partial
@@ -44,7 +44,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 async def scrape(server: Running, requests: int, accept: str = "") -> Samples:
-    """The metrics once so many requests are counted, which comes right after their answers."""
+    """Return the metrics once the given number of requests is counted, which happens right after their answers."""
     registry = server.service.registry
     with trio.fail_after(30):
         while requests > sum(  # noqa: ASYNC110  # the door has no event of its own
@@ -57,7 +57,7 @@ async def scrape(server: Running, requests: int, accept: str = "") -> Samples:
 
 
 async def used(server: Running, warehouse: Warehouse) -> None:
-    """A miss, a hit, a refusal and a read, of one tenant."""
+    """Run a miss, a hit, a refusal and a read of one tenant."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -69,7 +69,7 @@ async def used(server: Running, warehouse: Warehouse) -> None:
 async def test_what_happened_in_a_tenant_is_counted(
     server: Running, warehouse: Warehouse, accept: str
 ) -> None:
-    """In both formats."""
+    """Both formats have the tenant's counts."""
     await used(server, warehouse)
 
     samples = await scrape(server, 5, accept)
@@ -96,7 +96,7 @@ async def test_what_happened_in_a_tenant_is_counted(
 
 
 async def test_no_series_carries_what_a_request_said(server: Running, warehouse: Warehouse) -> None:
-    """Principals, tables, columns and paths stay out; a label is a tenant or the server's own word."""
+    """No label has a principal, table, column or path of a request; only the tenant's id."""
     await used(server, warehouse)
     async with server.client(**identity("eve@example.com", "team-a")) as eve:
         await eve.get("/v1/names/secret-name")
@@ -112,7 +112,7 @@ async def test_no_series_carries_what_a_request_said(server: Running, warehouse:
 async def test_a_tenant_that_goes_is_counted_among_the_others(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Sums over all tenants stay what they are, and its own series are gone."""
+    """An evicted tenant's series end, and sums over all tenants stay the same."""
     async with running(attrs.evolve(settings, max_tenants=1)) as server:
         await used(server, warehouse)
         for stream in next(iter(server.service.registry.tenants())).actor.materializer.streams.values():
@@ -131,7 +131,7 @@ async def test_a_tenant_that_goes_is_counted_among_the_others(
 
 
 async def test_tenants_beyond_the_bound_are_summed(settings: Settings, warehouse: Warehouse) -> None:
-    """metrics_max_tenants bounds the label, whoever is live; also one that calls itself other."""
+    """`metrics_max_tenants` bounds the label's values, also for a tenant named like the sum."""
     async with running(attrs.evolve(settings, metrics_max_tenants=2)) as server:
         for tenant in ("team-a", "other", "team-c", "team-d"):
             async with server.client(**identity("ana", tenant)) as client:
@@ -150,7 +150,7 @@ async def test_tenants_beyond_the_bound_are_summed(settings: Settings, warehouse
 async def test_each_family_is_described_once_and_samples_follow_it(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """Declared twice and unlabelled, once."""
+    """Each family is declared once, followed by its labelled samples."""
     await used(server, warehouse)
     text = expose_at_once(server.service.registry, "")[0].decode()
     described = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
@@ -160,7 +160,7 @@ async def test_each_family_is_described_once_and_samples_follow_it(
 
 
 async def test_promtool_finds_nothing_to_complain_about(server: Running, warehouse: Warehouse) -> None:
-    """Names, units and types by the conventions."""
+    """Names, units and types follow Prometheus' conventions."""
     await used(server, warehouse)
     promtool = shutil.which("promtool")
     if promtool is None:
@@ -173,7 +173,7 @@ async def test_promtool_finds_nothing_to_complain_about(server: Running, warehou
 
 
 def many(count: int) -> Registry:
-    """A registry with that many tenants in which everything has happened; none of them runs."""
+    """Return a registry with that many tenants whose every counter is used; none of them runs."""
     found = Registry(
         resources=attrs.make_class("Lent", ["pool"])(WorkPool(1)),
         limits=lambda _tenant: TenantLimits(), max_tenants=count, mailbox_size=3, max_crashes=2,
@@ -188,7 +188,7 @@ def many(count: int) -> Registry:
 
 
 async def test_a_scrape_is_written_a_few_tenants_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are, others run in between."""
+    """Other tasks run during a scrape, with any number of tenants."""
     written: list[str] = []
     real = Page._tenant
 
@@ -220,7 +220,7 @@ async def test_a_scrape_is_written_a_few_tenants_at_a_time(monkeypatch: pytest.M
 
 
 async def test_a_tenant_that_goes_during_a_scrape_is_counted_once() -> None:
-    """Wherever the page is at that moment."""
+    """A tenant that is evicted during a scrape is counted exactly once."""
     for at in range(4):
         registry = many(40)
         page = Page(registry, "")
@@ -238,7 +238,7 @@ async def test_a_tenant_that_goes_during_a_scrape_is_counted_once() -> None:
 
 
 def test_a_histogram_counts_each_duration_in_its_bucket() -> None:
-    """A bound belongs to its own bucket; what is above all of them is in the last."""
+    """A bound belongs to its own bucket; values above all bounds are in the last one."""
     found = Histogram()
     for seconds in (0.0, BUCKETS[0], BUCKETS[0] * 1.01, BUCKETS[-1], 1e6):
         found.observe(seconds)
@@ -250,12 +250,12 @@ def test_a_histogram_counts_each_duration_in_its_bucket() -> None:
 
 
 def test_the_metrics_reference_is_the_metrics() -> None:
-    """`python -m strata.observability.families > docs/reference/metrics.md`."""
+    """The page equals the output of `python -m strata.observability.families`."""
     assert reference() == (ROOT / "docs" / "reference" / "metrics.md").read_text()
 
 
 async def test_a_listener_of_its_own_has_the_metrics_and_nothing_else(settings: Settings) -> None:
-    """metrics_host and metrics_port; no identity there, and on the main port as before."""
+    """`metrics_host` and `metrics_port` serve metrics only, without identity; the main port is unchanged."""
     announced: list[str] = []
     ready = trio.Event()
 
@@ -295,7 +295,7 @@ async def test_a_listener_of_its_own_has_the_metrics_and_nothing_else(settings: 
 
 
 async def test_the_metrics_port_is_closed_unless_it_is_asked_for(settings: Settings) -> None:
-    """One address is announced, one listens."""
+    """Without `metrics_port` only the main address is announced and listens."""
     announced: list[str] = []
     ready = trio.Event()
 
@@ -311,7 +311,7 @@ async def test_the_metrics_port_is_closed_unless_it_is_asked_for(settings: Setti
 
 
 async def test_a_metrics_port_that_is_taken_is_named(settings: Settings) -> None:
-    """By its own settings, and the server does not start without it."""
+    """A used metrics port is named by its settings, and the server does not start."""
     port = free_port()
     changed = attrs.evolve(settings, port=port, metrics_port=port)
     with pytest.RaisesGroup(
