@@ -386,14 +386,14 @@ class Settings:
     )
     rate_limit_bytes_per_day: int = limit(
         0,
-        "Maximum response bytes per day of one tenant (0: unlimited); usage decays evenly, restarts reset it.",
+        "Maximum response bytes per day of one tenant (0: unlimited); used bytes decay evenly.",
         unit="bytes",
         least=0,
         zero_is_free=True,
     )
     rate_limit_client_bytes_per_day: int = limit(
         0,
-        "Maximum response bytes per day of one principal (0: unlimited); usage decays evenly, restarts reset it.",
+        "Maximum response bytes per day of one principal (0: unlimited); used bytes decay evenly.",
         unit="bytes",
         least=0,
         zero_is_free=True,
