@@ -386,16 +386,16 @@ class Settings:
     )
     rate_limit_bytes_per_day: int = limit(
         0,
-        "Maximum response bytes per day of one tenant (0: unlimited); usage decays evenly, and ends at a "
-        "restart.",
+        "Maximum response bytes per day of one tenant (0: unlimited). Used bytes come back evenly over a "
+        "day, and all at once at a restart.",
         unit="bytes",
         least=0,
         zero_is_free=True,
     )
     rate_limit_client_bytes_per_day: int = limit(
         0,
-        "Maximum response bytes per day of one principal (0: unlimited); usage decays evenly, and ends at a "
-        "restart.",
+        "Maximum response bytes per day of one principal (0: unlimited). Used bytes come back evenly over a "
+        "day, and all at once at a restart.",
         unit="bytes",
         least=0,
         zero_is_free=True,

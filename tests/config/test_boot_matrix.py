@@ -115,7 +115,7 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("metadata in a warehouse", SERVICE | {"metadata_db": "{tmp}/wh/catalog.db", "warehouses": {"wh": "{tmp}/wh"}}, ["metadata_db: {tmp}/wh/catalog.db lies inside warehouses.wh; name a path outside of it."]),
     ("metadata beside the results", SERVICE | {"metadata_db": "{tmp}/artifacts/m.db"}, []),
     ("metadata below a file", SERVICE | {"metadata_db": "{tmp}/file/m.db"}, ["metadata_db: {tmp}/file is not a directory; name another path."]),
-    ("metadata where nobody may write", SERVICE | {"metadata_db": "{tmp}/locked/m.db"}, ["metadata_db: this process cannot write to {tmp}/locked; change its permissions, or name another path."]),
+    ("metadata in an unwritable directory", SERVICE | {"metadata_db": "{tmp}/locked/m.db"}, ["metadata_db: this process cannot write to {tmp}/locked; change its permissions, or name another path."]),
     ("two aliases of one warehouse", SERVICE | {"warehouses": {"a": "{tmp}/wh", "b": "{tmp}/wh"}}, []),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
 
 @pytest.fixture
 def settings(tmp_path: Path, warehouse: Warehouse) -> Settings:
-    """Service mode on temporary directories, one configured warehouse called wh."""
+    """Return settings of service mode on temporary directories, with one warehouse `wh`."""
     return Settings(
         deployment_mode="service",
         auth_mode="trusted_proxy",

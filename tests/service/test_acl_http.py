@@ -1,4 +1,4 @@
-"""The access rules over HTTP: the product page's own, why a request is denied, and reading them again."""
+"""Access rules over HTTP: the product page's example, explanations of decisions, and reloading."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def status(server: Running, table: str, who: dict[str, str]) -> int:
 async def test_the_product_pages_rules_decide_over_http_as_the_page_says(
     settings: Settings, warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    """Its deny rule, its allow rule with the scope, and its default, each at work."""
+    """The page's deny rule, its allow rule with a scope, and its default each decide a request."""
     for table in ("internal.plans", "marketing.leads", "other.things"):
         warehouse.create(numbers(5), table)
     rules = product_page(settings, tmp_path)
@@ -80,7 +80,7 @@ async def test_the_product_pages_rules_decide_over_http_as_the_page_says(
 async def test_the_product_pages_deny_rule_cannot_be_bypassed(
     settings: Settings, warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    """With a rule that allows everybody everything, it is what keeps the guest out, and nobody else."""
+    """A rule that allows all principals everything does not override the deny rule, which affects only the guest."""
     warehouse.create(numbers(5), "internal.plans")
     warehouse.create(numbers(5), "other.things")
     more = '[[tool.strata.acl_config.allow]]\nprincipal = "*"\nresource = "tables/**"\n\n# default action'
@@ -95,7 +95,7 @@ async def test_the_product_pages_deny_rule_cannot_be_bypassed(
 def test_a_process_boots_on_the_product_pages_block(
     settings: Settings, warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    """Pasted into pyproject.toml; it warns of the default's place and holds to it."""
+    """A server starts with the block in pyproject.toml, warns of the default's place, and applies the default."""
     warehouse.create(numbers(5), "marketing.leads")
     (tmp_path / "pyproject.toml").write_text(PRODUCT_PAGE)
     with process(tmp_path, **environment(settings)) as server, httpx.Client(base_url=server.url) as client:
@@ -123,7 +123,7 @@ def question(**more: Any) -> dict[str, Any]:
 async def test_an_administrator_is_told_why_somebody_is_denied_and_what_would_change_it(
     settings: Settings,
 ) -> None:
-    """Of any tenant; every rule, the deciding part of each, and the least change."""
+    """An explanation for a principal of any tenant lists every rule, its deciding part, and the smallest change."""
     async with (
         running(attrs.evolve(settings, acl_config=RULES)) as server,
         server.client(**ADMIN) as root,
@@ -146,7 +146,7 @@ async def test_an_administrator_is_told_why_somebody_is_denied_and_what_would_ch
 async def test_an_explanation_over_http_is_the_librarys_and_decides_as_the_server_does(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """What it says of a caller is what happens to the caller."""
+    """An explanation equals the library's, and its decision equals the server's for that caller."""
     warehouse.create(numbers(5))
     async with running(attrs.evolve(settings, acl_config=RULES)) as server, server.client(**ADMIN) as root:
         for principal, tenant in (("eve", "team-a"), ("bob", "team-a"), ("bob", "team-b")):
@@ -163,7 +163,7 @@ async def test_an_explanation_over_http_is_the_librarys_and_decides_as_the_serve
 async def test_the_rules_are_administered_by_those_with_the_scope_and_the_right(
     settings: Settings, path: str
 ) -> None:
-    """Rules name everybody, so neither another scope nor the scope alone is enough."""
+    """The routes need both the scope and a rule: neither another scope nor the scope alone suffices."""
     body = question() if path == "explain" else None
     async with running(attrs.evolve(settings, acl_config=RULES)) as server:
         found = []
@@ -181,14 +181,14 @@ async def test_the_rules_are_administered_by_those_with_the_scope_and_the_right(
 
 
 async def test_without_rules_everything_is_permitted_and_it_says_so(server: Running) -> None:
-    """No rules are a policy, too."""
+    """Without rules an explanation permits every request, and states that there are no rules."""
     async with server.client(**ADMIN) as root:
         found = await root.post("/v1/admin/acl/explain", json=question())
     assert (True, "no access rules are configured") == (found.json()["allowed"], found.json()["reason"])
 
 
 async def test_of_very_many_rules_those_that_nearly_match_are_told(settings: Settings) -> None:
-    """The answer stays readable; how many there are is in it."""
+    """An explanation of very many rules lists the nearest ones, and the number of all."""
     many = tuple(acl.Rule(f"user{n}", f"tables/wh/ns{n}/*", tenant="team-c") for n in range(3000))
     near = acl.Rule("eve", "tables/wh/db/*")
     policy = acl.Policy(allow=(*many, ADMINS, near))
@@ -218,7 +218,7 @@ def with_file(settings: Settings, file: Path, seconds: float = 0) -> Settings:
 async def test_rules_are_read_again_on_request_whole_or_not_at_all(
     settings: Settings, warehouse: Warehouse, file: Path
 ) -> None:
-    """From then on they hold for results that are there, too; who asked for it is in the audit."""
+    """A reload applies all rules or none, also to existing results, and is recorded in the audit log."""
     warehouse.create(numbers(5))
     eve = identity("eve", "team-a")
     async with running(with_file(settings, file)) as server, server.client(**ADMIN) as root:
@@ -257,7 +257,7 @@ async def test_rules_are_read_again_on_request_whole_or_not_at_all(
 async def test_rules_are_read_again_when_their_file_changes(
     settings: Settings, warehouse: Warehouse, file: Path
 ) -> None:
-    """``acl_file_watch_seconds``."""
+    """A changed file is applied within `acl_file_watch_seconds`."""
     warehouse.create(numbers(5))
     async with running(with_file(settings, file, seconds=0.02)) as server:
         assert 200 == await status(server, "db.events", identity("eve", "team-a"))

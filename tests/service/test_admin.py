@@ -1,4 +1,4 @@
-"""The administration of tenants over HTTP: who sees and does what, what is noted, and what nobody loses."""
+"""Administration of tenants over HTTP: permissions, effects, and the audit log."""
 
 import threading
 from collections.abc import Callable
@@ -58,7 +58,7 @@ async def call(server: Running, method: str, path: str, who: dict[str, str], **m
 async def test_who_may_administer_what(  # noqa: PLR0917  # one argument a column
     server: Running, warehouse: Warehouse, method: str, path: str, operator: int, own: int
 ) -> None:
-    """Operators everything, administrators of a tenant their own one, nobody else anything; nobody without a token."""
+    """Operators may do everything, administrators of a tenant only what concerns it, other callers nothing."""
     warehouse.create(numbers(10))
     for who in (ANA, BOB):
         async with server.client(**who) as client:
@@ -81,7 +81,7 @@ async def test_who_may_administer_what(  # noqa: PLR0917  # one argument a colum
 
 
 async def test_lists_have_what_the_caller_may_see(server: Running, warehouse: Warehouse) -> None:
-    """Live tenants, those with results, those with limits; in pages that neither overlap nor leave any out."""
+    """Lists have tenants that run, have results or have limits; pages neither overlap nor omit any."""
     warehouse.create(numbers(10))
     for who in ("t3", "t1", "t2"):
         async with server.client(**identity("ana", who)) as client:
@@ -104,7 +104,7 @@ async def test_lists_have_what_the_caller_may_see(server: Running, warehouse: Wa
 
 
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Builds read nothing until the event is set."""
+    """Make builds read nothing until the event is set."""
     gate = threading.Event()
     real = scan_pipeline.read_slice
 
@@ -119,7 +119,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 async def test_a_tenant_is_described_while_it_works(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Slots, builds, cache, artifacts, the last errors by their codes; and nothing of another tenant."""
+    """A description has slots, builds, cache, artifacts and last error codes of one tenant only."""
     warehouse.create(numbers(10))
     async with server.client(**BOB) as bob:
         await fetch(bob, scan(warehouse.uri()))
@@ -150,7 +150,7 @@ async def test_a_tenant_is_described_while_it_works(
 async def test_a_limit_that_is_changed_holds_for_the_next_request(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """Exactly at the limit, just below it, and back again; another tenant is not concerned."""
+    """A changed limit applies to the next request exactly, in both directions, and to no other tenant."""
     warehouse.create(numbers(1000))
     body = scan(warehouse.uri(), mode="artifact", refresh=True)
     async with server.client(**ANA) as ana, server.client(**BOB) as bob:
@@ -163,7 +163,7 @@ async def test_a_limit_that_is_changed_holds_for_the_next_request(
 
 
 async def made(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
-    """Build in artifact mode and return the build's record when it has ended, with its result's."""
+    """Build in artifact mode, wait for the end, and return the build's and the result's record."""
     begun = (await client.post("/v1/materialize", json=body)).json()
     while True:
         found = (await client.get(f"/v1/builds/{begun['build_id']}")).json()
@@ -173,14 +173,14 @@ async def made(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any
 
 
 async def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for what nobody announces."""
+    """Wait for a condition that has no event."""
     with trio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110  # the same
             await trio.sleep(0.01)
 
 
 class Gates:
-    """Slices of row groups are read one after the other, each when it is let; none comes out of the cache."""
+    """Let slices of row groups be read one at a time, each when it is released; none comes from the cache."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gates = [threading.Event() for _ in range(9)]
@@ -195,7 +195,7 @@ class Gates:
 
 
 def small(uri: str, number: int) -> dict[str, Any]:
-    """A scan of its own for each number."""
+    """Return a different scan for each number."""
     condition = {"column": "id", "op": "=", "value": number}
     return scan(uri, mode="artifact", params={"filters": [condition]})
 
@@ -203,7 +203,7 @@ def small(uri: str, number: int) -> dict[str, Any]:
 async def test_lowered_slots_drain_and_are_never_given_twice(
     settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three at work, then two allowed: a fourth waits until two have ended; the actor is the same one."""
+    """After three slots become two, a fourth build waits until two have ended, in the same actor."""
     warehouse.create(numbers(10))
     gates = Gates(monkeypatch).gates
     async with (
@@ -234,7 +234,7 @@ async def test_lowered_slots_drain_and_are_never_given_twice(
 
 
 async def test_limits_are_checked_before_any_of_them_is_changed(settings: Settings) -> None:
-    """Unknown, of a wrong kind, out of bounds, over a maximum: each is named, and nothing changes."""
+    """Unknown, mistyped, out-of-bounds and too large limits are each named, and no limit changes."""
     changed = attrs.evolve(settings, tenants={"team-a": TenantSection({}, {"bulk_slots": 9})})
     async with running(changed) as server:
         for body, status, loc in (
@@ -265,7 +265,7 @@ async def test_limits_are_checked_before_any_of_them_is_changed(settings: Settin
 
 
 async def test_changes_survive_a_restart_of_the_server(settings: Settings) -> None:
-    """Limits and who is disabled; and the audit."""
+    """Limits, disabled tenants and the audit log survive a restart."""
     async with running(settings) as server:
         await call(server, "PATCH", f"{A}/limits", OPERATOR, json={"bulk_slots": 3, "weight": 2})
         await call(server, "PATCH", f"{A}/limits", ADMIN, json={"bulk_slots": 2})
@@ -284,7 +284,7 @@ async def test_changes_survive_a_restart_of_the_server(settings: Settings) -> No
 
 
 async def test_a_disabled_tenant_is_403_and_has_no_actor(server: Running, warehouse: Warehouse) -> None:
-    """It starts none, what it had under way ends, and it cannot enable itself; others are served."""
+    """A disabled tenant gets 403 and starts no actor; its work ends, it cannot enable itself, others are served."""
     warehouse.create(numbers(10))
     registry = server.service.registry
     async with server.client(**ANA) as ana, server.client(**BOB) as bob:
@@ -308,7 +308,7 @@ async def test_a_disabled_tenant_is_403_and_has_no_actor(server: Running, wareho
 async def test_a_stopped_actor_loses_no_ready_result(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    """Who waits gets 503 with Retry-After, a stream under way is torn and not ended early, and all is found again."""
+    """Waiting requests get 503, a stream is cut without its marker, and every ready result is found again."""
     warehouse.create(numbers(10))
     registry = server.service.registry
     async with server.client(**ANA) as ana, server.client(**BOB) as bob:
@@ -345,7 +345,7 @@ async def test_a_stopped_actor_loses_no_ready_result(
 
 
 async def test_a_restart_brings_a_tenant_back_that_is_down(settings: Settings, warehouse: Warehouse) -> None:
-    """Without restarting the server."""
+    """`restart` starts a tenant that is down, without restarting the server."""
     warehouse.create(numbers(10))
     async with running(attrs.evolve(settings, max_tenant_crashes=0)) as server, server.client(**ANA) as ana:
         await fetch(ana, scan(warehouse.uri()))
@@ -366,7 +366,7 @@ async def test_a_restart_brings_a_tenant_back_that_is_down(settings: Settings, w
 async def test_a_drained_tenant_ends_its_work_and_takes_no_more(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Streams that were promised are read to their end; then the actor is gone; a restart ends it."""
+    """A drained tenant finishes announced streams and stops; a restart ends the drain."""
     warehouse.create(numbers(10))
     gate = slow(monkeypatch)
     registry = server.service.registry
@@ -390,7 +390,7 @@ async def test_a_drained_tenant_ends_its_work_and_takes_no_more(
 
 
 async def test_the_server_can_be_taken_out_of_the_rotation(server: Running) -> None:
-    """It answers on, and comes back."""
+    """A drained server is not ready, still answers requests, and can become ready again."""
     assert "draining" == (await call(server, "POST", "/v1/admin/drain", OPERATOR)).json()["status"]
     assert 503 == (await call(server, "GET", "/health/ready", OPERATOR)).status_code
     assert 200 == (await call(server, "GET", "/v1/artifacts", ANA)).status_code
@@ -399,7 +399,7 @@ async def test_the_server_can_be_taken_out_of_the_rotation(server: Running) -> N
 
 
 async def test_the_audit_says_who_did_what_and_each_tenant_sees_its_own(server: Running) -> None:
-    """Old and new, when, by which request; operators of another tenant have no name in it for the tenant."""
+    """Entries have old and new values, time and request id; a tenant does not see names of foreign operators."""
     mine = {"X-Request-ID": "r-1"}
     await call(server, "PATCH", f"{A}/limits", OPERATOR, json={"bulk_slots": 4}, headers=mine)
     await call(server, "PATCH", f"{A}/limits", ADMIN, json={"bulk_slots": 3}, headers={"X-Request-ID": "r-2"})
@@ -432,7 +432,7 @@ async def test_the_audit_says_who_did_what_and_each_tenant_sees_its_own(server: 
 async def test_what_cannot_be_noted_is_not_done(
     server: Running, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
 ) -> None:
-    """503, and again later."""
+    """An action whose audit entry cannot be written is refused with 503, and succeeds later."""
     warehouse.create(numbers(10))
     async with server.client(**ANA) as ana:
         await fetch(ana, scan(warehouse.uri()))
@@ -450,7 +450,7 @@ async def test_what_cannot_be_noted_is_not_done(
 
 
 async def test_access_rules_hold_for_administration(settings: Settings) -> None:
-    """A scope the proxy states is not enough where the rules deny it."""
+    """A scope does not suffice where access rules deny the action."""
     policy = acl.Policy(allow=(acl.Rule("root", "admin/**", action="admin"),), default="deny")
     async with running(attrs.evolve(settings, acl_config=policy)) as server:
         for method, path, _, own in ROUTES:
@@ -462,7 +462,7 @@ async def test_access_rules_hold_for_administration(settings: Settings) -> None:
 
 
 async def test_describing_a_tenant_starts_nothing(server: Running) -> None:
-    """Neither the administrator's look nor one's own."""
+    """Neither an administrator's description nor `/v1/me` starts an actor."""
     for path, who in ((A, ADMIN), (A, OPERATOR), ("/v1/admin/tenants", OPERATOR), ("/v1/me", ANA)):
         await call(server, "GET", path, who)
     assert [] == list(server.service.registry.tenants())

@@ -1,4 +1,4 @@
-"""Answers that are in hand: given without a message, and never another answer than a message would get."""
+"""Answers without a message to the actor: they equal those that a message would get."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONE_COLUMN = acl.Policy(
 
 @pytest.fixture
 def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Questions that were put into a mailbox, by kind."""
+    """Collect the messages that are put into a mailbox, by kind."""
     sent: list[str] = []
     real = Registry._put
 
@@ -37,7 +37,7 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def pair(client: httpx.AsyncClient, **more: Any) -> tuple[bool, pa.Table]:
-    """Materialize and fetch; whether it was a hit, and the rows."""
+    """Materialize and fetch; return whether it was a hit, and the rows."""
     answer = await client.post("/v1/materialize", json=scan("wh:db.events", **more))
     assert 200 == answer.status_code, answer.text
     found = answer.json()
@@ -47,7 +47,7 @@ async def pair(client: httpx.AsyncClient, **more: Any) -> tuple[bool, pa.Table]:
 
 
 async def settled(client: httpx.AsyncClient, messages: list[str], **more: Any) -> pa.Table:
-    """Ask until the pair is a hit whose bytes are remembered; nothing is noted of that."""
+    """Repeat the request until the pair is a hit whose bytes are remembered."""
     with trio.fail_after(10):
         while not (await pair(client, **more))[0]:
             pass
@@ -59,7 +59,7 @@ async def settled(client: httpx.AsyncClient, messages: list[str], **more: Any) -
 async def test_a_dashboards_pair_takes_no_message(
     server: Running, warehouse: Warehouse, messages: list[str]
 ) -> None:
-    """Once it was asked for; and what has changed since is seen by the very next one."""
+    """A repeated pair sends no message, and the next one sees every change."""
     table = warehouse.create(numbers(10))
     async with server.client() as client:
         rows = await settled(client, messages)
@@ -84,7 +84,7 @@ async def test_a_dashboards_pair_takes_no_message(
 async def test_another_tenant_and_a_denied_principal_have_nothing_at_hand(
     settings: Settings, warehouse: Warehouse, messages: list[str]
 ) -> None:
-    """The result of one is in hand for those who may read it; the rules of this moment say who may."""
+    """Only callers that the current rules permit get the remembered result."""
     warehouse.create(numbers(10))
     everybody = acl.Policy(allow=(acl.Rule("*", "tables/**"),))
     async with running(attrs.evolve(settings, acl_config=everybody)) as server:
@@ -122,7 +122,7 @@ async def test_another_tenant_and_a_denied_principal_have_nothing_at_hand(
 async def test_a_bug_in_it_is_met_again_by_the_actor(
     server: Running, warehouse: Warehouse, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So whatever goes wrong is supervised as ever, and counted once."""
+    """An error in the short path is raised again in the actor, where it is supervised and counted once."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         rows = await settled(client, messages)

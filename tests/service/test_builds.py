@@ -1,4 +1,4 @@
-"""Builds: shared, survived by their readers' absence, bounded, and never half kept."""
+"""Builds: shared, independent of their readers, bounded, and stored completely or not at all."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ from strata.tenants.shared.byte_stream import ByteStream
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Row groups after the first are read only when the gate is open."""
+    """Let row groups after the first be read only when the gate is open."""
     opened, real = threading.Event(), scan_pipeline.read_slice
 
     def gated(group):
@@ -56,7 +56,7 @@ def bulk(server: Running, tenant: str = "team-a"):
 async def test_the_first_rows_arrive_before_the_rest_is_read(
     server: Running, warehouse: Warehouse, gate
 ) -> None:
-    """First byte only after the whole build, once."""
+    """The first rows arrive while later row groups are not yet read."""
     in_row_groups(warehouse)
     async with (
         server.client() as client,
@@ -75,7 +75,7 @@ async def test_the_first_rows_arrive_before_the_rest_is_read(
 async def test_row_groups_in_slices_are_the_same_rows_and_one_segment_each(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With and without a filter, cold and out of the cache; what is cached is the row group, not a slice."""
+    """Slices give the same rows, filtered or not, cold or cached, and one cached segment per row group."""
     in_row_groups(warehouse)
     monkeypatch.setattr(scan_pipeline, "SLICE_BYTES", 10_000)
     monkeypatch.setattr(scan_pipeline, "FIRST_SLICE_BYTES", 3_000)
@@ -112,7 +112,7 @@ async def test_row_groups_in_slices_are_the_same_rows_and_one_segment_each(
 async def test_only_the_first_slice_of_a_build_has_more_than_its_own_core(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its reader waits for it. Whatever follows would take the cores from others."""
+    """Only the first slice, for which a reader waits, is decoded by several cores."""
     in_row_groups(warehouse)
     monkeypatch.setattr(scan_pipeline, "FIRST_SLICE_BYTES", 3_000)
     asked: list[bool] = []
@@ -131,7 +131,7 @@ async def test_only_the_first_slice_of_a_build_has_more_than_its_own_core(
 async def test_a_disconnect_frees_the_slot_at_once_and_the_build_ends_ready(
     server: Running, warehouse: Warehouse, gate
 ) -> None:
-    """A slow or dropped reader marked the whole artifact failed, once."""
+    """A slow or disconnected reader does not fail the artifact."""
     in_row_groups(warehouse)
     async with server.client() as client:
         async with client.stream(
@@ -152,7 +152,7 @@ async def test_a_disconnect_frees_the_slot_at_once_and_the_build_ends_ready(
 
 
 async def test_a_hundred_equal_requests_are_one_build(server: Running, warehouse: Warehouse, gate) -> None:
-    """Single-flight: by provenance, whoever asks."""
+    """Equal requests of any principal share one build, by provenance."""
     in_row_groups(warehouse)
     answers: list[int] = []
 
@@ -173,7 +173,7 @@ async def test_a_hundred_equal_requests_are_one_build(server: Running, warehouse
 async def test_a_result_over_the_limit_is_413_measured_on_its_arrow_bytes(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """A cap compared an estimate once: 102 MB passed a 10 MB cap."""
+    """The limit counts the result's Arrow bytes instead of an estimate."""
     highly_compressible = pa.table({"s": pa.array(["x" * 100] * 100_000)})
     warehouse.create(highly_compressible)
     size = 100_000 * 100
@@ -196,7 +196,7 @@ async def test_a_result_over_the_limit_is_413_measured_on_its_arrow_bytes(
 async def test_a_missing_data_file_is_an_error_that_names_no_path(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, head_start: float
 ) -> None:
-    """And the build is failed, not building for ever; it was noted, whether the footer or that was sooner."""
+    """The build is recorded as failed, at any order of footer and record, and the error has no path."""
     monkeypatch.setattr(scan_pipeline, "HEAD_START_SECONDS", head_start)
     table = warehouse.create(numbers(10))
     [task] = table.scan().plan_files()
@@ -214,7 +214,7 @@ async def test_a_missing_data_file_is_an_error_that_names_no_path(
 async def test_a_build_is_noted_when_its_first_rows_are_being_decoded_or_take_too_long(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, *, slow: bool
 ) -> None:
-    """They would only be in each other's way; a store that does not answer is no reason to answer nobody."""
+    """A build is recorded during its first decoding, or after a moment if its store does not answer."""
     warehouse.create(numbers(10))
     noted, seen = threading.Event(), []
     expand, read, begin = scan_pipeline.expand_file, scan_pipeline.read_slice, SqlMetadataStore.begin_build
@@ -249,7 +249,7 @@ async def test_a_build_is_noted_when_its_first_rows_are_being_decoded_or_take_to
 async def test_a_build_with_nothing_to_decode_is_noted_at_once(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether its rows are in the cache, it has none, or its first file cannot be read."""
+    """A build is recorded at once if its rows are cached, it has none, or its first file is unreadable."""
     monkeypatch.setattr(scan_pipeline, "HEAD_START_SECONDS", 60.0)
     told: list[object] = []
     begin = runner._BuildRun._open_blob
@@ -277,7 +277,7 @@ async def test_a_build_with_nothing_to_decode_is_noted_at_once(
 async def test_a_lost_blob_is_an_error_once_and_then_built_anew(
     server: Running, settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Somebody emptied the disk: no short answer, and no error for ever."""
+    """After the blobs were deleted, a result is an error once, never short, and then built again."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -295,7 +295,7 @@ async def test_a_lost_blob_is_an_error_once_and_then_built_anew(
 async def test_no_build_is_begun_beyond_max_concurrent_scans(
     settings: Settings, warehouse: Warehouse, gate
 ) -> None:
-    """429 with Retry-After and the limit's name; after one ends there is room again."""
+    """Further builds get 429 with Retry-After and the limit's name, until one ends."""
     in_row_groups(warehouse)
     async with running(attrs.evolve(settings, max_concurrent_scans=1)) as server, server.client() as client:
         first = (await client.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"))).json()
@@ -313,7 +313,7 @@ async def test_no_build_is_begun_beyond_max_concurrent_scans(
 async def test_a_full_tier_refuses_after_its_queue_timeout(
     settings: Settings, warehouse: Warehouse, gate
 ) -> None:
-    """interactive_slots and interactive_queue_timeout_seconds; the other tier goes on."""
+    """A full interactive tier refuses after `interactive_queue_timeout_seconds`; bulk scans still run."""
     in_row_groups(warehouse)
     changed = attrs.evolve(settings, interactive_slots=1, interactive_queue_timeout_seconds=0.05)
     async with running(changed) as server, server.client() as client:
@@ -326,7 +326,7 @@ async def test_a_full_tier_refuses_after_its_queue_timeout(
 async def test_a_dropped_and_recreated_table_never_serves_the_old_rows(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """Same name, same location, other table."""
+    """A new table with the same name and location never gets the results of the old one."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         assert 10 == (await fetch(client, scan(warehouse.uri()))).num_rows
@@ -336,7 +336,7 @@ async def test_a_dropped_and_recreated_table_never_serves_the_old_rows(
 
 
 async def test_no_columns_and_all_columns_are_two_results(server: Running, warehouse: Warehouse) -> None:
-    """They shared one cache identity once."""
+    """A scan of no columns and one of all columns have different identities."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         none = await fetch(client, scan(warehouse.uri(), params={"columns": []}))
@@ -348,7 +348,7 @@ async def test_no_columns_and_all_columns_are_two_results(server: Running, wareh
 def test_kill_9_loses_no_ready_artifact_and_serves_no_partial_one(
     tmp_path: Path, settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Fifty times, at a moment that moves through the build."""
+    """After each of fifty kills, at a moment that moves through the build, ready results are complete."""
     in_row_groups(warehouse, 400_000)
     promised: dict[str, int] = {}
     for round_ in range(50):
@@ -390,7 +390,7 @@ def test_kill_9_loses_no_ready_artifact_and_serves_no_partial_one(
 def test_streaming_a_gigabyte_adds_at_most_64_megabytes(
     tmp_path: Path, settings: Settings, warehouse: Warehouse, reader: str
 ) -> None:
-    """A result was held in memory whole, once."""
+    """Streaming a gigabyte adds at most 64 MB to the process."""
     rows = 62_500
     part = numbers(rows).drop_columns(["name"])
     wide = pa.table({f"c{i}": part["value"] for i in range(8)} | {"id": part["id"]})
@@ -437,7 +437,7 @@ def _info(uri: str) -> str:
 async def test_a_build_whose_clean_up_fails_still_tells_its_readers(
     server: Running, warehouse: Warehouse, gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store is down at the worst moment: a reader gets an error and never waits for ever."""
+    """Readers get an error, and do not wait forever, when the store fails during clean-up."""
     in_row_groups(warehouse)
 
     def down(*_args: object, **_kwargs: object) -> None:
@@ -459,7 +459,7 @@ async def test_a_build_whose_clean_up_fails_still_tells_its_readers(
 async def test_head_reads_nothing(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Headers of a gigabyte cost no gigabyte."""
+    """HEAD of a gigabyte reads none of its bytes."""
     warehouse.create(numbers(20_000))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -481,7 +481,7 @@ async def test_head_reads_nothing(
 async def test_fewer_rows_than_planned_are_an_error_and_never_a_shorter_result(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Finalising did not compare the row count with the plan, once."""
+    """A build with fewer rows than planned fails instead of storing a shorter result."""
     in_row_groups(warehouse)
     real = scan_pipeline.read_slice
 

@@ -1,4 +1,4 @@
-"""The caches' one budget, through the service: what A scans costs B nothing, and what is gone makes room."""
+"""The budget of all caches through the service: one tenant's scans do not lower another's hit rate."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from strata.config import Settings
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Return once it is; what happens in the background has no event of its own."""
+    """Return once the condition holds; background work has no event."""
     with trio.fail_after(30):
         while not true():  # noqa: ASYNC110  # no event tells of it
             await trio.sleep(0.005)
@@ -23,7 +23,7 @@ A, B = identity("ana", "team-a", "admin:*"), identity("bob", "team-b", "admin:*"
 
 
 async def shard_of(server: Running, tenant: str) -> CacheShard:
-    """A tenant's shard, once nothing is built for it any more."""
+    """Return a tenant's shard once no build for it is left."""
     registry = server.service.registry
     [found] = [one for one in registry.tenants() if one.id == tenant]
     pool = registry.resources.pool
@@ -32,7 +32,7 @@ async def shard_of(server: Running, tenant: str) -> CacheShard:
 
 
 async def dashboard(server: Running, client, uri: str, turn: int) -> tuple[int, int]:
-    """B's small question, new each time so that no finished result answers it: hits and misses it caused."""
+    """Send a small request of B that no finished result answers; return the hits and misses it caused."""
     before = (await shard_of(server, "team-b")).stats() if turn else None
     await fetch(client, scan(uri, params={"filters": [{"column": "id", "op": "<", "value": turn + 1}]}))
     after = (await shard_of(server, "team-b")).stats()
@@ -44,7 +44,7 @@ async def dashboard(server: Running, client, uri: str, turn: int) -> tuple[int, 
 async def test_scans_of_twenty_times_the_budget_leave_the_others_hit_rate_where_it_was(
     settings: Settings, warehouse: Warehouse, whole
 ) -> None:
-    """A reads all there is, over and over, in whole results and in filtered ones; B hits every time."""
+    """While A scans everything repeatedly, in whole and filtered results, each request of B hits."""
     warehouse.create(numbers(2000), "db.small")
     large = [f"db.large{number}" for number in range(20)]
     for table in large:
@@ -72,7 +72,7 @@ async def test_scans_of_twenty_times_the_budget_leave_the_others_hit_rate_where_
 
 
 async def test_what_a_tenant_left_behind_makes_room(settings: Settings, warehouse: Warehouse) -> None:
-    """Also what it left to another run of the server; its directory goes with its last pack."""
+    """Segments of absent tenants, also of an earlier run, are removed first, with their directory."""
     warehouse.create(numbers(2000))
     async with running(settings) as server, server.client(**A) as ana:
         await fetch(ana, scan(warehouse.uri()))
@@ -100,7 +100,7 @@ async def test_what_a_tenant_left_behind_makes_room(settings: Settings, warehous
 async def test_a_grant_that_was_cut_shrinks_a_running_actors_cache(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """By message; the tenant over its share gives, and its files go."""
+    """A reduced grant reaches the actor over its share by a message, and its files are removed."""
     for number in range(4):
         warehouse.create(numbers(2000, start=number), f"db.t{number}")
     async with running(settings) as server, server.client(**A) as ana, server.client(**B) as bob:

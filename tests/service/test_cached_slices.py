@@ -19,7 +19,7 @@ ROWS = 3000
 
 @pytest.fixture
 def quanta(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Make every row group a large one; returns what quanta cost from here on."""
+    """Treat every row group as large; return the costs of quanta from here on."""
     costs: list[int] = []
     real = WorkPool.run
 
@@ -36,7 +36,7 @@ def quanta(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def cached(client: httpx.AsyncClient) -> None:
-    """Wait until what was read is kept."""
+    """Wait until the read segments are cached."""
     while not (await client.get("/v1/cache/stats")).json()["segments"]:
         pass
 
@@ -45,7 +45,7 @@ async def cached(client: httpx.AsyncClient) -> None:
 async def test_cached_rows_come_in_slices_and_are_the_same(
     server: Running, warehouse: Warehouse, quanta: list[int], monkeypatch: pytest.MonkeyPatch, params: dict
 ) -> None:
-    """Byte for byte in a passthrough, row for row after a filter."""
+    """Slices from the cache give the same bytes without a filter, and the same rows with one."""
     warehouse.create(numbers(ROWS))
     reads = []
     for name in ("check", "read", "read_raw"):
@@ -80,7 +80,7 @@ async def test_a_damaged_segment_is_never_served(  # noqa: PLR0917  # fixtures
     monkeypatch: pytest.MonkeyPatch,
     when: str,
 ) -> None:
-    """Damaged before, it is read from the table instead; damaged while it is read, the build fails."""
+    """A segment damaged before a read is read from the table; one damaged during it fails the build."""
     warehouse.create(numbers(ROWS))
     real = SegmentReader.check
 
@@ -126,7 +126,7 @@ async def test_a_damaged_segment_is_never_served(  # noqa: PLR0917  # fixtures
 async def test_results_on_another_file_system_are_cached_in_slices(
     server: Running, warehouse: Warehouse, quanta: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a result cannot be linked into the cache it is copied, and served from there."""
+    """A result that cannot be linked into the cache is copied, and served from the copy."""
 
     def refuse(*_args: object) -> None:
         raise OSError(errno.EXDEV, "another device")

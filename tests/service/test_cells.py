@@ -1,7 +1,7 @@
-"""Nobody receives a cell they may not see: every byte that is served is searched for cells of others.
+"""No principal receives a hidden cell: every served byte is searched for foreign cells.
 
-Each text in the table is a token that names its row and column, so a cell is found wherever it turns up: in Arrow
-bytes, in JSON, in the text of an error, in a header.
+Each text in the table is a token that names its row and column, so a cell is found in Arrow bytes, JSON, the
+text of an error, or a header.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def table(start: int, count: int) -> pa.Table:
 
 @attrs.frozen
 class Rights:
-    """What somebody may see, as rules of the policy and as their plain meaning."""
+    """The cells that a principal may see, as rules of the policy and in plain form."""
 
     blocks: tuple[tuple[tuple[str, ...] | None, str | None], ...]
 
@@ -71,7 +71,7 @@ class Rights:
 
 @attrs.define
 class Person:
-    """Somebody who asks for everything in every way, and is shown nothing but their own."""
+    """A principal that requests everything in every way, and may only receive its own cells."""
 
     name: str
     client: httpx.AsyncClient
@@ -97,7 +97,7 @@ class Person:
         return answer
 
     async def scan(self, draw: random.Random) -> None:
-        """Ask for some columns under some condition in some way; every row of the answer is expected."""
+        """Scan random columns with a random condition in a random way; each row of the answer must be expected."""
         columns = None if draw.random() < 0.3 else draw.sample(COLUMNS, draw.randint(1, 3))
         filters = draw.choice([[], [], [{"column": "id", "op": "<", "value": 15}], self.probe(draw)])
         params = {"columns": columns, "filters": filters}
@@ -132,7 +132,7 @@ class Person:
             assert sorted(map(repr, expected)) == sorted(map(repr, found))  # the newest file comes first
 
     def probe(self, draw: random.Random) -> list[dict[str, Any]]:
-        """Conditions that would tell, by what is answered, what somebody's cell holds; they hold no token."""
+        """Send conditions whose answers could reveal a foreign cell; the conditions contain no token."""
         name = draw.choice(TEXTS)
         begins = f"cell-{draw.randrange(ROWS)}-{name}-"
         return [
@@ -162,7 +162,7 @@ class Person:
         ]
 
     def note(self, made: dict[str, Any]) -> None:
-        """Remember where everything is, for the other one to try."""
+        """Record all addresses for the other principal to try."""
         if "artifact_uri" not in made:
             return
         artifact_id, _, version = made["artifact_uri"].removeprefix("strata://artifact/").partition("@v=")
@@ -188,7 +188,7 @@ LISTS = (
 async def test_nobody_is_served_a_cell_that_is_not_granted_to_them(
     settings: Settings, warehouse: Warehouse, seed: int
 ) -> None:
-    """Two principals of one tenant, rules that change: scans, cached or not, results, streams, lineage, errors."""
+    """Two principals with changing rules get no foreign cell in scans, results, streams, lineage or errors."""
     made = warehouse.create(table(0, ROWS // 2), "db.cells", **{"write.parquet.row-group-limit": "5"})
     made.append(table(ROWS // 2, ROWS // 2))
     draw = random.Random(seed)
@@ -208,7 +208,7 @@ async def test_nobody_is_served_a_cell_that_is_not_granted_to_them(
 async def round_of(
     server: Running, people: list[Person], root: httpx.AsyncClient, draw: random.Random
 ) -> None:
-    """Draw new rights for both, then let them ask, each also for whatever was ever made by anybody."""
+    """Draw new rights for both principals, then let each request everything ever made by either."""
     rules = [Rule("root", "admin/**")]
     for person in people:
         person.rights = Rights.drawn(draw)
@@ -225,7 +225,7 @@ async def round_of(
 
 
 def test_a_cell_in_arrow_bytes_is_found() -> None:
-    """The search is not blind: what is served uncompressed is what is searched."""
+    """The search finds a cell in uncompressed Arrow bytes, so the test can fail."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table(3, 1).schema) as writer:
         writer.write_table(table(3, 1))

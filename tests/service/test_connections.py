@@ -1,4 +1,4 @@
-"""Connections to a real process: every limit as it is configured, floods, and a stop with notice."""
+"""Connections to a real process: every configured limit, floods, and a stop with notice."""
 
 import json
 import resource
@@ -34,7 +34,7 @@ def head(method: str, path: str, headers: dict[str, str]) -> bytes:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """Everything until the server closes."""
+    """Read until the server closes the connection."""
     received = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65536):
@@ -53,7 +53,7 @@ def rss_growth(server: Process, before: int) -> float:
 
 
 def test_each_deadline_is_the_configured_one(tmp_path: Path, settings: Settings) -> None:
-    """Idle connections, slow heads and slow bodies are cut; failed authentication has its burst."""
+    """Idle connections, slow heads and slow bodies are cut in time; failed authentications have their burst."""
     limits = {
         "STRATA_KEEP_ALIVE_SECONDS": "1",
         "STRATA_REQUEST_HEAD_SECONDS": "2",
@@ -76,7 +76,7 @@ def test_each_deadline_is_the_configured_one(tmp_path: Path, settings: Settings)
 
 
 def test_caps_are_kept_and_silent_clients_pay_for_them(tmp_path: Path, settings: Settings) -> None:
-    """In all and per peer: whoever was silent for longest goes, and a client that asks is answered."""
+    """At each limit, in total and per peer, the longest silent connection is closed, and active clients are answered."""
     caps = {"STRATA_MAX_CONNECTIONS": "8", "STRATA_MAX_CONNECTIONS_PER_PEER": "5"}
     with process(tmp_path, **environment(settings), **caps) as server, ExitStack() as stack:
         own = [stack.enter_context(connect(server)) for _ in range(6)]
@@ -91,7 +91,7 @@ def test_caps_are_kept_and_silent_clients_pay_for_them(tmp_path: Path, settings:
 def test_five_thousand_silent_connections_do_not_stop_a_good_client(
     tmp_path: Path, settings: Settings
 ) -> None:
-    """Nor do they cost much memory; nor a line of the log each."""
+    """Silent connections delay no client, use little memory, and write few log lines."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -115,7 +115,7 @@ def test_five_thousand_silent_connections_do_not_stop_a_good_client(
 
 
 def test_a_stop_with_notice_is_seen_by_who_asks_for_readiness(tmp_path: Path, settings: Settings) -> None:
-    """On old connections and on new ones, while requests are answered as before; then the listener closes."""
+    """During the notice, probes on old and new connections get 503, other requests are answered; then the listener closes."""
     notice = {"STRATA_SHUTDOWN_NOTICE_SECONDS": "3"}
     with process(tmp_path, **environment(settings), **notice) as server:
         with httpx.Client(base_url=server.url) as old:
@@ -139,7 +139,7 @@ def on_unix_socket(tmp_path: Path, settings: Settings) -> Iterator[tuple[Process
 
 
 def test_a_unix_socket_is_served_and_survives_a_killed_server(tmp_path: Path, settings: Settings) -> None:
-    """What that one left is replaced; a second server is refused in one sentence."""
+    """A killed server's socket is replaced; a second server is refused in one sentence."""
     with on_unix_socket(tmp_path, settings) as (server, path):
         server.kill()
         assert path.exists()
@@ -161,7 +161,7 @@ def test_a_unix_socket_is_served_and_survives_a_killed_server(tmp_path: Path, se
 
 
 def test_a_port_in_use_is_one_sentence(tmp_path: Path, settings: Settings) -> None:
-    """With the settings that change it, and no traceback."""
+    """A used port is one sentence with its settings, and no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
@@ -173,7 +173,7 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path, settings: Settings) -> No
 
 
 def test_only_the_proxys_certificate_gets_in(tmp_path: Path, settings: Settings) -> None:
-    """tls_certificate, tls_key and tls_client_ca, as a deployment sets them."""
+    """With `tls_certificate`, `tls_key` and `tls_client_ca` only a client with the proxy's certificate connects."""
     authority = trustme.CA()
     made = authority.issue_cert("127.0.0.1")
     files = {name: tmp_path / f"{name}.pem" for name in ("certificate", "key", "client_ca", "proxy")}

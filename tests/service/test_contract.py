@@ -18,7 +18,7 @@ ARTIFACT = {
 
 
 async def test_a_stream_miss_then_a_hit(server: Running, warehouse: Warehouse) -> None:
-    """The four cases of the contract's table, stream half."""
+    """Stream mode answers as in the contract's table: a miss, then a hit."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         miss = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
@@ -41,7 +41,7 @@ async def test_a_stream_miss_then_a_hit(server: Running, warehouse: Warehouse) -
 
 
 async def test_an_artifact_miss_then_a_hit(server: Running, warehouse: Warehouse) -> None:
-    """The other half: pending with a build id, then ready."""
+    """Artifact mode answers as in the contract's table: pending with a build id, then ready."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         miss = (await client.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"))).json()
@@ -63,7 +63,7 @@ async def test_an_artifact_miss_then_a_hit(server: Running, warehouse: Warehouse
 
 
 async def test_one_round_trip_answers_with_the_stream_itself(server: Running, warehouse: Warehouse) -> None:
-    """Accept: application/vnd.apache.arrow.stream."""
+    """With `Accept: application/vnd.apache.arrow.stream` the answer is the stream."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         bodies = []
@@ -80,7 +80,7 @@ async def test_one_round_trip_answers_with_the_stream_itself(server: Running, wa
 async def test_refresh_builds_the_next_version_of_the_same_artifact(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """And the plain request afterwards hits the newest."""
+    """`refresh` builds the next version, which a plain request then hits."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -93,7 +93,7 @@ async def test_refresh_builds_the_next_version_of_the_same_artifact(
 
 
 async def test_artifact_info_and_data(server: Running, warehouse: Warehouse) -> None:
-    """Validators, ranges, HEAD."""
+    """A result supports validators, ranges and HEAD."""
     warehouse.create(numbers(1000))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -130,7 +130,7 @@ async def test_artifact_info_and_data(server: Running, warehouse: Warehouse) -> 
 
 
 async def test_explain_says_what_materialize_would_do(server: Running, warehouse: Warehouse) -> None:
-    """Before, after, and after the table moved on."""
+    """Explain is right before a build, after it, and after the table has changed."""
     table = warehouse.create(numbers(10))
     uri = warehouse.uri()
     body = {"inputs": [uri], "transform": {"executor": "scan@v1", "params": {}}}
@@ -153,7 +153,7 @@ async def test_explain_says_what_materialize_would_do(server: Running, warehouse
 
 
 async def test_names_point_at_results_and_may_contain_slashes(server: Running, warehouse: Warehouse) -> None:
-    """Names with `/` could not be read back once."""
+    """A name with `/` can be read back."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri(), name="team/daily events"))
@@ -166,7 +166,7 @@ async def test_names_point_at_results_and_may_contain_slashes(server: Running, w
 
 
 async def test_lists_and_counts(server: Running, warehouse: Warehouse) -> None:
-    """Listing, paging and statistics."""
+    """Listing, paging and statistics have the contract's fields."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         for column in ("id", "value", "name"):
@@ -198,7 +198,7 @@ BAD = [
 async def test_a_malformed_request_is_refused_where_it_is_wrong(
     server: Running, body, status: int, error: str
 ) -> None:
-    """A misspelled mode or key is never ignored."""
+    """A misspelled mode or key is refused with its place."""
     async with server.client() as client:
         answer = await client.post("/v1/materialize", json=body)
     assert (status, error) == (answer.status_code, answer.json().get("error"))
@@ -207,7 +207,7 @@ async def test_a_malformed_request_is_refused_where_it_is_wrong(
 
 
 async def test_values_are_never_echoed_back(server: Running) -> None:
-    """Neither in a 422 nor in a 400."""
+    """Neither a 422 nor a 400 repeats a value of the request."""
     async with server.client() as client:
         for body in (b'{"inputs": ["s3cr3t"', b'{"inputs": [17, "s3cr3t"], "transform": "s3cr3t"}'):
             answer = await client.post("/v1/materialize", content=body)
@@ -232,7 +232,7 @@ PARAMS = [
 async def test_bad_scan_parameters_are_400_and_never_500(
     server: Running, warehouse: Warehouse, params: dict
 ) -> None:
-    """Filter values of a wrong form gave 500 once; unknown columns were accepted silently."""
+    """Malformed filter values and unknown columns are 400."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         answer = await client.post("/v1/materialize", json=scan(warehouse.uri(), params=params))
@@ -240,7 +240,7 @@ async def test_bad_scan_parameters_are_400_and_never_500(
 
 
 async def test_what_is_not_there_is_404(server: Running, warehouse: Warehouse, tmp_path) -> None:
-    """Tables, warehouses, snapshots, artifacts, builds, streams, names, paths."""
+    """Missing tables, warehouses, snapshots, artifacts, builds, streams, names and paths are 404."""
     warehouse.create(numbers(1))
     async with server.client() as client:
         for uri in (
@@ -266,7 +266,7 @@ async def test_what_is_not_there_is_404(server: Running, warehouse: Warehouse, t
 
 
 async def test_direct_writes_are_disabled_in_service_mode(server: Running) -> None:
-    """The platform decides what is materialized."""
+    """Routes for direct writes are refused in service mode."""
     async with server.client(**identity(scopes="admin:*")) as client:
         for method, path in (("PUT", "/v1/artifacts"), ("POST", "/v1/names"), ("DELETE", "/v1/names/a/b"),
                              ("DELETE", "/v1/artifacts/x/v/1"), ("PUT", "/v1/names/a/aliases/b")):  # fmt: skip
@@ -275,7 +275,7 @@ async def test_direct_writes_are_disabled_in_service_mode(server: Running) -> No
 
 
 async def test_the_cache_is_an_operators_business(server: Running, warehouse: Warehouse) -> None:
-    """Stats and clear need admin:cache."""
+    """The cache's statistics and its clearing need `admin:cache`."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -289,7 +289,7 @@ async def test_the_cache_is_an_operators_business(server: Running, warehouse: Wa
 
 
 async def test_openapi_and_docs_come_from_our_own_origin(server: Running) -> None:
-    """A closed network has no CDN."""
+    """The documentation page loads nothing from another host."""
     async with server.client() as client:
         document = (await client.get("/openapi.json")).json()
         page = (await client.get("/docs")).text
@@ -303,7 +303,7 @@ async def test_openapi_and_docs_come_from_our_own_origin(server: Running) -> Non
 async def test_health_needs_no_identity_and_metrics_need_a_scope(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """Metrics once listed every tenant without authentication."""
+    """Health is public; metrics need `admin:metrics`."""
     warehouse.create(numbers(1))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))

@@ -1,4 +1,4 @@
-"""What the description says of the whole surface, and the faults schemathesis found once."""
+"""The OpenAPI description of all routes, and faults that schemathesis has found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def operations(document: dict) -> list[tuple[str, str, dict]]:
 
 
 async def test_every_reference_is_there_and_every_operation_has_its_own_name() -> None:
-    """A document that generators of clients can read."""
+    """Every reference resolves and operation ids are unique, as generators of clients need."""
     document = await description()
     text = json.dumps(document)
     for name in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
@@ -36,14 +36,14 @@ async def test_every_reference_is_there_and_every_operation_has_its_own_name() -
 
 
 async def test_paths_name_all_of_their_parts() -> None:
-    """Also where one of them is a number."""
+    """Paths name all of their parameters, also numbers."""
     for path, _, operation in operations(await description()):
         named = [item["name"] for item in operation["parameters"] if "path" == item["in"]]
         assert named == [part[1:-1] for part in path.split("/") if part.startswith("{")]
 
 
 async def test_problems_are_problems_and_results_are_arrow() -> None:
-    """Not all of it JSON."""
+    """Each response has its content type: problem, Arrow stream or JSON."""
     document = await description()
     for _, _, operation in operations(document):
         for status, answer in operation["responses"].items():
@@ -58,7 +58,7 @@ async def test_problems_are_problems_and_results_are_arrow() -> None:
 
 
 async def test_everything_but_health_needs_the_proxys_token() -> None:
-    """In service mode; personal mode asks for none."""
+    """In service mode every route except health needs the token; in personal mode none does."""
     document = await description()
     assert [{"proxyToken": []}] == document["security"]
     assert {"/health", "/health/ready"} == {
@@ -74,7 +74,7 @@ async def test_everything_but_health_needs_the_proxys_token() -> None:
 async def test_a_version_that_cannot_be_is_404_and_crashes_nobody(
     server: Running, version: str, tail: str
 ) -> None:
-    """The first once crashed the tenant's actor, the second the route."""
+    """Impossible versions are 404, and crash neither the actor nor the route."""
     async with server.client() as client:
         answer = await client.get(f"/v1/artifacts/x/v/{version}{tail}")
         after = await client.get("/v1/artifacts")
@@ -82,7 +82,7 @@ async def test_a_version_that_cannot_be_is_404_and_crashes_nobody(
 
 
 async def test_doubled_slashes_redirect_nowhere(server: Running) -> None:
-    """A redirect would go where the Host header says."""
+    """Double slashes do not redirect to the address in the Host header."""
     async with server.client(**identity(), Host="evil.example") as client:
         answer = await client.get("/v1//artifacts")
     assert 404 == answer.status_code
@@ -91,7 +91,7 @@ async def test_doubled_slashes_redirect_nowhere(server: Running) -> None:
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 async def test_a_body_nested_too_deeply_is_422(server: Running, opening: bytes) -> None:
-    """Not a crash of the parser."""
+    """A too deeply nested body is 422, and does not crash the parser."""
     body = b'{"inputs":[],"transform":{"executor":"scan@v1","params":{"a":' + opening * 100_000
     async with server.client() as client:
         answer = await client.post("/v1/materialize", content=body)

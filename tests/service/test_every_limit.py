@@ -1,4 +1,4 @@
-"""Every limit there is: it has its tests, and a change of it reaches a running actor."""
+"""Every limit has tests, and a change of it reaches a running actor."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATH = "/v1/admin/tenants/team-a/limits"
 
 
 def test_every_limit_has_tests_of_its_edges() -> None:
-    """Which exist; a new limit is noticed here."""
+    """Each limit names existing tests, so a new limit without any is noticed."""
     assert set(LIMITS) == set(EDGES)
     assert set(DRAINS) <= set(LIMITS)
     for where in (*EDGES.values(), *DRAINS.values()):
@@ -35,7 +35,7 @@ def test_every_limit_has_tests_of_its_edges() -> None:
 
 
 def values_of(name: str) -> tuple[Any, Any]:
-    """Return a value below a limit's default and one above; where 0 is no limit, two limits."""
+    """Return a value below a limit's default and one above; where 0 means unlimited, two limits."""
     default = LIMITS[name].default
     if not default:
         return 1000, 2000
@@ -43,7 +43,7 @@ def values_of(name: str) -> tuple[Any, Any]:
 
 
 def holds(server: Running, expected: TenantLimits) -> bool:
-    """Whether everything that keeps a limit of team-a goes by these."""
+    """Return whether every object that enforces a limit of team-a uses these values."""
     registry = server.service.registry
     tenant = registry.find("team-a")
     assert tenant is not None
@@ -68,7 +68,7 @@ def holds(server: Running, expected: TenantLimits) -> bool:
 
 
 async def test_a_change_of_any_limit_reaches_a_running_actor(settings: Settings) -> None:
-    """Downwards, upwards and back, one after the other; the actor is the same one, and another tenant's limits stay."""
+    """Each limit changes down, up and back in the same actor, and another tenant's limits stay."""
     async with running(attrs.evolve(settings, rate_limit_enabled=True)) as server:
         for tenant in ("team-a", "team-b"):
             async with server.client(**identity("ana", tenant)) as client:
@@ -89,7 +89,7 @@ async def test_a_change_of_any_limit_reaches_a_running_actor(settings: Settings)
                     with trio.fail_after(
                         10
                     ):  # a second of a virtual clock: tests/tenants/lifecycle/test_supervision.py
-                        while not holds(server, expected):  # noqa: ASYNC110  # nobody tells
+                        while not holds(server, expected):  # noqa: ASYNC110  # a change has no event
                             await trio.sleep(0.01)
             assert [registry.find(tenant).actor for tenant in ("team-a", "team-b")] == actors
             assert before == actors[1].limits
@@ -100,7 +100,7 @@ async def test_a_change_of_any_limit_reaches_a_running_actor(settings: Settings)
 async def test_a_batch_has_exactly_as_many_rows_as_it_may(
     settings: Settings, warehouse: Warehouse, rows: int, batches: list[int]
 ) -> None:
-    """batch_size: to the row."""
+    """Batches have exactly `batch_size` rows, except the last."""
     warehouse.create(numbers(rows))
     async with running(attrs.evolve(settings, batch_size=100)) as server, server.client() as client:
         answer = await client.post("/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW})

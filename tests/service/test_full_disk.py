@@ -1,4 +1,4 @@
-"""A disk without room is the operator's matter: refused in words, nothing left behind, and over when there is room."""
+"""A full disk: builds are refused with a reason, leave nothing behind, and run again once there is space."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from strata.cache import PackWriter
 async def test_a_full_disk_is_503_and_over_when_there_is_room(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was a crash, 500, once."""
+    """A build on a full disk is 503 instead of a crash, and succeeds once there is space."""
     warehouse.create(numbers(100))
     real = os.writev
 
@@ -32,7 +32,7 @@ async def test_a_full_disk_is_503_and_over_when_there_is_room(
 async def test_a_cache_without_room_fails_no_scan(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A filtered scan's segments are files of their own; the result is what counts."""
+    """A scan succeeds although its segments cannot be cached."""
     warehouse.create(numbers(100))
     asked = []
 

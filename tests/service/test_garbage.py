@@ -1,4 +1,4 @@
-"""What is done leaves nothing to the collector of garbage: it would stop the loop, and keep rows until it comes."""
+"""Finished work leaves no reference cycles: collecting them would block the loop, and keep rows until then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Ask = Callable[[Running, str], Awaitable[None]]
 
 @asynccontextmanager
 async def left_over() -> AsyncIterator[Counter[str]]:
-    """Count what of Strata's own was unreachable in cycles when the block ended, by type."""
+    """Count Strata's objects that were unreachable in cycles when the block ended, by type."""
     gc.collect()
     gc.disable()
     found: Counter[str] = Counter()
@@ -44,14 +44,14 @@ async def left_over() -> AsyncIterator[Counter[str]]:
 
 
 async def a_result(server: Running, uri: str) -> None:
-    """Built, fetched, and asked for again."""
+    """Build a result, fetch it, and request it again."""
     async with server.client() as client:
         for _ in range(2):
             assert 20 == (await fetch(client, scan(uri, params={"columns": ["id"]}))).num_rows
 
 
 async def refused(server: Running, uri: str) -> None:
-    """Without an identity, and for what is not there."""
+    """Send requests without an identity, and for missing results."""
     async with httpx.AsyncClient(base_url=server.url) as nobody:
         assert 401 == (await nobody.post("/v1/materialize", json=scan(uri))).status_code
     async with server.client() as client:
@@ -59,12 +59,12 @@ async def refused(server: Running, uri: str) -> None:
 
 
 async def too_large(server: Running, uri: str) -> None:
-    """A build that fails when there are more bytes than allowed."""
+    """Run a build that fails because its result is too large."""
     await fails(server, uri.replace("events", "large"), 413)
 
 
 async def broken(server: Running, uri: str) -> None:
-    """A build that fails because a file is not there."""
+    """Run a build that fails because a file is missing."""
     await fails(server, uri.replace("events", "broken"), 500)
 
 
@@ -80,8 +80,11 @@ async def fails(server: Running, uri: str, status: int) -> None:
 async def test_nothing_of_ours_waits_for_the_collector(
     settings: Settings, warehouse: Warehouse, ask: Ask
 ) -> None:
-    """Each request's inbox was in a cycle with its stream, each connection with its protocol, and a build that
-    failed was held, with the rows it had in flight, by the traceback of its own cancellation."""
+    """No request, connection or failed build leaves a cycle.
+
+    Each request's inbox was in a cycle with its stream, each connection with its protocol. The traceback of a
+    failed build's cancellation kept the build, with its rows in flight.
+    """
     warehouse.create(numbers(20))
     warehouse.create(pa.table({"s": pa.array(["x" * 100] * 100_000)}), "db.large")
     table = warehouse.create(numbers(10), "db.broken")
@@ -104,7 +107,7 @@ async def nothing_waits(settings: Settings, uri: str, ask: Ask) -> None:
 
 
 async def test_what_waits_for_the_collector_is_found() -> None:
-    """The test above can fail."""
+    """A cycle is found, so the test above can fail."""
 
     class Own:
         __module__ = "strata.own"
@@ -118,7 +121,7 @@ async def test_what_waits_for_the_collector_is_found() -> None:
 
 
 def test_a_server_that_listens_looks_for_garbage_seldom_and_not_in_what_it_imported() -> None:
-    """Until then not at all: nothing of what is imported ever goes."""
+    """Collection starts when the server listens, runs seldom, and skips imported objects."""
     code = (
         "import gc; from strata.cli.main import _announce; gc.disable(); _announce([]);"
         "print(gc.isenabled(), gc.get_threshold()[0], gc.get_freeze_count() > 1000)"

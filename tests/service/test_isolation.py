@@ -1,4 +1,4 @@
-"""What tenant A learns about or takes from tenant B: nothing, also when A crashes."""
+"""One tenant learns and takes nothing from another, also when one crashes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ A, B = identity("ana", "team-a"), identity("bob", "team-b")
 
 @pytest.fixture(autouse=True)
 def _plain_tracebacks() -> Iterator[None]:
-    """By default structlog draws every local variable of a crash, half a minute long where those are results."""
+    """Print tracebacks without local variables: with results in them, structlog would take half a minute."""
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, plain])
     yield
@@ -29,7 +29,7 @@ def _plain_tracebacks() -> Iterator[None]:
 
 
 async def test_one_tenants_results_do_not_exist_for_another(server: Running, warehouse: Warehouse) -> None:
-    """Streams, artifacts, builds, names, lists, statistics: the same ids, asked by somebody else."""
+    """Another tenant's ids of streams, artifacts, builds and names, its lists and statistics are not found."""
     warehouse.create(numbers(10))
     async with server.client(**A) as ana, server.client(**B) as bob:
         miss = (await ana.post("/v1/materialize", json=scan(warehouse.uri(), name="mine"))).json()
@@ -70,7 +70,7 @@ async def test_another_tenants_cache_is_never_hit_nor_cleared(server: Running, w
 
 
 async def test_two_tenants_share_no_file(server: Running, settings: Settings, warehouse: Warehouse) -> None:
-    """Equal bytes, separate directories, and no tenant id in a path."""
+    """Equal results of two tenants are in separate directories, and no path has a tenant id."""
     warehouse.create(numbers(10))
     for who in (A, B):
         async with server.client(**who) as client:
@@ -86,7 +86,7 @@ async def test_two_tenants_share_no_file(server: Running, settings: Settings, wa
 async def test_a_stream_is_its_principals_own_or_an_administrators(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """Within one tenant, too."""
+    """Another principal of the same tenant cannot read a stream; an administrator can."""
     warehouse.create(numbers(10))
     async with server.client(**A) as ana:
         url = (await ana.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
@@ -107,7 +107,7 @@ DENY_EVE = acl.Policy(
 async def test_one_principals_streams_leave_room_for_anothers(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asks for results and reads none of them is refused alone; four fifths are enough."""
+    """A principal that reads none of its streams is refused at four fifths of them; others are not."""
     warehouse.create(numbers(10))
     monkeypatch.setattr(materialize, "STREAMS_REMEMBERED", 10)
     fresh = scan(warehouse.uri(), refresh=True)
@@ -122,7 +122,7 @@ async def test_one_principals_streams_leave_room_for_anothers(
 async def test_a_denied_table_is_byte_for_byte_a_missing_one(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Status, headers and body, the request id aside; also for what others have cached."""
+    """Status, headers and body are equal except the request id, also for results cached for others."""
     warehouse.create(numbers(10))
     async with running(attrs.evolve(settings, acl_config=DENY_EVE)) as server:
         async with server.client(**A) as ana:
@@ -157,7 +157,7 @@ PARTS = acl.Policy(
 async def test_columns_and_rows_are_those_of_the_caller_whatever_is_cached(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """One tenant, one cache: an answer is made of what its caller may see, cold, cached, by artifact and stream."""
+    """Answers have only what the caller may see, cold, cached, by artifact and by stream, in one tenant."""
     warehouse.create(numbers(10))
     for first in (("ana", "eve", "eva"), ("eve", "eva", "ana")):
         async with running(attrs.evolve(settings, acl_config=PARTS)) as server:
@@ -197,7 +197,7 @@ async def test_columns_and_rows_are_those_of_the_caller_whatever_is_cached(
 async def test_rows_taken_away_are_taken_away_from_results_that_are_there(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """A result is held to the conditions of the moment it is read."""
+    """Reading a result applies the row conditions of that moment."""
     warehouse.create(numbers(10))
     async with (
         running(attrs.evolve(settings, acl_config=PARTS)) as server,
@@ -217,7 +217,7 @@ async def test_rows_taken_away_are_taken_away_from_results_that_are_there(
 async def test_rights_that_were_taken_away_hold_for_results_that_are_there(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """For the artifact, its record, its build and a stream that was begun before."""
+    """Revoked rights apply to an artifact, its record, its build and a stream that began before."""
     warehouse.create(numbers(10))
     async with server.client(**identity("eve", "team-a")) as eve:
         made = (await eve.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"))).json()
@@ -235,7 +235,7 @@ async def test_rights_that_were_taken_away_hold_for_results_that_are_there(
 async def test_explain_does_not_tell_what_a_denied_name_points_at(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """A name is as secret as the table behind it."""
+    """Explain of a name of a denied table answers as for a missing name."""
     warehouse.create(numbers(10))
     warehouse.create(numbers(10), "db.open")
     async with running(attrs.evolve(settings, acl_config=DENY_EVE)) as server:
@@ -252,7 +252,7 @@ async def test_explain_does_not_tell_what_a_denied_name_points_at(
 
 
 async def test_without_hiding_a_denied_table_is_403(settings: Settings, warehouse: Warehouse) -> None:
-    """hide_forbidden_as_not_found = false."""
+    """With `hide_forbidden_as_not_found = false` a denied table is 403."""
     warehouse.create(numbers(10))
     changed = attrs.evolve(settings, acl_config=DENY_EVE, hide_forbidden_as_not_found=False)
     async with running(changed) as server, server.client(**identity("eve", "team-a")) as eve:
@@ -262,7 +262,7 @@ async def test_without_hiding_a_denied_table_is_403(settings: Settings, warehous
 async def test_rules_are_asked_for_the_table_however_it_is_spelled(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Two aliases of one warehouse, dots and slashes: one table, one decision."""
+    """Aliases, dots and slashes of one table lead to one decision."""
     warehouse.create(numbers(10))
     changed = attrs.evolve(
         settings, acl_config=DENY_EVE, warehouses={"wh": str(warehouse.path), "other": str(warehouse.path)}
@@ -281,7 +281,7 @@ async def test_rules_are_asked_for_the_table_however_it_is_spelled(
 async def test_a_crash_in_one_tenant_leaves_the_other_streaming(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """A gets 503 with Retry-After, then service again; B receives every byte."""
+    """The crashed tenant gets 503 with Retry-After and then service; the other receives every byte."""
     warehouse.create(numbers(200_000))
     async with running(settings) as server, server.client(**A) as ana, server.client(**B) as bob:
         registry = server.service.registry
@@ -310,7 +310,7 @@ async def test_a_crash_in_one_tenant_leaves_the_other_streaming(
 async def test_too_many_crashes_leave_a_tenant_down_and_reported(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """And only that one; the process stays ready."""
+    """A tenant that crashes too often is down and reported; the process stays ready."""
     warehouse.create(numbers(10))
     async with running(attrs.evolve(settings, max_tenant_crashes=0)) as server:
         async with server.client(**A) as ana, server.client(**B) as bob:
@@ -329,7 +329,7 @@ async def test_too_many_crashes_leave_a_tenant_down_and_reported(
 
 @pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/docs", "/v1/cache/stats"])
 async def test_without_a_token_nothing_is_answered(server: Running, path: str) -> None:
-    """The token comes first."""
+    """A request without a token is refused before anything else is checked."""
     async with server.client(**{"X-Strata-Principal": "ana", "X-Tenant-ID": "team-a"}) as nobody:
         answer = await nobody.get(path)
     assert 401 == answer.status_code

@@ -1,4 +1,4 @@
-"""What a whole service logs: ids and numbers."""
+"""Log lines of a whole service contain ids and numbers only."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from strata.observability.logs import configure
 
 
 async def test_no_token_header_or_row_value_is_in_any_log(settings: Settings, warehouse: Warehouse) -> None:
-    """At any level; and every request's line has its id."""
+    """No line of any level has a token, header or row value, and each request's line has its id."""
     out = io.StringIO()
     configure("DEBUG", "json", out)
     warehouse.create(numbers(10))
@@ -40,7 +40,7 @@ async def test_no_token_header_or_row_value_is_in_any_log(settings: Settings, wa
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "tab\there", "é"])
 async def test_an_unfit_request_id_is_replaced_and_always_returned(settings: Settings, given: str) -> None:
-    """So it can stand in a log line and a header as it is."""
+    """A request id that is unsafe in a log line or header is replaced, and every answer has an id."""
     async with running(settings) as server, server.client() as client:
         answer = await client.get("/v1/artifacts", headers={"X-Request-ID": given.encode("latin-1")})
         missing = await client.get("/v1/builds/x")

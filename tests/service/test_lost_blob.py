@@ -1,4 +1,4 @@
-"""Results whose bytes are gone: never served short, never an error for ever, built anew instead."""
+"""Results whose bytes are lost: never served short, an error only once, then built again."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ DOWN = Refused(Reason.UNAVAILABLE, "The store does not answer.", code="down", re
 
 @pytest.fixture(autouse=True)
 def nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small results are kept in memory, where a lost blob does no harm."""
+    """Keep no small results in memory, where a lost blob would not matter."""
     monkeypatch.setattr(read, "SMALL_BYTES", 0)
 
 
@@ -56,7 +56,7 @@ def lengthen(blob: Path) -> None:
 async def test_lost_while_the_server_runs(
     damage, server: Running, settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Whoever was promised it is told once; from then on it is unknown, and the next request builds it."""
+    """The first read of a lost result is an error; afterwards it is unknown, and the next request builds it."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -75,7 +75,7 @@ async def test_lost_while_the_server_runs(
 
 
 async def test_lost_while_the_server_was_down(settings: Settings, warehouse: Warehouse) -> None:
-    """Nobody is promised what is not there: the first request builds it, every version of it is failed."""
+    """Of a result lost while the server was down every version is failed, and the first request builds it."""
     warehouse.create(numbers(10))
     async with running(settings) as server, server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -97,7 +97,7 @@ async def test_lost_while_the_server_was_down(settings: Settings, warehouse: War
 async def test_what_the_database_said_before_a_loss_is_not_remembered(
     server: Running, settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a promise of what is lost would be kept in memory, and made for ever."""
+    """A database answer from before a loss is not cached; it would be served forever."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -131,7 +131,7 @@ async def test_what_the_database_said_before_a_loss_is_not_remembered(
 async def test_a_blob_that_cannot_be_opened_now_is_not_given_up(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too many open files, once: 503, and the artifact is ready as before."""
+    """With too many open files a read is 503, and the artifact stays ready."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -149,7 +149,7 @@ async def test_a_blob_that_cannot_be_opened_now_is_not_given_up(
 async def test_a_metadata_store_that_is_down_restarts_no_tenant(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Questions are refused with 503 while it is; the tenant's builds and cache live on."""
+    """While the store is down requests get 503; the tenant's builds and cache survive."""
     warehouse.create(numbers(10))
 
     def down(*_args: object, **_kwargs: object) -> None:
@@ -177,7 +177,7 @@ async def test_a_metadata_store_that_is_down_restarts_no_tenant(
 async def test_a_build_that_cannot_be_noted_leaves_no_file_and_no_descriptor(
     server: Running, settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its blob has begun by then."""
+    """A build that cannot be recorded removes the blob that it has started."""
     warehouse.create(numbers(10))
 
     def down(*_args: object, **_kwargs: object) -> None:
@@ -203,7 +203,7 @@ async def test_a_build_that_cannot_be_noted_leaves_no_file_and_no_descriptor(
 
 
 def _target(descriptor: Path) -> str:
-    """Return what an open descriptor is of; one may be closed meanwhile."""
+    """Return the target of an open descriptor; None if it was closed meanwhile."""
     try:
         return str(descriptor.readlink())
     except FileNotFoundError:
@@ -213,7 +213,7 @@ def _target(descriptor: Path) -> str:
 async def test_a_failed_build_that_cannot_be_noted_crashes_nothing(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its caller has the reason; the next start of the server finds the build interrupted."""
+    """The client gets the reason; the next start of the server finds the build interrupted."""
     warehouse.create(numbers(10))
 
     def down(*_args: object, **_kwargs: object) -> None:

@@ -1,4 +1,4 @@
-"""Limits on the machine's state: 503 that names the setting, before a build starts; what is there can be read."""
+"""Limits of the machine: 503 with the setting's name before a build starts; finished results can be read."""
 
 import attrs
 from service_kit import Warehouse, fetch, identity, numbers, running, scan
@@ -10,7 +10,7 @@ from strata.server.service import memory_of
 async def test_a_nearly_full_disk_begins_no_build_and_serves_what_is_there(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """disk_reserve_bytes; over as soon as there is room."""
+    """`disk_reserve_bytes` refuses builds until enough bytes are free."""
     warehouse.create(numbers(10))
     async with running(settings) as server, server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -27,7 +27,7 @@ async def test_a_nearly_full_disk_begins_no_build_and_serves_what_is_there(
 async def test_a_build_waits_for_memory_and_is_503_when_there_is_none(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """memory_budget_bytes; the slot comes back, and so does what was reserved."""
+    """`memory_budget_bytes`: the build waits, then is refused; slot and reservation are released."""
     warehouse.create(numbers(10))
     short = attrs.evolve(settings, memory_budget_bytes=1000, interactive_queue_timeout_seconds=0.05)
     async with running(short) as server, server.client() as client:
@@ -46,6 +46,6 @@ async def test_a_build_waits_for_memory_and_is_503_when_there_is_none(
 
 
 def test_the_budget_is_a_share_of_the_machine_unless_it_is_set() -> None:
-    """0 is no budget of nothing."""
+    """`memory_budget_bytes = 0` is a share of the machine's memory, not no memory."""
     assert memory_of(Settings()) > 0
     assert 12345 == memory_of(Settings(memory_budget_bytes=12345))

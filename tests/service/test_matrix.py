@@ -1,4 +1,4 @@
-"""Every route, asked by everybody: the statuses are written down, the routes are those there are."""
+"""Every route called by every kind of caller: the expected statuses are listed, for exactly the existing routes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from strata.http.routes.app import create_app
 
 
 def test_every_route_has_an_entry() -> None:
-    """One without says who may use it, in tests/support/route_matrix.py."""
+    """Every route has an entry in tests/support/route_matrix.py, which states who may use it."""
     assert set(ROUTES) == routes_of(create_app(personal=False))
     assert routes_of(create_app(personal=True)) <= set(ROUTES)
 
 
 def test_a_route_without_an_entry_is_noticed() -> None:
-    """Whatever its method."""
+    """A route without an entry is found, with any method."""
     app = create_app(personal=False)
     app.add_url_rule("/v1/new/<thing>", "new", lambda: None, methods=["PATCH"])
     assert {"PATCH /v1/new/<thing>"} == routes_of(app) - set(ROUTES)
@@ -30,7 +30,7 @@ def test_a_route_without_an_entry_is_noticed() -> None:
 
 @attrs.frozen
 class Made:
-    """What ana of team-a made.
+    """Results that ana of team-a made.
 
     Attributes:
         known: Parts of paths that name it.
@@ -43,7 +43,7 @@ class Made:
 
 @pytest.fixture
 async def guarded(settings: Settings, warehouse: Warehouse, tmp_path) -> AsyncIterator[Running]:
-    """A server with the matrix's rules, in a file of their own."""
+    """Start a server with the matrix's rules in a separate file."""
     warehouse.create(numbers(10))
     rules = tmp_path / "rules.toml"
     rules.write_text(print_policy(RULES))
@@ -59,7 +59,7 @@ async def guarded(settings: Settings, warehouse: Warehouse, tmp_path) -> AsyncIt
 
 
 async def made_by_ana(server: Running) -> Made:
-    async with server.client(**identity("cyd", "team-c")) as cyd:  # a tenant that is nobody's of the callers
+    async with server.client(**identity("cyd", "team-c")) as cyd:  # a tenant of none of the callers
         await cyd.get("/v1/names")
     async with server.client(**CALLERS["own"]) as ana:
         body = scan("wh:db.events", mode="artifact", name="ana/daily")
@@ -87,7 +87,7 @@ async def made_by_ana(server: Running) -> Made:
 
 
 async def test_every_route_answers_every_caller_as_written(guarded: Running) -> None:
-    """And tells those who may see nothing of it nothing of it, in a body or a header."""
+    """Statuses are as listed, and callers without rights see no secret in a body or header."""
     made = await made_by_ana(guarded)
     assert all(has_entry(outside, made.known) for outside in (*guarded.service.app._uploads, *PLAIN))
     wrong, told = {}, []
@@ -110,7 +110,7 @@ async def test_every_route_answers_every_caller_as_written(guarded: Running) -> 
 
 
 async def test_what_is_not_for_a_caller_is_answered_as_what_there_is_not(guarded: Running) -> None:
-    """The same bytes and headers for another tenant's, a denied, and a missing one, on every route that names one."""
+    """Another tenant's, a denied and a missing thing get equal bytes and headers on each route that names one."""
     made = await made_by_ana(guarded)
     missing = dict.fromkeys(made.known, "nothing") | {"version": "1"}
     different = []
@@ -130,7 +130,7 @@ async def test_what_is_not_for_a_caller_is_answered_as_what_there_is_not(guarded
 
 
 async def test_an_administrator_of_a_tenant_reaches_that_one_only(guarded: Running) -> None:
-    """Every route of administration: of the own tenant as written; of another one what there is of none, and no word."""
+    """Administration works for the own tenant as listed; another tenant is answered as a missing one."""
     made = await made_by_ana(guarded)
     async with guarded.client(**CALLERS["admin"]) as operator:  # something was done to the other tenant
         limits = path_of("PATCH /v1/admin/tenants/<tenant>/limits", made.known)

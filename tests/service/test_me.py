@@ -1,4 +1,4 @@
-"""GET /v1/me: one request shows what the server makes of a proxy's headers, and what would be refused."""
+"""GET /v1/me: how the server understands a proxy's headers, and what would be refused."""
 
 import threading
 from typing import Any
@@ -22,7 +22,7 @@ async def me(server: Running, headers: dict[str, str]) -> dict[str, Any]:
 
 
 def refused(found: dict[str, Any]) -> dict[str, str]:
-    """What would be refused, by what, with the word why."""
+    """Return what would be refused, with its code."""
     return {check["what"].split(":")[0]: check["error"] for check in found["checks"] if not check["allowed"]}
 
 
@@ -32,7 +32,7 @@ def scopes(found: dict[str, Any]) -> list[str]:
 
 
 async def test_the_identity_is_shown_as_it_was_understood(server: Running) -> None:
-    """With the headers that were seen, by name; the token and every other header stay unsaid."""
+    """The answer has the identity and the names of its headers, but not the token or any other header."""
     found = await me(
         server, identity("ana", "team-a", "notebook:read admin:cache") | {"X-Secret": "s3cr3t-value"}
     )
@@ -48,7 +48,7 @@ async def test_the_identity_is_shown_as_it_was_understood(server: Running) -> No
 
 
 async def test_a_proxy_that_is_wrong_is_found_in_one_request(settings: Settings) -> None:
-    """Scopes it does not send, a tenant it forgot, names of its own."""
+    """Missing scopes, a missing tenant and wrongly named headers are visible in one answer."""
     changed = attrs.evolve(settings, require_tenant_header=False, scopes_header="X-May")
     headers = identity(scopes="admin:*")
     del headers["X-Tenant-ID"]
@@ -65,13 +65,13 @@ async def test_a_proxy_that_is_wrong_is_found_in_one_request(settings: Settings)
 
 
 async def test_an_operator_lacks_nothing(server: Running) -> None:
-    """But for the writes that nobody has."""
+    """An operator is refused nothing except direct writes."""
     found = await me(server, identity("root", "ops", "admin:*"))
     assert (True, {"direct writes": "writes_disabled"}) == (found["operator"], refused(found))
 
 
 async def test_limits_and_usage_are_those_of_the_own_tenant(server: Running, warehouse: Warehouse) -> None:
-    """Absent as long as nothing was asked; asking who one is asks nothing."""
+    """Limits and usage are the tenant's; usage is absent before its first work, which the request does not start."""
     warehouse.create(numbers(10))
     await server.service.tenant_overrides.change("team-b", LIMITED, operator=True, note=unnoted)
     before = await me(server, identity("bob", "team-b"))
@@ -96,7 +96,7 @@ async def test_limits_and_usage_are_those_of_the_own_tenant(server: Running, war
 async def test_usage_says_nothing_of_what_others_of_the_tenant_do(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor of the cache to whom its statistics are refused; what is in use is counted all the same."""
+    """Other principals' builds are counted but not shown, nor is the cache without `admin:cache`."""
     warehouse.create(numbers(10))
     gate, real = threading.Event(), scan_pipeline.read_slice
 
@@ -118,7 +118,7 @@ async def test_usage_says_nothing_of_what_others_of_the_tenant_do(
 
 
 async def unnoted(_change: object) -> None:
-    """Audits nothing."""
+    """Write no audit entries."""
 
 
 STATES = [
@@ -133,7 +133,7 @@ STATES = [
 async def test_what_is_refused_is_what_would_be(
     settings: Settings, warehouse: Warehouse, state: str, status: int, error: str
 ) -> None:
-    """The same status and word as the request itself would be answered with; and /v1/me answers all the same."""
+    """A check has the status and code of the refused request, and `/v1/me` itself is answered."""
     warehouse.create(numbers(10))
     async with running(attrs.evolve(settings, max_tenants=1)) as server:
         registry = server.service.registry
@@ -159,7 +159,7 @@ async def test_what_is_refused_is_what_would_be(
 
 
 async def test_no_free_slot_is_said_before_one_waits(settings: Settings, warehouse: Warehouse) -> None:
-    """Slots that are taken, and builds that are at their most."""
+    """Full slots and the maximum of builds are shown before a request waits for them."""
     warehouse.create(numbers(10))
     async with running(settings) as server, server.client() as ana:
         await fetch(ana, scan(warehouse.uri()))
@@ -175,13 +175,13 @@ async def test_no_free_slot_is_said_before_one_waits(settings: Settings, warehou
 
 
 async def test_without_an_identity_there_is_no_me(server: Running) -> None:
-    """The token comes first, here too; and personal mode's only user may do everything."""
+    """A request without a token is refused, also here."""
     async with httpx.AsyncClient(base_url=server.url) as nobody:
         assert 401 == (await nobody.get("/v1/me")).status_code
 
 
 async def test_personal_mode_has_one_user_who_may_do_everything(settings: Settings) -> None:
-    """Without headers."""
+    """In personal mode the only user is refused nothing, without any header."""
     personal = Settings(artifact_dir=settings.artifact_dir, cache_dir=settings.cache_dir)
     async with running(personal) as server:
         found = await me(server, {})

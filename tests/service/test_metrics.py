@@ -77,7 +77,7 @@ async def scrape(server: Running, requests: int, accept: str = "") -> Samples:
 
 
 async def used(server: Running, warehouse: Warehouse) -> None:
-    """A miss, a hit, a refusal and a read, of one tenant."""
+    """Run a miss, a hit, a refusal and a read of one tenant."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -89,7 +89,7 @@ async def used(server: Running, warehouse: Warehouse) -> None:
 async def test_what_happened_in_a_tenant_is_counted(
     server: Running, warehouse: Warehouse, accept: str
 ) -> None:
-    """In both formats."""
+    """Both formats have the tenant's counts."""
     await used(server, warehouse)
 
     samples = await scrape(server, 5, accept)
@@ -116,7 +116,7 @@ async def test_what_happened_in_a_tenant_is_counted(
 
 
 async def test_no_series_carries_what_a_request_said(server: Running, warehouse: Warehouse) -> None:
-    """Principals, tables, columns and paths stay out; a label is a tenant or the server's own word."""
+    """No label has a principal, table, column or path of a request; only the tenant's id."""
     await used(server, warehouse)
     async with server.client(**identity("mallory@example.com", "team-a")) as mallory:
         await mallory.get("/v1/names/secret-name")
@@ -132,7 +132,7 @@ async def test_no_series_carries_what_a_request_said(server: Running, warehouse:
 async def test_a_tenant_that_goes_is_counted_among_the_others(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Sums over all tenants stay what they are, and its own series are gone."""
+    """An evicted tenant's series end, and sums over all tenants stay the same."""
     async with running(attrs.evolve(settings, max_tenants=1)) as server:
         await used(server, warehouse)
         for stream in next(iter(server.service.registry.tenants())).actor.materializer.streams.values():
@@ -425,7 +425,7 @@ async def test_a_tenant_that_goes_during_a_scrape_is_counted_once() -> None:
 
 
 def test_a_histogram_counts_each_duration_in_its_bucket() -> None:
-    """A bound belongs to its own bucket; what is above all of them is in the last."""
+    """A bound belongs to its own bucket; values above all bounds are in the last one."""
     found = Histogram()
     for seconds in (0.0, BUCKETS[0], BUCKETS[0] * 1.01, BUCKETS[-1], 1e6):
         found.observe(seconds)
@@ -437,12 +437,12 @@ def test_a_histogram_counts_each_duration_in_its_bucket() -> None:
 
 
 def test_the_metrics_reference_is_the_metrics() -> None:
-    """`python -m strata.observability.families > docs/reference/metrics.md`."""
+    """The page equals the output of `python -m strata.observability.families`."""
     assert reference() == (ROOT / "docs" / "reference" / "metrics.md").read_text()
 
 
 async def test_a_listener_of_its_own_has_the_metrics_and_nothing_else(settings: Settings) -> None:
-    """metrics_host and metrics_port; no identity there, and on the main port as before."""
+    """`metrics_host` and `metrics_port` serve metrics only, without identity; the main port is unchanged."""
     announced: list[str] = []
     ready = trio.Event()
 
@@ -480,7 +480,7 @@ async def test_a_listener_of_its_own_has_the_metrics_and_nothing_else(settings: 
 
 
 async def test_the_metrics_port_is_closed_unless_it_is_asked_for(settings: Settings) -> None:
-    """One address is announced, one listens."""
+    """Without `metrics_port` only the main address is announced and listens."""
     announced: list[str] = []
     ready = trio.Event()
 
@@ -496,7 +496,7 @@ async def test_the_metrics_port_is_closed_unless_it_is_asked_for(settings: Setti
 
 
 async def test_a_metrics_port_that_is_taken_is_named(settings: Settings) -> None:
-    """By its own settings, and the server does not start without it."""
+    """A used metrics port is named by its settings, and the server does not start."""
     port = free_port()
     changed = attrs.evolve(settings, port=port, metrics_port=port)
     with pytest.RaisesGroup(

@@ -1,4 +1,4 @@
-"""A whole service whose tables are in a REST catalog: the contract, the rules, and a catalog that is silent."""
+"""A service with tables in a REST catalog: the contract, access rules, and a catalog that does not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def on_rest(settings: Settings, rest: RestServer) -> Settings:
 async def test_a_table_of_a_rest_catalog_is_scanned_by_its_alias(
     on_rest: Settings, warehouse: Warehouse
 ) -> None:
-    """A miss, then a hit; after a commit the new rows."""
+    """A scan is a miss, then a hit, and has the new rows after a commit."""
     table = warehouse.create(numbers(10))
     some = scan("prod:db.events", params={"filters": [{"column": "id", "op": "<", "value": 3}]})
     async with running(on_rest) as server, server.client() as client:
@@ -46,7 +46,7 @@ async def test_a_table_of_a_rest_catalog_is_scanned_by_its_alias(
 async def test_a_denied_table_of_a_rest_catalog_is_byte_for_byte_a_missing_one(
     on_rest: Settings, warehouse: Warehouse
 ) -> None:
-    """The rules see the alias, the namespace and the table."""
+    """Access rules see alias, namespace and table."""
     for table in ("db.open", "db.closed"):
         warehouse.create(numbers(1), table)
     policy = acl.Policy(
@@ -73,7 +73,7 @@ async def ask(url: str, send: trio.MemorySendChannel[httpx.Response]) -> None:
 async def test_one_tenants_questions_to_a_silent_catalog_hold_up_no_other_tenant(
     on_rest: Settings, rest: RestServer, warehouse: Warehouse
 ) -> None:
-    """However many there are: a catalog that is waited for has threads of its own, and not many."""
+    """Any number of requests to a silent catalog wait in its own few threads."""
     warehouse.create(numbers(5))
     send, answers = trio.open_memory_channel[httpx.Response](100)
     async with running(on_rest) as server, trio.open_nursery() as nursery:
@@ -93,7 +93,7 @@ async def test_one_tenants_questions_to_a_silent_catalog_hold_up_no_other_tenant
 async def test_who_waits_too_long_for_a_catalog_is_told_to_come_back(
     on_rest: Settings, rest: RestServer, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """503, and the catalog's name; who is being answered gets the answer."""
+    """The request gets 503 with the catalog's name, and others are answered."""
     monkeypatch.setattr(resources, "LOOK_SECONDS", 0.1)
     warehouse.create(numbers(5))
     send, answers = trio.open_memory_channel[httpx.Response](100)

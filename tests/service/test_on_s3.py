@@ -1,4 +1,4 @@
-"""A whole service whose results are in an S3 (moto's, on loopback)."""
+"""A service with results in S3 (moto, on loopback)."""
 
 import shutil
 import urllib.request
@@ -45,7 +45,7 @@ def copies(settings: Settings) -> list[Path]:
 
 
 async def test_results_outlive_the_local_disk(on_s3: Settings, warehouse: Warehouse) -> None:
-    """Built, uploaded, served from S3 after the copies are gone; artifact_copies_bytes bounds them."""
+    """Results are served from S3 after local copies are gone; `artifact_copies_bytes` bounds the copies."""
     warehouse.create(numbers(1000))
     requests = [
         scan(warehouse.uri(), params={"columns": columns}) for columns in (["id"], ["value"], ["name"])
@@ -66,7 +66,7 @@ async def test_results_outlive_the_local_disk(on_s3: Settings, warehouse: Wareho
 
 
 async def test_an_object_that_is_gone_is_built_anew(on_s3: Settings, warehouse: Warehouse) -> None:
-    """Whoever was promised it is told once."""
+    """The first read of a missing object is an error; the next request builds the result again."""
     warehouse.create(numbers(10))
     async with running(on_s3) as server, server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -85,7 +85,7 @@ async def test_an_object_that_is_gone_is_built_anew(on_s3: Settings, warehouse: 
 
 
 async def test_a_store_that_is_down_refuses_and_loses_nothing(on_s3: Settings, warehouse: Warehouse) -> None:
-    """503 with Retry-After for what is there and for what is built; afterwards both are served."""
+    """Reads and builds get 503 with Retry-After while the store is down, and succeed afterwards."""
     warehouse.create(numbers(10))
     async with running(on_s3) as server, server.client() as client:
         await fetch(client, scan(warehouse.uri()))

@@ -1,4 +1,4 @@
-"""How often a request for a small finished result yields: each time, a busy loop does everybody else's work."""
+"""How often a request for a small finished result yields: each time it waits for all other tasks of the loop."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ MOST_STEPS = 4
 
 
 class Steps(trio.abc.Instrument):
-    """Counts the steps of each task that answers a request."""
+    """Count the steps of each task that answers a request."""
 
     def __init__(self) -> None:
         self.of: Counter[trio.lowlevel.Task] = Counter()
@@ -26,7 +26,7 @@ class Steps(trio.abc.Instrument):
 async def test_a_small_finished_result_takes_few_passes_of_the_loop(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Its tenant's actor, the answer and its end, for each request of the pair."""
+    """Each request of the pair takes few steps: the actor, the answer and its end."""
     warehouse.create(numbers(100))
     async with running(settings) as server, server.client() as client:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""What is answered at the door is what the application behind it would answer."""
+"""The short path of some routes answers as the application does."""
 
 import json
 from functools import partial
@@ -31,7 +31,7 @@ THROUGH_THE_APP = {"params": {"through": "the application"}}  # a query is the a
 async def test_materialize_answers_the_same_at_the_door_and_behind_it(
     server: Running, warehouse: Warehouse, body: dict, status: int
 ) -> None:
-    """Headers in their order, and bytes."""
+    """Headers, their order, and bytes are equal."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -52,7 +52,7 @@ async def test_materialize_answers_the_same_at_the_door_and_behind_it(
 async def test_results_answer_the_same_at_the_door_and_behind_it(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """A finished result, one that is not there, and the result as the answer to the request itself."""
+    """A finished result, a missing one, and a result as the direct answer are equal."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -80,7 +80,7 @@ async def test_results_answer_the_same_at_the_door_and_behind_it(
 
 
 async def test_ranges_and_validators_are_honoured(server: Running, warehouse: Warehouse) -> None:
-    """They are the application's."""
+    """The application answers ranges and validators."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         await fetch(client, scan(warehouse.uri()))
@@ -101,7 +101,7 @@ async def test_ranges_and_validators_are_honoured(server: Running, warehouse: Wa
 async def test_http_1_0_gets_whole_results_with_their_length(
     server: Running, warehouse: Warehouse, query: bytes
 ) -> None:
-    """There a torn stream and a whole one both end with the connection, and Arrow's reader takes either."""
+    """HTTP/1.0 cannot tell a truncated stream from a complete one, so it gets complete results."""
     warehouse.create(numbers(10))
     head = b"POST /v1/materialize%b HTTP/1.0\r\n" % query
     for name, value in (identity() | {"Accept": ARROW}).items():
@@ -120,7 +120,7 @@ async def test_http_1_0_gets_whole_results_with_their_length(
 async def test_a_bug_is_answered_as_one(
     server: Running, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
 ) -> None:
-    """And the next request on the same connection is served."""
+    """A crash is answered 500, and the next request on the connection is served."""
     warehouse.create(numbers(10))
 
     async def broken(*_arguments: object) -> None:
@@ -138,7 +138,7 @@ async def test_a_bug_is_answered_as_one(
 async def test_nobody_works_on_for_a_client_that_left(
     server: Running, monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse
 ) -> None:
-    """The question is taken back while it waits."""
+    """A waiting message is withdrawn when its client disconnects."""
     warehouse.create(numbers(10))
     asked, given_up = trio.Event(), trio.Event()
 
@@ -159,7 +159,7 @@ async def test_nobody_works_on_for_a_client_that_left(
 
 
 def test_every_plain_route_is_a_route_of_the_application() -> None:
-    """Which describes it, and answers what is out of the ordinary."""
+    """Each short route is also a route of the application, which describes it and answers the other cases."""
     rules = create_app(personal=False).url_map.bind("localhost")
     for route, path in zip(
         PLAIN, ("/v1/materialize", "/v1/artifacts/a-b/v/3/data", "/v1/streams/s_1"), strict=True
@@ -171,7 +171,7 @@ def test_every_plain_route_is_a_route_of_the_application() -> None:
 
 
 async def test_another_name_of_a_path_reaches_nothing(server: Running, warehouse: Warehouse) -> None:
-    """Neither at the door nor behind it."""
+    """An alternative spelling of a path is 404 in both."""
     warehouse.create(numbers(10))
     async with server.client() as client:
         for path in ("//v1/materialize", "/%2Fv1/materialize", "/v1//materialize", "/v1/materialize/"):

@@ -1,4 +1,4 @@
-"""Rates over sockets: what the settings say, for the one who asks too often, and for nobody else."""
+"""Rate limits over sockets: they follow the settings, and affect only the client that exceeds them."""
 
 import attrs
 import httpx
@@ -20,7 +20,7 @@ CASES = [
 async def test_the_second_request_within_its_seconds_is_429(  # a fixture and cases
     settings: Settings, name: str, value: float, whom: tuple[str, ...], what: tuple[str, str]
 ) -> None:
-    """The body names the limit. Another tenant and the probes notice nothing."""
+    """The refusal names the limit; another tenant and the probes are not affected."""
     async with running(attrs.evolve(settings, **{name: value})) as server, server.client() as client:
         seen = [await client.request(*what, headers=identity(who), json={}) for who in whom]
         assert [False, True] == [answer.status_code == 429 for answer in seen]
@@ -36,7 +36,7 @@ async def test_the_second_request_within_its_seconds_is_429(  # a fixture and ca
 
 
 async def test_rate_limits_can_be_switched_off_while_the_server_runs(settings: Settings) -> None:
-    """rate_limit_enabled; a hot change holds for the next request."""
+    """A change of `rate_limit_enabled` on SIGHUP applies to the next request."""
     async with (
         running(attrs.evolve(settings, rate_limit_client_rps=0.02)) as server,
         server.client() as client,
@@ -50,7 +50,7 @@ BYTES = ["rate_limit_bytes_per_day", "rate_limit_client_bytes_per_day"]
 
 
 def test_bytes_a_second_are_the_settings() -> None:
-    """rate_limit_bytes_per_second and rate_limit_client_bytes_per_second; paced in tests/tenants/limits/test_rates.py."""
+    """The two `…_bytes_per_second` settings reach the buckets; tests/tenants/limits/test_rates.py tests pacing."""
     limits = limits_of(Settings(rate_limit_bytes_per_second=5, rate_limit_client_bytes_per_second=3))
     assert (5, 3) == (limits.bytes_per_second, limits.principal_bytes_per_second)
 
@@ -59,7 +59,7 @@ def test_bytes_a_second_are_the_settings() -> None:
 async def test_bytes_sent_beyond_the_limit_refuse_the_next_request(
     settings: Settings, warehouse: Warehouse, name: str
 ) -> None:
-    """The stream under way is whole; then 429 until the debt is paid. Of a principal only where it is its own."""
+    """The open stream is complete; new requests get 429 until the debt is paid, per tenant or principal."""
     warehouse.create(numbers(1000))
     async with running(attrs.evolve(settings, **{name: 1000})) as server, server.client() as client:
         body = scan(warehouse.uri())
@@ -73,7 +73,7 @@ async def test_bytes_sent_beyond_the_limit_refuse_the_next_request(
 
 
 async def test_a_flood_on_held_connections_leaves_room_for_others(settings: Settings) -> None:
-    """Refusals that are held up never have all connections, however many one tenant opens."""
+    """Delayed refusals never occupy all connections, however many one tenant opens."""
     few = attrs.evolve(settings, max_connections=40, rate_limit_client_rps=1)
     async with running(few) as server, server.client() as client:
         assert 10 == server.service.app.tarpit.most

@@ -1,4 +1,4 @@
-"""A request's id: on its answer, in its problem, and on every line that is logged on its behalf."""
+"""A request's id is in its answer, in its problem, and on every log line of the request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from strata.tenants.results.read import Reader
 
 @pytest.fixture
 def out() -> Iterator[io.StringIO]:
-    """What is logged, at DEBUG."""
+    """Capture log lines at DEBUG."""
     root, ours = logging.getLogger(), logging.getLogger(OURS)
     kept = root.handlers[:], root.level, ours.level
     out = io.StringIO()
@@ -40,7 +40,7 @@ def out() -> Iterator[io.StringIO]:
 
 
 def lines(out: io.StringIO) -> list[dict]:
-    """Take what was logged so far."""
+    """Return the captured lines, and forget them."""
     text = out.getvalue()
     out.seek(0)
     out.truncate()
@@ -48,7 +48,7 @@ def lines(out: io.StringIO) -> list[dict]:
 
 
 class Caller:
-    """Sends requests with marked identities and ids of their own, and looks at what comes back."""
+    """Send requests with distinct identities and ids, and check the answers' ids."""
 
     def __init__(self, client: httpx.AsyncClient, out: io.StringIO) -> None:
         self._client = client
@@ -100,7 +100,7 @@ def empty(path: str) -> str:
 
 
 async def test_every_route_has_the_id_in_its_answer_and_on_its_lines(scene: Scene) -> None:
-    """Those of the description, with the least that can be sent, and three that it leaves out."""
+    """Every route of the description, with minimal parameters, and three others have the id."""
     app = create_app(personal=False)
     async with app.app_context():
         paths = app.extensions["QUART_SCHEMA"].openapi_provider.schema()["paths"]
@@ -127,7 +127,7 @@ async def test_every_route_has_the_id_in_its_answer_and_on_its_lines(scene: Scen
 async def test_every_status_has_the_id_in_its_answer_and_on_its_lines(
     scene: Scene, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what the door answers, what a thread logs, and what fails."""
+    """Every status has the id, also early refusals, lines of threads, and failures."""
     call, uri = scene.call, warehouse.uri()
     made = (await call("POST", "/v1/materialize", 200, json=scan(uri, mode="artifact"))).json()
     while "ready" != (await call("GET", f"/v1/builds/{made['build_id']}", 200)).json()["state"]:
@@ -167,7 +167,7 @@ async def test_every_status_has_the_id_in_its_answer_and_on_its_lines(
 async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
     scene: Scene, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though it is the actor's, and its line comes out of a thread, after that request and during another."""
+    """A build's line from a thread, during a later request, has the id of the request that began the build."""
     await scene.call("GET", "/v1/names", 200)
     for path in Path(warehouse.path).rglob("*.parquet"):
         whole = path.read_bytes()
@@ -198,7 +198,7 @@ async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
 async def test_a_crash_names_the_requests_that_it_failed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line of the question has its request's id, the supervisor's those of all who waited."""
+    """The message's line has its request's id, the supervisor's line those of all waiting requests."""
     await scene.call("GET", "/v1/names", 200)
 
     async def crash(_reader: Reader, _question: GetName) -> None:

@@ -1,4 +1,4 @@
-"""Rules on artifacts, names, streams and transforms; what is made of what; the cache, warmed: within rights."""
+"""Access rules on artifacts, names, streams and transforms; lineage; warming the cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def named(client: httpx.AsyncClient, uri: str, name: str, **params: Any) -
 
 @pytest.fixture
 async def three(server: Running, warehouse: Warehouse) -> dict[str, str]:
-    """Paths of three named results of two tables, made by ana."""
+    """Return the paths of three named results of two tables, made by ana."""
     warehouse.create(numbers(10))
     warehouse.create(numbers(10), "db.open")
     async with server.client(**ANA) as ana:
@@ -43,7 +43,7 @@ async def three(server: Running, warehouse: Warehouse) -> dict[str, str]:
 
 
 async def test_counts_are_of_what_the_caller_may_read(server: Running, three: dict[str, str]) -> None:
-    """Listing, its total, its pages, statistics and names: what is denied is not even a number."""
+    """Lists, totals, pages, statistics and names count no denied result."""
     use(server, Rule("eve", "tables/*/db/events"))
     async with server.client(**ANA) as ana, server.client(**EVE) as eve:
         all_of_it = (await ana.get("/v1/artifacts")).json()
@@ -63,7 +63,7 @@ async def test_counts_are_of_what_the_caller_may_read(server: Running, three: di
 async def test_a_listing_has_the_same_pages_with_rules_as_without(
     server: Running, three: dict[str, str]
 ) -> None:
-    """Rules that take nothing away change nothing, errors included."""
+    """Rules that deny nothing change no listing and no error."""
     queries = (
         "limit=2",
         "limit=2&offset=2",
@@ -88,7 +88,7 @@ async def test_a_listing_has_the_same_pages_with_rules_as_without(
 
 
 async def test_many_results_are_listed_whole(server: Running, warehouse: Warehouse, monkeypatch) -> None:
-    """More than are looked at in one go."""
+    """More results than one batch are all listed."""
     monkeypatch.setattr("strata.tenants.results.listing.CHUNK", 2)
     warehouse.create(numbers(3))
     use(server)
@@ -105,7 +105,7 @@ async def test_many_results_are_listed_whole(server: Running, warehouse: Warehou
 async def test_a_deny_rule_on_a_name_hides_the_name_everywhere(
     server: Running, three: dict[str, str]
 ) -> None:
-    """Resolving, listing, status, explain, the prefix of a listing; as if there were none. Not the result itself."""
+    """The name is missing in resolving, lists, status, explain and prefixes; the result itself can be read."""
     use(server, Rule("eve", "artifacts/secret/**"))
     async with server.client(**EVE) as eve:
         for path in ("/v1/names/{}", "/v1/artifacts/names/{}/status"):
@@ -127,7 +127,7 @@ async def test_a_deny_rule_on_a_name_hides_the_name_everywhere(
 
 
 async def test_a_name_is_written_only_where_no_rule_denies_it(server: Running, three: dict[str, str]) -> None:
-    """403, whether it exists or not; and nothing is built."""
+    """A denied name is 403, whether or not it exists, and nothing is built."""
     use(server, Rule("eve", "artifacts/secret/**", action="write"))
     async with server.client(**EVE) as eve, server.client(**ANA) as ana:
         answers = [
@@ -149,7 +149,7 @@ async def test_a_name_is_written_only_where_no_rule_denies_it(server: Running, t
 async def test_a_deny_rule_on_artifacts_closes_records_bytes_builds_and_lineage(
     server: Running, three: dict[str, str], warehouse: Warehouse
 ) -> None:
-    """By id, for whom it names."""
+    """The rule applies by id, to the principals that it names."""
     artifact_id = three["open"].split("/")[3]
     async with server.client(**EVE) as eve, server.client(**ANA) as ana:
         made = (
@@ -170,7 +170,7 @@ async def test_a_deny_rule_on_artifacts_closes_records_bytes_builds_and_lineage(
 
 
 async def test_a_deny_rule_on_streams_or_transforms_holds(server: Running, three: dict[str, str]) -> None:
-    """A stream that is not to be read does not exist; a transform that is not to be run is not registered."""
+    """A denied stream is answered as missing, a denied transform as not registered."""
     body = scan("wh:db.open", params={"columns": []})
     async with server.client(**EVE) as eve:
         url = (await eve.post("/v1/materialize", json=body)).json()["stream_url"]
@@ -193,7 +193,7 @@ async def test_a_deny_rule_on_streams_or_transforms_holds(server: Running, three
 async def test_a_build_that_failed_tells_nothing_to_whom_the_rules_deny_it(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Not even why: a stream of it is not found."""
+    """A stream of a failed, denied build is not found; its error is not shown."""
     warehouse.create(numbers(2000))
     body = scan(warehouse.uri(), params={"filters": [{"column": "value", "op": ">=", "value": 0.5}]})
     async with (
@@ -209,7 +209,7 @@ async def test_a_build_that_failed_tells_nothing_to_whom_the_rules_deny_it(
 async def test_lineage_of_a_scan_is_its_table(
     server: Running, three: dict[str, str], warehouse: Warehouse
 ) -> None:
-    """Shapes of the wire contract."""
+    """Lineage of a scan has its table, in the wire contract's form."""
     async with server.client(**ANA) as ana:
         record = (await ana.get(three["open"])).json()
         found = (await ana.get(three["open"] + "/lineage")).json()
@@ -256,7 +256,7 @@ async def test_lineage_of_a_scan_is_its_table(
 
 
 async def test_dependents_are_found_and_counted_within_rights(server: Running, three: dict[str, str]) -> None:
-    """What was made of a result, by whoever may read it."""
+    """Dependents contain and count only results that the caller may read."""
     record_id = three["open"].split("/")[3]
     metadata = server.service.registry.resources.metadata
     for number in (1, 2):
@@ -278,7 +278,7 @@ async def test_dependents_are_found_and_counted_within_rights(server: Running, t
 
 
 async def test_a_name_is_stale_when_its_table_has_moved_on(server: Running, warehouse: Warehouse) -> None:
-    """A result that is pinned to a snapshot, a tag or a moment is not; one whose table is gone is."""
+    """A name is stale after a commit or a lost table, unless its result is pinned to a snapshot, tag or time."""
     table = warehouse.create(numbers(3))
     snapshot = table.current_snapshot()
     pinned = {"snapshot_id": snapshot.snapshot_id}
@@ -317,7 +317,7 @@ ADMIN = identity("root", "team-a", "admin:cache")
 
 
 async def test_warming_reads_what_a_scan_then_finds(server: Running, warehouse: Warehouse) -> None:
-    """Once; the second time everything is there."""
+    """Warming caches the segments of a scan; repeated, it reads nothing."""
     warehouse.create(numbers(40), **{"write.parquet.row-group-limit": "10"})
     body = {"tables": [{"table": warehouse.uri(), "columns": ["id", "value"]}]}
     async with server.client(**ADMIN) as root, server.client(**ANA) as ana:
@@ -345,7 +345,7 @@ async def test_warming_reads_what_a_scan_then_finds(server: Running, warehouse: 
 async def test_warming_after_a_clear_reads_again_although_the_result_is_there(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """A ready result is no cached row group."""
+    """After a clear, warming reads again although the result is ready."""
     warehouse.create(numbers(10))
     body = {"tables": [{"table": warehouse.uri()}]}
     async with server.client(**ADMIN) as root:
@@ -358,7 +358,7 @@ async def test_warming_after_a_clear_reads_again_although_the_result_is_there(
 async def test_warming_asks_the_rules_for_every_table_before_it_reads_any(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """One that is denied is one that is missing, and nothing is in the cache."""
+    """A denied table is answered as a missing one, and nothing is cached."""
     warehouse.create(numbers(10))
     warehouse.create(numbers(10), "db.open")
     use(server, Rule("root", "tables/*/db/events"))
@@ -381,7 +381,7 @@ async def test_warming_asks_the_rules_for_every_table_before_it_reads_any(
 
 
 async def test_warming_reads_only_what_the_caller_may_see(settings: Settings, warehouse: Warehouse) -> None:
-    """Columns of others are not read for them, and cannot be named."""
+    """Warming neither reads hidden columns nor accepts their names."""
     warehouse.create(numbers(10))
     rules = Policy(allow=(Rule("root", "tables/wh/db/events", columns=("id",)), Rule("root", "admin/cache")))
     async with running(attrs.evolve(settings, acl_config=rules)) as server, server.client(**ADMIN) as root:

@@ -1,4 +1,4 @@
-"""What the rules deny takes the work of what does not exist: operations are counted, no clock is read."""
+"""A denied thing takes the same work as a missing one: operations are counted, without a clock."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ROUNDS = 12
 
 
 def answers_a_question(task: trio.lowlevel.Task) -> bool:
-    """Whether somebody waits for it; builds go on after their askers have left."""
+    """Return whether the task answers a waiting request; builds continue after their clients have left."""
     return task.name.endswith("TenantActor._serve")
 
 
 class Steps(trio.abc.Instrument):
-    """Counts the steps of the tasks that answer questions: each is a checkpoint that was passed."""
+    """Count the steps of tasks that answer requests; each is a passed checkpoint."""
 
     def __init__(self, work: Counter[str]) -> None:
         self.work = work
@@ -41,9 +41,9 @@ class Steps(trio.abc.Instrument):
 
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Count every call of a store or catalog by its name, quanta, transfers, questions to the rules, and steps.
+    """Count calls of stores and catalogs by name, quanta, transfers, evaluations of rules, and steps.
 
-    In the tasks that answer questions, and where an answer may be in hand at once.
+    Counted in tasks that answer requests, and where a request is answered without a message.
     """
     work: Counter[str] = Counter()
     at_once = 0
@@ -64,7 +64,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     def answer(self: TenantActor, question: Any) -> object | None:
         nonlocal at_once
         at_once += 1
-        work["looks for an answer at hand"] += 1
+        work["looks for an answer without a message"] += 1
         try:
             return real_answer(self, question)
         finally:
@@ -99,7 +99,7 @@ POLICIES = {
 
 @attrs.frozen
 class Asked:
-    """A request, once for what there is and the caller may not have, once for what there is not."""
+    """A request for an existing, denied thing, and one for a missing thing."""
 
     method: str
     denied: str
@@ -109,14 +109,14 @@ class Asked:
 
 
 async def cases(server: Running, *, tables: bool) -> dict[str, Asked]:
-    """Let ana make a result, its build and its name; return how each is asked for."""
+    """Let ana make a result, its build and its name; return the requests for each."""
     async with server.client(**identity("ana", "team-a")) as ana:
         made = (
             await ana.post("/v1/materialize", json=scan("wh:db.events", mode="artifact", name="plan"))
         ).json()
         while "ready" != (await ana.get(f"/v1/builds/{made['build_id']}")).json()["state"]:
             pass
-        for table in ("wh:db.events", "wh:db.open"):  # what is loaded once is loaded for everybody
+        for table in ("wh:db.events", "wh:db.open"):  # tables are loaded once for all requests
             await fetch(ana, scan(table))
             await ana.post("/v1/materialize", json=scan(table))  # waits for the commit
     artifact_id = made["artifact_uri"].removeprefix("strata://artifact/").partition("@")[0]
@@ -143,7 +143,7 @@ async def cases(server: Running, *, tables: bool) -> dict[str, Asked]:
 async def test_denied_and_missing_take_the_same_work_and_give_the_same_answer(
     settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """Asked in random order, each kind many times: one distribution of operations, not two; one answer, not two."""
+    """In random order, repeated, both kinds have the same distribution of operations and the same answer."""
     warehouse.create(numbers(10))
     warehouse.create(numbers(10), "db.open")
     draw = random.Random(why)
@@ -172,7 +172,7 @@ async def test_denied_and_missing_take_the_same_work_and_give_the_same_answer(
 async def test_a_store_call_more_or_less_would_be_noticed(
     server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The counting counts: a result that is there and one that is not differ."""
+    """Counts of an existing and a missing result differ, so the test above can fail."""
     warehouse.create(numbers(10))
     async with server.client() as ana:
         await fetch(ana, scan(warehouse.uri()))

@@ -1,4 +1,4 @@
-"""Many tenants: what an idle one costs, and a start that does not visit them."""
+"""Many tenants: the memory of an idle one, and a start that does not visit them."""
 
 import sqlite3
 import subprocess
@@ -55,7 +55,7 @@ trio.run(main, sys.argv[1], int(sys.argv[2]))
 
 @pytest.mark.slow
 def test_ten_thousand_idle_tenants_cost_sixteen_kibibytes_each(tmp_path: Path) -> None:
-    """Of anonymous memory, live and asked once each, beyond the first hundred; and no descriptor."""
+    """Each idle tenant beyond the first hundred uses 16 KiB of anonymous memory and no descriptor."""
     found = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path), "10000"],
         capture_output=True, text=True, check=True, timeout=600,
@@ -68,7 +68,7 @@ def test_ten_thousand_idle_tenants_cost_sixteen_kibibytes_each(tmp_path: Path) -
 
 
 def known(settings: Settings, count: int) -> None:
-    """Leave what so many tenants leave: results, cached packs, rows of the database."""
+    """Leave the data of the given number of tenants: results, cached packs, rows of the database."""
     root, cache = settings.artifact_root, Path(settings.cache_dir)
     open_stores(settings).close()
     for number in range(count):
@@ -89,7 +89,7 @@ def known(settings: Settings, count: int) -> None:
 
 @attrs.define
 class Looked:
-    """File system calls, by audit event."""
+    """Count file system calls by audit event."""
 
     calls: int = 0
     on: bool = False
@@ -107,7 +107,7 @@ sys.addaudithook(looked)
 async def test_a_start_does_the_same_however_many_tenants_there_are(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backend: str
 ) -> None:
-    """Counted in files opened and directories read until requests are answered; the walk comes after."""
+    """The files opened and directories read before the first answer do not depend on the number of tenants."""
     if backend == "copies":
         monkeypatch.setattr("strata.server.stores._open_blobs", _copies)
     counts = []
@@ -139,7 +139,7 @@ def _copies(_settings: Settings, root: Path) -> object:
 
 
 async def _fetch_in_time(client: httpx.AsyncClient, body: dict) -> None:
-    """Materialize and read, again where this machine was slower than the stream's short time."""
+    """Materialize and read; repeat if this machine was slower than the stream's short lifetime."""
     with trio.fail_after(60):
         while True:
             answer = await client.post("/v1/materialize", json=body)
@@ -159,7 +159,7 @@ async def _left(registry: Registry) -> None:
 async def test_an_idle_tenant_goes_and_comes_back_with_its_cache(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """tenant_idle_seconds; what it has on disk is what it finds."""
+    """After `tenant_idle_seconds` a tenant is evicted; it finds its cache on disk when it returns."""
     warehouse.create(numbers(1000))
     changed = attrs.evolve(settings, tenant_idle_seconds=0.05, stream_state_ttl_seconds=0.05)
     admin = identity("root", scopes="admin:*")
@@ -176,7 +176,7 @@ async def test_an_idle_tenant_goes_and_comes_back_with_its_cache(
 
 
 def test_no_directory_is_made_for_a_tenant_that_caches_nothing(tmp_path: Path) -> None:
-    """100,000 empty ones would be walked with every start."""
+    """A tenant without cached segments has no directory, which each start would have to visit."""
     from strata.cache import CacheShard  # noqa: PLC0415  # only here
 
     CacheShard.open(tmp_path / "shard", budget_bytes=100)

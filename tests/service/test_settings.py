@@ -1,4 +1,4 @@
-"""A setting that exists works: each has an effect that is shown here, or in the test named here."""
+"""Every setting has an effect, shown here or in the test named here."""
 
 import threading
 from functools import partial
@@ -98,7 +98,7 @@ HERE = (
 
 
 def test_every_setting_has_a_test_of_its_effect() -> None:
-    """Settings existed and did nothing, once: fetch parallelism, timeouts, concurrent scans."""
+    """Each setting names an existing test of its effect."""
     source = Path(__file__).read_text()
     root = Path(__file__).parents[2]
     names = {field.name for field in attrs.fields(Settings)}
@@ -116,7 +116,7 @@ async def status(settings: Settings, headers: dict[str, str], path: str = "/v1/a
 
 
 async def test_identity_headers_have_the_configured_names(settings: Settings) -> None:
-    """And not the default ones any more."""
+    """Configured header names are used, and the default ones no longer."""
     changed = attrs.evolve(settings, principal_header="X-Who", scopes_header="X-May", tenant_header="X-Team")
     mine = {"X-Strata-Proxy-Token": TOKEN, "X-Who": "ana", "X-May": "admin:cache", "X-Team": "a"}
 
@@ -125,7 +125,7 @@ async def test_identity_headers_have_the_configured_names(settings: Settings) ->
 
 
 async def test_the_previous_token_is_accepted_while_it_is_rotated(settings: Settings) -> None:
-    """Both, and no third."""
+    """Both tokens are accepted, and no third one."""
     changed = attrs.evolve(settings, proxy_token="a-newer-token-of-many-letters", proxy_token_previous=TOKEN)
 
     assert 200 == await status(changed, identity())
@@ -138,7 +138,7 @@ async def test_the_previous_token_is_accepted_while_it_is_rotated(settings: Sett
 
 
 async def test_personal_mode_names_its_user_by_header(settings: Settings) -> None:
-    """For a small group behind a proxy; a stream is its principal's own."""
+    """The configured header names the principal, and streams belong to it."""
     personal = Settings(
         artifact_dir=settings.artifact_dir, cache_dir=settings.cache_dir, personal_mode_user_header="X-User"
     )
@@ -148,7 +148,7 @@ async def test_personal_mode_names_its_user_by_header(settings: Settings) -> Non
 
 
 async def test_bodies_are_capped_at_max_request_bytes(settings: Settings) -> None:
-    """To the byte."""
+    """The limit is exact to the byte."""
     async with running(attrs.evolve(settings, max_request_bytes=2000)) as server, server.client() as client:
         for size, expected in ((2000, 422), (2001, 413)):
             answer = await client.post("/v1/materialize", content=b"x" * size)
@@ -158,7 +158,7 @@ async def test_bodies_are_capped_at_max_request_bytes(settings: Settings) -> Non
 async def test_files_lie_where_they_are_configured(
     settings: Settings, warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    """cache_dir, artifact_dir and metadata_db."""
+    """`cache_dir`, `artifact_dir` and `metadata_db` contain the files."""
     warehouse.create(numbers(10))
     changed = attrs.evolve(
         settings,
@@ -179,7 +179,7 @@ async def test_files_lie_where_they_are_configured(
 
 
 async def test_the_cache_keeps_to_its_budget(settings: Settings, warehouse: Warehouse) -> None:
-    """max_cache_size_bytes: with none, nothing is kept."""
+    """With `max_cache_size_bytes = 0` nothing is cached."""
     warehouse.create(numbers(10))
     admin = identity("root", scopes="admin:*")
     async with (
@@ -192,7 +192,7 @@ async def test_the_cache_keeps_to_its_budget(settings: Settings, warehouse: Ware
 
 
 async def test_batches_have_at_most_batch_size_rows(settings: Settings, warehouse: Warehouse) -> None:
-    """However large a row group is."""
+    """Batches respect `batch_size` with large row groups."""
     warehouse.create(numbers(100))
     async with running(attrs.evolve(settings, batch_size=30)) as server, server.client() as client:
         answer = await client.post("/v1/materialize", json=scan(warehouse.uri()), headers={"Accept": ARROW})
@@ -211,7 +211,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
     workers,
     most,
 ) -> None:
-    """fetch_parallelism bounds a scan, work_slots and max_fetch_workers the process; each is reached exactly."""
+    """`fetch_parallelism` bounds a scan, `work_slots` and `max_fetch_workers` the process; each bound is reached."""
     warehouse.create(numbers(1000), **{"write.parquet.row-group-limit": "50"})
     gate, lock, now, peak = threading.Event(), threading.Lock(), [0], [0]
     real = scan_pipeline.read_slice
@@ -236,7 +236,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
     async with running(changed) as server, server.client() as client, trio.open_nursery() as nursery:
         nursery.start_soon(fetch, client, scan(warehouse.uri()))
         with trio.fail_after(20):
-            while now[0] < most:  # noqa: ASYNC110  # threads tell nobody
+            while now[0] < most:  # noqa: ASYNC110  # threads set no event
                 await trio.sleep(0.01)
         await trio.testing.wait_all_tasks_blocked(0.1)
         assert (most, most) == (now[0], peak[0])
@@ -249,7 +249,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
 async def test_bulk_latency_tolerance_is_when_large_scans_make_room(
     settings: Settings, tolerance: float, limit: int
 ) -> None:
-    """At twenty times the usual latency they do, unless told otherwise; tests/work/test_pool_time.py has the pool."""
+    """At twenty times the usual latency bulk scans lose threads by default; tests/work/test_pool_time.py has the pool."""
     changed = attrs.evolve(settings, work_slots=4, bulk_latency_tolerance=tolerance)
     async with running(changed) as server:
         pool = server.service.registry.resources.pool
@@ -257,7 +257,7 @@ async def test_bulk_latency_tolerance_is_when_large_scans_make_room(
         assert adaptive is not None
         for latency in [0.005] * 600 + [0.1] * 30:
             adaptive.sample(latency, 4)
-        await pool.run("a", Tier.INTERACTIVE, bool)  # somebody interactive is there
+        await pool.run("a", Tier.INTERACTIVE, bool)  # interactive work has run
 
         assert limit == pool.bulk_limit
 
@@ -285,7 +285,7 @@ TIMEOUTS: list[tuple[str, object, str]] = [
 async def test_each_timeout_ends_a_build_and_says_its_name(  # noqa: PLR0917  # fixtures and cases
     settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, setting: str, module, name: str
 ) -> None:
-    """504, with an error that is not empty; the slot comes back."""
+    """Each timeout is 504 with a message, and frees the slot."""
     warehouse.create(numbers(10))
     gate = slow(monkeypatch, module, name)
     async with running(attrs.evolve(settings, **{setting: 0.05})) as server, server.client() as client:
@@ -298,7 +298,7 @@ async def test_each_timeout_ends_a_build_and_says_its_name(  # noqa: PLR0917  # 
 
 
 async def test_a_scan_of_too_many_files_is_refused(settings: Settings, warehouse: Warehouse) -> None:
-    """max_tasks_per_scan, exactly."""
+    """`max_tasks_per_scan` is exact."""
     table = warehouse.create(numbers(1))
     table.append(numbers(1, start=1))
     for most, expected in ((2, 200), (1, 413)):
@@ -313,7 +313,7 @@ async def test_a_scan_of_too_many_files_is_refused(settings: Settings, warehouse
 
 
 async def test_a_stream_nobody_reads_is_forgotten(settings: Settings, warehouse: Warehouse) -> None:
-    """stream_state_ttl_seconds; the result stays."""
+    """After `stream_state_ttl_seconds` the stream is not found; its result stays."""
     warehouse.create(numbers(1))
     async with (
         running(attrs.evolve(settings, stream_state_ttl_seconds=0.001)) as server,
@@ -331,7 +331,7 @@ async def test_a_stream_nobody_reads_is_forgotten(settings: Settings, warehouse:
 async def test_bytes_and_columns_decide_the_tier(
     settings: Settings, warehouse: Warehouse, change, monkeypatch
 ) -> None:
-    """And a full bulk tier refuses after bulk_queue_timeout_seconds."""
+    """Large scans are bulk, and a full bulk tier refuses after `bulk_queue_timeout_seconds`."""
     warehouse.create(numbers(1000))
     gate = slow(monkeypatch, scan_pipeline, "read_slice")
     changed = attrs.evolve(settings, bulk_slots=1, bulk_queue_timeout_seconds=0.05, **change)
@@ -354,7 +354,7 @@ async def test_bytes_and_columns_decide_the_tier(
 async def test_a_principal_has_so_many_slots(
     settings: Settings, warehouse: Warehouse, monkeypatch, change
 ) -> None:
-    """interactive_slots_per_principal and bulk_slots_per_principal; another principal has slots of its own."""
+    """`interactive_slots_per_principal` and `bulk_slots_per_principal` bound each principal separately."""
     warehouse.create(numbers(1000))
     gate = slow(monkeypatch, scan_pipeline, "read_slice")
     change = change or {"interactive_slots_per_principal": 1}
@@ -371,14 +371,14 @@ async def test_a_principal_has_so_many_slots(
 
 
 async def test_host_and_port_are_where_the_server_listens(server: Running) -> None:
-    """The kit binds port 0; strata serve takes host and port (tests of the process use --port)."""
+    """The server listens on `host` and `port`; the test kit binds port 0."""
     assert server.url.startswith("http://127.0.0.1:")
     assert (8765, "127.0.0.1") == ((default := Settings()).port, default.host)
     assert 32 == limits_of(default).interactive_slots
 
 
 async def test_connections_are_what_the_settings_say(settings: Settings, tmp_path: Path) -> None:
-    """A socket instead of an address; so many connections, of one peer, too; and how long each may wait."""
+    """Socket, maxima in total and per peer, and deadlines follow the settings."""
     path = tmp_path / "s.sock"
     changed = attrs.evolve(settings, unix_socket=str(path), max_connections=3, max_connections_per_peer=2)
     announced: list[str] = []
@@ -412,7 +412,7 @@ async def test_connections_are_what_the_settings_say(settings: Settings, tmp_pat
 
 
 async def test_a_body_that_is_late_is_408_when_request_body_seconds_are_over(settings: Settings) -> None:
-    """And only then."""
+    """A late body is 408 after `request_body_seconds`, and not before."""
     async with running(attrs.evolve(settings, request_body_seconds=0.2)) as server:
         port = int(server.url.rsplit(":", 1)[1])
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -424,7 +424,7 @@ async def test_a_body_that_is_late_is_408_when_request_body_seconds_are_over(set
 
 
 async def test_failed_authentications_are_limited_as_configured(settings: Settings) -> None:
-    """auth_failure_burst at once, and then auth_failures_per_second; who authenticates is not concerned."""
+    """`auth_failure_burst` and `auth_failures_per_second` limit failures, and no authenticated request."""
     changed = attrs.evolve(settings, auth_failures_per_second=0.001, auth_failure_burst=2)
     async with running(changed) as server, server.client() as client:
         wrong = {"X-Strata-Proxy-Token": "x" * 20}

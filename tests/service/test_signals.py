@@ -1,4 +1,4 @@
-"""Signals, with a real process: stop in peace, stop at once, read the configuration again."""
+"""Signals to a real process: orderly stop, immediate stop, and reading the configuration again."""
 
 import json
 import signal
@@ -35,13 +35,13 @@ def wait_for(server: Process, event: str) -> dict:
 
 @pytest.fixture
 def large(warehouse: Warehouse) -> str:
-    """A result that no socket's buffers hold."""
+    """Return a result larger than the sockets' buffers."""
     warehouse.create(numbers(2_000_000))
     return warehouse.uri()
 
 
 def stalled(server: Process, uri: str) -> socket.socket:
-    """A client that asks for a large result and stops to read."""
+    """Request a large result and stop reading."""
     port = int(server.url.rsplit(":", 1)[1])
     connection = socket.create_connection(("127.0.0.1", port), timeout=30)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -64,7 +64,7 @@ def read_on(client: socket.socket) -> None:
 def test_fifty_clients_that_stall_do_not_hold_up_a_stop(
     tmp_path: Path, settings: Settings, large: str
 ) -> None:
-    """Ready turns 503, the grace passes, connections are broken, all within grace + 2 s."""
+    """Ready turns 503, and after the grace period connections are cut, all within grace + 2 s."""
     more = {"STRATA_SHUTDOWN_GRACE_SECONDS": "3"}
     with process(tmp_path, **environment(settings), **more) as server:
         clients = [stalled(server, large) for _ in range(50)]
@@ -84,7 +84,7 @@ def test_fifty_clients_that_stall_do_not_hold_up_a_stop(
 
 
 def cut_twenty_and_one(server: Process, uri: str, good: httpx.Client, column: str) -> None:
-    """Let clients stall until they are cut; another one's new result is built and read meanwhile."""
+    """Let clients stall until they are cut; meanwhile build and read another client's new result."""
     clients = [stalled(server, uri) for _ in range(20)]
     threading.Event().wait(3)
     for client in clients:
@@ -104,10 +104,10 @@ def cut_twenty_and_one(server: Process, uri: str, good: httpx.Client, column: st
 def test_a_client_that_stops_reading_is_cut_its_slot_and_memory_come_back_and_the_log_says_so(
     tmp_path: Path, settings: Settings, large: str
 ) -> None:
-    """One slot for everybody: the next client gets it while the first one stalls.
+    """With one slot, the next client gets it while the first one stalls, and memory does not grow.
 
-    What the first round leaves to the allocator and the threads, each kind of request having run in it,
-    is not counted: forty-two stalled clients more would hold 84 MiB if each kept a load of its own.
+    Memory that the first round leaves to the allocator and threads, after each kind of request has run, is not
+    counted: forty-two more stalled clients would hold 84 MiB if each kept a file range.
     """
     more = {"STRATA_CLIENT_STALL_SECONDS": "2", "STRATA_BULK_SLOTS": "1", "STRATA_INTERACTIVE_SLOTS": "1"}
     with process(tmp_path, **environment(settings), **more) as server, httpx.Client(timeout=60) as good:
@@ -123,7 +123,7 @@ def test_a_client_that_stops_reading_is_cut_its_slot_and_memory_come_back_and_th
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path, settings: Settings, large: str) -> None:
-    """However long the grace is."""
+    """A second signal ends the process at once, with any grace period."""
     with process(tmp_path, **environment(settings), STRATA_SHUTDOWN_GRACE_SECONDS="600") as server:
         client = stalled(server, large)
         server.popen.send_signal(signal.SIGTERM)
@@ -135,7 +135,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path, settings: Settings, large:
 
 
 def config_of(settings: Settings, token: str, **more: object) -> str:
-    """A configuration file."""
+    """Write a configuration file."""
     lines = {
         "deployment_mode": "service", "auth_mode": "trusted_proxy", "proxy_token": token,
         "multi_tenant_enabled": True, "artifact_dir": settings.artifact_dir, "cache_dir": settings.cache_dir, **more,
@@ -148,7 +148,7 @@ def config_of(settings: Settings, token: str, **more: object) -> str:
 def test_a_hangup_takes_over_what_it_can_and_names_what_needs_a_restart(
     tmp_path: Path, settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Tokens, rules and limits at once; a wrong configuration is refused whole, and the old one stays."""
+    """SIGHUP applies tokens, rules and limits at once; a wrong configuration changes nothing."""
     warehouse.create(numbers(1000))
     path = tmp_path / "pyproject.toml"
     path.write_text(config_of(settings, TOKEN))
@@ -183,7 +183,7 @@ def test_a_hangup_takes_over_what_it_can_and_names_what_needs_a_restart(
 def test_a_hangup_reads_the_file_of_access_rules_again(
     tmp_path: Path, settings: Settings, warehouse: Warehouse
 ) -> None:
-    """With everything else that is read again then; a broken one refuses all of it."""
+    """SIGHUP reads `acl_file` together with all settings; a broken file refuses all changes."""
     warehouse.create(numbers(5))
     rules = tmp_path / "rules.toml"
     allow = '[[allow]]\nprincipal = "*"\nresource = "tables/wh/db/*"\n'
@@ -210,7 +210,7 @@ def test_a_hangup_reads_the_file_of_access_rules_again(
 def test_a_hangup_changes_the_limits_of_live_tenants(
     tmp_path: Path, settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Downwards, too, and without a restart."""
+    """SIGHUP raises and lowers limits of running tenants without a restart."""
     warehouse.create(numbers(1000))
     path = tmp_path / "pyproject.toml"
     path.write_text(config_of(settings, TOKEN))
@@ -228,7 +228,7 @@ def test_a_hangup_changes_the_limits_of_live_tenants(
 
 
 def test_a_hangup_serves_renewed_certificates(tmp_path: Path, settings: Settings) -> None:
-    """To the next connection; nothing is restarted."""
+    """After SIGHUP the next connection gets the renewed certificate."""
     authority = trustme.CA()
     certificate = tmp_path / "server.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(certificate))
@@ -259,7 +259,7 @@ def test_a_hangup_serves_renewed_certificates(tmp_path: Path, settings: Settings
 
 
 def test_limits_of_a_tenant_change_in_a_running_server(tmp_path: Path, settings: Settings) -> None:
-    """By its section on SIGHUP, by the overrides file at once; one with errors changes nothing."""
+    """A section changes on SIGHUP, the overrides file at once; a file with errors changes nothing."""
     overrides = Path(settings.artifact_dir) / "tenant-overrides.toml"
     section = tmp_path / "pyproject.toml"
 

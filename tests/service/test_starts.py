@@ -1,4 +1,4 @@
-"""Builds begin one after the other, tenants in turn: forty of one instant are not forty times as slow."""
+"""Builds start one after another, tenants in turn: forty at once are not forty times as slow."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def uri(warehouse: Warehouse) -> str:
 
 
 class Store:
-    """A method of the metadata store, of which the first call waits for the gate."""
+    """A method of the metadata store whose first call waits for the gate."""
 
     def __init__(self, server: Running, monkeypatch: pytest.MonkeyPatch, method: str = "begin_build") -> None:
         self.authorizer = threading.Event()
@@ -51,7 +51,7 @@ def opened() -> Iterator[list[Store]]:
 
 
 async def build(server: Running, tenant: str, uri: str, columns: list[str]) -> None:
-    """Have something built that nobody had built before, and read it."""
+    """Build a new result and read it."""
     async with server.client(**identity(tenant=tenant)) as client:
         table = await fetch(client, scan(uri, params={"columns": columns}))
     assert (100, columns) == (table.num_rows, table.column_names)
@@ -60,7 +60,7 @@ async def build(server: Running, tenant: str, uri: str, columns: list[str]) -> N
 async def test_one_build_begins_at_a_time_and_a_crowd_behind_itself(
     settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five of one tenant are asked for first; the one of another begins before four of them."""
+    """Another tenant's build starts before four of five earlier ones of one tenant."""
     async with running(settings) as server, trio.open_nursery() as nursery:
         starts = server.service.registry.resources.starts
         starts.places, starts._patience = 1, 1e9
@@ -101,7 +101,7 @@ async def test_storage_that_is_slow_holds_the_others_up_for_a_moment_alone(
 async def test_a_build_without_rows_has_begun_when_it_has_read_them(
     settings: Settings, uri: str, opened: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its commit is no part of the turn, as it is none of a build with rows."""
+    """The turn ends before the commit, for a build without rows as for one with rows."""
     nothing = {"filters": [{"column": "id", "op": "<", "value": 0}]}
     async with running(settings) as server, trio.open_nursery() as nursery:
         starts = server.service.registry.resources.starts
@@ -123,7 +123,7 @@ async def test_a_build_without_rows_has_begun_when_it_has_read_them(
 
 
 async def test_who_waits_for_a_slot_does_not_hold_the_turn(settings: Settings, uri: str) -> None:
-    """Nor the one who waits for memory."""
+    """A build that waits for a slot or for memory gives its turn back."""
     async with running(settings) as server, trio.open_nursery() as nursery:
         registry = server.service.registry
         registry.resources.starts.places, registry.resources.starts._patience = 1, 1e9

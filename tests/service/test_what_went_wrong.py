@@ -1,4 +1,4 @@
-"""Faults observed in servers of this kind that show over HTTP only; each test is named for its fault.
+"""Faults observed in servers of this kind that are visible only over HTTP; each test is named for its fault.
 
 The page docs/explanation/what-went-wrong.md lists all of them with their tests.
 """
@@ -24,7 +24,7 @@ DENY_EVE = acl.Policy(deny=(acl.Rule("eve", "tables/*/db/closed"),), allow=(acl.
 async def test_a_filtered_result_is_kept_as_the_rows_of_its_filter(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """`id = 5` gave a thousand rows, and they were stored; here also from a cache that has the whole row group."""
+    """`id = 5` stores one row, also from a cache that has the whole row group."""
     warehouse.create(numbers(1000))
     body = scan(warehouse.uri(), params={"filters": [{"column": "id", "op": "=", "value": 5}]})
     async with server.client() as client:
@@ -39,7 +39,7 @@ async def test_a_filtered_result_is_kept_as_the_rows_of_its_filter(
 
 @pytest.mark.parametrize("mode", ["", "Stream", "artifacts", "stream ", 1, None])
 async def test_a_misspelled_mode_is_refused(server: Running, warehouse: Warehouse, mode: object) -> None:
-    """It was taken for the default."""
+    """A misspelled mode is an error instead of the default."""
     warehouse.create(numbers(1))
     async with server.client() as client:
         answer = await client.post("/v1/materialize", json=scan(warehouse.uri(), mode=mode))
@@ -50,7 +50,7 @@ async def test_a_misspelled_mode_is_refused(server: Running, warehouse: Warehous
 async def test_a_cached_result_is_not_readable_by_a_principal_the_rules_deny(
     settings: Settings, warehouse: Warehouse
 ) -> None:
-    """Neither by asking for it again, nor by its address, nor by its name, in the same tenant."""
+    """A denied principal of the tenant gets the result neither by request, nor by address, nor by name."""
     warehouse.create(numbers(10), "db.closed")
     uri = warehouse.uri("db.closed")
     async with running(attrs.evolve(settings, acl_config=DENY_EVE)) as server:
@@ -77,7 +77,7 @@ PLANNING = [
 async def test_planning_errors_do_not_tell_a_denied_table_from_a_missing_one(
     settings: Settings, warehouse: Warehouse, params: dict
 ) -> None:
-    """They came before the rules, and so revealed which tables there are."""
+    """Access rules are checked before planning, so its errors reveal no denied table."""
     warehouse.create(numbers(10), "db.closed")
     async with (
         running(attrs.evolve(settings, acl_config=DENY_EVE)) as server,
@@ -100,7 +100,7 @@ async def test_planning_errors_do_not_tell_a_denied_table_from_a_missing_one(
 
 
 async def test_forwarded_for_headers_mint_no_new_client(settings: Settings) -> None:
-    """Guesses are counted by the address they come from, whatever addresses they name."""
+    """Failures are counted by the peer's address, with any `X-Forwarded-For`."""
     changed = attrs.evolve(settings, auth_failures_per_second=0.001, auth_failure_burst=3)
     async with running(changed) as server, server.client() as client:
         seen = []
@@ -112,7 +112,7 @@ async def test_forwarded_for_headers_mint_no_new_client(settings: Settings) -> N
 
 
 async def test_readiness_probes_are_never_rate_limited(settings: Settings) -> None:
-    """They were, and a busy server was taken out of service; here of an address that has used up its failures."""
+    """Probes of an address that has used up its failures are still answered."""
     changed = attrs.evolve(settings, auth_failures_per_second=0.001, auth_failure_burst=1)
     async with running(changed) as server, httpx.AsyncClient(base_url=server.url) as client:
         assert [401, 429] == [(await client.get("/v1/artifacts")).status_code for _ in range(2)]
@@ -123,7 +123,7 @@ async def test_readiness_probes_are_never_rate_limited(settings: Settings) -> No
 async def test_work_in_threads_is_cached_under_the_tenant_that_asked_for_it(
     server: Running, settings: Settings, warehouse: Warehouse
 ) -> None:
-    """A thread had lost its context, and cached one tenant's rows under another."""
+    """Rows read in a thread are cached for the tenant of the request."""
     starts = {"team-a": 100_000, "team-b": 200_000}
     for tenant, start in starts.items():
         rows = numbers(2000, start=start).append_column("only", pa.array([f"{tenant}-only"] * 2000))
@@ -157,7 +157,7 @@ def _packs_by_shard(cache: Path) -> list[bytes]:
 async def test_metric_families_are_declared_once_and_carry_their_tenant(
     server: Running, warehouse: Warehouse
 ) -> None:
-    """Twice and without was what Prometheus refused; some families are the process's own."""
+    """Each family is declared once, with a tenant label unless it belongs to the process."""
     warehouse.create(numbers(1))
     for who in (A, B):
         async with server.client(**who) as client:
@@ -178,7 +178,7 @@ async def test_metric_families_are_declared_once_and_carry_their_tenant(
 
 
 async def test_a_large_body_is_refused_without_a_word_of_it(server: Running) -> None:
-    """Fifty megabytes were accepted and echoed back in the error."""
+    """A body of 50 MB is refused, and the error has no part of it."""
     async with server.client() as client:
         answer = await client.post("/v1/materialize", content=b'{"s3cr3t": "' + b"s3cr3t" * 9_000_000)
     assert 413 == answer.status_code

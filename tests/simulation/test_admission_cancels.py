@@ -1,4 +1,4 @@
-"""Three thousand cancels at every await of admission: from the door to the first byte of a build, nothing leaks."""
+"""Three thousand cancellations at every await of admission, from the front door to a build's first byte, leak nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REST_SECONDS = 900.0
 
 STAGES: dict[str, tuple[type, str]] = {
     "the hold at the door": (FrontDoor, "_refuse_slowly"),
-    "the desk": (AdmissionQueue, "take"),
+    "the admission queue": (AdmissionQueue, "take"),
     "the mailbox": (Registry, "_put"),
     "the catalog": (Materializer, "resolve"),
     "the store": (Materializer, "find_ready"),
@@ -53,11 +53,11 @@ STAGES: dict[str, tuple[type, str]] = {
     "the blob": (_BuildRun, "_open_blob"),
     "the rows": (ScanBuild, "_expand"),
 }
-"""Where an attempt waits on its way, in this order."""
+"""Places where an attempt waits, in order."""
 
 
 class Cancels(trio.abc.Instrument):
-    """Ends attempts after so many steps of any task: each falls at one await or another of its own work."""
+    """Cancel each attempt after a number of steps of all tasks, so that each ends at some await of its work."""
 
     def __init__(self) -> None:
         self.left: dict[Callable[[], object], int] = {}
@@ -74,7 +74,7 @@ class Cancels(trio.abc.Instrument):
 
 @pytest.fixture
 def struck(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Where cancels have fallen."""
+    """Places at which attempts were cancelled."""
     found: Counter[str] = Counter()
 
     def counting(stage: str, real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -82,19 +82,19 @@ def struck(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             before = trio.current_effective_deadline()
             try:
                 return await real(*args, **kwargs)
-            finally:  # not only where it is cancelled: a thread is waited for to its end
+            finally:  # count all awaits: a cancelled task still waits for its thread
                 found[stage] += before > trio.current_effective_deadline() == -math.inf
 
         return counted
 
-    monkeypatch.setattr(disk_space, "SECONDS", 0)  # each build looks at the disk
+    monkeypatch.setattr(disk_space, "SECONDS", 0)  # each build checks the disk
     for stage, (owner, name) in STAGES.items():
         monkeypatch.setattr(owner, name, counting(stage, getattr(owner, name)))
     return found
 
 
 def settings_of(root: Path) -> Settings:
-    """Little of everything, so that attempts wait everywhere."""
+    """Return small limits, so that attempts wait at each of them."""
     return Settings(
         deployment_mode="service", auth_mode="trusted_proxy", proxy_token=TOKEN, multi_tenant_enabled=True,
         require_tenant_header=True, artifact_dir=str(root / "artifacts"), cache_dir=str(root / "cache"),
@@ -107,7 +107,7 @@ def settings_of(root: Path) -> Settings:
 
 @attrs.define(eq=False)
 class Attempts:
-    """Requests for a result, one after the other by each of several callers, most of which do not see the end of it."""
+    """Send requests for a result, in sequence by each of several callers; most are cancelled."""
 
     service: Service
     cancels: Cancels
@@ -146,7 +146,7 @@ class Attempts:
 
 
 def held(service: Service) -> dict[str, object]:
-    """Everything an attempt can hold, by what it is, that is not as it was at the start."""
+    """Return each resource of an attempt that is not as at the start, by name."""
     registry, resources = service.registry, service.registry.resources
     now = trio.current_time()
     turns = resources.turns
@@ -158,7 +158,7 @@ def held(service: Service) -> dict[str, object]:
         "the pool": (resources.pool.running, resources.pool.waiting, resources.pool.running_bulk),
         "turns on the loop": (turns.waiting, int(turns._taken)),
         "places at the door": service.app.tarpit.held,
-        "places at the desk": (service.app.admission.taken, service.app.admission.waiting),
+        "admissions": (service.app.admission.taken, service.app.admission.waiting),
         "turns to start": (resources.starts.taken, resources.starts.waiting),
         "rates": sum(not rates.at_rest(now) for rates in registry.rates),
         "promises of rates": sum(
@@ -192,7 +192,7 @@ def held(service: Service) -> dict[str, object]:
 
 
 async def attempt(root: Path, draw: random.Random, cancels: Cancels) -> Counter[int]:
-    """Make all attempts, let everything rest, and see that nothing is held; returns their statuses."""
+    """Run all attempts, wait for all work, and check that no resource is held; return their statuses."""
     for name in ("artifacts/blobs", "cache"):
         (root / name).mkdir(parents=True)
     catalogs = Catalogs(warehouses={"wh": lake().path}, catalogs={}, any_file_warehouse=False)
@@ -217,7 +217,7 @@ async def attempt(root: Path, draw: random.Random, cancels: Cancels) -> Counter[
 
 @pytest.mark.slow
 def test_three_thousand_cancels_at_every_await_of_admission_leak_nothing(struck: Counter[str]) -> None:
-    """Slots, memory, threads for the disk and the store, rates and promises, places at the door: all as at the start."""
+    """Slots, memory, threads of disk and store, rates, retry promises and admissions are as at the start."""
     draw, cancels = random.Random(11), Cancels()
     _schedule(12)
     with (

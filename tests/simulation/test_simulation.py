@@ -1,4 +1,4 @@
-"""Every promise in every run; and what the simulator is worth: it sees planted bugs, and repeats itself exactly."""
+"""Every invariant holds in every run; the simulator finds planted bugs, and repeats itself exactly."""
 
 import os
 import subprocess
@@ -34,28 +34,28 @@ def keep_every_promise(seeds: range) -> None:
 
 
 def test_runs_keep_every_promise() -> None:
-    """A few, for the fast suite."""
+    """A few seeds, for the fast suite."""
     keep_every_promise(range(30))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(3))
 def test_three_hundred_runs_keep_every_promise(part: int) -> None:
-    """Other seeds than the fast suite's."""
+    """More seeds, different from the fast suite's."""
     keep_every_promise(range(1000 + part * 100, 1100 + part * 100))
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("part", range(20))
 def test_ten_thousand_runs_keep_every_promise(part: int) -> None:
-    """What a night is for."""
+    """Many seeds, for a nightly run."""
     keep_every_promise(range(10_000 + part * 500, 10_500 + part * 500))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", SEEN_BY)
 def test_a_planted_bug_is_found_within_500_seeds(bug: str) -> None:
-    """By the invariant that speaks of it."""
+    """Each planted bug is found, by the invariant that it breaks."""
     plant = BUGS[bug]
     for seed in range(500):
         with plant():
@@ -67,14 +67,14 @@ def test_a_planted_bug_is_found_within_500_seeds(bug: str) -> None:
 
 
 def test_every_planted_bug_has_its_invariant() -> None:
-    """Twelve bugs, and none that nobody looks for."""
+    """There are twelve bugs, and a test looks for each."""
     assert set(SEEN_BY) == set(BUGS)
     assert 12 == len(BUGS)
 
 
 @pytest.mark.parametrize("seed", range(40, 48))
 def test_two_runs_of_one_seed_are_one_trace(seed: int) -> None:
-    """To the microsecond, ids and all."""
+    """Two runs of a seed have the same trace, with equal times and ids."""
     first, second = simulate(seed), simulate(seed)
     assert len(first.trace) > 2
     assert first.trace == second.trace
@@ -82,7 +82,7 @@ def test_two_runs_of_one_seed_are_one_trace(seed: int) -> None:
 
 @pytest.mark.slow
 def test_another_process_has_the_same_trace() -> None:
-    """Whatever the order of sets and dictionaries there: the command that is printed replays the run."""
+    """The printed command repeats a run in another process, with another hash seed."""
     traces = []
     for hash_seed in ("1", "2"):
         folders = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "tests" / "support")])
@@ -100,10 +100,10 @@ def test_another_process_has_the_same_trace() -> None:
 
 
 def test_a_failing_run_says_how_to_run_it_again() -> None:
-    """One command."""
+    """`python -m simulator SEED` prints the trace."""
     assert Report(7, (), ()).replay.endswith("-m simulator 7")
 
 
 def test_the_invariants_page_is_what_is_checked() -> None:
-    """Written once: ``python -c "import simulator; print(simulator.describe(), end='')"`` writes it anew."""
+    """The page equals the output of ``python -c "import simulator; print(simulator.describe(), end='')"``."""
     assert describe() == (ROOT / "docs" / "explanation" / "invariants.md").read_text()

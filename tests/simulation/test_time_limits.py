@@ -1,4 +1,4 @@
-"""The deadlines of a build, to the millisecond of a virtual clock: kept exactly, and no sooner."""
+"""Deadlines of a build are exact to the millisecond of a virtual clock."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from strata.tables import Catalogs
 from strata.tenants.builds.runner import _BuildRun
 
 PAUSE = 1.0
-"""How long everything takes that is done in a thread."""
+"""Virtual seconds of each call in a thread."""
 
 JUST = 0.001
 
 
 class AlwaysLongest(random.Random):
-    """Every pause is the longest."""
+    """Make every pause as long as possible."""
 
     def random(self) -> float:
         return 1.0
@@ -74,7 +74,7 @@ def run(work: Callable[[Service], Awaitable[Any]]) -> Any:
 
 
 async def built(service: Service, number: int) -> str:
-    """Ask for a result of its own for each number; return how its build ended."""
+    """Request a different result for each number; return how its build ended."""
     condition = {"column": "id", "op": ">=", "value": number}
     body = {
         "inputs": [f"file://{lake().path}#{SHARED}.t"],
@@ -94,7 +94,7 @@ async def built(service: Service, number: int) -> str:
     assert tenant is not None
     assert tenant.actor is not None
     assert tenant.actor.materializer is not None
-    while tenant.actor.materializer.running:  # noqa: ASYNC110  # nobody tells when all builds have ended
+    while tenant.actor.materializer.running:  # noqa: ASYNC110  # the end of builds has no event
         await trio.sleep(1)
     [outcome] = [how for how, times in tenant.metrics.builds.items() if times != before.get(how)]
     return outcome
@@ -109,7 +109,7 @@ def limited(service: Service, **limits: float) -> None:
     [("plan_timeout_seconds", "plan_timeout"), ("fetch_timeout_seconds", "fetch_timeout")],
 )
 def test_what_takes_as_long_as_it_may_is_done_and_what_takes_longer_is_not(setting: str, code: str) -> None:
-    """Plans, and parts of row groups; the limit is changed while the tenant's actor runs, down and up again."""
+    """Deadlines of plans and slices are exact, and follow a limit that is lowered and raised in a running actor."""
 
     async def work(service: Service) -> list[str]:
         found = []
@@ -119,7 +119,7 @@ def test_what_takes_as_long_as_it_may_is_done_and_what_takes_longer_is_not(setti
                 assert tenant.actor is not None
                 assert tenant.actor.builder is not None
                 planner = tenant.actor.builder.planner
-                planner.plans = type(planner.plans)(0)  # it would remember the plan
+                planner.plans = type(planner.plans)(0)  # otherwise the plan is remembered
             found.append(await built(service, number))
         return found
 
@@ -127,7 +127,7 @@ def test_what_takes_as_long_as_it_may_is_done_and_what_takes_longer_is_not(setti
 
 
 def test_a_scan_has_exactly_as_long_as_it_may() -> None:
-    """scan_timeout_seconds: up to its last call of the store, which cannot be taken back once it has begun."""
+    """`scan_timeout_seconds` ends a build at any moment before its last call of the store, which cannot be undone."""
     took: list[float] = []
     real = _BuildRun._write
 

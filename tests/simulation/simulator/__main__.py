@@ -1,4 +1,4 @@
-"""``python -m simulator SEED``: replay one run and print its trace."""
+"""``python -m simulator SEED``: repeat one run and print its trace."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from simulator.run import simulate
 
 
 def main() -> int:
-    """Replay; ends in 1 if an invariant was violated."""
+    """Repeat a run; exit with 1 if an invariant was violated."""
     parser = argparse.ArgumentParser(prog="simulator", description=__doc__)
     parser.add_argument("seed", type=int, help="of the run")
     parser.add_argument(

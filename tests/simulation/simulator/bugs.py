@@ -1,4 +1,4 @@
-"""Bugs to plant, so that the simulator shows what it can see. Each is a small, believable mistake."""
+"""Small, realistic bugs to plant, with which tests show that the simulator finds them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from strata.work.deficit_round_robin import DeficitRoundRobin
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
-"""By name: a context manager that plants each."""
+"""A context manager that plants each bug, by name."""
 
 
 def bug(plant: Callable[[], Iterator[None]]) -> Bug:
@@ -38,7 +38,7 @@ def bug(plant: Callable[[], Iterator[None]]) -> Bug:
 
 @bug
 def leaked_slot() -> Iterator[None]:
-    """A lease is given back only by builds that end well."""
+    """Only successful builds release their lease."""
     real = Build.release_slot
 
     def release(self: Build) -> None:
@@ -59,7 +59,7 @@ def leaked_slot() -> Iterator[None]:
 
 @bug
 def missing_fsync() -> Iterator[None]:
-    """A blob gets its name before its bytes are on the disk."""
+    """A blob gets its name before its bytes are synced."""
 
     def commit(self: store.LocalBlobWriter) -> store.BlobFacts:
         digest = self._digest()
@@ -76,10 +76,10 @@ def missing_fsync() -> Iterator[None]:
 
 @bug
 def double_actor() -> Iterator[None]:
-    """The least recently used tenant makes room at once, and its actor is left to end by itself."""
+    """The least recently used tenant is forgotten at once, while its actor still works."""
 
     async def supervise(self: Registry, found: Tenant) -> None:
-        with suppress(KeyError):  # its place may be another's by now
+        with suppress(KeyError):  # another actor may have its place by now
             await supervised(self, found)
 
     def evict(self: Registry) -> Tenant | None:
@@ -97,7 +97,7 @@ def double_actor() -> Iterator[None]:
 
 @bug
 def swallowed_cancel() -> Iterator[None]:
-    """Whoever is cancelled while it waits for a slot goes on as if it had one."""
+    """A build cancelled while it waits for a slot continues as if it had one."""
 
     async def wait(self: Lease, timeout: float) -> Any:  # as the real one
         with trio.move_on_after(timeout), suppress(trio.Cancelled):
@@ -110,7 +110,7 @@ def swallowed_cancel() -> Iterator[None]:
 
 @bug
 def cross_tenant_cache_key() -> Iterator[None]:
-    """The directory of a tenant's files forgets whose it is."""
+    """All tenants share one directory of files."""
 
     def shared(_tenant: str) -> str:
         return tenant_prefix("everybody")
@@ -121,7 +121,7 @@ def cross_tenant_cache_key() -> Iterator[None]:
 
 @bug
 def shared_rate_bucket() -> Iterator[None]:
-    """All addresses fail into one bucket."""
+    """Failures of all addresses are counted in one bucket."""
     real = FailureLimit.fail
 
     def fail(self: FailureLimit, peer: str, now: float) -> float | None:
@@ -134,7 +134,7 @@ def shared_rate_bucket() -> Iterator[None]:
 
 @bug
 def lost_wake_up() -> Iterator[None]:
-    """A slot of the work pool that comes free wakes nobody who waits for one."""
+    """A freed slot of the work pool wakes no waiting quantum."""
 
     def release(self: WorkPool, turn: Any) -> None:
         self.running -= 1
@@ -146,7 +146,7 @@ def lost_wake_up() -> Iterator[None]:
 
 @bug
 def first_come_first_served() -> Iterator[None]:
-    """Whoever was first in the round keeps its turn for as long as it has anything queued."""
+    """The first tenant of a round keeps its turn while it has queued work."""
 
     def following(self: DeficitRoundRobin[Any]) -> Any:
         return next(key for key, account in self._accounts.items() if account.waiting)
@@ -160,14 +160,14 @@ def first_come_first_served() -> Iterator[None]:
 
 @bug
 def bulk_as_it_comes() -> Iterator[None]:
-    """Bulk work need not wait for its turns."""
+    """Bulk work does not wait for its turns."""
     with mock.patch.object(fair._Floor, "due", property(lambda _: True)):
         yield
 
 
 @bug
 def unbounded_queue() -> Iterator[None]:
-    """Any number of builds is begun."""
+    """The number of builds is not limited."""
     real = Materializer.start
 
     def start(self: Materializer, order: Any) -> Any:
@@ -184,7 +184,7 @@ def unbounded_queue() -> Iterator[None]:
 
 @bug
 def build_failed_by_its_reader() -> Iterator[None]:
-    """The last reader that leaves takes the build with it."""
+    """A build ends when its last reader leaves."""
     real = Build.closed
 
     def closed(self: Build) -> None:
@@ -198,7 +198,7 @@ def build_failed_by_its_reader() -> Iterator[None]:
 
 @bug
 def stale_plan() -> Iterator[None]:
-    """Plans are remembered by table, whatever its version."""
+    """Plans are remembered by table, without its version."""
     real = Builder.plan
 
     async def plan(self: Builder, scan: Any, principal: str) -> Any:

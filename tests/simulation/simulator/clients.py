@@ -1,4 +1,4 @@
-"""What simulated clients do, and what they hold the service to."""
+"""Simulated clients: their requests, and their checks of the answers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 ARROW = (b"accept", b"application/vnd.apache.arrow.stream")
 FORGERS = 3
-"""Callers with bad tokens have addresses of their own: one that hammers, and some that err once."""
+"""Addresses of callers with wrong tokens: one that fails all the time, and some that fail once."""
 
 
 @attrs.frozen
 class Promise:
-    """A result that was said to be ready.
+    """A result that was reported ready.
 
     Attributes:
-        path: Where its bytes are.
+        path: Path of its bytes.
         body: The bytes.
-        owner: Whose table it is of.
+        owner: Owner of its table.
     """
 
     path: str
@@ -40,12 +40,12 @@ class Promise:
 
 @attrs.define(eq=False)
 class Book:
-    """What clients remember over crashes.
+    """Facts that clients remember across crashes.
 
     Attributes:
         promises: Results that were read, by (tenant, path).
-        paths: Addresses anybody has seen, of any tenant: others try them.
-        begun: Builds somebody was told of, by (tenant, artifact id, version).
+        paths: Paths that any client has seen, of any tenant; other clients try them.
+        begun: Announced builds, by (tenant, artifact id, version).
         failures: Failed authentications by address.
     """
 
@@ -57,7 +57,7 @@ class Book:
 
 @attrs.define(eq=False)
 class Client:
-    """One client: a sequence of requests out of its own seed."""
+    """One client: a sequence of requests that follows from its own seed."""
 
     life: Life
     server: trio.Nursery
@@ -66,7 +66,7 @@ class Client:
     asked: int = 0
 
     async def run(self, requests: int) -> None:
-        """Ask that many questions, one after the other, some of them twice at once."""
+        """Send that many requests in sequence, some of them twice at once."""
         for _ in range(requests):
             await trio.sleep(self.draw.random() ** 2 * 4)
             kinds = (
@@ -78,7 +78,7 @@ class Client:
             await self.draw.choice(kinds)()
 
     async def scan(self) -> None:
-        """Materialize, and read what comes."""
+        """Materialize, and read the answer."""
         owner, params = self._owner(), self._params()
         versions = self.life.versions(owner)
         body: dict[str, Any] = {
@@ -120,7 +120,7 @@ class Client:
         self.life.book.begun.add((self.caller.tenant, artifact_id, int(version)))
 
     async def _remember(self, path: str, owner: str) -> None:
-        """Read a finished result; from now on it is a promise."""
+        """Read a finished result; from then on it must survive."""
         data = await self._ask("GET", path)
         if data.status != 200 or not data.whole:
             return
@@ -130,7 +130,7 @@ class Client:
         self.life.book.promises[self.caller.tenant, path] = Promise(path, data.body, owner)
 
     async def pry(self) -> None:
-        """Ask for what somebody else has seen, and for tables of others."""
+        """Request paths that other clients have seen, and tables of other tenants."""
         if self.draw.random() < 0.5 or not self.life.book.paths:
             other = self.draw.choice([owner for owner in TENANTS if owner != self.caller.tenant])
             body = {
@@ -145,7 +145,7 @@ class Client:
         await self._ask("GET", path, manner=self._manner())
 
     async def look(self) -> None:
-        """Ask for what there is."""
+        """Request lists and records."""
         paths = [
             "/v1/artifacts?limit=5", "/v1/artifacts/stats", "/v1/cache/stats", "/v1/names",
             "/v1/names/daily", "/health/ready", "/v1/artifacts/builds/none", "/v1/nothing",
@@ -157,7 +157,7 @@ class Client:
         await self._ask("POST", "/v1/cache/clear")
 
     async def forge(self) -> None:
-        """Come without the token: one address does so all the time, the others now and then."""
+        """Send requests without the token: one address all the time, the others sometimes."""
         number = self.draw.randrange(FORGERS)
         address = f"10.9.9.{number}"
         forged = attrs.evolve(self.caller, token="guessed-by-the-simulation", address=address)
@@ -174,13 +174,13 @@ class Client:
             self._check(answer)
 
     async def burst(self) -> None:
-        """Ask the same question many times at once, as a dashboard that is opened by everybody does."""
+        """Send the same request many times at once, as many users of a dashboard do."""
         async with trio.open_nursery() as nursery:
             for _ in range(self.draw.randint(2, 10)):
                 nursery.start_soon(self.scan)
 
     async def twice(self) -> None:
-        """A request that somebody on the way delivers a second time: same question, same id, at once or soon."""
+        """Send a request twice with the same id, at once or soon after, as a retrying proxy does."""
         seed, asked = self.draw.getrandbits(64), self.asked
 
         async def once(pause: float) -> None:
@@ -256,7 +256,7 @@ class Client:
     def _check_rows(
         self, answer: Answer, owner: str, params: dict[str, Any], before: tuple[int, int]
     ) -> None:
-        """A stream that ends is the rows; one that was cut says nothing."""
+        """Compare a complete stream with the expected rows; ignore one that was cut."""
         if not answer.whole:
             return
         first, _ = before
@@ -276,7 +276,7 @@ class Client:
 
 
 def expected(rows: pa.Table, params: dict[str, Any]) -> pa.Table:
-    """Return what a scan must give, by id."""
+    """Return the expected rows of a scan, by id."""
     for condition in params.get("filters", ()):
         rows = rows.filter(pc.less(rows[condition["column"]], condition["value"]))
     if "columns" in params:
@@ -285,14 +285,14 @@ def expected(rows: pa.Table, params: dict[str, Any]) -> pa.Table:
 
 
 def same(left: pa.Table, right: pa.Table) -> bool:
-    """Whether two tables have the same columns and values."""
+    """Return whether two tables have equal columns and values."""
     if left.column_names != right.column_names or left.num_rows != right.num_rows:
         return False
     return all(left[name].to_pylist() == right[name].to_pylist() for name in left.column_names)
 
 
 async def check_promises(life: Life, server: trio.Nursery) -> None:
-    """After a crash: what was promised is there, and what was begun has ended."""
+    """Check after a crash that every ready result is there, and every announced build has ended."""
     for (tenant, path), promise in sorted(life.book.promises.items()):
         client = Client(life, server, Caller(tenant, "auditor"), random.Random(0))
         for _ in range(20):

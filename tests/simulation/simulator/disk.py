@@ -1,4 +1,4 @@
-"""A disk that keeps, over a crash, only what was synced; the rest it keeps, loses or tears as the seed says."""
+"""A disk that keeps synced data across a crash, and keeps, loses or tears the rest depending on the seed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ SHORT_READ_BYTES = 64
 
 
 class Disk:
-    """What ``fsync`` was called for, below ``root``.
+    """The files below ``root`` that were synced.
 
     Args:
-        root: Where the service's files are.
-        draw: Decides about what was not synced, and about short reads.
-        lying: Whether some syncs are acknowledged and lost: then nothing is promised but that no wrong bytes
-            are served.
-        short_reads: How often a read returns less than it was asked for.
-        full: How often a write finds no room.
+        root: Directory of the service's files.
+        draw: Decides the fate of unsynced data, and short reads.
+        lying: Some acknowledged syncs are lost; then the only promise is that no wrong bytes are served.
+        short_reads: Probability that a read returns fewer bytes than requested.
+        full: Probability that a write finds the disk full.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class Disk:
         self._full = full
         self._sizes: dict[int, int] = {}
         self._names: dict[int, dict[str, int]] = {}
-        for directory, _, files in os.walk(root):  # what is there at the start has survived
+        for directory, _, files in os.walk(root):  # files that exist at the start are synced
             self._note_directory(directory)
             for name in files:
                 found = Path(directory, name).stat()
@@ -44,7 +43,7 @@ class Disk:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Stand between the service and the system's calls."""
+        """Intercept the service's system calls."""
         pread, writev = os.pread, os.writev
 
         def synced(descriptor: int) -> None:
@@ -81,7 +80,7 @@ class Disk:
         self._names[os.stat(directory).st_ino] = names  # noqa: PTH116  # a descriptor, or a name
 
     def crash(self, target: Path) -> None:
-        """Copy what a power cut at this instant leaves to ``target``, an empty directory."""
+        """Copy the files that a power cut at this instant leaves to ``target``, an empty directory."""
         self._keep(self.root, target, top=True)
 
     def _keep(self, source: Path, target: Path, *, top: bool = False) -> None:
@@ -105,5 +104,5 @@ class Disk:
         stop = self._draw.randint(synced, len(data))
         tail = data[synced:stop]
         if self._draw.random() < 0.5:
-            tail = bytes(len(tail))  # the length was written before the bytes were
+            tail = bytes(len(tail))  # the length was written before the bytes
         return data[:synced] + tail

@@ -265,7 +265,7 @@ def open_files(root: Path) -> list[int]:
     found = []
     for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208  # of this very moment
         try:
-            target = os.readlink(f"/proc/self/fd/{entry}")  # noqa: PTH115  # likewise
+            target = os.readlink(f"/proc/self/fd/{entry}")  # noqa: PTH115  # of this very moment
         except OSError:
             continue
         if target.startswith(f"{root}/"):

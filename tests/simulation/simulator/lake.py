@@ -1,4 +1,4 @@
-"""Tables with a known past: real Iceberg metadata and files, made once, and what each version holds."""
+"""Tables with a known history: real Iceberg metadata and files, made once, and the rows of each version."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ SHARED = "commons"
 
 
 def marker(owner: str) -> str:
-    """What is in every row of a tenant's own table, and must be nowhere else."""
+    """Text in every row of a tenant's own table, which must appear nowhere else."""
     return f"secret-of-{owner}"
 
 
 @attrs.frozen(eq=False)
 class Version:
-    """A table at one time.
+    """A version of a table.
 
     Attributes:
-        location: Of its metadata file.
+        location: Location of its metadata file.
         rows: All of its rows.
     """
 

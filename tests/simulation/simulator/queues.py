@@ -1,6 +1,6 @@
-"""A fair queue that counts, for each tenant that waits, what goes before it, and says when that is too much.
+"""A fair queue that counts the quanta before each waiting tenant, and records broken bounds.
 
-The properties of the policy and the simulator share it, so that both hold the queue to the same words.
+The property tests of the policy and the simulator share it, and so check the same bounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FLOOR = "a bulk turn came too early"
 
 
 def most_before_bulk(tenants: int) -> int:
-    """Return how many quanta start at most before a bulk one, while bulk may run."""
+    """Return the maximum of quanta that start before a bulk one, while bulk may run."""
     return tenants - 1 + tenants * (BULK_PATIENCE - 1)
 
 
@@ -36,11 +36,11 @@ class Wait:
 
 
 class WatchedQueue(FairQueue):
-    """A fair queue and the waits of those to whom something is promised.
+    """A fair queue, and the waits of tenants with a bound.
 
     Attributes:
-        broken: What must not happen, and did.
-        kept: How many promises were kept, by tier: none would say nothing.
+        broken: Broken bounds.
+        kept: Number of waits within their bound, by tier; zero would mean that nothing was checked.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class WatchedQueue(FairQueue):
         if wait is not None:
             self._check(ticket, wait)
         for (_, tier), waits in self._waits.items():
-            if tier is Tier.INTERACTIVE or bulk:  # bulk that must not run is promised nothing
+            if tier is Tier.INTERACTIVE or bulk:  # bulk work that may not run has no bound
                 waits.before += 1
         if self._held[whose]:
             self._begin(whose)
@@ -89,7 +89,7 @@ class WatchedQueue(FairQueue):
         return removed
 
     def settle(self, ticket: QueueEntry, cost: int | None = None) -> None:
-        """See :class:`FairQueue`; who turns out to have used more than its share is promised nothing."""
+        """See :class:`FairQueue`; a tenant that has used more than its share has no bound."""
         super().settle(ticket, cost)
         self._waits = {whose: wait for whose, wait in self._waits.items() if self.within_share(*whose)}
 

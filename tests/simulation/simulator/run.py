@@ -1,4 +1,4 @@
-"""One seed, one run: lives of the service, one after the other, each but the last ended by a crash."""
+"""Run one seed: successive lives of the service, all but the last ended by a crash."""
 
 from __future__ import annotations
 
@@ -53,30 +53,30 @@ from strata.tenants.lifecycle.actor import TenantActor
 from strata.work import pool
 
 REST_SECONDS = 900.0
-"""Virtual time after which everything that was begun has ended."""
+"""Virtual seconds after which all work has ended."""
 
 GRACE_SECONDS = 30.0
 
 _ARTIFACT_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 CLEANUP_SECONDS = 15.0
-"""Longest that builds may take to leave no trace when they are cancelled (theirs are 10)."""
+"""Maximum virtual seconds for cancelled builds to clean up (their own limit is 10)."""
 
 
 @attrs.frozen
 class Plan:
-    """What a run is like, out of its seed.
+    """Parameters of a run, drawn from its seed.
 
     Attributes:
-        lives: How often the service starts; all but the last end in a crash.
-        errors: How often the metadata store does not answer, and the catalog cannot be read.
-        slow: The longest time of a thread, in seconds.
-        lying: Whether the disk loses syncs it acknowledged.
-        short_reads: How often a read is short.
-        full: How often a write finds no room.
-        clients: How many there are.
-        requests: How many requests each makes in a life.
-        max_tenants: As many actors live at a time.
+        lives: Starts of the service; all but the last end in a crash.
+        errors: Probability that the metadata store does not answer, or the catalog cannot be read.
+        slow: Maximum time of a call in a thread, in seconds.
+        lying: The disk loses syncs that it acknowledged.
+        short_reads: Probability of a short read.
+        full: Probability that a write finds the disk full.
+        clients: Number of clients.
+        requests: Requests of each client in a life.
+        max_tenants: Maximum running actors.
         slice_bytes: Estimated bytes of a slice of a row group.
     """
 
@@ -93,7 +93,7 @@ class Plan:
 
     @classmethod
     def of(cls, draw: random.Random) -> Plan:
-        """Draw one."""
+        """Draw the parameters of a run."""
         return cls(
             lives=draw.choice([1, 2, 2, 3]),
             errors=draw.choice([0, 0, 0.05, 0.2]),
@@ -113,21 +113,21 @@ class Life:
     """The service between a start and its end.
 
     Attributes:
-        number: Which life of the run.
-        settings: Of the service.
+        number: Number of the life in the run.
+        settings: Settings of the service.
         service: The service.
         metadata: Its metadata store.
         catalog: Its catalog.
         lake: The tables.
-        root: Where its files are.
-        lying: Whether the disk lies.
-        faulty_metadata: Whether the metadata store fails now and then.
-        book: What clients remember.
-        trace: What happened, with the virtual time.
-        violations: What must not happen, and did.
-        log: What the service logged.
+        root: Directory of its files.
+        lying: The disk loses syncs that it acknowledged.
+        faulty_metadata: The metadata store fails sometimes.
+        book: Facts that clients remember.
+        trace: Events, with the virtual time.
+        violations: Broken invariants.
+        log: The service's log lines.
         actors: Running actors by tenant.
-        names: What artifacts are called in the trace.
+        names: Names of artifacts in the trace.
         ran: Tenants whose actors ran.
         ended: The process has died.
     """
@@ -156,28 +156,28 @@ class Life:
         self.trace.append(f"{trio.current_time():.6f} {named}")
 
     def _name(self, found: re.Match[str]) -> str:
-        """Number artifacts as they appear: their ids follow from the tables' ids, other ones in each process."""
+        """Number artifacts as they appear, since their ids differ between processes with the tables' ids."""
         return f"artifact-{self.names.setdefault(found[0], len(self.names) + 1)}"
 
     def violated(self, invariant: str, detail: str) -> None:
-        """Note a promise that was not kept, unless whoever kept it is dead."""
+        """Record a broken invariant, unless the process is dead."""
         if not self.ended:
             self.violations.append(Violation(invariant, detail))
             self.note(f"VIOLATED {invariant}: {detail}")
 
     def versions(self, owner: str) -> tuple[int, int]:
-        """Return the first and last index of a table's versions so far: one current at some time till now."""
+        """Return the first and last index of the table's versions that have been current so far."""
         now = self.catalog.now[owner]
         return now, now
 
     def watch(self) -> None:
-        """Check what holds at every moment."""
+        """Check the invariants of every moment."""
         for name, check in WATCHED.items():
             for detail in check(self):
                 self.violated(name, detail)
 
     def log_text(self) -> str:
-        """Return everything that was logged."""
+        """Return all log lines."""
         return self.log.getvalue()
 
 
@@ -186,9 +186,9 @@ class Report:
     """A run.
 
     Attributes:
-        seed: Of it.
-        trace: What happened, line by line.
-        violations: What must not happen, and did.
+        seed: Seed of the run.
+        trace: Events, one per line.
+        violations: Broken invariants.
     """
 
     seed: int
@@ -197,14 +197,14 @@ class Report:
 
     @property
     def replay(self) -> str:
-        """The command that runs it again."""
+        """The command that repeats the run."""
         return (
             f"PYTHONPATH=tests/simulation:tests/support {Path(sys.executable).name} -m simulator {self.seed}"
         )
 
 
 def simulate(seed: int) -> Report:
-    """Run one seed, in this process; returns its trace and what was violated."""
+    """Run one seed in this process; return its trace and violations."""
     draw = random.Random(seed)
     with ExitStack() as held:
         base = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="strata-sim-", dir=_memory())))
@@ -241,7 +241,7 @@ class _Run:
             (self.root / name).mkdir(parents=True)
 
     def live(self, number: int) -> None:
-        """One life, on a clock and a scheduler of its own."""
+        """Run one life, with its own clock and scheduler."""
         plan = self.plan
         disk = Disk(self.root, self.draw, lying=plan.lying, short_reads=plan.short_reads, full=plan.full)
         life = Life(
@@ -270,7 +270,7 @@ class _Run:
             life.violations.append(
                 Violation("nothing_outlives_its_owner", f"{len(left)} descriptors were left open")
             )
-        for descriptor in left:  # as the system does for a process that dies
+        for descriptor in left:  # as the system does for a killed process
             os.close(descriptor)
 
     async def _main(self, life: Life, ending: _Ending | None) -> None:
@@ -301,11 +301,11 @@ class _Run:
                     life.violated(check.__name__, detail)
 
     async def _drain(self, life: Life, server: trio.Nursery) -> None:
-        """Stop as the serving loop does: no new requests, a grace, then connections are broken."""
+        """Stop as the serving loop does: no new requests, a grace period, then connections are cut."""
         life.note("the server stops")
         life.service.registry.draining = True
         with trio.move_on_after(GRACE_SECONDS):
-            while server.child_tasks:  # noqa: ASYNC110  # nobody tells when requests have ended
+            while server.child_tasks:  # noqa: ASYNC110  # the end of requests has no event
                 await trio.sleep(1)
         server.cancel_scope.cancel()
 
@@ -322,7 +322,7 @@ class _Run:
             nursery.cancel_scope.cancel()
 
     async def _commit(self, _scope: trio.CancelScope) -> None:
-        """Somebody writes to the tables, now and then."""
+        """Commit new versions of the tables now and then."""
         draw = random.Random(self.draw.getrandbits(64))
         while True:
             await trio.sleep(draw.random() * 10)
@@ -331,7 +331,7 @@ class _Run:
                 self.catalog.now[owner] += 1
 
     async def _rest(self, life: Life) -> None:
-        """Let everything end that was begun, then look."""
+        """Wait until all work has ended, then check the invariants."""
         await trio.sleep(REST_SECONDS)
         life.watch()
         for name, check in INVARIANTS.items():
@@ -351,7 +351,7 @@ class _Run:
 
 
 class _Ending(trio.abc.Instrument):
-    """The crash: after so many steps of any tasks, the disk is copied as it is, and everything is cancelled."""
+    """Crash after a number of steps of all tasks: copy the disk, and cancel all tasks."""
 
     def __init__(self, run: _Run, life: Life, disk: Disk, threads: Threads, steps: int) -> None:
         self._run = run
@@ -389,7 +389,7 @@ class _Ending(trio.abc.Instrument):
 
 
 def _settings(root: Path, max_tenants: int, *, tight: bool, cores: int) -> Settings:
-    # Where builds wait for memory and for their principal's slot, the work pool has no crowd to be fair to.
+    # Waits for memory or a principal's slot would leave too little concurrent work in the pool.
     budget, each = (300_000, 1) if tight else (0, 0)
     own = tuple(acl.Rule(principal="*", resource=f"tables/wh/{owner}/*", tenant=owner) for owner in TENANTS)
     policy = acl.Policy(
@@ -413,7 +413,7 @@ _ADMIN = (acl.Rule(principal="*", resource="admin/cache"),)
 
 @cache
 def _app() -> Any:
-    """The application keeps nothing of a service, and takes a while to make."""
+    """Return an application, made once: it holds no state of a service, and takes time to make."""
     return create_app(personal=False)
 
 
@@ -423,7 +423,7 @@ def _memory() -> str | None:
 
 @contextmanager
 def _watched_actors(life: Life) -> Iterator[None]:
-    """Count the actors that run."""
+    """Count running actors."""
     real = TenantActor.run
 
     async def counted(actor: TenantActor) -> None:
@@ -441,14 +441,14 @@ def _watched_actors(life: Life) -> Iterator[None]:
 
 
 def _schedule(seed: int) -> None:
-    """Make Trio's scheduler a function of the seed (it shuffles what is ready, with a generator of its own)."""
+    """Make Trio's scheduler depend on the seed (it shuffles ready tasks with its own generator)."""
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
     trio._core._run._r.seed(seed)
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Take the place of the system's randomness: ids and names of temporary files."""
+    """Replace the system's randomness: ids and names of temporary files."""
     draw = random.Random(seed)
 
     def token_hex(nbytes: int = 32) -> str:
@@ -463,7 +463,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _logged(out: io.StringIO) -> Iterator[None]:
-    """Keep what is logged, at every level."""
+    """Collect log lines of every level."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     configure("DEBUG", "json", out)

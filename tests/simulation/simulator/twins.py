@@ -1,4 +1,4 @@
-"""In-memory twins of what is not the service itself: catalog, metadata store, threads."""
+"""In-memory twins of catalog, metadata store and threads."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from strata.work import pool
 FIRST_SECOND = 1_700_000_000
 
 BUSY = 0.2
-"""How often the catalog file is locked by a writer when it is peeked at."""
+"""Probability that a writer has locked the catalog file when it is checked."""
 
 
 @attrs.define(eq=False)
 class CatalogTwin:
-    """The catalog file: which version of each table is current.
+    """The catalog file: the current version of each table.
 
     Attributes:
         lake: The tables.
         now: The index of each table's current version.
-        draw: Decides when it cannot be read, and when it would have to be waited for.
-        errors: How often it cannot be read.
+        draw: Decides when the file cannot be read, or is locked.
+        errors: Probability that the file cannot be read.
     """
 
     lake: Lake
@@ -52,14 +52,14 @@ class CatalogTwin:
         return None if version is None else version.location
 
     def peek(self, ref: TableRef) -> str | None:
-        """Likewise; now and then that would take waiting."""
+        """See :class:`strata.tables.catalogs.sqlite_catalog.SqliteCatalog`; sometimes the file is locked."""
         try:
             return None if self.draw.random() < BUSY else self.metadata_location(ref)
         except CatalogFileError:
             return None
 
     def close(self) -> None:
-        """Likewise."""
+        """See :class:`strata.tables.catalogs.sqlite_catalog.SqliteCatalog`."""
 
     def current(self, owner: str) -> Version | None:
         """Return the table's current version."""
@@ -68,7 +68,7 @@ class CatalogTwin:
 
 
 def metadata_twin(draw: random.Random, errors: float) -> MemoryMetadataStore:
-    """Return a metadata store that does not answer now and then."""
+    """Return a metadata store that sometimes does not answer."""
     clock = itertools.count(FIRST_SECOND)
 
     def before(call: str) -> None:
@@ -79,7 +79,7 @@ def metadata_twin(draw: random.Random, errors: float) -> MemoryMetadataStore:
 
 
 def copied(store: MemoryMetadataStore, fresh: MemoryMetadataStore) -> MemoryMetadataStore:
-    """Give ``fresh`` what ``store`` holds at this instant: every call that returned was durable."""
+    """Copy the content of ``store`` to ``fresh``: every call that returned was durable."""
     fresh._artifacts = dict(store._artifacts)
     fresh._builds = dict(store._builds)
     fresh._names = dict(store._names)
@@ -90,8 +90,8 @@ class Threads:
     """Worker threads as tasks: they take virtual time, cannot be interrupted, and die with the process.
 
     Args:
-        draw: How long each takes.
-        slow: The longest time of one, in seconds.
+        draw: Decides the time of each call.
+        slow: Maximum time of a call, in seconds.
     """
 
     def __init__(self, draw: random.Random, slow: float) -> None:
@@ -102,7 +102,7 @@ class Threads:
 
     @contextmanager
     def instead(self) -> Iterator[None]:
-        """Take the place of Trio's, and of the work pool's."""
+        """Replace Trio's threads and the work pool's."""
         with (
             mock.patch.object(trio.to_thread, "run_sync", self.run_sync),
             mock.patch.object(pool, "run_in_thread", self.run_in_thread),
@@ -140,7 +140,7 @@ class Threads:
             if self.alive:
                 try:
                     outcome.append((work(), None))
-                except BaseException as error:  # noqa: BLE001  # handed to whoever waits
+                except BaseException as error:  # noqa: BLE001  # passed to the waiting task
                     outcome.append((None, error))
             finished()
             done.set()
@@ -150,7 +150,7 @@ class Threads:
         with trio.CancelScope(shield=not abandon):
             await done.wait()
         if not outcome:
-            await trio.sleep_forever()  # the process is dead: whoever waits is about to be cancelled
+            await trio.sleep_forever()  # the process is dead: the waiting task is about to be cancelled
         value, error = outcome[0]
         if error is not None:
             raise error

@@ -1,4 +1,4 @@
-"""Simulated connections: a request to the front door, by somebody who may leave, stall or stutter."""
+"""Simulated connections: a request to the front door, by a client that may leave, stall or send slowly."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import trio
 
 TOKEN = "a-token-of-the-simulation"
 REQUEST_SECONDS = 700.0
-"""Longest a request may take: plan 30, queue 30, scan 300, and the slowest of clients."""
+"""Maximum seconds of a request: plan 30, queue 30, scan 300, and the slowest client."""
 
 
 @attrs.frozen
 class Manner:
-    """How somebody asks.
+    """Behaviour of a client.
 
     Attributes:
-        leaves_after: Seconds after which the client hangs up; None for one who stays.
-        stalls: Seconds it waits before each piece it takes.
+        leaves_after: Seconds after which the client disconnects; None: never.
+        stalls: Seconds before it takes each piece.
         stutter: Seconds between the pieces of its body.
     """
 
@@ -31,12 +31,12 @@ class Manner:
 
 @attrs.define(eq=False)
 class Answer:
-    """What came back.
+    """Answer to a request.
 
     Attributes:
-        status: 0 when nothing did.
+        status: HTTP status; 0 without an answer.
         whole: The last byte arrived.
-        late: It did not come within :data:`REQUEST_SECONDS`.
+        late: The answer did not end within :data:`REQUEST_SECONDS`.
     """
 
     status: int = 0
@@ -46,7 +46,7 @@ class Answer:
     late: bool = False
 
     def json(self) -> Any:
-        """Return the body as JSON; None if it is none."""
+        """Return the body as JSON; None if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
@@ -54,11 +54,11 @@ class Answer:
 
 
 class Wire:
-    """One connection's worth of ASGI.
+    """ASGI side of one connection.
 
     Args:
-        body: Of the request.
-        manner: The client's.
+        body: Body of the request.
+        manner: Behaviour of the client.
     """
 
     def __init__(self, body: bytes, manner: Manner) -> None:
@@ -69,7 +69,7 @@ class Wire:
         self.answer = Answer()
 
     async def receive(self) -> dict[str, Any]:
-        """ASGI's."""
+        """Implement ASGI's receive."""
         if self._parts:
             if self._manner.stutter:
                 with trio.move_on_after(self._manner.stutter):
@@ -81,7 +81,7 @@ class Wire:
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
-        """ASGI's; as with Hypercorn, what is sent after the end goes nowhere, without a checkpoint."""
+        """Implement ASGI's send; as in Hypercorn, data sent after the end is dropped without a checkpoint."""
         if self._over.is_set():
             return
         if self._manner.stalls:
@@ -97,20 +97,20 @@ class Wire:
             self._over.set()
 
     def hang_up(self) -> None:
-        """The client leaves."""
+        """Disconnect the client."""
         self._over.set()
 
 
 @attrs.frozen
 class Caller:
-    """Somebody's identity and address.
+    """Identity and address of a caller.
 
     Attributes:
-        tenant: Of the caller.
-        name: The principal.
-        scopes: What the proxy says.
-        address: Of the peer.
-        token: What the proxy proves itself with.
+        tenant: Tenant of the caller.
+        name: Principal of the caller.
+        scopes: Scopes that the proxy states.
+        address: Address of the peer.
+        token: Token of the proxy.
     """
 
     tenant: str
@@ -120,7 +120,7 @@ class Caller:
     token: str = TOKEN
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return what the proxy adds."""
+        """Return the headers that the proxy adds."""
         return [
             (b"x-strata-proxy-token", self.token.encode()),
             (b"x-strata-principal", self.name.encode()),
@@ -141,7 +141,7 @@ async def ask(
     manner: Manner | None = None,
     headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Answer:
-    """Ask; the server's side runs in ``server``, and ends with it."""
+    """Send a request; the server's side runs in ``server``, and ends with it."""
     manner = manner or Manner()
     data = b"" if body is None else json.dumps(body).encode()
     wire = Wire(data, manner)
