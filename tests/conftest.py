@@ -1,4 +1,4 @@
-"""For all tests: Hypothesis' profiles, and an ear to the logs.
+"""For all tests: Hypothesis' profiles, an ear to the logs, and no skip in CI.
 
 ``ci`` is derandomized and small, ``nightly`` is large, ``thorough`` is for what decides in microseconds; HYPOTHESIS_PROFILE chooses.
 """
@@ -7,7 +7,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["log_watch"]
+pytest_plugins = ["log_watch", "no_skips"]
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 

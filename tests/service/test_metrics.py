@@ -1,6 +1,5 @@
 """Metrics: right numbers under right names, bounded, in slices, and a listener that has nothing else."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import attrs
 import httpx
 import pytest
 import trio
+from programs import need
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from service_kit import Running, Warehouse, fetch, free_port, identity, numbers, running, scan
@@ -159,12 +159,16 @@ async def test_each_family_is_described_once_and_samples_follow_it(
     assert expose_at_once(server.service.registry, OPENMETRICS)[0].endswith(b"# EOF\n")
 
 
-async def test_promtool_finds_nothing_to_complain_about(server: Running, warehouse: Warehouse) -> None:
+@pytest.fixture
+def promtool() -> str:
+    return need("promtool")
+
+
+async def test_promtool_finds_nothing_to_complain_about(
+    promtool: str, server: Running, warehouse: Warehouse
+) -> None:
     """Names, units and types by the conventions."""
     await used(server, warehouse)
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.fail("this test runs promtool: apt-get install prometheus")
     text, _ = await expose(server.service.registry, "")
     checked = await trio.run_process(
         [promtool, "check", "metrics"], stdin=text, check=False, capture_stdout=True, capture_stderr=True
