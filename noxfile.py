@@ -28,7 +28,11 @@ EXTRAS = ",".join(sorted(PYPROJECT["project"]["optional-dependencies"]))
 PYTHONS = nox.project.python_versions(PYPROJECT)
 
 # A file's tests share a process; there is one process more than cores, since many tests wait for servers.
-SIDE_BY_SIDE = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--alone", "no")
+# In the order of tests/conftest.py, which puts slow files first: xdist's own begins with those of many tests.
+SIDE_BY_SIDE = (
+    *("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"),
+    *("--alone", "no"),
+)
 
 # What Python's own library decides (annotations, sockets, threads, signals, SQLite, exception groups), and
 # what Quart's line does, of which pip chooses another one on 3.13. Left out: what pyarrow, obstore and nginx
