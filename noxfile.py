@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -22,11 +24,26 @@ ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 EXTRAS = ",".join(sorted(PYPROJECT["project"]["optional-dependencies"]))
 
-# The oldest and the newest interpreter: pip resolves Quart and Quart-Trio to different lines on them.
-FAST_PYTHONS = ["3.11", "3.13"]
+# Those of the classifiers, the oldest first.
+PYTHONS = nox.project.python_versions(PYPROJECT)
 
-# Programs that are no Python packages, by the Debian package that has them. Tests drive the real ones.
-PROGRAMS = {"nginx": "nginx", "promtool": "prometheus"}
+# A file's tests share a process; there is one process more than cores, since many tests wait for servers.
+# In the order of tests/conftest.py, which puts slow files first: xdist's own begins with those of many tests.
+SIDE_BY_SIDE = (
+    *("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"),
+    *("--alone", "no"),
+)
+
+# What Python's own library decides (annotations, sockets, threads, signals, SQLite, exception groups), and
+# what Quart's line does, of which pip chooses another one on 3.13. Left out: what pyarrow, obstore and nginx
+# decide, of which there is one line, and Strata's own arithmetic (access rules, scans, simulation).
+COMPATIBILITY = tuple(
+    f"tests/{name}"
+    for name in (
+        "artifacts/metadata", "cli", "client", "config", "demo", "http", "observability", "server", "service",
+        "tenants", "work", "test_auth.py", "test_durable.py", "test_programs.py",
+    )
+)  # fmt: skip
 
 CHECK_INSTALLED = """
 import strata, sysconfig
@@ -43,15 +60,26 @@ def group(name: str) -> list[str]:
 
 def install(session: nox.Session, *groups: str) -> None:
     """Install the built package with its extras, and dependency groups, in one resolution."""
+    if session.python is None:
+        need_python(session)
     session.install(f".[{EXTRAS}]", *(requirement for name in groups for requirement in group(name)))
 
 
-def need_programs(session: nox.Session) -> None:
-    """Stop with the command that helps, rather than in the middle of the suite, when a program is missing."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    packages = [package for program, package in PROGRAMS.items() if shutil.which(program, path=path) is None]
-    if packages:
-        session.error(f"the tests need programs that are missing here: apt-get install {' '.join(packages)}")
+def need_python(session: nox.Session) -> None:
+    """Stop in a sentence on an interpreter that Strata does not run on, where pip would give a page."""
+    if sys.version_info[:2] >= tuple(map(int, PYTHONS[0].split("."))):
+        return
+    found = " or ".join(name for name in (f"python{version}" for version in PYTHONS) if runs(name))
+    advice = f"make the virtual environment with {found}" if found else "no other was found here"
+    ours = platform.python_version()
+    session.error(f"Strata needs Python {PYTHONS[0]} or newer, and nox runs on {ours}: {advice}")
+
+
+def runs(python: str) -> bool:
+    """Return whether an interpreter starts: version managers name those that are switched off, too."""
+    path = shutil.which(python)
+    command = [path or python, "-c", ""]
+    return path is not None and subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def isolated(session: nox.Session) -> dict[str, str]:
@@ -59,6 +87,17 @@ def isolated(session: nox.Session) -> dict[str, str]:
     env = {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     session.run("python", "-c", CHECK_INSTALLED, env=env)
     return env
+
+
+def run_tests(
+    session: nox.Session, *options: str, env: dict[str, str], command: tuple[str, ...] = ("pytest",)
+) -> None:
+    """Run the tests that may share the machine side by side, then those that measure it, one at a time."""
+    # What was chosen by hand may lie on one side alone: pytest's 5 is "no tests ran".
+    codes = [0, 5] if session.posargs else [0]
+    session.run(*command, *options, *SIDE_BY_SIDE, *session.posargs, env=env, success_codes=codes)
+    # Without the tracer of ``command``: it would be in what is measured.
+    session.run("pytest", *options, "--alone", "only", *session.posargs, env=env, success_codes=codes)
 
 
 @nox.session
@@ -80,7 +119,6 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the full suite on the interpreter that runs nox, with the coverage of lines and branches."""
-    need_programs(session)
     install(session, "test")
     env = isolated(session)
     # Not session.create_tmp(): it moves TMPDIR to where other users (PostgreSQL's) cannot go.
@@ -89,23 +127,24 @@ def tests(session: nox.Session) -> None:
     env["COVERAGE_FILE"] = str(data)
     for old in data.parent.glob(f"{data.name}*"):
         old.unlink()
-    session.run("coverage", "run", "-m", "pytest", "-m", "not nightly", *session.posargs, env=env)
+    run_tests(session, "-m", "not nightly", env=env, command=("coverage", "run", "-m", "pytest"))
     session.run("coverage", "combine", "--quiet", env=env)
     session.run("coverage", "report", env=env)
 
 
-@nox.session(python=FAST_PYTHONS)
-def tests_fast(session: nox.Session) -> None:
-    """Run what takes no seconds: the tests that are neither slow nor nightly."""
-    need_programs(session)
+@nox.session(python=PYTHONS)
+def compatibility(session: nox.Session) -> None:
+    """Run the quick tests of what differs between interpreters, and what the documentation shows."""
     install(session, "test")
-    session.run("pytest", "-m", "not slow and not nightly", *session.posargs, env=isolated(session))
+    env = isolated(session)
+    quick = ("-m", "not slow and not nightly", *SIDE_BY_SIDE)
+    session.run("pytest", *quick, *COMPATIBILITY, *session.posargs, env=env)
+    session.run("pytest", "tests/docs", *session.posargs, env=env)
 
 
 @nox.session
 def nightly(session: nox.Session) -> None:
     """Run what takes minutes: properties on 2,000 examples, of the access rules on 100,000."""
-    need_programs(session)
     install(session, "test")
     env = isolated(session)
     marked = ("pytest", "-m", "nightly or hypothesis", *session.posargs)
@@ -141,7 +180,6 @@ def bench_acl(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Check the documentation: references are current, links resolve, and every code block is run."""
-    need_programs(session)
     install(session, "test")
     generated = [
         "tests/config/test_settings.py::test_the_settings_reference_is_the_settings",

@@ -208,7 +208,7 @@ class Bench:
             self._task("pairs", target, tenant, "ana", workload.SMALL, rate=scene.rate, seconds=seconds)
             for tenant in scene.quiet
         ]
-        with clients.connections(tasks, background=False) as crowd:
+        with clients.crowd(tasks, background=False) as crowd:
             yield crowd
 
     @contextmanager
@@ -226,7 +226,7 @@ class Bench:
                 params = workload.SMALL if number % 2 else {"columns": ["no_such_column"]}
                 who = f"flooder{number % SCANS}"
                 tasks.append(self._task("flood", target, tenant, who, params, seconds=seconds))
-        with clients.connections(tasks, background=True) as crowd:
+        with clients.crowd(tasks, background=True) as crowd:
             yield crowd
 
     def _task(

@@ -69,6 +69,7 @@ def test_a_picture_is_an_image_with_its_labels(modules) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_scene_is_measured_and_nobody_quiet_fails(tmp_path: Path) -> None:
     """A small run of every scene ends without failures; its speeds do not count."""
     done = subprocess.run(

@@ -76,6 +76,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_bench_measures_every_aim() -> None:
     """A smoke run over a few rows gives a ratio for each aim."""
     command = [
@@ -136,6 +137,7 @@ def test_the_bare_scan_sends_every_row_in_order(path: str, tmp_path: Path, monke
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_bench_measures_a_server_that_is_not_its_own(tmp_path: Path, monkeypatch) -> None:
     """``--against`` takes a URL, an identity and a table, and clears the cache for a cold read."""
     monkeypatch.syspath_prepend(str(BENCH))

@@ -40,7 +40,9 @@ def test_header_names_that_fold_together_are_refused(tmp_path: Path, name: str) 
     """Before a server reads them: on SIGHUP the identity contract of such names raised and ended the process."""
     wrong = problems(tmp_path, SERVICE + f'principal_header = "{name}"\n')
 
-    assert ["scopes_header: X-Strata-Scopes already carries principal_header; choose another header."] == wrong
+    assert [
+        "scopes_header: X-Strata-Scopes already carries principal_header; choose another header."
+    ] == wrong
 
 
 def test_what_is_coherent_makes_an_identity_contract(tmp_path: Path) -> None:
@@ -74,7 +76,8 @@ def test_a_rate_next_to_zero_is_too_small(tmp_path: Path, value: str) -> None:
     (wrong,) = problems(tmp_path, SERVICE + f"rate_limit_scan_rps = {value}\n")
 
     assert (
-        f"rate_limit_scan_rps: {float(value)!r} is too small; the minimum is 0.001, and 0 is no limit." == wrong
+        f"rate_limit_scan_rps: {float(value)!r} is too small; the minimum is 0.001, and 0 is no limit."
+        == wrong
     )
 
 

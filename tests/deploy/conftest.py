@@ -14,12 +14,12 @@ from pathlib import Path
 
 import attrs
 import pytest
+from programs import need
 
 Change = Callable[[Path], object]
 """Changes the copied files in the given directory."""
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 @attrs.frozen
@@ -111,13 +111,6 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def nginx_program() -> str:
-    found = shutil.which("nginx", path=SEARCH)
-    if found is None:
-        pytest.fail("this test drives a real nginx: apt-get install nginx")
-    return found
-
-
 @attrs.frozen
 class Proxy:
     """A running nginx; ``ports`` maps each shipped port to the port nginx listens on."""
@@ -176,7 +169,7 @@ def install(
 def command(config: Path, directory: Path) -> list[str]:
     user = "user root; " if os.geteuid() == 0 else ""
     settings = f"{user}pid {directory}/nginx.pid; error_log {directory}/error.log info;"
-    return [nginx_program(), "-c", str(config), "-g", settings]
+    return [need("nginx"), "-c", str(config), "-g", settings]
 
 
 @contextmanager

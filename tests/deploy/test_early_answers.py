@@ -18,7 +18,7 @@ import attrs
 import pytest
 from service_kit import TOKEN, Process, process
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 EARLY = 2000
 SLOWEST_SECONDS = 10.0

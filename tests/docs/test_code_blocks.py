@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import PACKAGES, need
 
 from strata.config.sources import load_settings
 
@@ -145,9 +146,14 @@ PAGES_RUN_AFTER = {"docs/how-to/rotate-the-proxy-token.md": "docs/how-to/deploy-
 def test_what_a_page_shows_is_what_happens(page: Path, shop: Page, blocks_of) -> None:
     """The commands of a page run from first to last, and print the output that the page shows."""
     before = PAGES_RUN_AFTER.get(str(page.relative_to(ROOT)))
-    for found in [*(blocks_of(ROOT / before) if before else ()), *blocks_of(page)]:
-        if found.kind is None:
-            shop.run(found)
+    blocks = [*(blocks_of(ROOT / before) if before else ()), *blocks_of(page)]
+    run = [found for found in blocks if found.kind is None]
+    commands = "\n".join(found.code for found in run if found.language == "bash")
+    for program in PACKAGES:
+        if re.search(rf"^\s*{program}\s", commands, re.MULTILINE):
+            need(program)
+    for found in run:
+        shop.run(found)
 
 
 def test_toml_blocks_are_configurations(block, tmp_path: Path, monkeypatch) -> None:

@@ -345,6 +345,7 @@ async def test_no_columns_and_all_columns_are_two_results(server: Running, wareh
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_kill_9_loses_no_ready_artifact_and_serves_no_partial_one(
     tmp_path: Path, settings: Settings, warehouse: Warehouse
 ) -> None:
@@ -386,6 +387,7 @@ def test_kill_9_loses_no_ready_artifact_and_serves_no_partial_one(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("reader", ["fast", "stalled"])
 def test_streaming_a_gigabyte_adds_at_most_64_megabytes(
     tmp_path: Path, settings: Settings, warehouse: Warehouse, reader: str

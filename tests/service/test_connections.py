@@ -18,7 +18,7 @@ from service_kit import Process, environment, identity, process
 
 from strata.config import Settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -1,7 +1,6 @@
 """Metrics: right numbers under right names, bounded, beside the loop, and a listener that has nothing else."""
 
 import gc
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +11,7 @@ import httpx
 import pytest
 import trio
 import trio.testing
+from programs import need
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from service_kit import Running, Warehouse, fetch, free_port, identity, numbers, running, scan
@@ -218,12 +218,16 @@ async def test_the_answer_names_the_format_that_is_written(accept: str, content_
     assert 1 == value(samples, "strata_http_requests_total", tenant="t1", status="2xx")
 
 
-async def test_promtool_finds_nothing_to_complain_about(server: Running, warehouse: Warehouse) -> None:
+@pytest.fixture
+def promtool() -> str:
+    return need("promtool")
+
+
+async def test_promtool_finds_nothing_to_complain_about(
+    promtool: str, server: Running, warehouse: Warehouse
+) -> None:
     """Names, units and types by the conventions, the library's families included."""
     await used(server, warehouse)
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.fail("this test runs promtool: apt-get install prometheus")
     text, _ = await expose(server.service.registry, "")
     checked = await trio.run_process(
         [promtool, "check", "metrics"], stdin=text, check=False, capture_stdout=True, capture_stderr=True

@@ -15,7 +15,7 @@ from service_kit import TOKEN, Process, Warehouse, environment, identity, number
 
 from strata.config import Settings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 NEW_TOKEN = "another-token-of-30-characters"
 
 

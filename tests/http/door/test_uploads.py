@@ -205,7 +205,6 @@ SERVER = """
 import json, re, sys
 import trio
 from strata.auth import IdentityContract
-from strata.http.serving.connection import Patience
 from strata.http.door import FrontDoor
 from strata.http.serving.listening import Bind
 from strata.http.serving.serve import serve
@@ -240,6 +239,7 @@ def rss(pid: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_an_upload_of_two_gigabytes_holds_no_memory_and_is_refused_at_its_cap(tmp_path: Path) -> None:
     """The body is never held in memory, which Quart-Trio would do before its handler runs."""
     with subprocess.Popen(

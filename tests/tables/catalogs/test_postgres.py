@@ -11,28 +11,20 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from programs import need
 from pyiceberg.catalog.sql import SqlCatalog
 
 from strata.outcomes import Reason, Refused
 from strata.tables import Catalogs, LoadedTable
 
 pytestmark = pytest.mark.slow
-_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _OWNER = "postgres" if os.geteuid() == 0 else None
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name) or next(
-        (str(path / name) for path in _BINARIES if (path / name).exists()), None
-    )
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Path]:
     """Start a PostgreSQL server on a socket in a temporary directory."""
-    initdb, control = _program("initdb"), _program("pg_ctl")
-    if initdb is None or control is None:
-        pytest.skip("PostgreSQL is not installed")
+    initdb, control = need("initdb"), need("pg_ctl")
     directory = Path(tempfile.mkdtemp(prefix="pg-"))
     if _OWNER is not None:
         shutil.chown(directory, _OWNER)
