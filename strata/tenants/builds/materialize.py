@@ -10,6 +10,7 @@ from functools import partial
 import attrs
 import structlog
 import trio
+from cachetools import LRUCache
 
 from strata import acl
 from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReader
@@ -30,7 +31,6 @@ from strata.tenants.builds.runner import Builder, BuildRequest
 from strata.tenants.builds.state import Build
 from strata.tenants.limits.retry_after import Drain, Promises
 from strata.tenants.shared.authorizer import TABLE_NOT_FOUND, Access, artifact_resource, table_resource
-from strata.tenants.shared.lru import Remembered
 from strata.tenants.shared.resources import Resources
 
 SCAN = "scan@v1"
@@ -87,10 +87,10 @@ class Materializer:
     running: dict[str, Build] = attrs.field(factory=dict)
     by_id: dict[str, Build] = attrs.field(factory=dict)
     streams: dict[str, Stream] = attrs.field(factory=dict)
-    records: Remembered[tuple[str, int], ArtifactRecord] = attrs.field(
-        factory=partial(Remembered, READY_REMEMBERED)
+    records: LRUCache[tuple[str, int], ArtifactRecord] = attrs.field(
+        factory=partial(LRUCache, READY_REMEMBERED)
     )
-    ready: Remembered[str, ArtifactRecord] = attrs.field(factory=partial(Remembered, READY_REMEMBERED))
+    ready: LRUCache[str, ArtifactRecord] = attrs.field(factory=partial(LRUCache, READY_REMEMBERED))
     losses: int = 0
     ended: Drain = attrs.field(factory=Drain)
     promises: Promises = attrs.field(factory=Promises)
@@ -207,7 +207,7 @@ class Materializer:
         for record in lost:
             self._forget(record)
         if found is not None and losses + len(lost) == self.losses:
-            self.ready.put(provenance.key, found)
+            self.ready[provenance.key] = found
         return found
 
     def _find_readable(self, key: str) -> tuple[ArtifactRecord | None, list[ArtifactRecord]]:
@@ -245,7 +245,7 @@ class Materializer:
             get = self.resources.metadata.get_artifact
             known = await self.resources.ask(get, self.tenant, artifact_id, version)
             if known is not None and known.state is ArtifactState.READY and losses == self.losses:
-                self.records.put((artifact_id, version), known)
+                self.records[artifact_id, version] = known
         return known
 
     async def lose(self, record: ArtifactRecord) -> None:
@@ -261,8 +261,8 @@ class Materializer:
 
     def _forget(self, record: ArtifactRecord) -> None:
         self.losses += 1
-        self.records.drop((record.artifact_id, record.version))
-        self.ready.drop(record.provenance_hash)
+        self.records.pop((record.artifact_id, record.version), None)
+        self.ready.pop(record.provenance_hash, None)
 
     def stream_for(self, stream_id: str, principal: Principal) -> Stream | None:
         """Return the stream, if it is this principal's (or the principal is an administrator)."""
@@ -355,7 +355,7 @@ class Materializer:
             if build.record is not None:
                 self.by_id.pop(build.record.build_id, None)
             if isinstance(build.outcome, ArtifactRecord):
-                self.ready.put(build.key, build.outcome)
+                self.ready[build.key] = build.outcome
         try:
             if keep_segments is not None:
                 await keep_segments()

@@ -7,10 +7,10 @@ from functools import partial
 
 import attrs
 import trio
+from cachetools import LRUCache
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import Planning, ResolvedScan, ScanPlan, Step, plan_step, too_many_files
-from strata.tenants.shared.lru import Remembered
 from strata.tenants.shared.resources import SMALL_COST, Resources
 from strata.work import Tier
 
@@ -78,9 +78,9 @@ class Planner:
 
     tenant: str
     resources: Resources
-    plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
-    large: Remembered[object, int] = attrs.field(factory=partial(Remembered, PLANS))
-    unfinished: Remembered[object, _Flight] = attrs.field(factory=partial(Remembered, UNFINISHED))
+    plans: LRUCache[object, ScanPlan] = attrs.field(factory=partial(LRUCache, PLANS))
+    large: LRUCache[object, int] = attrs.field(factory=partial(LRUCache, PLANS))
+    unfinished: LRUCache[object, _Flight] = attrs.field(factory=partial(LRUCache, UNFINISHED))
     _flights: dict[object, _Flight] = attrs.field(init=False, factory=dict)
 
     async def plan(self, scan: ResolvedScan, principal: str, patience: float, most: int) -> ScanPlan:
@@ -120,7 +120,7 @@ class Planner:
         flight = self._flights.get(key)
         if flight is None:
             flight = self._flights[key] = self.unfinished.get(key) or _Flight(Planning(scan, most))
-            self.unfinished.drop(key)
+            self.unfinished.pop(key, None)
         flight.wanted += 1
         plan = None
         try:
@@ -130,7 +130,7 @@ class Planner:
             if not flight.wanted:
                 del self._flights[key]
                 if plan is None:
-                    self.unfinished.put(key, flight)
+                    self.unfinished[key] = flight
         return plan
 
     async def _steps(self, flight: _Flight, scan: ResolvedScan, principal: str, most: int) -> ScanPlan:
@@ -144,11 +144,11 @@ class Planner:
             stepped, step = flight.stepped, partial(flight.step, planning, token)
             found = await pool.run(self.tenant, Tier.INTERACTIVE, step, principal=principal, charge=_took)
             if found.plan is not None:
-                self.plans.put(scan.plan_key, found.plan)
+                self.plans[scan.plan_key] = found.plan
                 return found.plan
             if found.refused is not None:
                 if found.refused.reason is Reason.TOO_LARGE:
-                    self.large.put(scan.plan_key, most + 1)
+                    self.large[scan.plan_key] = most + 1
                 raise RefusalError(found.refused)
             if found.busy:
                 with trio.move_on_after(WAIT_SECONDS) as waiting:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 import trio
+from cachetools import LRUCache
 
 from strata.outcomes import Reason, Refused
 from strata.tenants.limits.fair_slots import FairShares
 from strata.tenants.limits.retry_after import Promises
 from strata.tenants.limits.slots import Slots
-from strata.tenants.shared.lru import Remembered
 
 SPARE = 3
 """A tenant may reserve so many times what it leaves to others: three quarters of all, when it is alone."""
@@ -37,14 +37,14 @@ class MemoryBudget(Slots):
     def __init__(self, total: int) -> None:
         super().__init__("memory_budget_bytes", total)
         self._turns = FairShares(total, spare=SPARE)
-        self._comebacks: Remembered[str, Promises] = Remembered(TENANTS_REMEMBERED)
+        self._comebacks: LRUCache[str, Promises] = LRUCache(TENANTS_REMEMBERED)
 
     def refusal(self, principals: list[str], waited: float) -> Refused:
         """Return what to tell a tenant that waited in vain: out of its own past, and nothing of others'."""
         now, tenant = trio.current_time(), principals[0]
         interval = self._turns.drain.interval(now, tenant) or waited
         promises = self._comebacks.get(tenant) or Promises()
-        self._comebacks.put(tenant, promises)
+        self._comebacks[tenant] = promises
         detail = f"The server had no memory to spare for this scan within {waited:g} seconds ({self.name})."
         seconds = promises.seconds(now, interval, interval)
         return Refused(Reason.UNAVAILABLE, detail, self.name, seconds)
