@@ -162,7 +162,7 @@ def held(service: Service) -> dict[str, object]:
         "turns to start": (resources.starts.taken, resources.starts.waiting),
         "rates": sum(not rates.at_rest(now) for rates in registry.rates),
         "promises of rates": sum(
-            rates._kept.claim(f"p{n}", now) for rates in registry.rates for n in range(9)
+            rates._estimator.claim(f"p{n}", now) for rates in registry.rates for n in range(9)
         ),
     }
     for tenant in registry.tenants():
@@ -181,10 +181,10 @@ def held(service: Service) -> dict[str, object]:
                 slots.used,
                 slots.waiting,
                 len(slots._leases),
-                slots._turns.keys,
+                slots._shares.keys,
             )
             found[f"promises of {tier.value} slots of {tenant.id}"] = sum(
-                slots._kept.claim(f"p{n}", now) for n in range(9)
+                slots._estimator.claim(f"p{n}", now) for n in range(9)
             )
     return {
         what: value for what, value in found.items() if any(value if isinstance(value, tuple) else [value])

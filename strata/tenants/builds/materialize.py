@@ -29,7 +29,7 @@ from strata.tenants import messages as m
 from strata.tenants.builds.provenance import Provenance, scan_provenance
 from strata.tenants.builds.runner import Builder, BuildRequest
 from strata.tenants.builds.state import Build
-from strata.tenants.limits.retry_after import Drain, Promises
+from strata.tenants.limits.retry_after import RetryAfterEstimator
 from strata.tenants.shared.authorizer import TABLE_NOT_FOUND, Access, artifact_resource, table_resource
 from strata.tenants.shared.resources import Resources
 
@@ -76,8 +76,7 @@ class Materializer:
         ready: Finished artifacts by provenance key.
         losses: How many finished artifacts turned out to be lost. What the database answered is not
             remembered if there was a loss meanwhile: it may be what was lost.
-        ended: How fast builds end.
-        promises: When those who were refused one come back.
+        estimator: Computes the Retry-After of refused builds from how fast builds end.
     """
 
     tenant: str
@@ -92,8 +91,7 @@ class Materializer:
     )
     ready: LRUCache[str, ArtifactRecord] = attrs.field(factory=partial(LRUCache, READY_REMEMBERED))
     losses: int = 0
-    ended: Drain = attrs.field(factory=Drain)
-    promises: Promises = attrs.field(factory=Promises)
+    estimator: RetryAfterEstimator = attrs.field(factory=RetryAfterEstimator)
 
     @property
     def idle(self) -> bool:
@@ -339,8 +337,8 @@ class Materializer:
         if running < most and (not own or own < PLACES_LEFT * (most - running)):
             return None
         now, name = trio.current_time(), "max_concurrent_scans"
-        interval = self.ended.interval(now) or 1.0
-        seconds = self.promises.seconds(now, interval * max(1, running - most + 1), interval)
+        interval = self.estimator.interval(now) or 1.0
+        seconds = self.estimator.seconds(now, interval * max(1, running - most + 1), interval)
         whose = f"This tenant has {running}" if running >= most else f"You have {own}"
         detail = f"{whose} scans under way, of {most} ({name}); ask again when some have ended."
         return Refused(Reason.BUSY, detail, name, seconds, limit=Limit(name, most, seconds))
@@ -351,7 +349,7 @@ class Materializer:
             keep_segments = await self.builder.run(build, order)
         finally:
             del self.running[build.key]
-            self.ended.note(trio.current_time(), build.principals[0])
+            self.estimator.released(trio.current_time(), build.principals[0])
             if build.record is not None:
                 self.by_id.pop(build.record.build_id, None)
             if isinstance(build.outcome, ArtifactRecord):
