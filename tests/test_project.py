@@ -70,6 +70,7 @@ LAYERS = (
     "work",
     "acl",
     "durable",
+    "file_poller",
     "outcomes",
     "__init__",
 )

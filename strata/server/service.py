@@ -92,7 +92,7 @@ class Service:
         self.authorizer.hide = settings.hide_forbidden_as_not_found
         self.tenant_overrides.take(settings)
         self.registry.update_limits()
-        self.rules.moved.set()
+        self.rules.poller.move()
 
     def apply(self, found: Reloaded) -> None:
         """Take what a running service can of a new configuration; no checkpoint in between."""
@@ -274,7 +274,7 @@ async def open_service(
         with admission.watching(), collected_when_idle(lambda: resources.busy):
             async with trio.open_nursery() as nursery:
                 await nursery.start(registry.run)
-                nursery.start_soon(rules.watch)
+                nursery.start_soon(rules.poller.watch)
                 yield service
                 nursery.cancel_scope.cancel()
 

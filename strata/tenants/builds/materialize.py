@@ -87,9 +87,11 @@ class Materializer:
     by_id: dict[str, Build] = attrs.field(factory=dict)
     streams: dict[str, Stream] = attrs.field(factory=dict)
     records: LRUCache[tuple[str, int], ArtifactRecord] = attrs.field(
-        factory=partial(LRUCache, READY_REMEMBERED)
+        factory=partial(LRUCache, READY_REMEMBERED), repr=False
     )
-    ready: LRUCache[str, ArtifactRecord] = attrs.field(factory=partial(LRUCache, READY_REMEMBERED))
+    ready: LRUCache[str, ArtifactRecord] = attrs.field(
+        factory=partial(LRUCache, READY_REMEMBERED), repr=False
+    )
     losses: int = 0
     estimator: RetryAfterEstimator = attrs.field(factory=RetryAfterEstimator)
 

@@ -78,9 +78,9 @@ class Planner:
 
     tenant: str
     resources: Resources
-    plans: LRUCache[object, ScanPlan] = attrs.field(factory=partial(LRUCache, PLANS))
-    large: LRUCache[object, int] = attrs.field(factory=partial(LRUCache, PLANS))
-    unfinished: LRUCache[object, _Flight] = attrs.field(factory=partial(LRUCache, UNFINISHED))
+    plans: LRUCache[object, ScanPlan] = attrs.field(factory=partial(LRUCache, PLANS), repr=False)
+    large: LRUCache[object, int] = attrs.field(factory=partial(LRUCache, PLANS), repr=False)
+    unfinished: LRUCache[object, _Flight] = attrs.field(factory=partial(LRUCache, UNFINISHED), repr=False)
     _flights: dict[object, _Flight] = attrs.field(init=False, factory=dict)
 
     async def plan(self, scan: ResolvedScan, principal: str, patience: float, most: int) -> ScanPlan:

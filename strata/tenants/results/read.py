@@ -45,7 +45,7 @@ class Reader:
     prefix: str
     resources: Resources
     materializer: Materializer
-    small: LRUCache[str, bytes] = attrs.field(factory=partial(LRUCache, SMALL_REMEMBERED))
+    small: LRUCache[str, bytes] = attrs.field(factory=partial(LRUCache, SMALL_REMEMBERED), repr=False)
 
     async def open_stream(self, question: m.OpenStream) -> m.Opened | Refused:
         """Open a stream for the principal who asked for it, while it is built or afterwards."""

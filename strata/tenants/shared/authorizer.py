@@ -80,7 +80,9 @@ class Authorizer:
     policy: acl.Policy | None
     hide: bool = True
     _ready: acl.CompiledPolicy | None = attrs.field(default=None, init=False)
-    _views: LRUCache[str, CellGrants] = attrs.field(factory=partial(LRUCache, _MOST_VIEWS), init=False)
+    _views: LRUCache[str, CellGrants] = attrs.field(
+        factory=partial(LRUCache, _MOST_VIEWS), init=False, repr=False
+    )
 
     def __attrs_post_init__(self) -> None:
         """Compile the rules now: a hundred thousand take a second, which no request should have to wait."""
