@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
 
 import attrs
 
@@ -106,14 +105,6 @@ class CacheBudget:
         """Return the bytes a live tenant can count on: an equal share, or what it has if that is more."""
         others = len(self._granted) - (key in self._granted)
         return max(self.granted(key), self.total // (others + 1), self.guarantee)
-
-    def live(self) -> Iterator[tuple[str, int]]:
-        """Live tenants that may have any bytes, the longest unused first."""
-        yield from self._granted.items()
-
-    def gone(self) -> Iterator[tuple[str, int]]:
-        """Tenants that are not live and what they have."""
-        yield from self._gone.items()
 
     def enter(self, key: str) -> None:
         """A tenant becomes live; what it had on disk, it may keep."""

@@ -187,9 +187,9 @@ class CacheShard:
         """*Worker.* Remove what the index let go of."""
         packs.remove(paths)
 
-    def take_used(self, least: int = TOUCH_EVERY) -> list[Path]:
-        """*Loop.* Return the packs used since last time, for :meth:`note_used`, once there are ``least``."""
-        if len(self._used) < least:
+    def take_used(self) -> list[Path]:
+        """*Loop.* Return packs used since last time, for :meth:`note_used`; none below :data:`TOUCH_EVERY`."""
+        if len(self._used) < TOUCH_EVERY:
             return []
         used, self._used = list(self._used), {}
         return used

@@ -76,11 +76,6 @@ class DeficitRoundRobin(Generic[K]):
         positions = [account.position for account in self._accounts.values() if account.waiting]
         return round(max(positions) - min(positions)) if positions else 0
 
-    def within_share(self, key: K) -> bool:
-        """Whether ``key`` would have, or has, its turn in the present round: it owes nothing."""
-        account = self._accounts.get(key)
-        return account is None or account.round <= self._round
-
     def join(self, key: K, weight: float = 1.0) -> None:
         """Let ``key`` wait at the end of the round, or take a new weight if it waits already.
 

@@ -40,11 +40,6 @@ class EgressTurns:
         self.asked = trio.current_time()
 
     @property
-    def waiting(self) -> int:
-        """How many wait for their turn."""
-        return sum(map(len, self._waiting.values()))
-
-    @property
     def chunk_bytes(self) -> int:
         """How many bytes a turn may take now."""
         return SMALL_BYTES if trio.current_time() - self.asked < SERVED_SECONDS else LARGE_BYTES

@@ -6,8 +6,9 @@ promises, in starts of quanta
 (the *bound*; proved over arbitrary arrivals in ``tests/work/test_fair_bound.py``, watched in the simulator):
 
 - An interactive quantum at the head of a tenant that is within its share starts after at most
-  :func:`most_before` others, where *T* tenants have interactive work queued: one of each other tenant, and
-  the bulk turns of the floor. The sizes of quanta, the weights and the lengths of queues do not enter.
+  ``T + (T - 1) // (BULK_FLOOR - 1)`` others, where *T* tenants have interactive work queued: one of each
+  other tenant, and the bulk turns of the floor. The sizes of quanta, the weights and the lengths of queues do
+  not enter.
 - While both tiers wait, at most one turn in :data:`BULK_FLOOR` is a bulk one; bulk gets it unless it has had
   that share of the bytes already, and at the latest every :data:`BULK_PATIENCE` turns. A floor in turns alone
   would hand the machine to large bulk quanta when interactive ones are small; one in bytes alone would let
@@ -42,17 +43,6 @@ BULK_FLOOR = 4
 
 BULK_PATIENCE = 128
 """While both tiers wait, at least every so-manieth turn is a bulk one, however large its last quantum was."""
-
-
-def most_before(tenants: int) -> int:
-    """Return how many quanta start at most before an interactive one of a tenant within its share.
-
-    With *N* slots and quanta that last at most *d*, it starts within ``ceil((most_before + 1) / N) * d``.
-
-    Args:
-        tenants: Tenants with interactive work queued, its own included.
-    """
-    return tenants + (tenants - 1) // (BULK_FLOOR - 1)
 
 
 @attrs.define(eq=False)
@@ -272,10 +262,6 @@ class FairQueue:
         if ticket.contended:
             self._floor.charge(ticket.tier, correction)
         self._rounds[ticket.tier].charge(ticket, correction)
-
-    def within_share(self, flow: str, tier: Tier) -> bool:
-        """Whether a tenant has credit left in the present round of ``tier``: the bound holds for it."""
-        return self._rounds[tier].turns.within_share(flow)
 
     def tenants(self, tier: Tier) -> int:
         """Return how many tenants have work of ``tier`` queued."""

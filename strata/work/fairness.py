@@ -27,14 +27,10 @@ def jain_index(values: Iterable[float]) -> float:
 
 
 class Served:
-    """What each of many got lately.
+    """What each of many got in the last :data:`WINDOW_SECONDS`, to within one of :data:`BUCKETS`."""
 
-    Args:
-        seconds: How long something counts, to within one of :data:`BUCKETS`.
-    """
-
-    def __init__(self, seconds: float = WINDOW_SECONDS) -> None:
-        self._width = seconds / BUCKETS
+    def __init__(self) -> None:
+        self._width = WINDOW_SECONDS / BUCKETS
         self._buckets: deque[tuple[int, Counter[str]]] = deque()
 
     def add(self, key: str, amount: int, now: float) -> None:

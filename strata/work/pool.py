@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter
 from typing import TypeVar
 
 import attrs
 import trio
 
 from strata.work.admission import release_admission
-from strata.work.fair import FairQueue, Queued, QueueEntry
+from strata.work.fair import FairQueue, QueueEntry
 from strata.work.fairness import Served
 from strata.work.gradient_limit import Gradient
 from strata.work.threads import run_in_thread
@@ -40,7 +39,6 @@ class WorkPool:
 
     Args:
         slots: Quanta that run at the same time.
-        inline: Run quanta on the loop instead of in threads, for deterministic tests.
         tolerance: How many times longer than usual interactive quanta may take until they begin, with
             :data:`QUANTUM_SECONDS` for themselves, before bulk work has fewer slots, but one at least; 0:
             bulk work always has all of them.
@@ -52,14 +50,13 @@ class WorkPool:
         weight_of: Returns a tenant's weight, above zero; asked for each quantum.
     """
 
-    def __init__(self, slots: int, *, inline: bool = False, tolerance: float = 0) -> None:
+    def __init__(self, slots: int, *, tolerance: float = 0) -> None:
         if slots < 1:
             raise ValueError(f"a work pool needs at least one slot, not {slots}")
         self.slots = slots
         self.running = 0
         self.running_bulk = 0
         self.weight_of: Callable[[str], float] = _equal
-        self._inline = inline
         self._queue = FairQueue()
         self._waiting: OrderedDict[_Turn, None] = OrderedDict()
         self._served = Served()
@@ -91,19 +88,12 @@ class WorkPool:
         loud = trio.current_time() - self._interactive_at <= QUIET_SECONDS
         return self._bulk.limit if self._bulk is not None and loud else self.slots
 
-    def queued_quanta(self) -> Counter[str]:
-        """Return how many quanta each tenant has in the queue; those without any are left out."""
-        return self._queued(attrgetter("quanta"))
-
     def queued_bytes(self) -> Counter[str]:
-        """Return the expected bytes of what each tenant has in the queue; likewise."""
-        return self._queued(attrgetter("nbytes"))
-
-    def _queued(self, what: Callable[[Queued], int]) -> Counter[str]:
+        """Return the expected bytes of the queued quanta by tenant; tenants without any are left out."""
         total: Counter[str] = Counter()
         for tier in Tier:
             for flow, queued in self._queue.queued(tier):
-                total[flow] += what(queued)
+                total[flow] += queued.nbytes
         return total
 
     def served_bytes(self) -> Counter[str]:
@@ -139,12 +129,11 @@ class WorkPool:
         turn = _Turn(flow, tier, cost, urgent, principal, self.weight_of(flow), pool=self)
         work = quantum if charge is None else partial(turn.charged_by, quantum, charge)
         await turn.wait()
-        if not self._inline:
-            return await run_in_thread(work, abandon=abandon, finished=partial(self._release, turn))
-        try:
-            return work()
-        finally:
-            self._release(turn)
+        return await self._execute(turn, work, abandon=abandon)
+
+    async def _execute(self, turn: _Turn, work: Callable[[], T], *, abandon: bool) -> T:
+        """Run ``work`` in a thread, and give the slot back when it has ended."""
+        return await run_in_thread(work, abandon=abandon, finished=partial(self._release, turn))
 
     def _enter(self, turn: _Turn) -> None:
         self._queue.push(turn)

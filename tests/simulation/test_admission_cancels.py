@@ -156,7 +156,7 @@ def held(service: Service) -> dict[str, object]:
         "threads for the store": resources.waits.borrowed_tokens,
         "threads for catalogs": sum(looks.borrowed_tokens for looks in resources._looks.values()),
         "the pool": (resources.pool.running, resources.pool.waiting, resources.pool.running_bulk),
-        "turns on the loop": (turns.waiting, int(turns._taken)),
+        "turns on the loop": (len(turns._waiting), int(turns._taken)),
         "places at the door": service.app.tarpit.held,
         "places at the desk": (service.app.admission.taken, service.app.admission.waiting),
         "turns to start": (resources.starts.taken, resources.starts.waiting),

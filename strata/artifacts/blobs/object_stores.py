@@ -9,31 +9,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 RETRIES = 3
-
-
-@attrs.frozen(kw_only=True)
-class ObjectStoreSettings:
-    """The settings of an object store, under the names and defaults they have for users."""
-
-    artifact_s3_bucket: str | None = None
-    artifact_s3_prefix: str = "artifacts"
-    artifact_gcs_bucket: str | None = None
-    artifact_gcs_prefix: str = "artifacts"
-    artifact_azure_container: str | None = None
-    artifact_azure_prefix: str = "artifacts"
-    s3_region: str | None = None
-    s3_endpoint_url: str | None = None
-    s3_access_key: str | None = attrs.field(default=None, repr=False)
-    s3_secret_key: str | None = attrs.field(default=None, repr=False)
-    s3_anonymous: bool = False
-    s3_connect_timeout_seconds: float = 10.0
-    s3_request_timeout_seconds: float = 30.0
 
 
 def open_object_store(backend: str, settings: Any) -> tuple[ObjectStore, str]:
@@ -43,7 +22,7 @@ def open_object_store(backend: str, settings: Any) -> tuple[ObjectStore, str]:
 
     Args:
         backend: ``s3``, ``gcs`` or ``azure``.
-        settings: Whatever has the attributes of :class:`ObjectStoreSettings`.
+        settings: The settings, as of :class:`~strata.config.Settings`.
 
     Raises:
         ImportError: If the extra ``objectstore`` is not installed.

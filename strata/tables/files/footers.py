@@ -65,8 +65,8 @@ class FooterCache:
     times as long as reading a footer.
     """
 
-    def __init__(self, budget: int = _BUDGET_BYTES) -> None:
-        self._footers: WeightedLru[tuple[object, ...], Footer] = WeightedLru(budget)
+    def __init__(self) -> None:
+        self._footers: WeightedLru[tuple[object, ...], Footer] = WeightedLru(_BUDGET_BYTES)
         self._columns: WeightedLru[tuple[object, ...], _Columns] = WeightedLru(_COLUMNS_BYTES)
 
     def __repr__(self) -> str:

@@ -30,11 +30,6 @@ class WeightedLru(Generic[K, V]):
         entries = self._entries
         return f"<WeightedLru {len(entries)} entries, {entries.currsize:g} of {entries.maxsize:g}>"
 
-    @property
-    def weight(self) -> int:
-        """The weight of all entries; at most the budget."""
-        return int(self._entries.currsize)
-
     def get(self, key: K) -> V | None:
         """Return the entry and mark it as used, or None."""
         with self._lock:

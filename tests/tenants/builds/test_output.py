@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+from inline_pool import InlinePool
 from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError
@@ -19,7 +20,7 @@ from strata.tenants.builds.output import Output
 from strata.tenants.builds.reorder_buffer import Piece, RowGroupStream, Written
 from strata.tenants.builds.scan_pipeline import ScanBuild
 from strata.tenants.shared.byte_stream import Tail
-from strata.work import Tier, WorkPool
+from strata.work import Tier
 
 LIMIT = 100
 
@@ -163,7 +164,7 @@ async def test_a_slice_that_was_written_late_does_not_make_the_next_one_late(
         plan=SimpleNamespace(passthrough=True),
         build=SimpleNamespace(tail=tail, rows_done=0),
         shard=SimpleNamespace(generation=0, most_of_one_scan=0),
-        pool=WorkPool(1, inline=True),
+        pool=InlinePool(1),
         flow="acme",
         principal="ana",
         tier=Tier.BULK,
