@@ -188,7 +188,7 @@ class CacheShard:
         packs.remove(paths)
 
     def take_used(self) -> list[Path]:
-        """*Loop.* Return packs used since last time, for :meth:`note_used`; none below :data:`TOUCH_EVERY`."""
+        """*Loop.* Return packs lately used, for :meth:`note_used`; none below :data:`TOUCH_EVERY`."""
         if len(self._used) < TOUCH_EVERY:
             return []
         used, self._used = list(self._used), {}

@@ -24,6 +24,7 @@ from strata.acl import (
     parse_policy,
     print_policy,
 )
+from strata.auth import DEFAULT_TENANT
 from strata.cli.config import load, settings_options
 from strata.config import ConfigError
 from strata.config.sources import ACL_ALIASES
@@ -52,7 +53,7 @@ def acl() -> None:
 @click.option(
     "--resource", required=True, metavar="RESOURCE", help="For what: tables/<catalog>/<namespace>/<table> …"
 )
-@click.option("--tenant", default="_default", metavar="ID", show_default=True, help="For which tenant.")
+@click.option("--tenant", default=DEFAULT_TENANT, metavar="ID", show_default=True, help="For which tenant.")
 @click.option(
     "--scope", "scopes", multiple=True, metavar="SCOPE", help="A scope the caller holds; repeatable."
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 
 from strata.acl import Policy
+from strata.auth import PRINCIPAL_HEADER, SCOPES_HEADER, TENANT_HEADER
 from strata.config.fields import TenantSection, limit, setting
 
 MIN_TOKEN_CHARACTERS = 16
@@ -102,8 +103,8 @@ class Settings:
         live=True,
     )
     auth_failure_burst: int = setting(50, "How many of them may come at once.", least=1, live=True)
-    principal_header: str = setting("X-Strata-Principal", "Header with the user's id.", live=True)
-    scopes_header: str = setting("X-Strata-Scopes", "Header with the user's scopes.", live=True)
+    principal_header: str = setting(PRINCIPAL_HEADER, "Header with the user's id.", live=True)
+    scopes_header: str = setting(SCOPES_HEADER, "Header with the user's scopes.", live=True)
     hide_forbidden_as_not_found: bool = setting(
         True, "Answer what the access rules deny exactly as what does not exist.", live=True
     )
@@ -125,7 +126,7 @@ class Settings:
 
     multi_tenant_enabled: bool = setting(False, "Keep tenants apart.")
     tenant_header: str = setting(
-        "X-Tenant-ID", "Header with the tenant; X-Strata-Tenant is always its alias.", live=True
+        TENANT_HEADER, "Header with the tenant; X-Strata-Tenant is always its alias.", live=True
     )
     require_tenant_header: bool = setting(False, "Refuse requests without a tenant.", live=True)
     max_tenants: int = setting(1000, "Most live tenants; idle ones make room for others.", least=1)

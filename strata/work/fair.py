@@ -33,7 +33,7 @@ from strata.work.deficit_round_robin import QUANTUM_BYTES, DeficitRoundRobin
 from strata.work.tier import Tier
 
 LEAST_COST = 64 * 1024
-"""What any quantum costs: handing it to a thread and back takes as long as reading so many bytes."""
+"""Least bytes that a quantum costs: handing it to a thread and back takes as long as reading that many."""
 
 MOST_COST = 8 * QUANTUM_BYTES
 """What an estimate may cost: an odd one can't stall a tenant. What is known afterwards may be more."""

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from strata.work.admission import release_admission
-from strata.work.fair import FairQueue, QueueEntry
+from strata.work.fair import LEAST_COST, FairQueue, QueueEntry
 from strata.work.fairness import Served
 from strata.work.gradient_limit import Gradient
 from strata.work.threads import run_in_thread
@@ -106,7 +106,7 @@ class WorkPool:
         tier: Tier,
         quantum: Callable[[], T],
         *,
-        cost: int = 65536,
+        cost: int = LEAST_COST,
         abandon: bool = True,
         urgent: bool = False,
         principal: str = "",

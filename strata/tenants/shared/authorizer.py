@@ -64,6 +64,9 @@ class Access:
     visible: CellGrants | None = None
 
 
+CACHE_RESOURCE = "admin/cache"
+"""The resource of clearing, warming and inspecting a cache."""
+
 _MOST_VIEWS = 1024
 """Sets of grants whose translation for scans is kept; the least recently used one goes."""
 
