@@ -136,7 +136,6 @@ def limits_of(settings: Settings) -> TenantLimits:
         principal_bytes_per_second=settings.rate_limit_client_bytes_per_second,
         bytes_per_day=settings.rate_limit_bytes_per_day,
         principal_bytes_per_day=settings.rate_limit_client_bytes_per_day,
-        whole_row_groups=settings.cache_granularity == "row_group",
     )
 
 

@@ -38,7 +38,6 @@ class TenantLimits:
         principal_bytes_per_second: Bytes a second sent to one principal; streams are delayed.
         bytes_per_day: Bytes a day sent to all principals.
         principal_bytes_per_day: Bytes a day sent to one principal.
-        whole_row_groups: Whether all columns of a row group are cached, not only those of the scan.
         weight: Share of the machine relative to the weights of competing tenants.
     """
 
@@ -68,7 +67,6 @@ class TenantLimits:
     principal_bytes_per_second: int = 0
     bytes_per_day: int = 0
     principal_bytes_per_day: int = 0
-    whole_row_groups: bool = False
     weight: float = 1.0
 
     def tier(self, estimated_bytes: int, columns: int) -> Tier:
