@@ -31,8 +31,16 @@ from strata.acl import holds_scope
 #: The tenant of a caller that states none. No header can state it: a tenant id begins with a letter or digit.
 DEFAULT_TENANT: Final = "_default"
 
+#: The regular expression of all other tenant ids.
+TENANT_ID: Final = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+
 #: The caller in personal mode, when no user header is configured or sent.
 LOCAL_PRINCIPAL: Final = "local"
+
+#: The default names of the identity headers.
+PRINCIPAL_HEADER: Final = "X-Strata-Principal"
+SCOPES_HEADER: Final = "X-Strata-Scopes"
+TENANT_HEADER: Final = "X-Tenant-ID"
 
 TOKEN_HEADER: Final = "X-Strata-Proxy-Token"  # noqa: S105 - the header's name, not a token
 
@@ -48,7 +56,7 @@ MAX_SCOPE_CHARACTERS: Final = 128
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
-_TENANT_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TENANT_ID: Final = re.compile(TENANT_ID.encode())
 _SCOPE: Final = re.compile(rf"[!#-\[\]-~]{{1,{MAX_SCOPE_CHARACTERS}}}")  # RFC 6749, section 3.3
 _REQUEST_ID: Final = re.compile(rb"[ -~]{1,128}")
 _SURROUNDING_SPACE: Final = b" \t"  # RFC 9110, section 5.5: no part of a field's value
@@ -142,9 +150,9 @@ class IdentityContract:
 
     mode: Literal["none", "trusted_proxy"]
     tokens: tuple[str, ...] = attrs.field(default=(), repr=False)
-    principal_header: str = "X-Strata-Principal"
-    scopes_header: str = "X-Strata-Scopes"
-    tenant_header: str = "X-Tenant-ID"
+    principal_header: str = PRINCIPAL_HEADER
+    scopes_header: str = SCOPES_HEADER
+    tenant_header: str = TENANT_HEADER
     multi_tenant: bool = False
     require_tenant: bool = False
     personal_user_header: str | None = None

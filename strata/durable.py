@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+PRIVATE_MODE = 0o600
+"""Permissions of every file that a server makes: its owner reads and writes it."""
+
 _IOV_MAX = min(1024, os.sysconf("SC_IOV_MAX"))
 
 
@@ -49,7 +52,7 @@ def replace_file(path: Path, text: str) -> None:
         OSError: If the new content cannot be written; the old file stays.
     """
     fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_MODE)
     try:
         write_parts(descriptor, [text.encode()])
         os.fsync(descriptor)

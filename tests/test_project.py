@@ -58,7 +58,6 @@ LAYERS = (
     "tables/files",
     "tables/errors",
     "artifacts/__init__",
-    "artifacts/open",
     "artifacts/migrations",
     "artifacts/migrations/versions",
     "artifacts/metadata",
@@ -70,6 +69,7 @@ LAYERS = (
     "work",
     "acl",
     "durable",
+    "file_poller",
     "outcomes",
     "__init__",
 )

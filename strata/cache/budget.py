@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
 
 import attrs
 
@@ -105,14 +104,6 @@ class CacheBudget:
         """Return what a live tenant can count on: the most of its grant, an equal share and the guarantee."""
         others = len(self._granted) - (key in self._granted)
         return max(self.granted(key), self.total // (others + 1), self.guarantee)
-
-    def live(self) -> Iterator[tuple[str, int]]:
-        """Yield (key, granted bytes) of live tenants that are granted any, least recently used first."""
-        yield from self._granted.items()
-
-    def gone(self) -> Iterator[tuple[str, int]]:
-        """Yield (key, bytes on disk) of tenants that are not live."""
-        yield from self._gone.items()
 
     def enter(self, key: str) -> None:
         """Mark a tenant as live; its bytes on disk become its grant."""

@@ -21,7 +21,7 @@ import msgspec
 import pyarrow as pa
 
 from strata.cache.index import Pack, PackedSegment, SegmentKey
-from strata.durable import sync_directory, write_parts
+from strata.durable import PRIVATE_MODE, sync_directory, write_parts
 from strata.tables import FieldKey
 from strata.tables.read.ipc import Encoded
 
@@ -82,7 +82,7 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
     final = sidecar_of(path)
     temporary = final.with_name(final.name + TEMPORARY)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_MODE)
         try:
             write_parts(descriptor, [data])
             os.fsync(descriptor)
@@ -307,7 +307,7 @@ class PackWriter:
         self._columns = columns
         self._final = root / f"{secrets.token_hex(12)}{DATA}"
         self._path = self._final.with_name(self._final.name + TEMPORARY)
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE)
         self._segments: list[PackedSegment] = []
         self.size = 0
 

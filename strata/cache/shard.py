@@ -201,9 +201,9 @@ class CacheShard:
         """*Worker.* Remove files of dropped packs."""
         packs.remove(paths)
 
-    def take_used(self, least: int = TOUCH_EVERY) -> list[Path]:
-        """*Loop.* Take the packs used since the last call, for :meth:`note_used`; empty below ``least``."""
-        if len(self._used) < least:
+    def take_used(self) -> list[Path]:
+        """*Loop.* Take the packs used since the last call, if at least :data:`TOUCH_EVERY`, to note their use."""
+        if len(self._used) < TOUCH_EVERY:
             return []
         used, self._used = list(self._used), {}
         return used

@@ -24,6 +24,7 @@ from strata.acl import (
     parse_policy,
     print_policy,
 )
+from strata.auth import DEFAULT_TENANT
 from strata.cli.config import JSON_HELP, load, settings_options
 from strata.config import ConfigError
 from strata.config.sources import ACL_ALIASES
@@ -56,7 +57,9 @@ def acl() -> None:
     metavar="RESOURCE",
     help="Requested resource, such as tables/<catalog>/<namespace>/<table>.",
 )
-@click.option("--tenant", default="_default", metavar="ID", show_default=True, help="Tenant of the request.")
+@click.option(
+    "--tenant", default=DEFAULT_TENANT, metavar="ID", show_default=True, help="Tenant of the request."
+)
 @click.option(
     "--scope",
     "scopes",

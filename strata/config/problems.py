@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+NOT_A_TABLE = "must be a table."
+"""The message for a value of TOML that is not a table where one is needed."""
+
 
 @attrs.frozen
 class Problem:

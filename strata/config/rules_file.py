@@ -1,4 +1,4 @@
-"""Access rules in a file of their own: read whole, taken at once, and again whenever the file changes."""
+"""Access rules in a file of their own: taken over whole or not at all, and again when the file changes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ import tomllib
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 import structlog
 import trio
 
 from strata.acl import CompiledPolicy, Policy, PolicyError, parse_policy
+from strata.file_poller import FilePoller, signature_of
 from strata.work import release_admission
 
 log = structlog.get_logger(__name__)
 
-Stamp: TypeAlias = "tuple[int, int, int, int] | None"
-"""What tells one content of a file from another; None: no file that can be read."""
-
 LIMITER = trio.CapacityLimiter(1)
-"""Threads that look at the file."""
+"""Threads that read the file, or its signature."""
 
 
 def read_rules(path: Path, catalogs: Collection[str]) -> tuple[Policy, tuple[str, ...]]:
-    """Read a file of rules: ``[[deny]]``, ``[[allow]]`` and ``default`` at its top; blocking.
+    """Read a TOML file of rules, ``[[deny]]``, ``[[allow]]`` and ``default`` at its top level; blocking.
 
     Args:
         path: The file.
@@ -36,7 +34,7 @@ def read_rules(path: Path, catalogs: Collection[str]) -> tuple[Policy, tuple[str
         The rules and the warnings an operator should see.
 
     Raises:
-        PolicyError: With everything that is wrong, the file itself included.
+        PolicyError: If the file cannot be read or a rule is invalid; it has every problem found.
     """
     try:
         document = tomllib.loads(path.read_text("utf-8"))
@@ -44,28 +42,19 @@ def read_rules(path: Path, catalogs: Collection[str]) -> tuple[Policy, tuple[str
         raise PolicyError((f"{path} cannot be read: {error.strerror}.",)) from None
     except UnicodeDecodeError:
         raise PolicyError((f"{path} is not UTF-8.",)) from None
-    except (ValueError, RecursionError) as error:  # also of a number too long to be one
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of too many digits
         raise PolicyError((f"{path} is not valid TOML: {error}.",)) from None
     return parse_policy(document, catalogs)
 
 
-def stamp_of(path: Path) -> Stamp:
-    """Return the file's stamp; blocking."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
 @attrs.frozen
 class RulesPlace:
-    """Where a running server has its rules from.
+    """Where a running server takes its rules from.
 
     Attributes:
         path: The file (``acl_file``); None: the configuration itself.
         catalogs: The configured warehouses and catalogs.
-        seconds: How often the file is looked at (``acl_file_watch_seconds``); 0: never.
+        seconds: Seconds between two looks at the file (``acl_file_watch_seconds``); 0: no looks.
     """
 
     path: Path | None
@@ -75,12 +64,12 @@ class RulesPlace:
 
 @attrs.frozen
 class RulesTaken:
-    """The rules that hold from now on.
+    """The rules that are in effect from now on.
 
     Attributes:
-        policy: They.
-        changed: Whether they are others than before.
-        warnings: What an operator should see.
+        policy: The rules.
+        changed: Whether they differ from the rules before.
+        warnings: Warnings for an operator.
     """
 
     policy: Policy
@@ -90,10 +79,10 @@ class RulesTaken:
 
 @attrs.frozen
 class RulesRefused:
-    """Rules that were refused whole; those before stay.
+    """A file of rules that was refused; the rules before stay in effect.
 
     Attributes:
-        problems: Everything that is wrong; no problem repeats a value of a ``rows``, or where the file is.
+        problems: Every problem found; none contains a value of ``rows``, or the file's path.
     """
 
     problems: tuple[str, ...]
@@ -101,7 +90,7 @@ class RulesRefused:
 
 @attrs.frozen
 class NoRulesFile:
-    """There is no file to read: the rules stand in the configuration."""
+    """The rules are part of the configuration: there is no file to read."""
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
@@ -111,25 +100,35 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
 @attrs.define(eq=False)
 class RulesFile:
-    """Makes the rules of a running server those of its file.
+    """Keeps the rules of a running server those of its file.
 
     Attributes:
-        place: Returns where the rules are from at this moment.
-        present: Returns the rules of this moment.
-        take: Puts rules into effect, compiled; no checkpoint in between.
-        run: Calls something that blocks.
-        moved: Set when ``place`` may return another one; replaced when somebody has noticed.
+        place: Returns where the rules are taken from at present.
+        present: Returns the rules in effect.
+        take: Puts compiled rules into effect, without a checkpoint.
+        run: Runs a blocking call.
+        poller: Reloads the file when it has changed.
     """
 
     place: Callable[[], RulesPlace]
     present: Callable[[], Policy | None]
     take: Callable[[CompiledPolicy], None]
     run: Callable[[Callable[[], Any]], Awaitable[Any]] = _in_thread
-    moved: trio.Event = attrs.field(factory=trio.Event)
+    poller: FilePoller = attrs.field(init=False)
     _turn: trio.Lock = attrs.field(factory=trio.Lock)
 
+    def __attrs_post_init__(self) -> None:
+        self.poller = FilePoller(self._watched, self.reload, self._blocking)
+
+    def _watched(self) -> tuple[Path | None, float]:
+        place = self.place()
+        return place.path, place.seconds
+
+    async def _blocking(self, function: Callable[[], Any]) -> Any:
+        return await self.run(function)
+
     async def reload(self) -> RulesTaken | RulesRefused | NoRulesFile:
-        """Read the file and take its rules, all of them or none; two calls never cross."""
+        """Read the file and put its rules into effect, all of them or none; calls run one after another."""
         async with self._turn:
             place = self.place()
             if place.path is None:
@@ -139,7 +138,7 @@ class RulesFile:
                 log.warning("access rules refused: the old ones stay", problems=list(found.problems))
                 return found
             compiled, warnings = found
-            if self.place().path != place.path:  # a SIGHUP came between, with rules of its own
+            if self.place().path != place.path:  # a SIGHUP in between has replaced the rules
                 return NoRulesFile()
             policy = compiled.policy
             changed = policy != self.present()
@@ -149,47 +148,24 @@ class RulesFile:
                 log.info("access rules read again", **counts, warnings=list(warnings))
             return RulesTaken(policy, changed, warnings)
 
-    async def watch(self) -> None:
-        """Look at the file from time to time, and read it when it has changed and come to rest.
-
-        A file that is being written may already parse, with its last rules missing: so a change is taken only
-        when two looks have seen the same.
-        """
-        read: object = self  # no stamp: what was read at the start may be older than the first look
-        last: object = None
-        while True:
-            place = self.place()
-            if place.path is None or not place.seconds:
-                await self.moved.wait()
-                self.moved, read = trio.Event(), self
-                continue
-            stamp = await self.run(partial(stamp_of, place.path))
-            if stamp == last and stamp != read:
-                read = stamp
-                await self.reload()
-            last = stamp
-            with trio.move_on_after(place.seconds):
-                await self.moved.wait()
-                self.moved = trio.Event()
-
 
 def _read_compiled(
     path: Path, catalogs: Collection[str]
 ) -> tuple[CompiledPolicy, tuple[str, ...]] | RulesRefused:
-    """Read and compile; of a hundred thousand rules that takes a second, which the loop does not have."""
-    before = stamp_of(path)
+    """Read and compile; blocking: 100,000 rules take a second."""
+    before = signature_of(path)
     try:
         policy, warnings = read_rules(path, catalogs)
     except PolicyError as error:
-        # By its setting: who reads the rules again over HTTP need not know where the server has its files.
+        # Problems name the setting: a caller of the admin API need not learn the server's paths.
         return RulesRefused(tuple(problem.replace(str(path), "acl_file") for problem in error.problems))
-    if before != stamp_of(path):
-        return RulesRefused(("acl_file changed while it was read; it is read again when it is at rest.",))
+    if before != signature_of(path):
+        return RulesRefused(("acl_file changed while it was read; it is read again once it is at rest.",))
     return CompiledPolicy(policy), warnings
 
 
 def place_of(path: str | None, catalogs: Collection[str], seconds: float) -> RulesPlace:
-    """Return the place that settings name."""
-    # Not Path's own: the home of nobody is a path that does not exist, and no error here.
+    """Return the place that the settings ``acl_file`` and ``acl_file_watch_seconds`` name."""
+    # Not Path.expanduser: it raises for an unknown user, where reading says that there is no such file.
     file = None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111  # raises nothing
     return RulesPlace(file, tuple(catalogs), seconds)

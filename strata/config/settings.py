@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 
 from strata.acl import Policy
+from strata.auth import PRINCIPAL_HEADER, SCOPES_HEADER, TENANT_HEADER
 from strata.config.fields import TenantSection, limit, setting
 
 MIN_TOKEN_CHARACTERS = 16
@@ -141,10 +142,10 @@ class Settings:
         live=True,
     )
     principal_header: str = setting(
-        "X-Strata-Principal", "Request header with the principal, the user's id.", live=True
+        PRINCIPAL_HEADER, "Request header with the principal, the user's id.", live=True
     )
     scopes_header: str = setting(
-        "X-Strata-Scopes", "Request header with the user's scopes, separated by spaces.", live=True
+        SCOPES_HEADER, "Request header with the user's scopes, separated by spaces.", live=True
     )
     hide_forbidden_as_not_found: bool = setting(
         True,
@@ -174,7 +175,7 @@ class Settings:
         False, "Separate tenants by `tenant_header`; when off, all requests share one tenant."
     )
     tenant_header: str = setting(
-        "X-Tenant-ID", "Request header with the tenant's id; X-Strata-Tenant is always its alias.", live=True
+        TENANT_HEADER, "Request header with the tenant's id; X-Strata-Tenant is always its alias.", live=True
     )
     require_tenant_header: bool = setting(
         False,

@@ -18,7 +18,7 @@ import attrs
 
 from strata.acl import Policy, PolicyError, parse_policy
 from strata.config.coherence import PATHS, validate_mode_coherence
-from strata.config.problems import ConfigError, Problem
+from strata.config.problems import NOT_A_TABLE, ConfigError, Problem
 from strata.config.rules_file import place_of, read_rules
 from strata.config.settings import Settings
 from strata.config.tenants import coherence, parse_maximum, parse_sections, read_overrides
@@ -115,7 +115,7 @@ class _Collector:
             return
         tool = document.get("tool", {})
         if not isinstance(tool, dict):
-            self._wrong("tool", "must be a table.")
+            self._wrong("tool", NOT_A_TABLE)
             return
         if config_file is not None and "strata" not in tool:
             self._wrong("--config", f"{path} has no [tool.strata] table; add one.")
@@ -127,7 +127,7 @@ class _Collector:
 
     def _add_table(self, table: object, source: Source) -> None:
         if not isinstance(table, dict):
-            self._wrong("tool.strata", "must be a table.")
+            self._wrong("tool.strata", NOT_A_TABLE)
             return
         acl = [name for name in ACL_ALIASES if name in table]
         if len(acl) > 1:
@@ -151,7 +151,7 @@ class _Collector:
             self._acl = self._acl if self._acl is not None else value
             self.sources["acl_config"] = source
         else:
-            self._wrong(key, "must be a table.")
+            self._wrong(key, NOT_A_TABLE)
 
     def _add_tenants(self, key: str, value: object, source: Source) -> None:
         found, problems = parse_sections(value) if key == "tenants" else parse_maximum(value, key)

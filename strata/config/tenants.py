@@ -1,10 +1,10 @@
-"""Limits of single tenants as they are written down: sections of the configuration, and the overrides file.
+"""Limits of single tenants in TOML: sections of the configuration, and the overrides file.
 
-The overrides file has what the admin API has changed::
+The admin API writes the overrides file::
 
     [tenants.team-a]         # by operators
     interactive_slots = 8
-    [tenants.team-a.own]     # by the tenant's own administrators, who can only take less
+    [tenants.team-a.own]     # by the tenant's own administrators, who can only lower limits
     bulk_slots = 2
 """
 
@@ -19,17 +19,16 @@ from typing import Any
 
 import attrs
 
+from strata.auth import DEFAULT_TENANT, TENANT_ID
 from strata.config.fields import TenantOnly, TenantSection
-from strata.config.problems import Problem
+from strata.config.problems import NOT_A_TABLE, Problem
 from strata.config.settings import Settings
 from strata.config.values import InvalidError, convert, suggest
 
-DEFAULT_TENANT = "_default"  # as in strata.auth: the tenant of whoever states none
-
 MOST_BYTES = 8 * 1024 * 1024
-"""Largest overrides file: ten thousand tenants with a dozen limits each fit."""
+"""Most bytes of an overrides file, about 10,000 tenants with twelve limits each; a larger file is refused."""
 
-_TENANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TENANT_ID = re.compile(TENANT_ID)
 _TYPES = typing.get_type_hints(Settings) | typing.get_type_hints(TenantOnly)
 
 LIMITS: Mapping[str, attrs.Attribute[Any]] = {
@@ -37,36 +36,36 @@ LIMITS: Mapping[str, attrs.Attribute[Any]] = {
     for field in (*attrs.fields(Settings), *attrs.fields(TenantOnly))
     if field.metadata["tenant"] or field in attrs.fields(TenantOnly)
 }
-"""What can be said of one tenant, by name."""
+"""The settings that can be set for one tenant, by name."""
 
 NUMBERS = frozenset(name for name in LIMITS if {int, float} & {_TYPES[name], *typing.get_args(_TYPES[name])})
-"""Those that have a more and a less, and so can have a maximum."""
+"""The limits that are numbers, and so can have a maximum."""
 
 OWN = NUMBERS - {"batch_size"}
-"""Those of which a tenant's own administrators can take less. Batches of a few rows are no less to the
-machine: reading a quantum's worth of them takes seconds, in which others wait."""
+"""The limits that a tenant's own administrators can lower. Not ``batch_size``: batches of a few rows cost the
+machine more, for reading a quantum's worth of them takes seconds, in which other tenants wait."""
 
 Values = Mapping[str, Any]
 
 
 @attrs.frozen
 class Overrides:
-    """What the admin API has changed, by tenant.
+    """The limits that the admin API has changed, by tenant.
 
     Attributes:
-        granted: By operators.
-        own: By the tenants' own administrators: it holds where it is less.
+        granted: Limits set by operators.
+        own: Limits set by the tenants' own administrators; each is in effect where it is the lower one.
     """
 
     granted: Mapping[str, Values] = attrs.field(factory=dict)
     own: Mapping[str, Values] = attrs.field(factory=dict)
 
     def tenants(self) -> set[str]:
-        """Return whose limits were changed."""
+        """Return the tenants with overrides."""
         return {*self.granted, *self.own}
 
     def differing(self, other: Overrides) -> set[str]:
-        """Return whose limits are other ones than in ``other``."""
+        """Return the tenants whose overrides differ between these and ``other``."""
         return {
             tenant
             for tenant in self.tenants() | other.tenants()
@@ -75,7 +74,7 @@ class Overrides:
         }
 
     def having(self, tenant: str, *, granted: Values, own: Values) -> Overrides:
-        """Return these with other ones for ``tenant``; with none where there are no values."""
+        """Return these overrides with those of ``tenant`` replaced; empty values remove its entry."""
         replaced = []
         for layer, values in ((self.granted, granted), (self.own, own)):
             others = {name: held for name, held in layer.items() if name != tenant}
@@ -84,19 +83,19 @@ class Overrides:
 
 
 def is_tenant_id(text: str) -> bool:
-    """Whether a tenant can be called so; ``_default`` is the tenant of whoever states none."""
+    """Whether ``text`` is a tenant id; ``_default`` is the tenant of requests that state none."""
     return text == DEFAULT_TENANT or bool(_TENANT_ID.fullmatch(text))
 
 
 def parse_values(
     table: Mapping[str, object], where: str, known: Collection[str] = tuple(LIMITS)
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return limits by name, and everything that is wrong with them.
+    """Return limits by name, and a problem for each that is unknown or invalid.
 
     Args:
-        table: What was given.
-        where: What problems begin with, a dot included where one is needed.
-        known: Names that can be given.
+        table: Values by name, as TOML or JSON has them.
+        where: Prefix of a problem's setting, with its dot if one is needed.
+        known: Names that are allowed.
     """
     values: dict[str, Any] = {}
     problems = []
@@ -112,14 +111,14 @@ def parse_values(
 
 
 def parse_maximum(table: object, where: str) -> tuple[dict[str, float], list[Problem]]:
-    """Return maxima by limit, and everything that is wrong with them."""
+    """Return maxima by limit, and a problem for each that is invalid."""
     if not isinstance(table, dict):
-        return {}, [Problem(where, "must be a table.")]
+        return {}, [Problem(where, NOT_A_TABLE)]
     return parse_values(table, f"{where}.", sorted(NUMBERS))
 
 
 def parse_sections(table: object) -> tuple[dict[str, TenantSection], list[Problem]]:
-    """Return ``[tool.strata.tenants]`` by tenant, and everything that is wrong with it."""
+    """Return the sections of ``[tool.strata.tenants]`` by tenant, and their problems."""
     sections: dict[str, TenantSection] = {}
     problems: list[Problem] = []
     for tenant, section in _tables(table, "tenants", problems):
@@ -133,7 +132,10 @@ def parse_sections(table: object) -> tuple[dict[str, TenantSection], list[Proble
 
 
 def looser(name: str, value: Any, other: Any) -> bool:
-    """Whether ``value`` permits more than ``other``; None, and 0 where that means so, permit anything."""
+    """Whether ``value`` of the limit ``name`` permits more than ``other``.
+
+    None permits anything, and so does 0 of a limit for which 0 means none.
+    """
     if name not in NUMBERS:
         return False
     free = (None, 0) if LIMITS[name].metadata["zero_is_free"] else (None,)
@@ -143,7 +145,7 @@ def looser(name: str, value: Any, other: Any) -> bool:
 
 
 def coherence(settings: Settings) -> Iterator[Problem]:
-    """Yield what contradicts itself: a tenant's value over its maximum, a maximum over that of all."""
+    """Yield a problem for each tenant's value over its maximum, and each maximum over that of all tenants."""
     if not settings.multi_tenant_enabled and set(settings.tenants) - {DEFAULT_TENANT}:
         yield Problem("tenants", "limits of single tenants need multi_tenant_enabled = true.")
     for tenant, section in settings.tenants.items():
@@ -162,7 +164,7 @@ def coherence(settings: Settings) -> Iterator[Problem]:
 
 
 def parse_overrides(text: str) -> tuple[Overrides, list[Problem]]:
-    """Return an overrides file's content, and everything that is wrong with it."""
+    """Return the overrides in the text of a file, and its problems; invalid values are left out."""
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -177,7 +179,7 @@ def parse_overrides(text: str) -> tuple[Overrides, list[Problem]]:
         where = f"tenant_overrides_file: tenants.{tenant}"
         inner = section.get("own", {})
         if not isinstance(inner, dict):
-            problems.append(Problem(f"{where}.own", "must be a table."))
+            problems.append(Problem(f"{where}.own", NOT_A_TABLE))
             inner = {}
         rest = {name: value for name, value in section.items() if name != "own"}
         values, wrong = parse_values(rest, f"{where}.", (*LIMITS, "own"))
@@ -188,9 +190,9 @@ def parse_overrides(text: str) -> tuple[Overrides, list[Problem]]:
 
 
 def read_overrides(path: Path) -> tuple[Overrides, list[Problem]]:
-    """Return what the file at ``path`` says, and everything that is wrong with it. Blocking.
+    """Return the overrides in the file at ``path``, and its problems; blocking.
 
-    There is nothing wrong with a file that is not there: nothing was changed yet.
+    A missing file has no overrides and no problems; one that is unreadable or too large has one problem.
     """
     try:
         with path.open("rb") as file:
@@ -206,7 +208,7 @@ def read_overrides(path: Path) -> tuple[Overrides, list[Problem]]:
 
 
 def print_overrides(overrides: Overrides) -> str:
-    """Return the text of an overrides file; reading it gives the same, unless it :func:`is_too_large`."""
+    """Return the text of an overrides file that reads as ``overrides``, unless it :func:`is_too_large`."""
     lines = ["# Written by the admin API. Values may be edited by hand; comments are not kept."]
     for tenant in sorted(overrides.tenants()):
         for layer, name in ((overrides.granted, tenant), (overrides.own, f"{tenant}.own")):
@@ -218,7 +220,7 @@ def print_overrides(overrides: Overrides) -> str:
 
 
 def is_too_large(text: str) -> bool:
-    """Whether an overrides file of this text could not be read again."""
+    """Whether an overrides file of this text would be refused when read."""
     return len(text.encode()) > MOST_BYTES
 
 
@@ -232,13 +234,13 @@ def _without_empty(layer: Mapping[str, Values]) -> dict[str, Values]:
 
 def _tables(table: object, where: str, problems: list[Problem]) -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(table, dict):
-        problems.append(Problem(where, "must be a table."))
+        problems.append(Problem(where, NOT_A_TABLE))
         return
     for tenant, section in table.items():
         if not is_tenant_id(tenant):
             rule = "is no tenant id: 1 to 64 ASCII letters, digits, _ or -, the first a letter or digit."
             problems.append(Problem(where, f"{tenant[:64]!r} {rule}"))
         elif not isinstance(section, dict):
-            problems.append(Problem(f"{where}.{tenant}", "must be a table."))
+            problems.append(Problem(f"{where}.{tenant}", NOT_A_TABLE))
         else:
             yield tenant, section

@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from strata.auth import TENANT_HEADER_ALIAS, TOKEN_HEADER
+from strata.auth import PRINCIPAL_HEADER, SCOPES_HEADER, TENANT_HEADER, TENANT_HEADER_ALIAS, TOKEN_HEADER
 
 if TYPE_CHECKING:
     from strata.http.asgi import App, Receive, Scope, Send
-
-PRINCIPAL_HEADER = "X-Strata-Principal"
-SCOPES_HEADER = "X-Strata-Scopes"
-TENANT_HEADER = "X-Tenant-ID"
 
 _NO_LETTER_OR_DIGIT = re.compile(rb"[^0-9a-z]")
 

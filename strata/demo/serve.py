@@ -20,6 +20,7 @@ from strata.demo.dataset import ALIAS, DataSet
 from strata.demo.errors import DemoError, PortInUseError
 from strata.demo.proxy import DEMO_ADMIN, DEMO_USER, OTHER_USER, inject_identity
 from strata.demo.report import Addresses, Reporter
+from strata.durable import PRIVATE_MODE
 from strata.http.serving.listening import Bind
 from strata.http.serving.serve import serve
 from strata.server import Service, open_service
@@ -127,7 +128,7 @@ def configure_demo(data: DataSet, ports: Ports) -> Demo:
     token = secrets.token_urlsafe(32)
     token_file = data.directory / "proxy-token"
     token_file.unlink(missing_ok=True)
-    token_file.touch(mode=0o600)
+    token_file.touch(mode=PRIVATE_MODE)
     token_file.write_text(token)
     quoted = {
         "token_file": str(token_file),

@@ -1,21 +1,24 @@
-"""Who is at the other end of a connection, as far as limits are concerned."""
+"""Peer addresses, as limits count them."""
 
 from __future__ import annotations
 
 import ipaddress
 
 UNIX = "unix"
-"""The one key of everybody on a Unix socket: such a peer has no address."""
+"""The key of all peers on a Unix socket, which have no address."""
 
 IPV6_BITS = 64
-"""Bits of an IPv6 address that tell networks apart; within one, a host has as many addresses as it likes."""
+"""Leading bits of an IPv6 address that are counted: one host may use any address of its /64 network."""
 
 
 def peer_key(host: str | None) -> str:
     """Return the key under which a peer's connections and failures are counted.
 
+    An IPv6 address counts as its network, an IPv4-mapped one as the IPv4 address; a ``host`` that is no IP
+    address is its own key.
+
     Args:
-        host: Its address; None on a Unix socket.
+        host: The peer's address; None on a Unix socket.
     """
     if host is None:
         return UNIX

@@ -51,7 +51,7 @@ async def run_server(
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
         nursery.start_soon(_watch_hangups, service, tls, reload)
-        nursery.start_soon(service.tenant_overrides.watch)
+        nursery.start_soon(service.tenant_overrides.poller.watch)
         fitting = connections_within(settings.max_connections)
         connections: ConnectionTable[Connection] = ConnectionTable(fitting, settings.max_connections_per_peer)
         service.app.tarpit.most = fitting // SHARE

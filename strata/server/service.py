@@ -34,6 +34,7 @@ from strata.server.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
 from strata.tenants.limits.overrides import TenantOverrides
+from strata.tenants.limits.token_bucket import Rate
 from strata.tenants.shared.authorizer import Authorizer
 from strata.tenants.shared.cache_sharing import CacheBudgetManager
 from strata.tenants.shared.disk_space import DiskSpaceGuard
@@ -82,8 +83,7 @@ class Service:
         self.app.max_request_bytes = settings.max_request_bytes
         self.app.body_seconds = settings.request_body_seconds
         if self.app.failures is not None:
-            self.app.failures.rate = settings.auth_failures_per_second
-            self.app.failures.burst = settings.auth_failure_burst
+            self.app.failures.rate = failure_rate_of(settings)
         resources = self.registry.resources
         resources.memory.resize(memory_of(settings))
         if resources.disk_space is not None:
@@ -92,7 +92,7 @@ class Service:
         self.authorizer.hide = settings.hide_forbidden_as_not_found
         self.tenant_overrides.take(settings)
         self.registry.update_limits()
-        self.rules.moved.set()
+        self.rules.poller.move()
 
     def apply(self, found: Reloaded) -> None:
         """Apply a changed configuration, without a checkpoint, so that no request sees half of it."""
@@ -136,13 +136,17 @@ def limits_of(settings: Settings) -> TenantLimits:
         principal_bytes_per_second=settings.rate_limit_client_bytes_per_second,
         bytes_per_day=settings.rate_limit_bytes_per_day,
         principal_bytes_per_day=settings.rate_limit_client_bytes_per_day,
-        whole_row_groups=settings.cache_granularity == "row_group",
     )
 
 
 def memory_of(settings: Settings) -> int:
     """Return the bytes that all builds together may hold in memory."""
     return settings.memory_budget_bytes or machine_bytes() // SHARE_OF_MACHINE
+
+
+def failure_rate_of(settings: Settings) -> Rate:
+    """Return the rate of failed authentications that one address may have."""
+    return Rate(settings.auth_failures_per_second, settings.auth_failure_burst)
 
 
 def overrides_of(settings: Settings) -> Overrides:
@@ -258,7 +262,7 @@ async def open_service(
             registry=registry,
             max_request_bytes=settings.max_request_bytes,
             request_id=partial(request_id, generator=random.SystemRandom()),
-            failures=FailureLimit(settings.auth_failures_per_second, settings.auth_failure_burst),
+            failures=FailureLimit(failure_rate_of(settings)),
             body_seconds=settings.request_body_seconds,
             plain_routes=routes.PLAIN,
             turns=resources.turns,
@@ -275,7 +279,7 @@ async def open_service(
         with admission.watching(), collected_when_idle(lambda: resources.busy):
             async with trio.open_nursery() as nursery:
                 await nursery.start(registry.run)
-                nursery.start_soon(rules.watch)
+                nursery.start_soon(rules.poller.watch)
                 yield service
                 nursery.cancel_scope.cancel()
 

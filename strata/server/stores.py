@@ -17,6 +17,7 @@ import structlog
 from strata.artifacts import BlobStore, LocalBlobStore, MetadataStore, NewerDatabaseError, SqlMetadataStore
 from strata.artifacts.blobs.objects import ObjectBlobStore, open_object_store
 from strata.config import Settings
+from strata.durable import PRIVATE_MODE
 from strata.outcomes import RefusalError
 
 LOCK_NAME = "server.lock"
@@ -85,7 +86,7 @@ def _open_blobs(settings: Settings, root: Path) -> LocalBlobStore | ObjectBlobSt
 @contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
     """Lock ``directory`` until the end of the block; the system unlocks it when the process dies."""
-    descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

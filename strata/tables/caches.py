@@ -1,4 +1,4 @@
-"""What the process keeps of files that never change: parsed, bounded by bytes, shared by all tables."""
+"""Parsed content of immutable table files: bounded by bytes, shared by all tables of the process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from strata.tables.files.footers import FooterCache
 from strata.tables.files.lru import WeightedLru
 
 _DELETE_BYTES = 64 << 20
+"""Bytes of deleted positions and keys; the least recently used ones go."""
 
 MANIFEST_BYTES = 64 << 20
-"""What the entries of manifests may weigh."""
+"""Bytes of manifest entries; the least recently used manifests go, and a heavier one is not kept."""
 
 
 @attrs.frozen(eq=False)
@@ -27,7 +28,7 @@ class Caches:
 
     footers: FooterCache = attrs.field(factory=FooterCache)
     deletes: WeightedLru[tuple[object, ...], Any] = attrs.field(factory=lambda: WeightedLru(_DELETE_BYTES))
-    # Entries of strata.tables.plan.manifests, which imports nothing from here up.
+    # Entries are of strata.tables.plan.manifests, a layer above this one.
     manifests: WeightedLru[tuple[object, ...], tuple[Any, ...]] = attrs.field(
         factory=lambda: WeightedLru(MANIFEST_BYTES)
     )

@@ -75,11 +75,6 @@ class DeficitRoundRobin(Generic[K]):
         positions = [account.position for account in self._accounts.values() if account.waiting]
         return round(max(positions) - min(positions)) if positions else 0
 
-    def within_share(self, key: K) -> bool:
-        """Whether ``key`` owes nothing, so that its turn is, or would be, in the present round."""
-        account = self._accounts.get(key)
-        return account is None or account.round <= self._round
-
     def join(self, key: K, weight: float = 1.0) -> None:
         """Add ``key`` at the end of the round, or change the weight of a key that waits already.
 

@@ -40,11 +40,6 @@ class EgressTurns:
         self.asked = trio.current_time()
 
     @property
-    def waiting(self) -> int:
-        """Number of waiting turns."""
-        return sum(map(len, self._waiting.values()))
-
-    @property
     def chunk_bytes(self) -> int:
         """Most bytes of one turn now."""
         return SMALL_BYTES if trio.current_time() - self.asked < SERVED_SECONDS else LARGE_BYTES

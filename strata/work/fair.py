@@ -6,8 +6,8 @@ guarantees, in starts of quanta (the *bound*; tested over arbitrary arrivals in
 ``tests/work/test_fair_bound.py``, watched in the simulator):
 
 - An interactive quantum at the head of a tenant that is within its share starts after at most
-  :func:`most_before` others, where *T* tenants have interactive work queued: one of each other tenant, and
-  the bulk turns of the floor. Sizes of quanta, weights and lengths of queues do not matter.
+  ``T + (T - 1) // (BULK_FLOOR - 1)`` others, where *T* tenants have interactive work queued: one of each
+  other tenant, and the bulk turns of the floor. Sizes of quanta, weights and lengths of queues do not matter.
 - While both tiers wait, at most one turn in :data:`BULK_FLOOR` is a bulk one; bulk gets it unless it has had
   that share of the bytes already, and at the latest every :data:`BULK_PATIENCE` turns. A floor in turns alone
   would hand the machine to large bulk quanta when interactive ones are small; one in bytes alone would let
@@ -41,18 +41,6 @@ BULK_FLOOR = 4
 
 BULK_PATIENCE = 128
 """While both tiers wait, at least one turn in BULK_PATIENCE is a bulk one, even after a large quantum."""
-
-
-def most_before(tenants: int) -> int:
-    """Return the most quanta that start before an interactive quantum of a tenant within its share.
-
-    With *N* slots and quanta that last at most *d*, the quantum starts within
-    ``ceil((most_before + 1) / N) * d``.
-
-    Args:
-        tenants: Tenants with interactive work queued, its own included.
-    """
-    return tenants + (tenants - 1) // (BULK_FLOOR - 1)
 
 
 @attrs.define(eq=False)
@@ -276,10 +264,6 @@ class FairQueue:
         if ticket.contended:
             self._floor.charge(ticket.tier, correction)
         self._rounds[ticket.tier].charge(ticket, correction)
-
-    def within_share(self, flow: str, tier: Tier) -> bool:
-        """Whether a tenant has credit left in the present round of ``tier``: then the bound holds for it."""
-        return self._rounds[tier].turns.within_share(flow)
 
     def tenants(self, tier: Tier) -> int:
         """Return the number of tenants with work of ``tier`` queued."""

@@ -27,14 +27,10 @@ def jain_index(values: Iterable[float]) -> float:
 
 
 class Served:
-    """Sum amounts by key over a sliding window.
+    """Sum amounts by key over a sliding window of :data:`WINDOW_SECONDS`, exact to one of :data:`BUCKETS`."""
 
-    Args:
-        seconds: Length of the window, exact to one of its :data:`BUCKETS`.
-    """
-
-    def __init__(self, seconds: float = WINDOW_SECONDS) -> None:
-        self._width = seconds / BUCKETS
+    def __init__(self) -> None:
+        self._width = WINDOW_SECONDS / BUCKETS
         self._buckets: deque[tuple[int, Counter[str]]] = deque()
 
     def add(self, key: str, amount: int, now: float) -> None:

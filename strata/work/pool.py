@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
-from operator import attrgetter
 from typing import TypeVar
 
 import attrs
 import trio
 
 from strata.work.admission import release_admission
-from strata.work.fair import FairQueue, Queued, QueueEntry
+from strata.work.fair import LEAST_COST, FairQueue, QueueEntry
 from strata.work.fairness import Served
 from strata.work.gradient_limit import Gradient
 from strata.work.threads import run_in_thread
@@ -40,7 +39,6 @@ class WorkPool:
 
     Args:
         slots: Most quanta that run at the same time, at least 1.
-        inline: Run quanta on the loop instead of in threads, for deterministic tests.
         tolerance: Ratio of the present wait of interactive quanta (plus :data:`QUANTUM_SECONDS`) to the usual
             one above which bulk work gets fewer slots, at least one; 0: bulk work may always use all slots.
 
@@ -54,14 +52,13 @@ class WorkPool:
         ValueError: If ``slots`` is below 1, or ``tolerance`` is neither 0 nor at least 1.
     """
 
-    def __init__(self, slots: int, *, inline: bool = False, tolerance: float = 0) -> None:
+    def __init__(self, slots: int, *, tolerance: float = 0) -> None:
         if slots < 1:
             raise ValueError(f"a work pool needs at least one slot, not {slots}")
         self.slots = slots
         self.running = 0
         self.running_bulk = 0
         self.weight_of: Callable[[str], float] = _equal
-        self._inline = inline
         self._queue = FairQueue()
         self._waiting: OrderedDict[_Turn, None] = OrderedDict()
         self._served = Served()
@@ -93,19 +90,12 @@ class WorkPool:
         loud = trio.current_time() - self._interactive_at <= QUIET_SECONDS
         return self._bulk.limit if self._bulk is not None and loud else self.slots
 
-    def queued_quanta(self) -> Counter[str]:
-        """Return the number of quanta in the queue by tenant, without tenants that have none."""
-        return self._queued(attrgetter("quanta"))
-
     def queued_bytes(self) -> Counter[str]:
         """Return the expected bytes of the quanta in the queue by tenant, without tenants that have none."""
-        return self._queued(attrgetter("nbytes"))
-
-    def _queued(self, what: Callable[[Queued], int]) -> Counter[str]:
         total: Counter[str] = Counter()
         for tier in Tier:
             for flow, queued in self._queue.queued(tier):
-                total[flow] += what(queued)
+                total[flow] += queued.nbytes
         return total
 
     def served_bytes(self) -> Counter[str]:
@@ -118,7 +108,7 @@ class WorkPool:
         tier: Tier,
         quantum: Callable[[], T],
         *,
-        cost: int = 65536,
+        cost: int = LEAST_COST,
         abandon: bool = True,
         urgent: bool = False,
         principal: str = "",
@@ -145,12 +135,11 @@ class WorkPool:
         turn = _Turn(flow, tier, cost, urgent, principal, self.weight_of(flow), pool=self)
         work = quantum if charge is None else partial(turn.charged_by, quantum, charge)
         await turn.wait()
-        if not self._inline:
-            return await run_in_thread(work, abandon=abandon, finished=partial(self._release, turn))
-        try:
-            return work()
-        finally:
-            self._release(turn)
+        return await self._execute(turn, work, abandon=abandon)
+
+    async def _execute(self, turn: _Turn, work: Callable[[], T], *, abandon: bool) -> T:
+        """Run ``work`` in a thread, and give the slot back when it has ended."""
+        return await run_in_thread(work, abandon=abandon, finished=partial(self._release, turn))
 
     def _enter(self, turn: _Turn) -> None:
         self._queue.push(turn)

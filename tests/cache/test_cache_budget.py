@@ -21,7 +21,7 @@ def test_without_a_shortage_each_tenant_is_granted_what_it_claims() -> None:
     budget = CacheBudget(100, guarantee=10)
     live(budget, a=70, b=20)
 
-    assert [("a", 70), ("b", 20)] == list(budget.live())
+    assert [("a", 70), ("b", 20)] == list(budget._granted.items())
 
 
 def test_a_tenant_over_its_share_gives_first_and_no_further_than_to_an_equal_one() -> None:
@@ -33,7 +33,7 @@ def test_a_tenant_over_its_share_gives_first_and_no_further_than_to_an_equal_one
     cuts = budget.claim("c", 1000)
 
     assert {"a": 40} == cuts.live
-    assert [("a", 40), ("b", 20), ("c", 40)] == sorted(budget.live())
+    assert [("a", 40), ("b", 20), ("c", 40)] == sorted(budget._granted.items())
     assert {} == budget.claim("a", 1000).live
 
 
@@ -115,10 +115,10 @@ class Budget(RuleBasedStateMachine):
     @rule(data=st.data(), wanted=BYTES)
     def claim(self, data, wanted) -> None:
         key = data.draw(st.sampled_from(self.here))
-        before = dict(self.budget.live())
-        gone = dict(self.budget.gone())
+        before = dict(self.budget._granted.items())
+        gone = dict(self.budget._gone.items())
         cuts = self.budget.claim(key, wanted)
-        after = dict(self.budget.live())
+        after = dict(self.budget._granted.items())
         if wanted > before.get(key, 0):
             self.used(key)
         got = after.get(key, 0)
@@ -131,7 +131,7 @@ class Budget(RuleBasedStateMachine):
         ]  # of five that the guarantee is for, the asker is one
         for other, have in before.items():
             if other != key and after.get(other, 0) < have:
-                assert not list(self.budget.gone()), "tenants that are not live are cut first"
+                assert not list(self.budget._gone.items()), "tenants that are not live are cut first"
                 assert after.get(other, 0) == cuts.live[other]
                 if other in safe:
                     assert after.get(other, 0) >= 20, "the guarantee is never taken"
@@ -154,7 +154,7 @@ class Budget(RuleBasedStateMachine):
         self.moment += 1
         left = self.budget.granted(key) * share // 100
         self.budget.leave(key, left, self.moment)
-        assert left == dict(self.budget.gone()).get(key, 0)
+        assert left == dict(self.budget._gone.items()).get(key, 0)
 
     @rule(key=TENANTS, nbytes=BYTES, moment=st.integers(-5, 5))
     def found(self, key, nbytes, moment) -> None:
@@ -162,9 +162,9 @@ class Budget(RuleBasedStateMachine):
 
     @rule(key=TENANTS, nbytes=BYTES)
     def shrunk(self, key, nbytes) -> None:
-        before = dict(self.budget.gone()).get(key, 0)
+        before = dict(self.budget._gone.items()).get(key, 0)
         self.budget.shrunk(key, nbytes)
-        assert min(before, nbytes) == dict(self.budget.gone()).get(key, 0)
+        assert min(before, nbytes) == dict(self.budget._gone.items()).get(key, 0)
 
     @precondition(lambda self: self.here)
     @rule(data=st.data())
@@ -176,7 +176,7 @@ class Budget(RuleBasedStateMachine):
 
     @invariant()
     def never_more_than_the_total(self) -> None:
-        live, gone = dict(self.budget.live()), dict(self.budget.gone())
+        live, gone = dict(self.budget._granted.items()), dict(self.budget._gone.items())
         assert not set(live) & set(gone)
         assert sum(live.values()) + sum(gone.values()) == self.budget.held <= 100
         assert set(live) <= set(self.here)

@@ -188,13 +188,16 @@ def test_a_newer_segment_supersedes_and_dead_packs_are_removed(shard: CacheShard
     assert newer.size == shard.stats().bytes
 
 
-def test_a_restart_forgets_nothing(shard: CacheShard, tmp_path: Path) -> None:
+def test_a_restart_forgets_nothing(
+    shard: CacheShard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Contents and recency survive."""
     size = store(shard, 0).size
     store(shard, 1)
     store(shard, 2)
     find(shard, 0)
-    shard.note_used(shard.take_used(least=1))
+    monkeypatch.setattr("strata.cache.shard.TOUCH_EVERY", 1)
+    shard.note_used(shard.take_used())
 
     again = reopened(tmp_path, budget=size * 3)
     assert [rows(0)] == read(again, 0)
@@ -453,11 +456,14 @@ def test_a_full_disk_leaves_no_pack_without_its_sidecar(
     assert path.exists()
 
 
-def test_what_is_read_once_pushes_out_nothing_that_was_read_again(shard: CacheShard, tmp_path: Path) -> None:
+def test_what_is_read_once_pushes_out_nothing_that_was_read_again(
+    shard: CacheShard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However much is read once, and also after a restart."""
     size = store(shard, 0).size
     assert find(shard, 0) is not None
-    shard.note_used(shard.take_used(least=1))
+    monkeypatch.setattr("strata.cache.shard.TOUCH_EVERY", 1)
+    shard.note_used(shard.take_used())
     shard.set_budget(size * 4)
     for number in range(1, 40):
         store(shard, number)

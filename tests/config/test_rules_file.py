@@ -134,7 +134,7 @@ async def test_without_a_file_there_is_nothing_to_reload(tmp_path: Path) -> None
 async def test_a_change_is_taken_once_it_has_come_to_rest(server: Server, autojump_clock) -> None:
     """Two equal checks are needed: a half-written file parses, but its last rules are missing."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.file.watch)
+        nursery.start_soon(server.file.poller.watch)
         await trio.sleep(3)
         server.write(TWO.partition("[[allow]]")[0] + '[[deny]]\nprincipal = "x"\nresource = "**"\n')
         await trio.sleep(1.5)  # one look has seen it
@@ -152,7 +152,7 @@ async def test_a_change_between_the_start_and_the_first_look_is_noticed(
     """A file that changes after the start has read it and before the first check is applied."""
     server.write(TWO)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.file.watch)
+        nursery.start_soon(server.file.poller.watch)
         await trio.sleep(5)
         assert (1, 1) == counts(server)
         nursery.cancel_scope.cancel()
@@ -162,7 +162,7 @@ async def test_a_broken_change_is_said_once_and_the_old_rules_stay(server: Serve
     """A broken or removed file is logged once per change, and the rules before it stay."""
     with capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.file.watch)
+            nursery.start_soon(server.file.poller.watch)
             await trio.sleep(5)
             server.write(BROKEN)
             await trio.sleep(60)
@@ -184,11 +184,11 @@ async def test_a_server_without_a_file_does_not_look_until_it_has_one(server: Se
     """With `acl_file_watch_seconds = 0` there are no checks, until SIGHUP sets an interval."""
     server.seconds = 0
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.file.watch)
+        nursery.start_soon(server.file.poller.watch)
         await trio.sleep(1000)
         assert 0 == server.looks
         server.seconds = 5
-        server.file.moved.set()
+        server.file.poller.move()
         server.write(TWO)
         await trio.sleep(6)
         assert (1, 1) == counts(server)

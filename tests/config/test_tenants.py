@@ -49,12 +49,8 @@ def test_every_limit_of_a_tenant_can_be_said_of_one_tenant() -> None:
             everything[name] = not value if isinstance(value, bool) else (value or 0) + 1
     changed = limits_of(attrs.evolve(of_all, **everything))
 
-    # Rates are limited or not for all; of one tenant each can be 0.
-    fixed = {
-        "whole_row_groups",
-        "weight",
-        "rate_limited",
-    }  # cache_granularity has one value; a weight is of one tenant only
+    # Rates are limited or not for all tenants; a weight is set for one tenant only.
+    fixed = {"weight", "rate_limited"}
     same = {
         field.name
         for field in attrs.fields(TenantLimits)

@@ -85,7 +85,7 @@ async def test_what_a_tenant_left_behind_makes_room(settings: Settings, warehous
     async with running(changed) as server, server.client(**B) as bob:
         sharing = server.service.registry.sharing
         await until(lambda: sharing.walked)
-        assert [(left.name, size)] == list(sharing.budget.gone())
+        assert [(left.name, size)] == list(sharing.budget._gone.items())
         await fetch(bob, scan(warehouse.uri()))
         shard = await shard_of(server, "team-b")
         await until(lambda: shard.stats().bytes == size)
@@ -94,7 +94,7 @@ async def test_what_a_tenant_left_behind_makes_room(settings: Settings, warehous
         warehouse.create(numbers(2000, start=5000), "db.other")
         await fetch(bob, scan(warehouse.uri("db.other")))
         await until(lambda: not left.exists())
-        await until(lambda: not list(sharing.budget.gone()))
+        await until(lambda: not list(sharing.budget._gone.items()))
 
 
 async def test_a_grant_that_was_cut_shrinks_a_running_actors_cache(

@@ -51,7 +51,7 @@ def holds(server: Running, expected: TenantLimits) -> bool:
     assert actor is not None
     assert actor.builder is not None
     slots = {
-        tier: (held.total, held._turns.most)  # the most of one principal
+        tier: (held.total, held._shares.most)  # the most of one principal
         for tier, held in actor.builder.slots.items()
     }
     return (

@@ -104,8 +104,8 @@ async def test_what_the_database_said_before_a_loss_is_not_remembered(
         hit = await materialize(client, warehouse.uri())
         [tenant] = [t for t in server.service.registry.tenants() if t.actor is not None]
         materializer = tenant.actor.materializer
-        [key] = materializer.ready._values
-        materializer.ready.drop(key)
+        [key] = materializer.ready
+        del materializer.ready[key]
         asked, answer = threading.Event(), threading.Event()
         real = materializer.resources.metadata.find_ready
 

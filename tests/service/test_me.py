@@ -167,7 +167,7 @@ async def test_no_free_slot_is_said_before_one_waits(settings: Settings, warehou
         [tenant] = server.service.registry.tenants()
         held = []
         for slots in tenant.actor.builder.slots.values():
-            held += [await slots.acquire("ana", 1) for _ in range(slots.total)]
+            held += [await slots.queue("ana").wait(1) for _ in range(slots.total)]
         found = refused(await me(server, identity(scopes="admin:*")))
         assert {"interactive_slots", "bulk_slots", "writes_disabled"} == set(found.values())
         for lease in held:

@@ -128,7 +128,7 @@ async def test_a_start_does_the_same_however_many_tenants_there_are(
             with trio.fail_after(30):
                 while not sharing.walked:  # noqa: ASYNC110  # the walk in the background has no event of its own
                     await trio.sleep(0.005)
-            assert (20 * count, count) == (sharing.budget.held, len(list(sharing.budget.gone())))
+            assert (20 * count, count) == (sharing.budget.held, len(list(sharing.budget._gone.items())))
     assert counts[0] == counts[1]
 
 
@@ -167,7 +167,7 @@ async def test_an_idle_tenant_goes_and_comes_back_with_its_cache(
         registry = server.service.registry
         await _fetch_in_time(client, scan(warehouse.uri()))
         await _left(registry)
-        [(key, nbytes)] = registry.sharing.budget.gone()
+        [(key, nbytes)] = registry.sharing.budget._gone.items()
         assert tenant_prefix("team-a") == key
         assert 0 < nbytes
         await _fetch_in_time(client, scan(warehouse.uri(), params={"columns": ["id"]}))

@@ -156,13 +156,13 @@ def held(service: Service) -> dict[str, object]:
         "threads for the store": resources.waits.borrowed_tokens,
         "threads for catalogs": sum(looks.borrowed_tokens for looks in resources._looks.values()),
         "the pool": (resources.pool.running, resources.pool.waiting, resources.pool.running_bulk),
-        "turns on the loop": (turns.waiting, int(turns._taken)),
+        "turns on the loop": (len(turns._waiting), int(turns._taken)),
         "places at the door": service.app.tarpit.held,
         "admissions": (service.app.admission.taken, service.app.admission.waiting),
         "turns to start": (resources.starts.taken, resources.starts.waiting),
         "rates": sum(not rates.at_rest(now) for rates in registry.rates),
         "promises of rates": sum(
-            rates._kept.claim(f"p{n}", now) for rates in registry.rates for n in range(9)
+            rates._estimator.claim(f"p{n}", now) for rates in registry.rates for n in range(9)
         ),
     }
     for tenant in registry.tenants():
@@ -181,10 +181,10 @@ def held(service: Service) -> dict[str, object]:
                 slots.used,
                 slots.waiting,
                 len(slots._leases),
-                slots._turns.keys,
+                slots._shares.keys,
             )
             found[f"promises of {tier.value} slots of {tenant.id}"] = sum(
-                slots._kept.claim(f"p{n}", now) for n in range(9)
+                slots._estimator.claim(f"p{n}", now) for n in range(9)
             )
     return {
         what: value for what, value in found.items() if any(value if isinstance(value, tuple) else [value])

@@ -119,7 +119,7 @@ def test_what_takes_as_long_as_it_may_is_done_and_what_takes_longer_is_not(setti
                 assert tenant.actor is not None
                 assert tenant.actor.builder is not None
                 planner = tenant.actor.builder.planner
-                planner.plans = type(planner.plans)(0)  # otherwise the plan is remembered
+                planner.plans.clear()  # otherwise the plan is remembered
             found.append(await built(service, number))
         return found
 

@@ -4,11 +4,12 @@ import random
 
 import pytest
 import trio
+from fair_bounds import most_before
 from trio.testing import MockClock
 
 from strata.work import AdmissionQueue, release_admission
 from strata.work.admission import CROWD, IN_HAND, PATIENCE_SECONDS, PLACES
-from strata.work.fair import BULK_FLOOR, most_before
+from strata.work.fair import BULK_FLOOR
 
 
 class Counter:

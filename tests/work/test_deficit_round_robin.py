@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
+from fair_bounds import owes_nothing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def test_turns_are_those_of_the_textbooks_loop(steps: list[tuple[Any, ...]]) -> 
                 model.charge(key, sign * cost)
         assert len(model.waiting) == len(turns)
         for key in model.waiting:
-            assert (key in model.ring) == turns.within_share(key)
+            assert (key in model.ring) == owes_nothing(turns, key)
 
 
 @given(st.integers(1, 6), COSTS, COSTS)

@@ -8,13 +8,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from fair_bounds import most_before, within_share
 from hypothesis import given
 from hypothesis import strategies as st
 from simulator.queues import BULK, FLOOR, INTERACTIVE, WatchedQueue
 
 from strata.work import FairQueue, QueueEntry, Tier, fair
 from strata.work.deficit_round_robin import QUANTUM_BYTES, DeficitRoundRobin
-from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, LEAST_COST, most_before
+from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, LEAST_COST
 
 FLOWS = st.sampled_from("abcdef")
 COSTS = st.one_of(
@@ -242,11 +243,11 @@ def test_work_that_was_not_done_costs_nothing() -> None:
     queue.push(cancelled)
     while queue.pop() is not cancelled:
         pass
-    assert not queue.within_share("a", Tier.BULK)
+    assert not within_share(queue, "a", Tier.BULK)
 
     queue.settle(cancelled, 0)
 
-    assert queue.within_share("a", Tier.BULK)
+    assert within_share(queue, "a", Tier.BULK)
 
 
 def test_ten_thousand_queued_quanta_make_nobody_pay(monkeypatch: pytest.MonkeyPatch) -> None:

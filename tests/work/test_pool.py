@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import trio
+from inline_pool import InlinePool
 
 from strata.work import Tier, WorkPool
 
@@ -76,7 +77,7 @@ async def test_an_abandoned_quantum_keeps_its_slot_until_it_ends() -> None:
 @pytest.mark.parametrize("inline", [True, False])
 async def test_a_failing_quantum_gives_its_slot_back(inline: bool) -> None:  # noqa: FBT001  # a parameter
     """The caller gets the exception, and the slot is free again."""
-    pool = WorkPool(1, inline=inline)
+    pool = (InlinePool if inline else WorkPool)(1)
 
     with pytest.raises(ZeroDivisionError):
         await pool.run("a", Tier.INTERACTIVE, lambda: 1 // 0)
@@ -86,7 +87,7 @@ async def test_a_failing_quantum_gives_its_slot_back(inline: bool) -> None:  # n
 
 async def test_no_cancel_leaks_a_slot() -> None:
     """Cancels at every instant of waiting, and as the turn comes, leave all slots free."""
-    pool = WorkPool(1, inline=True)
+    pool = InlinePool(1)
 
     async def one(cancel_after: int) -> None:
         with trio.CancelScope() as scope:

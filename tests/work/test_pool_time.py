@@ -10,13 +10,14 @@ from unittest import mock
 import pytest
 import trio
 import trio.testing
+from fair_bounds import most_before
+from inline_pool import InlinePool
 from simulator.queues import WatchedQueue
 from simulator.twins import Threads
 
 from strata.work import Tier, WorkPool
 from strata.work import pool as pool_module
 from strata.work.deficit_round_robin import QUANTUM_BYTES
-from strata.work.fair import most_before
 from strata.work.fairness import jain_index
 
 LONGEST = 0.008
@@ -131,7 +132,7 @@ async def test_a_thousand_cancels_at_every_await_leak_no_slot(
     assert (0, 0, 0) == (pool.running, pool.running_bulk, pool.waiting)
     assert not pool._waiting
     assert all(not tier.tenants for tier in pool._queue._rounds.values())
-    assert {} == pool.queued_quanta()
+    assert {} == pool.queued_bytes()
     pool_again = [pool.run("z", tier, lambda: "runs") for tier in Tier for _ in range(5)]
     assert ["runs"] * 10 == [await again for again in pool_again]
 
@@ -142,7 +143,7 @@ async def test_a_turn_that_comes_as_its_owner_is_cancelled_is_not_lost(
     autojump_clock,
 ) -> None:
     """Whichever comes first in one scheduler step, the next quantum runs, and one that never ran is free."""
-    pool, order, scope = WorkPool(1, inline=True), [], trio.CancelScope()
+    pool, order, scope = InlinePool(1), [], trio.CancelScope()
     holder = pool_module._Turn("other", Tier.BULK, 1, pool=pool)
     await holder.wait()
 
@@ -175,7 +176,7 @@ async def test_it_says_what_waits_and_what_was_served(autojump_clock) -> None:
             for flow, cost in (("a", QUANTUM_BYTES), ("b", 1_000_000), ("b", 2_000_000)):
                 nursery.start_soon(partial(pool.run, flow, Tier.BULK, nothing, cost=cost))
                 await trio.sleep(1)
-            assert {"a": 1, "b": 2} == pool.queued_quanta()
+            assert {"a": 1, "b": 2} == {flow: queued.quanta for flow, queued in pool._queue.queued(Tier.BULK)}
             assert {"a": QUANTUM_BYTES, "b": 3_000_000} == pool.queued_bytes()
             assert 3.0 == pool.oldest_wait
             assert 65536 == pool.largest_deficit
@@ -190,7 +191,7 @@ async def test_it_says_what_waits_and_what_was_served(autojump_clock) -> None:
 
 async def test_what_a_quantum_really_took_is_charged(autojump_clock) -> None:
     """The real bytes are charged; the estimate, if they are unknown or the quantum fails."""
-    pool = WorkPool(2, inline=True)
+    pool = InlinePool(2)
     await pool.run("known", Tier.BULK, lambda: b"x" * 3_000_000, cost=1, charge=len)
     await pool.run("unknown", Tier.BULK, lambda: None, cost=70_000, charge=lambda _: None)
     with pytest.raises(ZeroDivisionError):

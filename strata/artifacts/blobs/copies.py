@@ -45,13 +45,6 @@ class LocalCopies:
         self._earlier: dict[tuple[str, str], tuple[int, int]] = {}
         self._unexamined: Iterator[Path] | None = root.glob(f"*/*/*{SUFFIX}")
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of all copies; examines all files of earlier runs."""
-        with self._guard:
-            self._examine(sys.maxsize)
-            return self._bytes
-
     def begin(self, prefix: str) -> LocalBlobWriter:
         """Begin a file; after its commit, :meth:`keep` makes it a copy."""
         return self._local.begin(prefix)

@@ -9,8 +9,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
@@ -18,31 +16,12 @@ RETRIES = 3
 """Retries of a request to the object store; then it counts as failed."""
 
 
-@attrs.frozen(kw_only=True)
-class ObjectStoreSettings:
-    """Settings of an object store, with the names and defaults of the server's settings."""
-
-    artifact_s3_bucket: str | None = None
-    artifact_s3_prefix: str = "artifacts"
-    artifact_gcs_bucket: str | None = None
-    artifact_gcs_prefix: str = "artifacts"
-    artifact_azure_container: str | None = None
-    artifact_azure_prefix: str = "artifacts"
-    s3_region: str | None = None
-    s3_endpoint_url: str | None = None
-    s3_access_key: str | None = attrs.field(default=None, repr=False)
-    s3_secret_key: str | None = attrs.field(default=None, repr=False)
-    s3_anonymous: bool = False
-    s3_connect_timeout_seconds: float = 10.0
-    s3_request_timeout_seconds: float = 30.0
-
-
 def open_object_store(backend: str, settings: Any) -> tuple[ObjectStore, str]:
     """Return the object store and its key prefix; connects to nothing yet.
 
     Args:
         backend: ``s3``, ``gcs`` or ``azure``.
-        settings: An object with the attributes of :class:`ObjectStoreSettings`.
+        settings: The settings, as of :class:`~strata.config.Settings`.
 
     Raises:
         ImportError: If the extra ``objectstore`` is not installed.

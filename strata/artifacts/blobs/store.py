@@ -18,7 +18,7 @@ import attrs
 import structlog
 
 from strata.artifacts.blobs.growing import GrowingFile, Parts
-from strata.durable import sync_directory
+from strata.durable import PRIVATE_MODE, sync_directory
 from strata.outcomes import Reason, Refused
 
 SUFFIX = ".arrow"
@@ -187,7 +187,7 @@ class LocalBlobWriter(GrowingFile):
     """Writer of a local blob; see :class:`BlobWriter`."""
 
     def __init__(self, directory: Path, path: Path, directories: _Directories) -> None:
-        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path)
+        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_MODE), path)
         self._directory = directory
         self._directories = directories
 

@@ -14,6 +14,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from strata.durable import PRIVATE_MODE
+
 LOCK_SUFFIX = ".lock"
 
 
@@ -30,7 +32,7 @@ def opening(database: Path) -> Iterator[None]:
     holder, even a killed one.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    descriptor = os.open(database.with_name(database.name + LOCK_SUFFIX), flags, 0o600)
+    descriptor = os.open(database.with_name(database.name + LOCK_SUFFIX), flags, PRIVATE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -28,11 +28,6 @@ class _Derived:
         pairs: dict[str, str] = json.loads(self.input_versions)
         return pairs
 
-    @property
-    def input_uris(self) -> tuple[str, ...]:
-        """The input URIs in the caller's order."""
-        return tuple(self.inputs)
-
 
 @attrs.frozen(kw_only=True)
 class ArtifactRecord(_Derived):

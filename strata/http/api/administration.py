@@ -101,7 +101,7 @@ async def require_known(tenant: str) -> None:
     if (
         tenant == principal().tenant
         or registry().find(tenant) is not None
-        or tenant_overrides().says_of(tenant)
+        or tenant_overrides().has_own(tenant)
     ):
         return
     resources = registry().resources

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 from quart import request
 
+from strata.auth import DEFAULT_TENANT
 from strata.http.problems import Problem, ProblemError
 from strata.tables.scan.params import OPERATORS
 
@@ -286,7 +287,7 @@ class AccessBody(msgspec.Struct, forbid_unknown_fields=True):
 
     principal: Annotated[str, Meta(max_length=256)]
     resource: Annotated[str, Meta(max_length=4096)]
-    tenant: Annotated[str, Meta(max_length=64)] = "_default"
+    tenant: Annotated[str, Meta(max_length=64)] = DEFAULT_TENANT
     scopes: Annotated[list[str], Meta(max_length=256)] = []
     action: Literal["read", "write", "delete", "run", "admin"] = "read"
 

@@ -1,48 +1,45 @@
 """Failed authentication is limited by peer address: a token bucket each.
 
-Whoever guesses tokens pays in time, and his noise is cheap to answer. It never touches a request that has
-proved itself: behind a proxy everybody has the proxy's address, and nobody may be locked out by others'
-failures.
+Guessing tokens costs time, and refusing a guess is cheap. An authenticated request is never limited here:
+behind a proxy all clients have the proxy's address, and one client's failures must not lock out another.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from cachetools import LRUCache
+
+from strata.tenants.limits.token_bucket import Rate, TokenBucket
 
 PEERS = 10_000
-"""Addresses that are remembered. The one not heard of for longest makes room and leaves its bucket to the new
-one: whoever commands many addresses gains nothing by their number."""
+"""Addresses remembered. The least recently seen one makes room and leaves its bucket to the new one: a client
+with many addresses gains nothing by their number."""
 
 
 class FailureLimit:
-    """Counts failures; pure, on whatever clock its caller has.
+    """Counts failed authentications. Pure.
 
     Args:
-        rate: Failures a second that are answered as what they are, in the long run.
-        burst: Failures at once.
+        rate: Failures a second, and at once, that are answered with 401.
         peers: Addresses remembered.
     """
 
-    def __init__(self, rate: float, burst: int, peers: int = PEERS) -> None:
+    def __init__(self, rate: Rate, peers: int = PEERS) -> None:
         self.rate = rate
-        self.burst = burst
-        self._most = peers
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._buckets)
+        self._buckets: LRUCache[str, TokenBucket] = LRUCache(peers)
 
     def fail(self, peer: str, now: float) -> float | None:
         """Note a failure of ``peer`` at ``now`` (seconds of a monotonic clock).
 
-        Returns how many seconds it should wait before it tries again, or ``None`` if it has not failed too
-        often.
+        Returns:
+            Seconds to wait before the next attempt; None if there were not too many failures.
         """
-        found = self._buckets.pop(peer, None)
-        if found is None and len(self._buckets) >= self._most:
-            _, found = self._buckets.popitem(last=False)
-        tokens, then = found or (float(self.burst), now)
-        tokens = min(float(self.burst), tokens + (now - then) * self.rate)
-        allowed = tokens >= 1.0
-        self._buckets[peer] = (tokens - 1.0 if allowed else tokens, now)
-        return None if allowed else (1.0 - tokens) / self.rate
+        found = self._buckets.get(peer)
+        if found is None:
+            full = len(self._buckets) >= self._buckets.maxsize
+            found = self._buckets.popitem()[1] if full else TokenBucket()
+            self._buckets[peer] = found
+        wait = found.wait(self.rate, now, 1.0)
+        if wait:
+            return wait
+        found.take(self.rate, now, 1.0)
+        return None

@@ -245,7 +245,7 @@ class FrontDoor:
             "Too many requests of this address failed to authenticate.",
             "too_many_failures",
             retry_after=seconds,
-            limit=Limit("auth_failure_burst", self.failures.burst, seconds),
+            limit=Limit("auth_failure_burst", int(self.failures.rate.burst), seconds),
         )
 
     async def _upload(

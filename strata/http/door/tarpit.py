@@ -1,4 +1,4 @@
-"""Refusals that are held up for a moment, so that whoever repeats them without end does so slowly. Pure."""
+"""Refusals that are delayed, so that a client that repeats them without end does so slowly. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SHARE = 4
-"""One connection in so many may be held up: the others are for those who are answered."""
+"""At most 1/``SHARE`` of the connections may be delayed."""
 
 
 class Tarpit:
-    """How many refusals are held up, of whom.
+    """The refusals being delayed, by tenant.
 
-    A tenant may have as many as it leaves room for others: half of them when it is alone. A held refusal is a
-    request under way, whose connection makes no room for another; hence the bounds.
+    One tenant may hold as many places as are free: half of all when it is alone. A delayed refusal keeps its
+    connection; hence the bounds.
 
     Args:
-        most: Refusals at a time.
+        most: Most refusals delayed at a time; 0: none is.
     """
 
     def __init__(self, most: int) -> None:
@@ -26,12 +26,12 @@ class Tarpit:
 
     @property
     def held(self) -> int:
-        """How many are held up now."""
+        """Refusals being delayed."""
         return self._of.total()
 
     @contextmanager
     def place(self, tenant: str) -> Iterator[bool]:
-        """Take a place, if there is one for the tenant; it comes back on the way out."""
+        """Take a place for the length of the block; yields whether there was one for the tenant."""
         free = self._of[tenant] < self.most - self.held
         if not free:
             yield False

@@ -15,6 +15,7 @@ from strata.tenants.lifecycle import supervision
 from strata.tenants.lifecycle.handle import State, not_running
 from strata.tenants.lifecycle.supervision import View
 from strata.tenants.messages import Description
+from strata.tenants.shared.authorizer import CACHE_RESOURCE
 
 blueprint = Blueprint("me", __name__)
 
@@ -68,7 +69,7 @@ def _usage(inside: Description | None) -> UsageAnswer | None:
     own = tuple(build for build in inside.in_flight if who.id in build.principals)
     usage = admin.usage_answer(attrs.evolve(inside, in_flight=own))
     if usage is not None and not (
-        who.has_scope("admin:cache") and authorizer.check_admin(who, "admin/cache") is None
+        who.has_scope("admin:cache") and authorizer.check_admin(who, CACHE_RESOURCE) is None
     ):
         usage.cache = None
     return usage

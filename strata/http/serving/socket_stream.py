@@ -20,9 +20,6 @@ import trio
 from strata.work import FileRange
 from strata.work.socket_sender import ShortFileError
 
-STALL_SECONDS = 60.0
-"""Seconds in which a client must take at least one byte, or its connection is broken off."""
-
 NOTSENT_LOWAT = 4 * 1024 * 1024
 """Unsent bytes the kernel may hold for a connection; Trio's 16 KiB halves the throughput of large streams."""
 

@@ -27,6 +27,9 @@ from strata.tables.errors import Reading, refusable
 from strata.tables.files.confined import ConfinedFileIO
 from strata.tables.files.lru import WeightedLru
 
+CATALOG_FILE = "catalog.db"
+"""The file of a warehouse that holds its catalog (wire contract, "Table URIs")."""
+
 WAREHOUSE_CATALOG_NAME = "strata"
 """The catalog name inside a warehouse's ``catalog.db`` (wire contract, "Table URIs")."""
 
@@ -107,13 +110,13 @@ class Catalogs:
         identities: dict[object, str] = {}
         for alias, directory in warehouses.items():
             real = str(directory.resolve())
-            first = identities.setdefault(("sqlite", f"{real}/catalog.db", WAREHOUSE_CATALOG_NAME), alias)
+            first = identities.setdefault(("sqlite", f"{real}/{CATALOG_FILE}", WAREHOUSE_CATALOG_NAME), alias)
             self._canonical[alias] = first
             if not any_file_warehouse:
                 self._roots[first] = real
             for path in (str(directory), real):
                 self._alias_of_path.setdefault(normalise_path(path), first)
-            self._sqlite.setdefault(first, SqliteCatalog(f"{real}/catalog.db", WAREHOUSE_CATALOG_NAME))
+            self._sqlite.setdefault(first, SqliteCatalog(f"{real}/{CATALOG_FILE}", WAREHOUSE_CATALOG_NAME))
         for alias, properties in self._properties.items():
             file = _sqlite_path(properties)
             first = identities.setdefault(_identity(alias, properties, file), alias)
@@ -176,7 +179,7 @@ class Catalogs:
         with self._lock:
             reader = self._sqlite.get(alias)
             if reader is None and self._any_file_warehouse and alias.startswith(_DIRECTORY_ALIAS):
-                path = f"{alias.removeprefix(_DIRECTORY_ALIAS)}/catalog.db"
+                path = f"{alias.removeprefix(_DIRECTORY_ALIAS)}/{CATALOG_FILE}"
                 reader = self._sqlite[alias] = SqliteCatalog(path, WAREHOUSE_CATALOG_NAME)
             return reader
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from urllib.parse import quote
+
+from cachetools import LRUCache
 
 from strata.tables.catalogs.refs import TableRef
 
@@ -67,7 +69,7 @@ class SqliteCatalog:
         self._idle: deque[tuple[sqlite3.Connection, Identity]] = deque()
         self._lock = threading.Lock()
         self._header = _Header()
-        self._known: OrderedDict[TableRef, tuple[Identity, bytes, str]] = OrderedDict()
+        self._known: LRUCache[TableRef, tuple[Identity, bytes, str]] = LRUCache(_MAX_LOCATIONS)
 
     def __repr__(self) -> str:
         return f"<SqliteCatalog {self._path!r} {self._catalog_name!r}>"
@@ -139,9 +141,6 @@ class SqliteCatalog:
                 self._known.pop(ref, None)
             else:
                 self._known[ref] = (identity, counter, location)
-                self._known.move_to_end(ref)
-                if len(self._known) > _MAX_LOCATIONS:
-                    self._known.popitem(last=False)
         return location
 
     def _select(self, connection: sqlite3.Connection, ref: TableRef) -> str | None:

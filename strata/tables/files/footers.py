@@ -70,8 +70,8 @@ class FooterCache:
         budget: Bytes of parsed footers to keep; beyond, the least recently used go.
     """
 
-    def __init__(self, budget: int = _BUDGET_BYTES) -> None:
-        self._footers: WeightedLru[tuple[object, ...], Footer] = WeightedLru(budget)
+    def __init__(self) -> None:
+        self._footers: WeightedLru[tuple[object, ...], Footer] = WeightedLru(_BUDGET_BYTES)
         self._columns: WeightedLru[tuple[object, ...], _Columns] = WeightedLru(_COLUMNS_BYTES)
 
     def __repr__(self) -> str:

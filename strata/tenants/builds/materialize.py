@@ -10,6 +10,7 @@ from functools import partial
 import attrs
 import structlog
 import trio
+from cachetools import LRUCache
 
 from strata import acl
 from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReader
@@ -28,9 +29,8 @@ from strata.tenants import messages as m
 from strata.tenants.builds.provenance import Provenance, scan_provenance
 from strata.tenants.builds.runner import Builder, BuildRequest
 from strata.tenants.builds.state import Build
-from strata.tenants.limits.retry_after import Drain, Promises
+from strata.tenants.limits.retry_after import RetryAfterEstimator
 from strata.tenants.shared.authorizer import TABLE_NOT_FOUND, Access, artifact_resource, table_resource
-from strata.tenants.shared.lru import Remembered
 from strata.tenants.shared.resources import Resources
 
 SCAN = "scan@v1"
@@ -76,8 +76,7 @@ class Materializer:
         ready: Finished artifacts by provenance key.
         losses: How many finished artifacts turned out to be lost. What the database answered is not
             remembered if there was a loss meanwhile: it may be what was lost.
-        ended: How fast builds end.
-        promises: When those who were refused one come back.
+        estimator: Computes the Retry-After of refused builds from how fast builds end.
     """
 
     tenant: str
@@ -87,13 +86,14 @@ class Materializer:
     running: dict[str, Build] = attrs.field(factory=dict)
     by_id: dict[str, Build] = attrs.field(factory=dict)
     streams: dict[str, Stream] = attrs.field(factory=dict)
-    records: Remembered[tuple[str, int], ArtifactRecord] = attrs.field(
-        factory=partial(Remembered, READY_REMEMBERED)
+    records: LRUCache[tuple[str, int], ArtifactRecord] = attrs.field(
+        factory=partial(LRUCache, READY_REMEMBERED), repr=False
     )
-    ready: Remembered[str, ArtifactRecord] = attrs.field(factory=partial(Remembered, READY_REMEMBERED))
+    ready: LRUCache[str, ArtifactRecord] = attrs.field(
+        factory=partial(LRUCache, READY_REMEMBERED), repr=False
+    )
     losses: int = 0
-    ended: Drain = attrs.field(factory=Drain)
-    promises: Promises = attrs.field(factory=Promises)
+    estimator: RetryAfterEstimator = attrs.field(factory=RetryAfterEstimator)
 
     @property
     def idle(self) -> bool:
@@ -207,7 +207,7 @@ class Materializer:
         for record in lost:
             self._forget(record)
         if found is not None and losses + len(lost) == self.losses:
-            self.ready.put(provenance.key, found)
+            self.ready[provenance.key] = found
         return found
 
     def _find_readable(self, key: str) -> tuple[ArtifactRecord | None, list[ArtifactRecord]]:
@@ -245,7 +245,7 @@ class Materializer:
             get = self.resources.metadata.get_artifact
             known = await self.resources.ask(get, self.tenant, artifact_id, version)
             if known is not None and known.state is ArtifactState.READY and losses == self.losses:
-                self.records.put((artifact_id, version), known)
+                self.records[artifact_id, version] = known
         return known
 
     async def lose(self, record: ArtifactRecord) -> None:
@@ -261,8 +261,8 @@ class Materializer:
 
     def _forget(self, record: ArtifactRecord) -> None:
         self.losses += 1
-        self.records.drop((record.artifact_id, record.version))
-        self.ready.drop(record.provenance_hash)
+        self.records.pop((record.artifact_id, record.version), None)
+        self.ready.pop(record.provenance_hash, None)
 
     def stream_for(self, stream_id: str, principal: Principal) -> Stream | None:
         """Return the stream, if it is this principal's (or the principal is an administrator)."""
@@ -339,8 +339,8 @@ class Materializer:
         if running < most and (not own or own < PLACES_LEFT * (most - running)):
             return None
         now, name = trio.current_time(), "max_concurrent_scans"
-        interval = self.ended.interval(now) or 1.0
-        seconds = self.promises.seconds(now, interval * max(1, running - most + 1), interval)
+        interval = self.estimator.interval(now) or 1.0
+        seconds = self.estimator.seconds(now, interval * max(1, running - most + 1), interval)
         whose = f"This tenant has {running}" if running >= most else f"You have {own}"
         detail = f"{whose} scans under way, of {most} ({name}); ask again when some have ended."
         return Refused(Reason.BUSY, detail, name, seconds, limit=Limit(name, most, seconds))
@@ -351,11 +351,11 @@ class Materializer:
             keep_segments = await self.builder.run(build, order)
         finally:
             del self.running[build.key]
-            self.ended.note(trio.current_time(), build.principals[0])
+            self.estimator.released(trio.current_time(), build.principals[0])
             if build.record is not None:
                 self.by_id.pop(build.record.build_id, None)
             if isinstance(build.outcome, ArtifactRecord):
-                self.ready.put(build.key, build.outcome)
+                self.ready[build.key] = build.outcome
         try:
             if keep_segments is not None:
                 await keep_segments()

@@ -7,10 +7,10 @@ from functools import partial
 
 import attrs
 import trio
+from cachetools import LRUCache
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import Planning, ResolvedScan, ScanPlan, Step, plan_step, too_many_files
-from strata.tenants.shared.lru import Remembered
 from strata.tenants.shared.resources import SMALL_COST, Resources
 from strata.work import Tier
 
@@ -79,9 +79,11 @@ class Planner:
 
     tenant: str
     resources: Resources
-    plans: Remembered[object, ScanPlan] = attrs.field(factory=partial(Remembered, PLANS))
-    large: Remembered[object, int] = attrs.field(factory=partial(Remembered, PLANS))
-    unfinished: Remembered[object, _SharedPlanning] = attrs.field(factory=partial(Remembered, UNFINISHED))
+    plans: LRUCache[object, ScanPlan] = attrs.field(factory=partial(LRUCache, PLANS), repr=False)
+    large: LRUCache[object, int] = attrs.field(factory=partial(LRUCache, PLANS), repr=False)
+    unfinished: LRUCache[object, _SharedPlanning] = attrs.field(
+        factory=partial(LRUCache, UNFINISHED), repr=False
+    )
     _running: dict[object, _SharedPlanning] = attrs.field(init=False, factory=dict)
 
     async def plan(self, scan: ResolvedScan, principal: str, seconds: float, max_files: int) -> ScanPlan:
@@ -123,7 +125,7 @@ class Planner:
         if shared is None:
             shared = self.unfinished.get(key) or _SharedPlanning(Planning(scan, max_files))
             self._running[key] = shared
-            self.unfinished.drop(key)
+            self.unfinished.pop(key, None)
         shared.callers += 1
         plan = None
         try:
@@ -133,7 +135,7 @@ class Planner:
             if not shared.callers:
                 del self._running[key]
                 if plan is None:
-                    self.unfinished.put(key, shared)
+                    self.unfinished[key] = shared
         return plan
 
     async def _steps(
@@ -152,11 +154,11 @@ class Planner:
                 self.tenant, Tier.INTERACTIVE, step, principal=principal, charge=_charged_bytes
             )
             if found.plan is not None:
-                self.plans.put(scan.plan_key, found.plan)
+                self.plans[scan.plan_key] = found.plan
                 return found.plan
             if found.refused is not None:
                 if found.refused.reason is Reason.TOO_LARGE:
-                    self.large.put(scan.plan_key, max_files + 1)
+                    self.large[scan.plan_key] = max_files + 1
                 raise RefusalError(found.refused)
             if found.busy:
                 with trio.move_on_after(WAIT_SECONDS) as waiting:

@@ -28,6 +28,7 @@ from strata.tenants.limits.slots import Slots
 from strata.tenants.results.lineage import LineageReader
 from strata.tenants.results.read import Reader
 from strata.tenants.results.warming import CacheWarmer
+from strata.tenants.shared.authorizer import CACHE_RESOURCE
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
 from strata.work import Tier
@@ -252,14 +253,14 @@ class TenantActor:
         return answer
 
     async def _clear_cache(self, question: m.ClearCache) -> m.Cleared | Refused:
-        refused = self.resources.authorizer.check_admin(question.principal, "admin/cache")
+        refused = self.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         if refused is not None:
             return refused
         await self._remove(self.shard.clear())
         return m.Cleared()
 
     async def _describe_cache(self, question: m.DescribeCache) -> object:
-        refused = self.resources.authorizer.check_admin(question.principal, "admin/cache")
+        refused = self.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         return self.shard.stats() if refused is None else refused
 
     async def _describe(self, _question: m.Describe) -> m.Description:

@@ -1,4 +1,4 @@
-"""Bytes on their way out, held back where they would be more than a tenant or a principal may be sent."""
+"""Sent bytes, delayed where a tenant or a principal would exceed its bytes a second."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ import attrs
 import trio
 
 from strata.tenants.limits.rates import TenantRates
-from strata.tenants.limits.token_bucket import Bucket, Rule
+from strata.tenants.limits.token_bucket import RateRule, TokenBucket
 from strata.work import release_admission
 
 LONGEST_NAP = 1.0
-"""Seconds after which a limit is read again: it may have been raised meanwhile."""
+"""Seconds after which a waiting stream reads its limit again: it may have been raised meanwhile."""
 
-_GATES: WeakKeyDictionary[Bucket, trio.Lock] = WeakKeyDictionary()
+_GATES: WeakKeyDictionary[TokenBucket, trio.Lock] = WeakKeyDictionary()
 
 
 @attrs.frozen
 class BandwidthLimiter:
-    """Counts what one principal is sent, and makes it wait.
+    """Counts the bytes sent to one principal, and delays them.
 
-    The streams of a principal take turns, and so do the principals of a tenant, for each has but one stream
-    that waits for the tenant's turn. A bucket is in debt only after a piece that is larger than it.
+    The streams of a principal take turns, and so do the principals of a tenant, for each has at most one
+    stream that waits for the tenant's turn. Only a piece larger than its bucket
+    leaves the bucket in debt.
 
     Attributes:
-        rates: The tenant's.
-        principal: Who is sent it.
+        rates: The tenant's rates.
+        principal: The receiving principal.
     """
 
     rates: TenantRates
     principal: str
 
     async def pace(self, amount: int) -> None:
-        """Return when ``amount`` bytes may be sent; they count as sent then."""
+        """Wait until ``amount`` bytes may be sent, and count them as sent."""
         rules = self.rates.rules
         if rules.own_bytes is not None or rules.bytes is not None:
             release_admission()  # it may wait here, for its own rate alone
@@ -46,19 +47,19 @@ class BandwidthLimiter:
             return
         self.rates.sent(self.principal, amount, trio.current_time())
 
-    async def _room(self, bucket: Bucket, amount: int, *, own: bool) -> None:
+    async def _room(self, bucket: TokenBucket, amount: int, *, own: bool) -> None:
         while wait := self._wait(bucket, self._rule(own=own), amount):  # noqa: ASYNC110  # a bucket fills by itself
             await trio.sleep(min(wait, LONGEST_NAP))
 
-    def _rule(self, *, own: bool) -> Rule | None:
+    def _rule(self, *, own: bool) -> RateRule | None:
         return self.rates.rules.own_bytes if own else self.rates.rules.bytes
 
     @staticmethod
-    def _wait(bucket: Bucket, rule: Rule | None, amount: int) -> float:
+    def _wait(bucket: TokenBucket, rule: RateRule | None, amount: int) -> float:
         return 0.0 if rule is None else bucket.wait(rule, trio.current_time(), amount)
 
 
-def _gate(bucket: Bucket) -> trio.Lock:
+def _gate(bucket: TokenBucket) -> trio.Lock:
     found = _GATES.get(bucket)
     if found is None:
         found = _GATES[bucket] = trio.Lock()

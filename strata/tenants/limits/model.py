@@ -1,4 +1,4 @@
-"""What one tenant may use."""
+"""The limits of one tenant."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ from strata.work import Tier
 
 @attrs.frozen
 class TenantLimits:
-    """Limits of one tenant; each is measured on what it limits.
+    """Limits of one tenant; each is measured where it applies.
 
     Attributes:
         interactive_slots: Interactive builds at a time.
         bulk_slots: Bulk builds at a time.
-        interactive_slots_per_principal: Interactive builds of one principal at a time; 0 for no such bound.
-        bulk_slots_per_principal: Its bulk builds; 0 for no such bound.
+        interactive_slots_per_principal: Interactive builds of one principal at a time; 0 for no limit.
+        bulk_slots_per_principal: Bulk builds of one principal at a time; 0 for no limit.
         interactive_max_bytes: Largest estimated Arrow bytes of an interactive scan.
         interactive_max_columns: Most columns of an interactive scan.
         interactive_queue_timeout: Seconds an interactive build may wait for its slot.
         bulk_queue_timeout: Seconds a bulk build may wait for its slot.
-        max_builds: Builds at a time in all, those nobody waits for included.
+        max_builds: Builds at a time in all, those without a waiting request included.
         max_tasks: Most data files of a scan.
         max_response_bytes: Most Arrow bytes of a result.
         plan_timeout: Seconds for planning a scan.
         scan_timeout: Seconds for a whole build.
-        fetch_timeout: Seconds for one row group, from its place in the queue to its rows.
+        fetch_timeout: Seconds for one row group, from its entry into the queue to its rows.
         fetch_parallelism: Row groups of one build in flight.
         batch_rows: Most rows of a record batch.
         stream_ttl: Seconds after which a stream that was never opened is forgotten.
         cache_bytes: Bytes of cached segments on disk.
-        rate_limited: Whether the rates below are kept at all.
-        requests_per_second: Requests of all principals; 0 for no limit, here and below.
-        principal_requests_per_second: Requests of one principal.
-        principal_scans_per_second: Its requests to materialize.
-        bytes_per_second: Bytes sent to all principals; streams are paced.
-        principal_bytes_per_second: Bytes sent to one principal.
-        bytes_per_day: Bytes sent to all principals.
-        principal_bytes_per_day: Bytes sent to one principal.
-        whole_row_groups: Cache all columns of a row group, whatever the scan asks for.
-        weight: Share of the machine in relation to other tenants', while they compete.
+        rate_limited: Whether the rates are limited: the seven fields from ``requests_per_second`` on.
+        requests_per_second: Requests a second of all principals; 0 for no limit, as in the next six.
+        principal_requests_per_second: Requests a second of one principal.
+        principal_scans_per_second: Requests to materialize a second of one principal.
+        bytes_per_second: Bytes a second sent to all principals; streams are delayed.
+        principal_bytes_per_second: Bytes a second sent to one principal; streams are delayed.
+        bytes_per_day: Bytes a day sent to all principals.
+        principal_bytes_per_day: Bytes a day sent to one principal.
+        weight: Share of the machine relative to the weights of competing tenants.
     """
 
     interactive_slots: int = 32
@@ -68,10 +67,9 @@ class TenantLimits:
     principal_bytes_per_second: int = 0
     bytes_per_day: int = 0
     principal_bytes_per_day: int = 0
-    whole_row_groups: bool = False
     weight: float = 1.0
 
     def tier(self, estimated_bytes: int, columns: int) -> Tier:
-        """Return the tier of a scan: interactive when it is small in both bytes and columns."""
+        """Return a scan's tier: interactive when both its estimated Arrow bytes and its columns are few."""
         small = estimated_bytes <= self.interactive_max_bytes and columns <= self.interactive_max_columns
         return Tier.INTERACTIVE if small else Tier.BULK

@@ -1,8 +1,8 @@
-"""What each tenant may use at this moment: settings, and what the admin API has changed, kept in a file.
+"""The limits of each tenant: from settings, and from the overrides that the admin API keeps in a file.
 
-The file is read again when it changes and on SIGHUP, and taken over whole or not at all. Whoever changes it
-by the API holds a lock, reads what is there, and replaces the file before anything takes effect: what holds
-is what a restart would find.
+The file is read again when it changes and on SIGHUP, and taken over whole or not at all. A change by the API
+holds a lock, reads the file, and replaces it before the change takes effect: the limits in effect are those
+that a restart would find.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from strata.config import Problem, Settings
 from strata.config.effective import Effective, changed_settings, check_change, effective
 from strata.config.tenants import Overrides, is_too_large, print_overrides, read_overrides
 from strata.durable import replace_file
+from strata.file_poller import FilePoller, Signature, signature_of
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.limits.model import TenantLimits
 from strata.work import release_admission
 
 T = TypeVar("T")
 
-WATCH_SECONDS = 0.5
-"""How often it is looked whether the file has changed."""
+WATCH_SECONDS = 0.4
+"""Seconds between two looks at the file: a change takes effect after two of them, within a second."""
 
 DISABLED = Refused(Reason.FORBIDDEN, "This tenant is disabled.", code="tenant_disabled")
 
@@ -46,19 +47,17 @@ NOT_WRITTEN = Refused(
 FULL = Refused(
     Reason.UNAVAILABLE,
     "The file with the tenants' limits would be too large to be read again (tenant_overrides_file); nothing "
-    "has changed. Go back with limits that are no longer needed.",
+    "has changed. Reset limits that are no longer needed.",
     code="overrides_full",
     retry_after=30,
 )
 
 log = structlog.get_logger(__name__)
 
-Signature = tuple[int, int, int] | None
-
 
 @attrs.frozen
 class Changed:
-    """What somebody changes: values by limit, before and after; None where nothing was or is said."""
+    """A change of a tenant's overrides: values by limit, before and after; None where there is none."""
 
     old: Mapping[str, Any]
     new: Mapping[str, Any]
@@ -66,7 +65,7 @@ class Changed:
 
 @attrs.frozen
 class Unfit:
-    """A change that cannot be: what is wrong with it, by limit."""
+    """A change that is invalid, with a problem for each limit that is."""
 
     problems: tuple[Problem, ...]
 
@@ -81,11 +80,12 @@ class TenantOverrides:
     """Limits by tenant.
 
     Attributes:
-        settings: What is in effect.
-        limits_of: Limits out of settings.
-        overrides: What the admin API has changed.
-        changed: Called with the tenants whose limits the overrides have changed: gives them to the actors.
-        blocking: Runs what looks at files.
+        settings: The settings in effect.
+        limits_of: Computes limits from settings.
+        overrides: The overrides in effect.
+        changed: Called with the tenants whose overrides have changed: gives the limits to the actors.
+        blocking: Runs a blocking call.
+        poller: Refreshes the overrides when the file has changed.
     """
 
     settings: Settings
@@ -93,18 +93,25 @@ class TenantOverrides:
     overrides: Overrides = attrs.field(factory=Overrides)
     changed: Callable[[Collection[str]], None] = lambda _tenants: None
     blocking: Callable[[Callable[[], Any]], Awaitable[Any]] = _in_thread
-    _seen: Signature = None
+    poller: FilePoller = attrs.field(init=False)
     _known: dict[str, TenantLimits] = attrs.field(factory=dict)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
+    def __attrs_post_init__(self) -> None:
+        self.poller = FilePoller(
+            lambda: (self.settings.overrides_path, WATCH_SECONDS),
+            self.refresh,
+            self.blocking,
+        )
+
     def take(self, settings: Settings) -> None:
-        """Let other settings hold."""
+        """Put other settings into effect."""
         self.settings = settings
         self._known.clear()
 
     def limits(self, tenant: str) -> TenantLimits:
-        """Return the limits of ``tenant``; all tenants of whom nothing is said share one value."""
-        name = tenant if self.says_of(tenant) else ""
+        """Return the limits of ``tenant``; all tenants without limits of their own share one object."""
+        name = tenant if self.has_own(tenant) else ""
         found = self._known.get(name)
         if found is None:
             values = self.effective(name)
@@ -113,38 +120,30 @@ class TenantOverrides:
         return found
 
     def effective(self, tenant: str) -> dict[str, Effective]:
-        """Return every limit of ``tenant`` with where it comes from."""
+        """Return every limit of ``tenant`` by name, with the layer that it comes from."""
         return effective(self.settings, self.overrides, tenant)
 
     def enabled(self, tenant: str) -> bool:
-        """Whether ``tenant`` is served at all."""
-        return not self.says_of(tenant) or bool(self.effective(tenant)["enabled"].value)
+        """Whether requests of ``tenant`` are served."""
+        return not self.has_own(tenant) or bool(self.effective(tenant)["enabled"].value)
 
-    def says_of(self, tenant: str) -> bool:
-        """Whether anything is said of this tenant alone."""
+    def has_own(self, tenant: str) -> bool:
+        """Whether ``tenant`` has a section of the configuration, or overrides."""
         overrides = self.overrides
         return tenant in self.settings.tenants or tenant in overrides.granted or tenant in overrides.own
 
     def tenants(self) -> set[str]:
-        """Return of whom something is said."""
+        """Return the tenants with a section of the configuration, or overrides."""
         return {*self.settings.tenants, *self.overrides.tenants()}
 
-    async def watch(self, seconds: float = WATCH_SECONDS) -> None:
-        """Take the file over whenever it has changed, until cancelled."""
-        while True:
-            await trio.sleep(seconds)
-            await self.refresh()
-
     async def refresh(self) -> None:
-        """Take the file over if it has changed; one with errors is logged and changes nothing."""
+        """Take over the file; one with errors is logged and changes nothing."""
         async with self._lock:
-            seen = await self.blocking(partial(_signature, self.settings.overrides_path))
-            if seen != self._seen:
-                await self._read()
+            await self._read()
 
     async def _read(self) -> bool:
-        seen, found, problems = await self.blocking(partial(_read, self.settings.overrides_path))
-        self._seen = seen
+        """Take over the file; returns whether it has no errors."""
+        self.poller.read, found, problems = await self.blocking(partial(_read, self.settings.overrides_path))
         if problems:
             said = [str(problem) for problem in problems]
             log.warning("limits of tenants refused: the old ones stay", problems=said)
@@ -168,13 +167,17 @@ class TenantOverrides:
         operator: bool,
         note: Callable[[Changed], Awaitable[None]],
     ) -> Changed | Unfit | Refused:
-        """Change limits of a tenant, for good.
+        """Change overrides of a tenant, in the file and in effect.
 
         Args:
-            tenant: Whose.
-            values: New values by limit, None of one to go back; None instead of them to go back with all.
-            operator: Whether an operator does; see :func:`~strata.config.effective.check_change`.
-            note: Told before anything changes, and nothing does if it raises ``RefusalError``.
+            tenant: The tenant.
+            values: New values by limit, None to reset one; None instead of a mapping to reset all.
+            operator: Whether an operator changes them; see :func:`~strata.config.effective.check_change`.
+            note: Called before the file is written; if it raises ``RefusalError``, nothing changes.
+
+        Returns:
+            The change; :class:`Unfit` if a value is invalid; or UNAVAILABLE, with nothing changed: the file
+            has errors, would be too large or cannot be written, or ``note`` refused.
         """
         async with self._lock:
             if not await self._read():
@@ -182,7 +185,7 @@ class TenantOverrides:
             before = self.overrides
             granted, own = dict(before.granted.get(tenant, {})), dict(before.own.get(tenant, {}))
             layer = granted if operator else own
-            # Going back is about limits: it does not let in whom an operator has turned away.
+            # A reset is about limits: it does not enable a tenant that an operator has disabled.
             back = dict.fromkeys(({*layer, *own} if operator else {*layer}) - {"enabled"})
             wanted = back if values is None else values
             problems = check_change(wanted, self.effective(tenant), operator=operator)
@@ -198,9 +201,9 @@ class TenantOverrides:
                 return FULL
             try:
                 await note(change)
-                with trio.CancelScope(shield=True):  # what is on disk holds, also when the asker has left
+                with trio.CancelScope(shield=True):  # a written file takes effect, even if the caller left
                     path = self.settings.overrides_path
-                    self._seen = await self.blocking(partial(_write, path, text))
+                    self.poller.read = await self.blocking(partial(_write, path, text))
             except RefusalError as error:
                 return error.refused
             except OSError as error:
@@ -222,19 +225,11 @@ def _apply(layer: dict[str, Any], wanted: Mapping[str, Any]) -> None:
             layer[name] = value
 
 
-def _signature(path: Path) -> Signature:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
 def _read(path: Path) -> tuple[Signature, Overrides, list[Problem]]:
-    seen = _signature(path)  # before its content: a change in between is seen next time
-    return seen, *read_overrides(path)
+    signature = signature_of(path)  # before its content: the poller sees a change in between
+    return signature, *read_overrides(path)
 
 
 def _write(path: Path, text: str) -> Signature:
     replace_file(path, text)
-    return _signature(path)
+    return signature_of(path)

@@ -1,4 +1,4 @@
-"""The slots of one tier: principals take turns, a wait has its end, and a slot comes back exactly once."""
+"""The slots of one tier: principals take turns, waits are bounded, and a slot is given back exactly once."""
 
 from __future__ import annotations
 
@@ -7,48 +7,52 @@ import trio
 
 from strata.outcomes import Limit, Reason, Refused
 from strata.tenants.limits.fair_slots import Claim, FairShares
-from strata.tenants.limits.retry_after import Kept, Promises
+from strata.tenants.limits.retry_after import RetryAfterEstimator
 
 SEVERAL_TURNS = 5
-"""Turns within which one comes whatever the lengths of scans: one in a hundred and fifty does not."""
+"""Turns for which a lease with a promise waits: whatever scans take, one in 150 gets none within them."""
 
 MOST_PATIENCE = 60.0
+"""Most seconds that :data:`SEVERAL_TURNS` are taken to last."""
 
-PROMISED = 2
-"""Every second slot that comes free is promised, while there are more than that who were refused; the others
-are for those who wait."""
+ONE_SLOT_IN = 2
+"""One in this many slots that come free is promised, while more requests than that are refused; the others
+are for the leases in the queue."""
 
 
 @attrs.define(eq=False)
 class Lease:
-    """A place in the queue, and then a slot. Releasing it twice is harmless; losing it is not.
+    """A place in the queue, and then a slot. Release it in any case; releasing it twice is harmless.
 
     Attributes:
-        ticket: The place, or the slot.
-        turn: Set when it is a slot.
-        promised: Somebody was told to come back for it now.
+        claim: The place, or the slot.
+        turn: Set when the lease is a slot.
+        promised: The principal was told to return for a slot now.
     """
 
     _slots: Slots
-    ticket: Claim = attrs.field(factory=Claim)
+    claim: Claim = attrs.field(factory=Claim)
     turn: trio.Event = attrs.field(factory=trio.Event)
     promised: bool = False
 
     @property
     def held(self) -> bool:
         """Whether it is a slot."""
-        return self.ticket.holder is not None
+        return self.claim.holder is not None
 
     def join(self, principal: str) -> None:
-        """Somebody else waits for the same: from now on, the turn of either will do."""
-        if self.ticket.waiting:
+        """Wait on behalf of ``principal``, too: from now on, the turn of any of its principals will do."""
+        if self.claim.waiting:
             self._slots.enter(self, principal)
 
     async def wait(self, timeout: float) -> Lease | Refused:  # noqa: ASYNC109  # the refusal is a value
-        """Wait at most ``timeout`` seconds for its turn; whoever does not get it holds nothing afterwards.
+        """Wait at most ``timeout`` seconds for the turn; without one, the place is given back.
 
-        Who was told to come back is first in the queue, and waits as long as several scans take at this
-        pace, so that the next slot is theirs.
+        With a promise, the lease is first in the queue and waits as long as several turns take at the present
+        pace, so that it gets the next slot.
+
+        Returns:
+            The lease itself; or the refusal, BUSY or what :meth:`Slots.refusal` makes it.
         """
         if self.promised:
             timeout = max(timeout, self._slots.several_turns())
@@ -61,10 +65,10 @@ class Lease:
         if self.held:
             return self
         self.release()
-        return self._slots.refusal(self.ticket.keys, timeout)
+        return self._slots.refusal(self.claim.keys, timeout)
 
     def release(self) -> None:
-        """Give the slot back, or the place in the queue."""
+        """Give back the slot, or the place in the queue."""
         self._slots.leave(self)
 
 
@@ -72,16 +76,16 @@ class Slots:
     """Slots of one tier of one tenant.
 
     Args:
-        name: What the caller is told was exhausted, such as ``interactive_slots``.
-        total: How many.
-        per_principal: How many one principal may have; 0 for all of them.
+        name: The limit that a refusal names, such as ``interactive_slots``.
+        total: Slots.
+        per_principal: Most slots of one principal; 0 for no such bound.
+        spare: As of :class:`~strata.tenants.limits.fair_slots.FairShares`.
     """
 
-    def __init__(self, name: str, total: int, per_principal: int = 0) -> None:
+    def __init__(self, name: str, total: int, per_principal: int = 0, *, spare: float = 0.0) -> None:
         self.name = name
-        self._turns = FairShares(total, most=per_principal)
-        self._promises = Promises(PROMISED)
-        self._kept = Kept()
+        self._estimator = RetryAfterEstimator(ONE_SLOT_IN)
+        self._shares = FairShares(total, most=per_principal, spare=spare, estimator=self._estimator)
         self._leases: dict[Claim, Lease] = {}
 
     def __repr__(self) -> str:
@@ -90,66 +94,59 @@ class Slots:
     @property
     def total(self) -> int:
         """Slots there are."""
-        return self._turns.total
+        return self._shares.total
 
     @property
     def used(self) -> int:
         """Slots in use; may exceed the total for a while after it was lowered."""
-        return self._turns.used
+        return self._shares.used
 
     @property
     def waiting(self) -> int:
         """Builds that wait for a slot."""
-        return self._turns.waiting
-
-    def used_by(self, principal: str) -> int:
-        """Return how many slots a principal has."""
-        return self._turns.held(principal)
+        return self._shares.waiting
 
     def resize(self, total: int, per_principal: int = 0) -> None:
-        """Change how many there are; leases in use are kept, and drain when there are too many."""
-        self._wake(self._turns.resize(total, per_principal))
+        """Change the number of slots; leases in use are kept, even if there are too many now."""
+        self._wake(self._shares.resize(total, per_principal))
 
     def queue(self, principal: str, size: int = 1) -> Lease:
-        """Return a place in the queue, to be waited with and released in any case."""
-        lease = Lease(self, Claim(size), promised=self._kept.claim(principal, trio.current_time()))
+        """Return a place in the queue for ``size`` slots, to be waited with and released in any case."""
+        promised = self._estimator.claim(principal, trio.current_time())
+        lease = Lease(self, Claim(size), promised=promised)
         self.enter(lease, principal, first=lease.promised)
         return lease
 
-    async def acquire(self, principal: str, timeout: float) -> Lease | Refused:  # noqa: ASYNC109  # a value
-        """Queue, and wait at most ``timeout`` seconds."""
-        return await self.queue(principal).wait(timeout)
-
     def several_turns(self) -> float:
-        """Return how many seconds a few turns take, as far as they come at the present pace."""
-        interval = self._turns.drain.interval(trio.current_time())
+        """Return the seconds that :data:`SEVERAL_TURNS` take at the present pace; 0 if that is unknown."""
+        interval = self._estimator.interval(trio.current_time())
         return 0.0 if interval is None else min(SEVERAL_TURNS * interval, MOST_PATIENCE)
 
     def enter(self, lease: Lease, principal: str, *, first: bool = False) -> None:
-        """Queue a lease on behalf of a principal, or of one more; before all others, if that was promised."""
-        self._leases[lease.ticket] = lease
-        self._wake(self._turns.enter(lease.ticket, principal, first=first))
+        """Queue a lease on behalf of one principal, or of one more; ``first`` if the slot was promised."""
+        self._leases[lease.claim] = lease
+        self._wake(self._shares.enter(lease.claim, principal, first=first))
 
     def leave(self, lease: Lease) -> None:
-        """Take a lease back."""
-        self._leases.pop(lease.ticket, None)
-        self._wake(self._turns.leave(lease.ticket, trio.current_time()))
+        """Take back a lease's slot, or its place in the queue."""
+        self._leases.pop(lease.claim, None)
+        self._wake(self._shares.leave(lease.claim, trio.current_time()))
 
     def refusal(self, principals: list[str], waited: float) -> Refused:
-        """Return what to tell those who waited in vain, with the wait that the queue's drain suggests."""
+        """Return the refusal of a lease that waited in vain, with a Retry-After from the queue's pace."""
         now, principal = trio.current_time(), principals[0]
-        need, interval = self._turns.wait_of(principal, now) or (waited, waited)
-        seconds = self._promises.seconds(now, need, interval)
-        self._kept.note(principal, now + seconds, now)
-        if all(self._turns.capped(each) for each in principals):
-            name, most = f"{self.name}_per_principal", self._turns.most
+        need, interval = self._shares.wait_of(principal, now) or (waited, waited)
+        seconds = self._estimator.seconds(now, need, interval)
+        self._estimator.promise(principal, now + seconds, now)
+        if all(self._shares.capped(each) for each in principals):
+            name, most = f"{self.name}_per_principal", self._shares.most
             whose = f"Your {most} slots ({name}) were"
         else:
             name, most = self.name, self.total
             whose = f"This tenant's {most} slots ({name}) were"
-        detail = f"{whose} in use for {waited:g} seconds; ask again when scans have ended."
+        detail = f"{whose} in use for {waited:g} seconds. Retry after {seconds} s."
         return Refused(Reason.BUSY, detail, name, seconds, limit=Limit(name, most, seconds))
 
-    def _wake(self, tickets: list[Claim]) -> None:
-        for ticket in tickets:
-            self._leases[ticket].turn.set()
+    def _wake(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            self._leases[claim].turn.set()

@@ -1,94 +1,111 @@
-"""Token buckets, on whatever monotonic clock their caller has. Pure."""
+"""Token buckets, on the caller's monotonic clock. Pure."""
 
 from __future__ import annotations
 
 import attrs
 
-from strata.tenants.limits.retry_after import Promises
+from strata.tenants.limits.retry_after import RetryAfterEstimator
 
 BURST_SECONDS = 2
-"""Seconds' worth of a rate that may come at once."""
+"""Seconds' worth of a rate that may be taken at once."""
 
 DAY = 86_400
+"""Seconds of a day."""
+
+_ROUNDING = 1e-9
+"""Share of a burst that may be missing from a bucket: sums of floats are off by less."""
 
 
 @attrs.frozen
-class Rule:
-    """A rate that is kept.
+class Rate:
+    """How a bucket refills.
 
     Attributes:
-        name: Its setting.
-        value: Its value, as it is set.
-        rate: How much a second gives back.
-        burst: How much may be taken at once.
-        window: Seconds after which an empty bucket is full again.
-        what: What is counted, for people, such as ``requests a second``.
+        per_second: Tokens that come back a second; over 0.
+        burst: Tokens of a full bucket: what may be taken at once; over 0.
+    """
+
+    per_second: float
+    burst: float
+
+
+@attrs.frozen
+class RateRule(Rate):
+    """A rate that a setting limits.
+
+    Attributes:
+        name: The setting.
+        value: Its value.
+        window: Seconds in which an empty bucket fills.
+        what: What is counted, for messages, such as ``requests a second``.
     """
 
     name: str
     value: float
-    rate: float
-    burst: float
     window: int
     what: str
 
     @classmethod
-    def each_second(cls, name: str, value: float, what: str) -> Rule | None:
-        """Return the rule of so much a second; None for no limit (0)."""
+    def each_second(cls, name: str, value: float, what: str) -> RateRule | None:
+        """Return the rule of ``value`` a second; None for no limit (0)."""
+        if not value:
+            return None
         burst = max(1.0, value * BURST_SECONDS)
-        window = max(BURST_SECONDS, round(burst / value)) if value else 0
-        return cls(name, value, value, burst, window, f"{what} a second") if value else None
+        return cls(value, burst, name, value, max(BURST_SECONDS, round(burst / value)), f"{what} a second")
 
     @classmethod
-    def each_day(cls, name: str, value: int, what: str) -> Rule | None:
-        """Return the rule of so much a day, refilled evenly over it; None for no limit."""
-        return cls(name, value, value / DAY, value, DAY, f"{what} a day") if value else None
+    def each_day(cls, name: str, value: int, what: str) -> RateRule | None:
+        """Return the rule of ``value`` a day, refilled evenly over the day; None for no limit (0)."""
+        return cls(value / DAY, value, name, value, DAY, f"{what} a day") if value else None
 
 
 @attrs.define(eq=False)
-class Bucket:
-    """What was taken and has not come back.
+class TokenBucket:
+    """The tokens that were taken and have not come back; a new bucket is full.
 
-    What is more than the rule of this moment lets anybody take was taken under another one, before the limit
-    was lowered. It comes back at that one's pace: a lower limit of a day must not bar a tenant for years.
+    The rate is the caller's and may change between two calls. Tokens missing beyond the present burst were
+    taken under an earlier rate, before the limit was lowered, and come back at that rate: a lower limit of a
+    day must not bar a tenant for years.
+
+    ``now`` is the present time in seconds of a monotonic clock.
     """
 
     _spent: float = 0.0
-    _rate: float = 0.0
+    _per_second: float = 0.0
     _then: float = 0.0
-    _promises: Promises | None = None
+    _estimator: RetryAfterEstimator | None = None
 
-    def spent(self, rule: Rule, now: float) -> float:
-        """Return how much is missing from a full bucket; beyond ``burst``, it is in debt."""
+    def spent(self, rate: Rate, now: float) -> float:
+        """Return the tokens missing from a full bucket; more than ``rate.burst`` is a debt."""
         seconds, self._then = now - self._then, now
-        beyond = self._beyond(rule)
+        beyond = self._seconds_of_debt(rate)
         if beyond > 0:
             fast = min(seconds, beyond)
-            self._spent -= fast * max(self._rate, rule.rate)
+            self._spent -= fast * max(self._per_second, rate.per_second)
             seconds -= fast
-        self._spent = max(0.0, self._spent - seconds * rule.rate)
-        if self._spent <= rule.burst:
-            self._rate = rule.rate
+        self._spent = max(0.0, self._spent - seconds * rate.per_second)
+        if self._spent <= rate.burst:
+            self._per_second = rate.per_second
         return self._spent
 
-    def wait(self, rule: Rule, now: float, amount: float) -> float:
-        """Return in how many seconds there will be ``amount``, or a full bucket for what is larger."""
-        # A billionth of a token is not worth a refusal: floats do not add up to whole ones.
-        spent = self.spent(rule, now)
-        if spent + min(amount, rule.burst) - rule.burst <= 1e-9 * rule.burst:
+    def wait(self, rate: Rate, now: float, amount: float) -> float:
+        """Return the seconds until ``amount`` can be taken, or until the bucket is full if that is less."""
+        spent = self.spent(rate, now)
+        if spent + min(amount, rate.burst) - rate.burst <= _ROUNDING * rate.burst:
             return 0.0
-        missing = min(spent, rule.burst) + min(amount, rule.burst) - rule.burst
-        return self._beyond(rule) + missing / rule.rate
+        missing = min(spent, rate.burst) + min(amount, rate.burst) - rate.burst
+        return self._seconds_of_debt(rate) + missing / rate.per_second
 
-    def take(self, rule: Rule, now: float, amount: float) -> None:
-        """Take ``amount``, into debt if need be."""
-        self._spent = self.spent(rule, now) + amount
+    def take(self, rate: Rate, now: float, amount: float) -> None:
+        """Take ``amount``, into debt where the bucket has less."""
+        self._spent = self.spent(rate, now) + amount
 
-    def _beyond(self, rule: Rule) -> float:
-        """Return in how many seconds no more is missing than ``rule`` lets anybody take."""
-        return max(0.0, self._spent - rule.burst) / max(self._rate, rule.rate)
+    def retry_after(self, rate: Rate, now: float, wait: float) -> int:
+        """Return the Retry-After in seconds of a request refused because of a ``wait``."""
+        if self._estimator is None:
+            self._estimator = RetryAfterEstimator()
+        return self._estimator.seconds(now, wait, 1 / rate.per_second)
 
-    def promise(self, rule: Rule, now: float, wait: float) -> int:
-        """Return in how many seconds somebody who was refused should come back."""
-        self._promises = self._promises or Promises()
-        return self._promises.seconds(now, wait, 1 / rule.rate)
+    def _seconds_of_debt(self, rate: Rate) -> float:
+        """Return the seconds until no more is missing than a full bucket has."""
+        return max(0.0, self._spent - rate.burst) / max(self._per_second, rate.per_second)

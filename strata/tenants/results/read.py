@@ -6,6 +6,7 @@ import os
 from functools import partial
 
 import attrs
+from cachetools import LRUCache
 
 from strata import acl
 from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, NameRecord, Page, Stats
@@ -17,7 +18,6 @@ from strata.tenants.builds.state import Build
 from strata.tenants.results.listing import count_visible, list_visible
 from strata.tenants.shared.authorizer import artifact_resource
 from strata.tenants.shared.byte_stream import ByteStream
-from strata.tenants.shared.lru import Remembered
 from strata.tenants.shared.resources import Resources
 from strata.work import Tier
 
@@ -45,7 +45,7 @@ class Reader:
     prefix: str
     resources: Resources
     materializer: Materializer
-    small: Remembered[str, bytes] = attrs.field(factory=partial(Remembered, SMALL_REMEMBERED))
+    small: LRUCache[str, bytes] = attrs.field(factory=partial(LRUCache, SMALL_REMEMBERED), repr=False)
 
     async def open_stream(self, question: m.OpenStream) -> m.Opened | Refused:
         """Open a stream for the principal who asked for it, while it is built or afterwards."""
@@ -214,7 +214,7 @@ class Reader:
                 await self.materializer.lose(record)
             return stream
         if size <= SMALL_BYTES and len(stream.head) == size:
-            self.small.put(sha256, stream.head)
+            self.small[sha256] = stream.head
         return self._opened(record, stream)
 
     @staticmethod

@@ -12,6 +12,7 @@ from strata.tables import ScanPlan, expand_file
 from strata.tenants import messages as m
 from strata.tenants.builds.materialize import SCAN, Materializer
 from strata.tenants.builds.runner import BuildRequest
+from strata.tenants.shared.authorizer import CACHE_RESOURCE
 from strata.tenants.shared.resources import SMALL_COST
 from strata.work import Tier
 
@@ -29,7 +30,7 @@ class CacheWarmer:
     async def warm(self, question: m.WarmCache) -> m.Warmed | Refused:
         """See to it that row groups are cached; asks the rules for every part before it reads any."""
         builder = self.materializer.builder
-        refused = builder.resources.authorizer.check_admin(question.principal, "admin/cache")
+        refused = builder.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         if refused is not None:
             return refused
         asked = [m.Transformation((part.uri,), SCAN, {"columns": part.columns}) for part in question.parts]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
+from cachetools import LRUCache
 
 from strata import acl
 from strata.auth import Principal
@@ -61,8 +64,11 @@ class Access:
     visible: CellGrants | None = None
 
 
+CACHE_RESOURCE = "admin/cache"
+"""The resource of clearing, warming and inspecting a cache."""
+
 _MOST_VIEWS = 1024
-"""Sets of grants that are kept in the words of a scan."""
+"""Sets of grants whose translation for scans is kept; the least recently used one goes."""
 
 
 @attrs.define
@@ -77,7 +83,9 @@ class Authorizer:
     policy: acl.Policy | None
     hide: bool = True
     _ready: acl.CompiledPolicy | None = attrs.field(default=None, init=False)
-    _views: dict[str, CellGrants] = attrs.field(factory=dict, init=False)
+    _views: LRUCache[str, CellGrants] = attrs.field(
+        factory=partial(LRUCache, _MOST_VIEWS), init=False, repr=False
+    )
 
     def __attrs_post_init__(self) -> None:
         """Compile the rules now: a hundred thousand take a second, which no request should have to wait."""
@@ -110,8 +118,6 @@ class Authorizer:
         written = repr(grants)  # in which 1 and true differ, unlike in a comparison
         found = self._views.get(written)
         if found is None:
-            if len(self._views) >= _MOST_VIEWS:
-                self._views.clear()
             found = self._views[written] = CellGrants(tuple(_block(grant) for grant in grants))
         return found
 

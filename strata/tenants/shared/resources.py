@@ -20,6 +20,7 @@ from strata.tenants.shared.authorizer import Authorizer, artifact_resource, tabl
 from strata.tenants.shared.disk_space import DiskSpaceGuard
 from strata.tenants.shared.memory_budget import MemoryBudget
 from strata.work import AdmissionQueue, EgressTurns, Tier, WorkPool, release_admission
+from strata.work.fair import LEAST_COST
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ WAITING_FOR_DISK = 64
 """Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
 
 
-SMALL_COST = 65536
+SMALL_COST = LEAST_COST
 """What a quantum costs that handles no bytes worth counting."""
 
 NOWHERE = acl.resource_name("tables", "-", "-", "-")

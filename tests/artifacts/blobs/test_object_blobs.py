@@ -14,12 +14,12 @@ import obstore
 import pytest
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
+from open_blobs import open_blob_store
 
 from strata.artifacts import BLOB_GONE, LocalBlobStore
 from strata.artifacts.blobs import objects
-from strata.artifacts.blobs.object_stores import ObjectStoreSettings
 from strata.artifacts.blobs.objects import STORE_DOWN, ObjectBlobStore
-from strata.artifacts.open import open_blob_store
+from strata.config import Settings
 from strata.outcomes import RefusalError, Refused
 
 DATA = bytes(range(256)) * 100
@@ -287,6 +287,6 @@ def test_the_settings_choose_the_store(tmp_path: Path) -> None:
 
 def test_keys_are_not_shown() -> None:
     """The repr of settings contains no keys, for logs and debuggers."""
-    shown = repr(ObjectStoreSettings(s3_access_key="AKIA", s3_secret_key="hunter2"))
+    shown = repr(Settings(s3_access_key="AKIA", s3_secret_key="hunter2"))
     assert "AKIA" not in shown
     assert "hunter2" not in shown

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 from door_kit import CONTRACT, GOOD, Wire, echo
+from fair_bounds import most_before
 from trio.testing import MockClock
 
 from strata.http.door.front_door import FrontDoor
@@ -13,7 +14,6 @@ from strata.tenants import TenantLimits
 from strata.tenants.limits.rates import RateBook
 from strata.work import AdmissionQueue
 from strata.work.admission import PLACES
-from strata.work.fair import most_before
 
 CROWD = 64
 NO_RATE = TenantLimits(requests_per_second=0, principal_requests_per_second=0, principal_scans_per_second=0)

@@ -12,6 +12,7 @@ from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.context import SCOPE_KEY
 from strata.http.door.front_door import DRAIN_BYTES, FrontDoor
 from strata.outcomes import Reason, Refused
+from strata.tenants.limits.token_bucket import Rate
 
 
 def door(app=echo, cap: int = 1000) -> FrontDoor:
@@ -175,7 +176,7 @@ async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
     """Valid identities pass even from an address with too many failures, such as a proxy's."""
     guarded = FrontDoor(
         echo, contract=CONTRACT, registry=None, max_request_bytes=1000,
-        request_id=lambda _headers: "request-1", failures=FailureLimit(0.5, 3),
+        request_id=lambda _headers: "request-1", failures=FailureLimit(Rate(0.5, 3)),
     )  # fmt: skip
 
     async def ask(headers: list, address: str) -> Wire:

@@ -48,7 +48,7 @@ async def test_the_request_beyond_the_rate_never_reaches_the_application(autojum
     assert (429, 5000, b"1") == (refused.status, refused.read, refused.headers[b"retry-after"])
     assert "rate_limit_client_rps" == problem["error"]
     assert {"name": "rate_limit_client_rps", "value": 2.0} == problem["limit"]
-    assert "wait 1 seconds" in problem["detail"]
+    assert "Retry after 1 s." in problem["detail"]
     assert b'"rate_limit_client_rps";q=4;w=2' == refused.headers[b"ratelimit-policy"]
     assert b'"rate_limit_client_rps";r=0;t=1' == refused.headers[b"ratelimit"]
     await trio.sleep(1)

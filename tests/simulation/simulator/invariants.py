@@ -125,7 +125,7 @@ def no_build_runs_without_its_slot(life: Life) -> Iterator[str]:
         if found.actor is None or found.actor.materializer is None:
             continue
         for build in found.actor.materializer.running.values():
-            if build.tail is not None and build.lease is not None and build.lease.ticket.waiting:
+            if build.tail is not None and build.lease is not None and build.lease.claim.waiting:
                 yield f"a build of {found.id} runs while it waits for its slot"
 
 

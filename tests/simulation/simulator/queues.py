@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import Counter
 
 import attrs
+from fair_bounds import most_before, within_share
 
-from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, FairQueue, QueueEntry, most_before
+from strata.work.fair import BULK_FLOOR, BULK_PATIENCE, FairQueue, QueueEntry
 from strata.work.tier import Tier
 
 INTERACTIVE = "an interactive quantum waited too long"
@@ -91,10 +92,10 @@ class WatchedQueue(FairQueue):
     def settle(self, ticket: QueueEntry, cost: int | None = None) -> None:
         """See :class:`FairQueue`; a tenant that has used more than its share has no bound."""
         super().settle(ticket, cost)
-        self._waits = {whose: wait for whose, wait in self._waits.items() if self.within_share(*whose)}
+        self._waits = {whose: wait for whose, wait in self._waits.items() if within_share(self, *whose)}
 
     def _begin(self, whose: tuple[str, Tier]) -> None:
-        if self.within_share(*whose):
+        if within_share(self, *whose):
             self._waits[whose] = Wait(self.tenants(whose[1]))
 
     def _check(self, ticket: QueueEntry, wait: Wait) -> None:

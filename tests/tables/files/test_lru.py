@@ -21,7 +21,7 @@ def test_the_weights_never_pass_the_budget():
     cache: WeightedLru[str, int] = WeightedLru(10)
     for key, weight in [("a", 4), ("b", 4), ("a", 9), ("c", 1), ("c", 10)]:
         cache.put(key, weight, weight)
-        assert cache.weight <= 10
+        assert cache._entries.currsize <= 10
     assert (None, None, 10) == (cache.get("a"), cache.get("b"), cache.get("c"))
 
 
@@ -33,4 +33,4 @@ def test_an_entry_over_the_whole_budget_is_not_kept():
     assert (1, None) == (cache.get("a"), cache.get("b"))
     cache.put("a", 3, 11)
     assert cache.get("a") is None
-    assert 0 == cache.weight
+    assert 0 == cache._entries.currsize

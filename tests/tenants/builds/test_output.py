@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+from inline_pool import InlinePool
 from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError
@@ -20,7 +21,7 @@ from strata.tenants.builds.reorder_buffer import BlobPosition, RowGroupStream, S
 from strata.tenants.builds.scan_pipeline import ScanBuild
 from strata.tenants.builds.work import BuildWork
 from strata.tenants.shared.byte_stream import Tail
-from strata.work import Tier, WorkPool
+from strata.work import Tier
 
 LIMIT = 100
 
@@ -165,7 +166,7 @@ async def test_a_slice_that_was_written_late_does_not_make_the_next_one_late(
         plan=SimpleNamespace(passthrough=True),
         build=SimpleNamespace(tail=tail, rows_done=0),
         shard=SimpleNamespace(generation=0, most_of_one_scan=0),
-        work=BuildWork(WorkPool(1, inline=True), "acme", "ana", Tier.BULK, fetch_timeout=1.0),
+        work=BuildWork(InlinePool(1), "acme", "ana", Tier.BULK, fetch_timeout=1.0),
         limits=SimpleNamespace(max_response_bytes=LIMIT),
         disk=trio.CapacityLimiter(1),
         started=lambda: None,

@@ -123,7 +123,7 @@ async def test_a_changed_limit_reaches_a_running_actor_within_a_second(
     await registry.ask("b", "x")
     actor = registry.find("a").actor
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(registry.tenant_overrides.watch)
+        nursery.start_soon(registry.tenant_overrides.poller.watch)
         await trio.sleep(100.2)
         for slots in (20, 1):
             given.clear()

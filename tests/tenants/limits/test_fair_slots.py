@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.tenants.limits.fair_slots import Claim, FairShares
-from strata.tenants.limits.retry_after import MOST_SECONDS, Drain, Promises
+from strata.tenants.limits.retry_after import MOST_SECONDS, RetryAfterEstimator
 
 
 def enter(turns: FairShares, key: str, size: int = 1) -> Claim:
@@ -135,8 +135,8 @@ def test_the_estimate_is_the_pace_times_the_place() -> None:
 
 def test_a_promise_is_never_zero_and_never_beyond_a_minute() -> None:
     """Promised seconds grow with the queue from 1 to ``MOST_SECONDS``."""
-    promises = Promises()
-    asked = [promises.seconds(0.0, 0.2, 0.5) for _ in range(500)]
+    estimator = RetryAfterEstimator()
+    asked = [estimator.seconds(0.0, 0.2, 0.5) for _ in range(500)]
 
     assert (1, MOST_SECONDS) == (asked[0], asked[-1])
     assert asked == sorted(asked)
@@ -144,9 +144,9 @@ def test_a_promise_is_never_zero_and_never_beyond_a_minute() -> None:
 
 def test_the_pace_is_that_of_the_last_minute() -> None:
     """The interval is measured over the last minute; older releases do not count."""
-    drain = Drain()
-    drain.note(0.0, "ana")
-    drain.note(2.0, "bob")
+    estimator = RetryAfterEstimator()
+    estimator.released(0.0, "ana")
+    estimator.released(2.0, "bob")
 
-    assert (2.0, 4.0) == (drain.interval(4.0), drain.interval(4.0, "ana"))
-    assert drain.interval(100.0) is None
+    assert (2.0, 4.0) == (estimator.interval(4.0), estimator.interval(4.0, "ana"))
+    assert estimator.interval(100.0) is None

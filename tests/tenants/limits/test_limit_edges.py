@@ -93,7 +93,7 @@ async def test_a_wait_for_a_slot_is_exactly_as_long_as_it_may_be(
 ) -> None:
     """A slot freed just before interactive_queue_timeout_seconds or bulk_queue_timeout_seconds is taken."""
     slots = Slots("bulk_slots", 1)
-    held = await slots.acquire("bob", 1)
+    held = await slots.queue("bob").wait(1)
     assert isinstance(held, Lease)
     async with trio.open_nursery() as nursery:
 
@@ -103,7 +103,7 @@ async def test_a_wait_for_a_slot_is_exactly_as_long_as_it_may_be(
 
         nursery.start_soon(free)
         began = trio.current_time()
-        found = await slots.acquire("ana", 10)
+        found = await slots.queue("ana").wait(10)
         assert admitted == isinstance(found, Lease)
         assert pytest.approx(min(freed_after, 10)) == trio.current_time() - began
 
@@ -111,21 +111,21 @@ async def test_a_wait_for_a_slot_is_exactly_as_long_as_it_may_be(
 async def test_slots_are_given_to_the_last_one(autojump_clock: MockClock) -> None:
     """interactive_slots and bulk_slots are used up exactly, and a released slot is taken at once."""
     slots = Slots("interactive_slots", 5)
-    held = [await slots.acquire("ana", 1) for _ in range(5)]
+    held = [await slots.queue("ana").wait(1) for _ in range(5)]
     assert all(isinstance(lease, Lease) for lease in held)
-    assert isinstance(await slots.acquire("ana", 1), Refused)
+    assert isinstance(await slots.queue("ana").wait(1), Refused)
     held.pop().release()
-    assert isinstance(await slots.acquire("ana", 1), Lease)
+    assert isinstance(await slots.queue("ana").wait(1), Lease)
 
 
 async def test_a_principals_slots_lowered_below_use_drain(autojump_clock: MockClock) -> None:
     """Lowered slots per principal refuse that principal's next build and no other principal's."""
     slots = Slots("bulk_slots", 8, 4)
-    held = [await slots.acquire("ana", 1) for _ in range(4)]
+    held = [await slots.queue("ana").wait(1) for _ in range(4)]
     slots.resize(8, 2)
     for used in (4, 3, 2):
-        assert used == slots.used_by("ana")
-        assert isinstance(await slots.acquire("ana", 1), Refused)
+        assert used == slots._shares.held("ana")
+        assert isinstance(await slots.queue("ana").wait(1), Refused)
         held.pop().release()
-    assert isinstance(await slots.acquire("ana", 1), Lease)
-    assert isinstance(await slots.acquire("bob", 1), Lease)
+    assert isinstance(await slots.queue("ana").wait(1), Lease)
+    assert isinstance(await slots.queue("bob").wait(1), Lease)

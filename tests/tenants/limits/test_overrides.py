@@ -67,7 +67,7 @@ async def test_a_changed_file_holds_within_a_second(
         (trio.current_time(), tenant_overrides.limits("b").bulk_slots)
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(tenant_overrides.watch)
+        nursery.start_soon(tenant_overrides.poller.watch)
         await trio.sleep(10.1)
         began = trio.current_time()
         overrides(tenant_overrides).write_text("[tenants.b]\nbulk_slots = 1\n")

@@ -11,7 +11,7 @@ from strata.outcomes import Reason, Refused
 from strata.tenants import TenantLimits
 from strata.tenants.limits.bandwidth import BandwidthLimiter
 from strata.tenants.limits.rates import MOST_HELD_UP, RateBook, TenantRates
-from strata.tenants.limits.token_bucket import BURST_SECONDS, DAY, Bucket, Rule
+from strata.tenants.limits.token_bucket import BURST_SECONDS, DAY, RateRule, TokenBucket
 
 NONE = TenantLimits(requests_per_second=0, principal_requests_per_second=0, principal_scans_per_second=0)
 
@@ -144,9 +144,9 @@ def test_a_lowered_limit_bars_nobody_for_longer_than_what_was_taken_takes() -> N
 
 def test_lowering_a_limit_and_raising_it_again_forgives_nothing() -> None:
     """A tenant that may change its own limits cannot clear its debt with them."""
-    high = Rule.each_day("high", 10**12, "bytes")
-    low = Rule.each_day("low", 10**6, "bytes")
-    changed, kept = Bucket(), Bucket()
+    high = RateRule.each_day("high", 10**12, "bytes")
+    low = RateRule.each_day("low", 10**6, "bytes")
+    changed, kept = TokenBucket(), TokenBucket()
     for bucket in (changed, kept):
         bucket.take(high, 0.0, 10**11)
     changed.wait(low, 1.0, 0.0)
@@ -209,8 +209,8 @@ def test_each_refusal_is_held_up_longer_and_never_beyond_a_second() -> None:
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 30)), max_size=50), st.floats(0.1, 50))
 def test_a_bucket_never_gives_more_than_its_rate(steps: list[tuple[float, float]], rate: float) -> None:
     """Over any period a bucket gives at most its burst and the rate times the period."""
-    rule = Rule.each_second("r", rate, "requests")
-    bucket, now, given_ = Bucket(), 0.0, 0.0
+    rule = RateRule.each_second("r", rate, "requests")
+    bucket, now, given_ = TokenBucket(), 0.0, 0.0
     for pause, amount in steps:
         now += pause
         wanted = min(amount, rule.burst)

@@ -83,7 +83,7 @@ async def slotted(draw: random.Random, tally: Tally) -> None:
     async def work(principal: str) -> None:
         await trio.sleep(draw.random() * 10)
         while True:
-            lease = await obey(lambda: slots.acquire(principal, patience), tally)
+            lease = await obey(lambda: slots.queue(principal).wait(patience), tally)
             assert isinstance(lease, Lease)
             await trio.sleep(draw.expovariate(1 / length))
             lease.release()

@@ -6,12 +6,17 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from strata.outcomes import Limit, Reason, Refused
-from strata.tenants.limits.retry_after import KEPT_EACH, KEPT_KEYS, KEPT_SECONDS, Kept
+from strata.tenants.limits.retry_after import (
+    PROMISE_SECONDS,
+    PROMISED_KEYS,
+    PROMISES_PER_KEY,
+    RetryAfterEstimator,
+)
 from strata.tenants.limits.slots import Lease, Slots
 
 
 async def take(slots: Slots, timeout: float = 10.0) -> Lease:
-    lease = await slots.acquire("ana", timeout)
+    lease = await slots.queue("ana").wait(timeout)
     assert isinstance(lease, Lease)
     return lease
 
@@ -21,7 +26,7 @@ async def test_a_queue_timeout_refuses_and_names_the_limit(autojump_clock: MockC
     slots = Slots("bulk_slots", 1)
     held = await take(slots)
 
-    refused = await slots.acquire("ana", 0.2)
+    refused = await slots.queue("ana").wait(0.2)
 
     assert isinstance(refused, Refused)
     assert (Reason.BUSY, 1, Limit("bulk_slots", 1, 1)) == (refused.reason, refused.retry_after, refused.limit)
@@ -47,7 +52,7 @@ async def test_a_slot_does_not_leak_when_a_waiter_is_cancelled(autojump_clock: M
 
     async def one(give_up_after: float) -> None:
         with trio.move_on_after(give_up_after):
-            lease = await slots.acquire(f"p{give_up_after}", 5)
+            lease = await slots.queue(f"p{give_up_after}").wait(5)
             if isinstance(lease, Lease):
                 try:
                     await trio.sleep(0.03)
@@ -67,10 +72,10 @@ async def test_lowering_below_use_drains_and_never_over_admits(autojump_clock: M
     held = [await take(slots) for _ in range(3)]
     slots.resize(1)
 
-    assert isinstance(await slots.acquire("ana", 1), Refused)
+    assert isinstance(await slots.queue("ana").wait(1), Refused)
     held.pop().release()
     held.pop().release()
-    assert isinstance(await slots.acquire("ana", 1), Refused)
+    assert isinstance(await slots.queue("ana").wait(1), Refused)
     held.pop().release()
     last = await take(slots)
     assert (1, 1) == (slots.used, slots.total)
@@ -88,12 +93,12 @@ def test_use_never_exceeds_the_total(steps: list[str], total: int) -> None:
             if step == "free" and held:
                 held.pop().release()
             elif step == "take":
-                lease = await slots.acquire("ana", 0.001)
+                lease = await slots.queue("ana").wait(0.001)
                 held += [lease] if isinstance(lease, Lease) else []
             elif step == "cancel":
                 with trio.CancelScope() as scope:
                     scope.cancel()
-                    lease = await slots.acquire("ana", 1)
+                    lease = await slots.queue("ana").wait(1)
                     held += [lease] if isinstance(lease, Lease) else []
             assert len(held) == slots.used <= total
 
@@ -124,14 +129,14 @@ async def test_a_principal_at_its_cap_is_told_so_and_others_go_on(autojump_clock
     slots = Slots("bulk_slots", 4, 2)
     held = [await take(slots), await take(slots)]
 
-    refused = await slots.acquire("ana", 1)
+    refused = await slots.queue("ana").wait(1)
     assert isinstance(refused, Refused)
     assert ("bulk_slots_per_principal", 2) == (refused.code, refused.limit.quota)
-    other = await slots.acquire("bob", 1)
+    other = await slots.queue("bob").wait(1)
     assert isinstance(other, Lease)
     held.pop().release()
     again = await take(slots)
-    assert (2, 3) == (slots.used_by("ana"), slots.used)
+    assert (2, 3) == (slots._shares.held("ana"), slots.used)
     for lease in (*held, other, again):
         lease.release()
 
@@ -152,13 +157,13 @@ async def test_a_cap_can_be_lifted_while_others_wait(autojump_clock: MockClock) 
 async def test_who_comes_back_as_told_goes_first_and_once(autojump_clock: MockClock) -> None:
     """A waiter that obeyed Retry-After goes before new ones, once, and not before its time."""
     slots, order = Slots("bulk_slots", 1), []
-    held = await slots.acquire("ana", 1)
-    refused = await slots.acquire("bob", 5)
+    held = await slots.queue("ana").wait(1)
+    refused = await slots.queue("bob").wait(5)
     assert isinstance(refused, Refused)
     assert refused.retry_after is not None
 
     async def build(who: str, patience: float) -> None:
-        found = await slots.acquire(who, patience)
+        found = await slots.queue(who).wait(patience)
         assert isinstance(found, Lease)
         order.append(who)
         await trio.sleep(3)
@@ -181,14 +186,14 @@ async def test_who_comes_back_as_told_goes_first_and_once(autojump_clock: MockCl
 
 async def test_promises_are_bounded_and_forgotten() -> None:
     """Promises are bounded in number, and forgotten when the client does not return."""
-    kept = Kept()
+    estimator = RetryAfterEstimator()
     for number in range(5000):
-        kept.note(f"p{number}", 10.0, 0.0)
-    assert len(kept) <= KEPT_KEYS
+        estimator.promise(f"p{number}", 10.0, 0.0)
+    assert len(estimator._promises) <= PROMISED_KEYS
     for _ in range(200):
-        kept.note("often", 10.0, 0.0)
-    assert KEPT_EACH == sum(kept.claim("often", 10.0) for _ in range(200))
-    assert kept.claim("p4999", 10.0 + KEPT_SECONDS)
-    assert not kept.claim("p4998", 10.1 + KEPT_SECONDS)
-    kept.note("late", 100.0, 99.0)
-    assert 1 == len(kept)
+        estimator.promise("often", 10.0, 0.0)
+    assert PROMISES_PER_KEY == sum(estimator.claim("often", 10.0) for _ in range(200))
+    assert estimator.claim("p4999", 10.0 + PROMISE_SECONDS)
+    assert not estimator.claim("p4998", 10.1 + PROMISE_SECONDS)
+    estimator.promise("late", 100.0, 99.0)
+    assert 1 == len(estimator._promises)

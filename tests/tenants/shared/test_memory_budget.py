@@ -38,7 +38,7 @@ async def test_no_tenant_takes_what_the_others_need(autojump_clock: MockClock) -
         for _ in range(100):
             nursery.start_soon(budget.queue("greedy", 50).wait, 1000)
         await trio.testing.wait_all_tasks_blocked()
-        assert 750 == budget.used_by("greedy")
+        assert 750 == budget._shares.held("greedy")
         for tenant in ("b", "c", "d", "e"):
             assert isinstance(await budget.queue(tenant, 50).wait(0), Lease)
         nursery.cancel_scope.cancel()

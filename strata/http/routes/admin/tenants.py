@@ -5,6 +5,7 @@ from collections.abc import Callable
 from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
+from strata.auth import DEFAULT_TENANT, TENANT_ID
 from strata.config.tenants import is_tenant_id
 from strata.http.api import administration as admin
 from strata.http.api.openapi import refuses, takes
@@ -31,7 +32,7 @@ MAX_PAGE = 1000
 @takes(
     "query",
     limit={"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 100},
-    after={"type": "string", "pattern": "^(_default|[A-Za-z0-9][A-Za-z0-9_-]{0,63})$"},
+    after={"type": "string", "pattern": f"^({DEFAULT_TENANT}|{TENANT_ID})$"},
 )
 @refuses(403)
 async def tenants() -> Response:
