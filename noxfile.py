@@ -41,7 +41,7 @@ COMPATIBILITY = tuple(
     f"tests/{name}"
     for name in (
         "artifacts/metadata", "cli", "client", "config", "demo", "http", "observability", "server", "service",
-        "tenants", "work", "test_auth.py", "test_durable.py", "test_programs.py",
+        "tenants", "work", "test_auth.py", "test_durable.py", "test_suite.py",
     )
 )  # fmt: skip
 

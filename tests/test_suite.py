@@ -1,4 +1,4 @@
-"""The suite's own rules: a program that is missing is installed or named, and CI skips nothing."""
+"""The suite's own rules: a missing program is installed or named, CI skips nothing, and what measures runs alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import programs
 import pytest
@@ -128,3 +129,31 @@ def test_ci_allows_no_skip(tmp_path: Path, ci: str, status: int, failed: int) ->
     assert status == done.returncode, done.stdout
     assert failed == done.stdout.count("\nCI allows no skip: no moon"), done.stdout
     assert "1 xfailed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("share", "kept"),
+    [("no", ["b1", "b3", "a1"]), ("only", ["a2", "b2"]), (None, ["a1", "a2", "b1", "b2", "b3"])],
+)
+def test_what_measures_the_machine_runs_alone_and_slow_files_begin(
+    pytestconfig, share: str | None, kept: list[str]
+) -> None:
+    """Every test is on one side of ``--alone``; side by side the slow files come first, in their own order."""
+    marks = {"a1": (), "a2": ("alone",), "b1": (), "b2": ("alone",), "b3": ("slow",)}
+    items = [
+        SimpleNamespace(name=name, path=name[0], get_closest_marker=dict.fromkeys(its, True).get)
+        for name, its in marks.items()
+    ]
+    dropped: list[SimpleNamespace] = []
+
+    def deselected(items: list[SimpleNamespace]) -> None:
+        dropped.extend(items)
+
+    config = SimpleNamespace(
+        getoption={"--alone": share}.get,
+        hook=SimpleNamespace(pytest_deselected=deselected),
+    )
+    conftest = pytestconfig.pluginmanager.get_plugin(str(Path(__file__).parent / "conftest.py"))
+    conftest.pytest_collection_modifyitems(config, items)
+    assert kept == [item.name for item in items]
+    assert sorted(marks) == sorted(item.name for item in [*items, *dropped])
