@@ -45,7 +45,7 @@ def held(copies: LocalCopies, number: int, size: int = SIZE, prefix: str = "p") 
 def counted(copies: LocalCopies) -> int:
     """Bytes of all copies, those from earlier included."""
     with copies._guard:
-        copies._look(sys.maxsize)
+        copies._examine(sys.maxsize)
         return copies._bytes
 
 
