@@ -38,7 +38,7 @@ from pyiceberg.expressions import literals as iceberg_literals
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.transforms import TimeTransform
+from pyiceberg.transforms import TimeTransform, TruncateTransform
 from pyiceberg.types import (
     BinaryType,
     BooleanType,
@@ -71,6 +71,9 @@ from strata.tables.scan.predicates import (
 
 _log = structlog.get_logger(__name__)
 
+_MAXIMUM = {IntegerType: 2**31 - 1, LongType: 2**63 - 1}
+"""Largest value of the integer types, beyond which a writer's arithmetic wraps around."""
+
 
 @attrs.frozen
 class PartitionTest:
@@ -80,11 +83,17 @@ class PartitionTest:
         position: Index of the field in its partition spec.
         kind: Type of the partition value.
         predicate: The predicate on the partition value.
+        ordered_to: Largest partition value that is in the order of its source values; None: all of them are.
     """
 
     position: int
     kind: IcebergType = attrs.field(eq=str)
     predicate: Predicate
+    ordered_to: int | None = None
+
+    def is_ordered(self, value: Any) -> bool:
+        """Whether a partition value, or the upper bound of several, says where its source values lie."""
+        return self.ordered_to is None or not isinstance(value, int) or value <= self.ordered_to
 
 
 def partition_tests(predicates: Sequence[Predicate], spec: PartitionSpec) -> tuple[PartitionTest, ...]:
@@ -115,7 +124,7 @@ def manifest_might_match(manifest: ManifestFile, tests: Sequence[PartitionTest])
             upper=decode_bound(test.kind, summary.upper_bound),
             has_null=summary.contains_null,
         )
-        if not might_match(test.predicate, stats):
+        if test.is_ordered(stats.upper) and not might_match(test.predicate, stats):
             return False
     return True
 
@@ -126,7 +135,8 @@ def partition_might_match(partition: Sequence[Any], tests: Sequence[PartitionTes
         if test.position >= len(partition):
             continue
         value = normal_constant(test.kind, partition[test.position])
-        if _comparable(value, test.predicate) and not matches_constant(test.predicate, value):
+        comparable = test.is_ordered(value) and _comparable(value, test.predicate)
+        if comparable and not matches_constant(test.predicate, value):
             return False
     return True
 
@@ -145,8 +155,18 @@ def _project(predicate: Predicate, transform: Any, field_id: int, position: int)
     for part in _conjuncts(projected):
         condition = _predicate_of(part.bind(target, case_sensitive=True), field_id, kind)
         if condition is not None and not _before_epoch(transform, condition):
-            tests.append(PartitionTest(position, kind, condition))
+            tests.append(PartitionTest(position, kind, condition, _ordered_to(transform, kind)))
     return tests
+
+
+def _ordered_to(transform: Any, kind: IcebergType) -> int | None:
+    """Return the largest partition value in the order of its source values; None: all are in order.
+
+    Truncating an integer next to its type's minimum wraps around in writers with integers of that width (Java,
+    Rust: ``truncate[10]`` of -2147483648 is 2147483646), into the range of the type's largest values.
+    """
+    most = _MAXIMUM.get(type(kind))
+    return None if most is None or not isinstance(transform, TruncateTransform) else most - transform.width
 
 
 def _before_epoch(transform: Any, condition: Predicate) -> bool:

@@ -139,9 +139,9 @@ async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
     assert isinstance(
         await tenant_overrides.change("a", {"bulk_slots": 5}, operator=True, note=unnoted), Changed
     )
-    assert Unfit((Problem("bulk_slots", "this tenant's maximum is 5; set that or less."),)) == await tenant_overrides.change(
-        "a", {"bulk_slots": 6, "batch_size": 1}, operator=True, note=unnoted
-    )
+    assert Unfit(
+        (Problem("bulk_slots", "this tenant's maximum is 5; set that or less."),)
+    ) == await tenant_overrides.change("a", {"bulk_slots": 6, "batch_size": 1}, operator=True, note=unnoted)
     given = Problem("bulk_slots", "this tenant is given 5; only an operator can give more.")
     assert Unfit((given,)) == await tenant_overrides.change(
         "a", {"bulk_slots": 6}, operator=False, note=unnoted
