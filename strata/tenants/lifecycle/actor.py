@@ -7,7 +7,7 @@ starts it anew from what is on disk.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ from strata.work import Tier
 from strata.work.admission import IN_HAND
 
 log = structlog.get_logger(__name__)
+
+Handler = Callable[[Any], Awaitable[object]]
+"""Answers questions of one kind."""
 
 
 class Envelope:
@@ -104,6 +107,7 @@ class TenantActor:
     materializer: Materializer | None = None
     reader: Reader | None = None
     _shard: CacheShard | None = None
+    _handlers: Mapping[type, Handler] = attrs.field(init=False, factory=dict)
 
     @property
     def idle(self) -> bool:
@@ -142,6 +146,7 @@ class TenantActor:
             self.metrics.cache_closed(self._shard.stats())
             self.left_bytes = self._shard.stats().bytes
             self._shard = None
+            self._handlers = {}  # its methods are the actor's own: no cycle stays behind
 
     async def _open(self, prefix: str) -> CacheShard:
         opened = partial(
@@ -177,37 +182,12 @@ class TenantActor:
         )
         self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
         self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
+        self._handlers = self._table(self.materializer, self.reader)
 
-    async def _serve(self, envelope: Envelope) -> None:
-        question = envelope.question
-        if envelope.request_id is not None:
-            # This task's own: what it starts, a build above all, goes on carrying the id.
-            structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
-        IN_HAND.set(envelope.place)
-        try:
-            with envelope.scope:
-                try:
-                    answer = await self._answer(question)
-                except RefusalError as error:  # a store that does not answer: no reason to start anew
-                    answer = error.refused
-                except Exception as error:  # the supervisor logs the cause, and cannot know the request
-                    crash = {"question": type(question).__name__, "error": type(error).__name__}
-                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
-                    raise
-                outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
-                if isinstance(answer, Refused):
-                    self.metrics.note_refused(answer, type(question).__name__)
-                self.metrics.answered(type(question).__name__, outcome)
-                envelope.reply(answer)
-        finally:
-            self.busy -= 1
-
-    async def _answer(self, question: m.Question) -> Any:
-        materializer, reader = self.materializer, self.reader
-        assert materializer is not None
-        assert reader is not None
+    def _table(self, materializer: Materializer, reader: Reader) -> Mapping[type, Handler]:
+        """Return the handler of each kind of question."""
         lineage_reader = LineageReader(self.tenant, self.resources, reader)
-        handlers: dict[type, Callable[[Any], Awaitable[object]]] = {
+        return {
             m.Materialize: materializer.materialize,
             m.Explain: materializer.explain,
             m.OpenStream: reader.open_stream,
@@ -230,7 +210,30 @@ class TenantActor:
             m.FitCache: self._fit_cache,
             m.Describe: self._describe,
         }
-        return await handlers[type(question)](question)
+
+    async def _serve(self, envelope: Envelope) -> None:
+        question = envelope.question
+        if envelope.request_id is not None:
+            # This task's own: what it starts, a build above all, goes on carrying the id.
+            structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
+        IN_HAND.set(envelope.place)
+        try:
+            with envelope.scope:
+                try:
+                    answer: Any = await self._handlers[type(question)](question)
+                except RefusalError as error:  # a store that does not answer: no reason to start anew
+                    answer = error.refused
+                except Exception as error:  # the supervisor logs the cause, and cannot know the request
+                    crash = {"question": type(question).__name__, "error": type(error).__name__}
+                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
+                    raise
+                outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
+                if isinstance(answer, Refused):
+                    self.metrics.note_refused(answer, type(question).__name__)
+                self.metrics.answered(type(question).__name__, outcome)
+                envelope.reply(answer)
+        finally:
+            self.busy -= 1
 
     def answer_at_once(self, question: m.Question) -> object | None:
         """Answer a question that waits for nothing, as a dashboard's for a result it has asked for before.
