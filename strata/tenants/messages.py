@@ -7,7 +7,7 @@ Every question carries the principal who asks. An answer is the value named in t
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -451,6 +451,17 @@ class Description:
     questions: int
     streams: int
     cache: CacheStats
+
+
+@attrs.frozen(eq=False)
+class Pending:
+    """The rest of a question's work: what has to wait for a thread, a build or a store.
+
+    Attributes:
+        finish: Does the rest and returns the answer; first checks what may have changed since.
+    """
+
+    finish: Callable[[], Awaitable[Any]]
 
 
 Question = (

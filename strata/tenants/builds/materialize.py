@@ -16,7 +16,6 @@ from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReade
 from strata.auth import Principal
 from strata.outcomes import Limit, Reason, Refused
 from strata.tables import (
-    CellGrants,
     LoadedTable,
     ResolvedScan,
     ScanSpec,
@@ -64,6 +63,25 @@ class Stream:
     expires: float
 
 
+@attrs.frozen(eq=False)
+class Lookup:
+    """A scan request under the rules of one moment, as far as it is known without a wait.
+
+    Attributes:
+        spec: Its parameters.
+        ref: Its table; a random name where the caller may not read it.
+        access: The caller's rights to the table.
+        policy: The rules that gave them.
+        resolved: The scan and its identity; None: the table is not loaded.
+    """
+
+    spec: ScanSpec
+    ref: TableRef
+    access: Access
+    policy: acl.Policy | None
+    resolved: tuple[ResolvedScan, Provenance] | None = None
+
+
 @attrs.define(eq=False)
 class Materializer:
     """Answers :class:`~strata.tenants.messages.Materialize` and ``Explain`` for one tenant.
@@ -101,14 +119,29 @@ class Materializer:
         self._expire()
         return not self.running and not self.streams
 
-    async def materialize(self, question: m.Materialize) -> m.Materialized | Refused:
-        """Find the result, or see to it that it is built."""
+    def materialize(self, question: m.Materialize) -> m.Materialized | Refused | m.Pending:
+        """Answer with a result this actor remembers; else leave it to be found in the store, or built."""
         authorizer = self.resources.authorizer
         if question.name is not None and authorizer.denies(
             question.principal, artifact_resource(question.name), "write"
         ):
             return authorizer.forbidden("write")  # of a name that exists and of one that does not
-        found = await self.resolve(question.principal, question.what)
+        lookup = self.look_up(question.principal, question.what)
+        if isinstance(lookup, Refused):
+            return lookup
+        if lookup.resolved is not None and not question.refresh and question.name is None:
+            key = lookup.resolved[1].key
+            hit = None if key in self.running else self.ready.get(key)
+            if hit is not None:
+                self.builder.metrics.hits += 1
+                return m.Materialized(hit.artifact_id, hit.version, hit=True)
+        return m.Pending(partial(self._find_or_build, question, lookup))
+
+    async def _find_or_build(self, question: m.Materialize, lookup: Lookup) -> m.Materialized | Refused:
+        if not self._holds(lookup):
+            answer = self.materialize(question)
+            return await answer.finish() if isinstance(answer, m.Pending) else answer
+        found = await self.resolve(question.principal, question.what, lookup)
         if isinstance(found, Refused):
             return found
         scan, provenance = found
@@ -117,8 +150,12 @@ class Materializer:
         if build is None and not question.refresh:
             hit = await self.find_ready(provenance)
             if hit is not None:
-                return await self._hit(hit, question.name)
-            build = await self.under_way(provenance.key)  # somebody may have begun it while we asked
+                self.builder.metrics.hits += 1
+                if question.name is not None:
+                    set_name, ready = self.resources.metadata.set_name, (hit.artifact_id, hit.version)
+                    await self.resources.ask(set_name, self.tenant, question.name, *ready)
+                return m.Materialized(hit.artifact_id, hit.version, hit=True)
+            build = await self.under_way(provenance.key)  # begun while the store was asked
         if build is None:
             principal = question.principal.id
             order = BuildRequest(scan, provenance, question.what.executor, question.name, principal)
@@ -129,29 +166,6 @@ class Materializer:
         build.ask(question.principal.id)
         self.builder.metrics.misses += 1
         return await self._join(build, question)
-
-    def hit_at_once(self, question: m.Materialize) -> m.Materialized | None:
-        """Do as :meth:`materialize` where that waits for nothing and finds the result; else None."""
-        if question.refresh or question.name is not None:
-            return None
-        asked = self._asked(question.principal, question.what)
-        if isinstance(asked, Refused):
-            return None
-        spec, uri, ref, access = asked
-        if not access.allowed:  # the work for a missing table, as in resolve
-            ref = attrs.evolve(ref, table=self.resources.new_id())
-        table = self.resources.catalogs.peek(ref)
-        if table is None or not access.allowed:
-            return None
-        scan = resolve_scan(table, spec, access.visible)
-        if isinstance(scan, Refused):
-            return None
-        provenance = scan_provenance(self.tenant, uri, question.what.executor, spec, scan)
-        hit = None if provenance.key in self.running else self.ready.get(provenance.key)
-        if hit is None:
-            return None
-        self.builder.metrics.hits += 1
-        return m.Materialized(hit.artifact_id, hit.version, hit=True)
 
     async def under_way(self, key: str) -> Build | None:
         """Return the build of a key, if one runs that is not being given up with its last asker."""
@@ -185,10 +199,8 @@ class Materializer:
         hidden = resources.authorizer.denies(principal, artifact_resource(name), "read")
         target = (resources.new_id(), 1) if named is None else (named.artifact_id, named.version)
         older = await resources.ask(metadata.get_artifact, self.tenant, *target)
-        if older is None:
-            await resources.miss_artifact(principal, target[0])
-            return None
-        may_read = await resources.may_read_artifact(principal, older.artifact_id, older.inputs)
+        inputs = None if older is None else older.inputs
+        may_read = await resources.may_read(principal, inputs, target[0])
         return older if may_read and not hidden else None
 
     async def _settled(self, provenance: Provenance) -> None:
@@ -233,10 +245,6 @@ class Materializer:
             lost.append(record)
         return record, lost
 
-    def remembered(self, artifact_id: str, version: int) -> ArtifactRecord | None:
-        """Return an artifact's record if it needs no call of the store."""
-        return self.records.get((artifact_id, version))
-
     async def record(self, artifact_id: str, version: int) -> ArtifactRecord | None:
         """Return an artifact's record; finished ones are remembered, for they never change."""
         known = self.records.get((artifact_id, version))
@@ -274,53 +282,65 @@ class Materializer:
             return None
         return stream
 
-    async def resolve(
-        self, principal: Principal, what: m.Transformation
-    ) -> tuple[ResolvedScan, Provenance] | Refused:
-        """Return the scan that is asked for, within the caller's rights, and its identity."""
-        asked = self._asked(principal, what)
-        if isinstance(asked, Refused):
-            return asked
-        spec, uri, ref, access = asked
-        authorizer, catalogs = self.resources.authorizer, self.resources.catalogs
-        if not access.allowed:
-            if not authorizer.hide:
-                return authorizer.forbidden("read")
-            # Answered as a missing table after the work for a missing table: one that nobody has made.
-            ref = attrs.evolve(ref, table=self.resources.new_id())
-        table = catalogs.peek(ref)
-        if table is not None:
-            scan = resolve_scan(table, spec, access.visible)
-        else:
-            scan = await self.resources.look(ref, _load_and_resolve, catalogs.load, ref, spec, access.visible)
-        if not access.allowed and not isinstance(scan, Refused):
-            return TABLE_NOT_FOUND  # somebody has made it after all
-        if isinstance(scan, Refused):
-            return scan
-        return scan, scan_provenance(self.tenant, uri, what.executor, spec, scan)
-
-    def _asked(
-        self, principal: Principal, what: m.Transformation
-    ) -> tuple[ScanSpec, str, TableRef, Access] | Refused:
-        """Return what is to be scanned, and what the rules say of that."""
+    def look_up(self, principal: Principal, what: m.Transformation) -> Lookup | Refused:
+        """Parse a scan request, ask the rules, and resolve it if its table is loaded."""
         spec = _scan_spec(what)
         if isinstance(spec, Refused):
             return spec
-        authorizer = self.resources.authorizer
+        authorizer, catalogs = self.resources.authorizer, self.resources.catalogs
         if authorizer.denies(principal, acl.resource_name("transforms", what.executor), "run"):
             return TRANSFORM_NOT_FOUND
-        uri = what.inputs[0]
-        ref = self.resources.catalogs.resolve(uri)
+        ref = catalogs.resolve(what.inputs[0])
         if isinstance(ref, Refused):
             return ref
-        return spec, uri, ref, authorizer.reading(principal, table_resource(ref))
+        access = authorizer.reading(principal, table_resource(ref))
+        if not access.allowed:
+            if not authorizer.hide:
+                return authorizer.forbidden("read")
+            # Answered as a missing table after the work for a missing table: one that does not exist.
+            ref = attrs.evolve(ref, table=self.resources.new_id())
+        lookup, table = Lookup(spec, ref, access, authorizer.policy), catalogs.peek(ref)
+        if table is None:
+            return lookup
+        return self._with_scan(lookup, what, resolve_scan(table, spec, access.visible))
 
-    async def _hit(self, artifact: ArtifactRecord, name: str | None) -> m.Materialized:
-        self.builder.metrics.hits += 1
-        if name is not None:
-            set_name = self.resources.metadata.set_name
-            await self.resources.ask(set_name, self.tenant, name, artifact.artifact_id, artifact.version)
-        return m.Materialized(artifact.artifact_id, artifact.version, hit=True)
+    async def resolve(
+        self, principal: Principal, what: m.Transformation, lookup: Lookup | None = None
+    ) -> tuple[ResolvedScan, Provenance] | Refused:
+        """Return the scan that is asked for, within the caller's rights, and its identity.
+
+        Args:
+            principal: The caller.
+            what: The request.
+            lookup: What :meth:`look_up` has found of it, if that holds still.
+        """
+        found = lookup or self.look_up(principal, what)
+        if isinstance(found, Lookup) and found.resolved is None:
+            load = partial(_load_and_resolve, self.resources.catalogs.load, found)
+            scan = await self.resources.look(found.ref, load)
+            found = self._with_scan(found, what, scan)
+        if isinstance(found, Refused):
+            return found
+        assert found.resolved is not None
+        return found.resolved
+
+    def _with_scan(
+        self, lookup: Lookup, what: m.Transformation, scan: ResolvedScan | Refused
+    ) -> Lookup | Refused:
+        if isinstance(scan, Refused):
+            return scan
+        if not lookup.access.allowed:
+            return TABLE_NOT_FOUND  # a table of the random name exists after all
+        provenance = scan_provenance(self.tenant, what.inputs[0], what.executor, lookup.spec, scan)
+        return attrs.evolve(lookup, resolved=(scan, provenance))
+
+    def _holds(self, lookup: Lookup) -> bool:
+        """Whether neither the rules nor the table's metadata have been replaced since a lookup."""
+        if self.resources.authorizer.policy is not lookup.policy:
+            return False
+        return lookup.resolved is None or (
+            self.resources.catalogs.peek(lookup.ref) is lookup.resolved[0].table
+        )
 
     def start(self, order: BuildRequest) -> Build | Refused:
         """Begin a build. No checkpoint lies between the look for a running one and this."""
@@ -430,14 +450,11 @@ def _scan_spec(what: m.Transformation) -> ScanSpec | Refused:
 
 
 def _load_and_resolve(
-    load: Callable[[TableRef], LoadedTable | Refused],
-    ref: TableRef,
-    spec: ScanSpec,
-    visible: CellGrants | None,
+    load: Callable[[TableRef], LoadedTable | Refused], lookup: Lookup
 ) -> ResolvedScan | Refused:
     """Load the table's present metadata and resolve the scan against it; one call, one thread."""
-    table = load(ref)
-    return table if isinstance(table, Refused) else resolve_scan(table, spec, visible)
+    table = load(lookup.ref)
+    return table if isinstance(table, Refused) else resolve_scan(table, lookup.spec, lookup.access.visible)
 
 
 def _changes(older: ArtifactRecord, provenance: Provenance) -> tuple[m.ChangedInput, ...]:

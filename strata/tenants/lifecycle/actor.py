@@ -35,8 +35,8 @@ from strata.work.admission import IN_HAND
 
 log = structlog.get_logger(__name__)
 
-Handler = Callable[[Any], Awaitable[object]]
-"""Answers questions of one kind."""
+Handler = Callable[[Any], object]
+"""Does what a question of one kind needs no wait for; returns the answer, or a ``messages.Pending``."""
 
 
 class Envelope:
@@ -44,6 +44,7 @@ class Envelope:
 
     Attributes:
         question: What is asked.
+        pending: What is left of it; None: nothing has been done.
         request_id: The request it is asked for, which all lines logged on its behalf carry.
         place: The request's place among those in hand, if it has one.
         scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
@@ -51,8 +52,9 @@ class Envelope:
         gone: Nobody waits for it any more.
     """
 
-    def __init__(self, question: m.Question) -> None:
+    def __init__(self, question: m.Question, pending: m.Pending | None = None) -> None:
         self.question = question
+        self.pending = pending
         self.request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
         self.place = IN_HAND.get()
         self.scope = trio.CancelScope()
@@ -73,6 +75,10 @@ class Envelope:
         self.gone = True
         self.scope.cancel()
         _let_go(self.answer)
+
+
+def _pending(handler: Callable[[Any], Awaitable[object]], question: m.Question) -> m.Pending:
+    return m.Pending(partial(handler, question))
 
 
 def _let_go(answer: object) -> None:
@@ -187,11 +193,9 @@ class TenantActor:
     def _table(self, materializer: Materializer, reader: Reader) -> Mapping[type, Handler]:
         """Return the handler of each kind of question."""
         lineage_reader = LineageReader(self.tenant, self.resources, reader)
-        return {
-            m.Materialize: materializer.materialize,
+        waiting: dict[type, Callable[[Any], Awaitable[object]]] = {
             m.Explain: materializer.explain,
             m.OpenStream: reader.open_stream,
-            m.OpenArtifact: reader.open_artifact,
             m.GetArtifact: reader.get_artifact,
             m.GetBuild: reader.get_build,
             m.ListArtifacts: reader.list_artifacts,
@@ -210,6 +214,11 @@ class TenantActor:
             m.FitCache: self._fit_cache,
             m.Describe: self._describe,
         }
+        return {
+            m.Materialize: materializer.materialize,
+            m.OpenArtifact: reader.open_artifact,
+            **{kind: partial(_pending, handler) for kind, handler in waiting.items()},
+        }
 
     async def _serve(self, envelope: Envelope) -> None:
         question = envelope.question
@@ -220,39 +229,44 @@ class TenantActor:
         try:
             with envelope.scope:
                 try:
-                    answer: Any = await self._handlers[type(question)](question)
+                    answer = envelope.pending or self._handlers[type(question)](question)
+                    if isinstance(answer, m.Pending):
+                        answer = await answer.finish()
                 except RefusalError as error:  # a store that does not answer: no reason to start anew
                     answer = error.refused
                 except Exception as error:  # the supervisor logs the cause, and cannot know the request
                     crash = {"question": type(question).__name__, "error": type(error).__name__}
                     log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
                     raise
-                outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
-                if isinstance(answer, Refused):
-                    self.metrics.note_refused(answer, type(question).__name__)
-                self.metrics.answered(type(question).__name__, outcome)
+                self._count(question, answer)
                 envelope.reply(answer)
         finally:
             self.busy -= 1
 
     def answer_at_once(self, question: m.Question) -> object | None:
-        """Answer a question that waits for nothing, as a dashboard's for a result it has asked for before.
+        """Do what a question needs no wait for.
 
-        None for any other; that is to be sent to the mailbox. Nothing was done then.
+        Returns the answer, or a :class:`~strata.tenants.messages.Pending` for the mailbox. None where nothing
+        was done: the actor has yet to open its cache, or the handler crashed, which it then does again in the
+        actor's own task, where a crash is supervised.
         """
-        if self.materializer is None or self.reader is None:
+        handler = self._handlers.get(type(question))
+        if handler is None:
             return None
-        answer: object | None = None
         try:
-            if isinstance(question, m.Materialize):
-                answer = self.materializer.hit_at_once(question)
-            elif isinstance(question, m.OpenArtifact):
-                answer = self.reader.open_at_once(question)
-        except Exception:  # noqa: BLE001  # a bug: the actor meets it again, crashes and says so
+            answer = handler(question)
+        except Exception:  # noqa: BLE001  # a bug, or a store that does not answer: see above
             return None
-        if answer is not None:
-            self.metrics.answered(type(question).__name__, "ok")
+        if not isinstance(answer, m.Pending):
+            self._count(question, answer)
         return answer
+
+    def _count(self, question: m.Question, answer: object) -> None:
+        kind, outcome = type(question).__name__, "ok"
+        if isinstance(answer, Refused):
+            outcome = answer.reason.value
+            self.metrics.note_refused(answer, kind)
+        self.metrics.answered(kind, outcome)
 
     async def _clear_cache(self, question: m.ClearCache) -> m.Cleared | Refused:
         refused = self.resources.authorizer.check_admin(question.principal, "admin/cache")

@@ -25,7 +25,7 @@ from strata.tenants.lifecycle.handle import Readiness, State, Tenant, not_runnin
 from strata.tenants.limits.model import TenantLimits
 from strata.tenants.limits.overrides import DISABLED, TenantOverrides
 from strata.tenants.limits.rates import RateBook
-from strata.tenants.messages import Explain, FitCache, Materialize, Question, UpdateLimits, WarmCache
+from strata.tenants.messages import Explain, FitCache, Materialize, Pending, Question, UpdateLimits, WarmCache
 from strata.tenants.shared.cache_sharing import CacheBudgetManager
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
@@ -144,16 +144,17 @@ class Registry:
             answer = found
         elif found.actor is None or found.state is not State.RUNNING:
             answer = not_running(found)
-        elif (answer := found.actor.answer_at_once(question)) is not None:
-            self._note_quiet(found)
         else:
-            answer = await self._put(found, question)
+            answer = found.actor.answer_at_once(question)
+            if answer is None or isinstance(answer, Pending):
+                answer = await self._put(found, Envelope(question, answer))
+            else:
+                self._note_quiet(found)
         if isinstance(answer, Refused):
             self.metrics_of(tenant).refused(answer.code or answer.reason.value)
         return answer
 
-    async def _put(self, found: Tenant, question: Question) -> Any:
-        envelope = Envelope(question)
+    async def _put(self, found: Tenant, envelope: Envelope) -> Any:
         assert found.inbox is not None
         try:
             found.inbox.send_nowait(envelope)

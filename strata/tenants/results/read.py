@@ -57,8 +57,7 @@ class Reader:
         named = acl.resource_name("streams", question.stream_id)
         if self.resources.authorizer.denies(question.principal, named, "read"):
             return STREAM_NOT_FOUND
-        may_read = self.resources.may_read_artifact
-        if not await may_read(question.principal, record.artifact_id, dict(build.inputs)):
+        if not await self.resources.may_read(question.principal, dict(build.inputs), record.artifact_id):
             return STREAM_NOT_FOUND
         if isinstance(build.outcome, Refused):
             return build.outcome
@@ -66,23 +65,22 @@ class Reader:
             return await self._open(build.outcome, question.principal)
         return self._follow(build)
 
-    async def open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
-        """Open a finished artifact."""
+    def open_artifact(self, question: m.OpenArtifact) -> m.Opened | m.Pending:
+        """Open a finished artifact whose record and bytes are in memory; else leave it to be opened."""
+        record = self.materializer.records.get((question.artifact_id, question.version))
+        kept = None if record is None else self.small.get(record.content_sha256 or "")
+        if record is None or kept is None:
+            # The decisions of an artifact that does not exist: the time tells nothing.
+            self.resources.decide_read(question.principal, None, question.artifact_id)
+        elif self.resources.decide_read(question.principal, record.inputs, question.artifact_id) is True:
+            return self._opened(record, ByteStream(stop=len(kept), head=kept))
+        return m.Pending(partial(self._open_artifact, question))
+
+    async def _open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
         record = await self.readable(question.principal, question.artifact_id, question.version)
         if record is None or record.state is not ArtifactState.READY:
             return ARTIFACT_NOT_FOUND
         return await self._open(record, question.principal)
-
-    def open_at_once(self, question: m.OpenArtifact) -> m.Opened | None:
-        """Do as :meth:`open_artifact` where that waits for nothing and finds it; else None."""
-        record = self.materializer.remembered(question.artifact_id, question.version)
-        kept = None if record is None else self.small.get(record.content_sha256 or "")
-        if record is None or kept is None:
-            self.resources.miss_at_once(question.principal, question.artifact_id)
-            return None
-        if not self.resources.known_to_read(question.principal, record.artifact_id, record.inputs):
-            return None
-        return self._opened(record, ByteStream(stop=len(kept), head=kept))
 
     async def get_artifact(self, question: m.GetArtifact) -> ArtifactRecord | Refused:
         """Describe an artifact the caller may read."""
@@ -96,11 +94,11 @@ class Reader:
             await running.done.wait()  # the commit is under way; its end is what the caller waits for
         metadata = self.resources.metadata
         record = await self.resources.ask(metadata.get_build, self.tenant, question.build_id)
-        if record is None:
-            await self.resources.miss_artifact(question.principal, question.build_id)
-            return BUILD_NOT_FOUND
-        may_read = self.resources.may_read_artifact
-        if not await may_read(question.principal, record.artifact_id, record.inputs):
+        inputs, artifact_id = (
+            (None, question.build_id) if record is None else (record.inputs, record.artifact_id)
+        )
+        may_read = await self.resources.may_read(question.principal, inputs, artifact_id)
+        if record is None or not may_read:
             return BUILD_NOT_FOUND
         running = self.materializer.by_id.get(question.build_id)
         if running is not None:
@@ -162,12 +160,10 @@ class Reader:
             version: Likewise.
             hidden: It is not for the caller, whatever the rules say of it.
         """
-        remembered = self.materializer.remembered(artifact_id, version)
+        remembered = self.materializer.records.get((artifact_id, version))
         record = remembered or await self.materializer.record(artifact_id, version)
-        if record is None:
-            await self.resources.miss_artifact(principal, artifact_id)
-            return None
-        if await self.resources.may_read_artifact(principal, artifact_id, record.inputs) and not hidden:
+        inputs = None if record is None else record.inputs
+        if await self.resources.may_read(principal, inputs, artifact_id) and not hidden:
             return record
         if remembered is not None:
             await self.resources.ask(self.resources.metadata.get_artifact, self.tenant, artifact_id, version)

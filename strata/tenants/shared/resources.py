@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import attrs
@@ -93,69 +94,60 @@ class Resources:
     rules: RulesFile | None = None
     _looks: dict[str, trio.CapacityLimiter] = attrs.field(init=False, factory=dict, repr=False)
 
-    async def may_read_artifact(
-        self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
-    ) -> bool:
-        """Whether the rules of this moment let ``principal`` read an artifact: its inputs, and no denial."""
-        denied = self.authorizer.denies(principal, artifact_resource(artifact_id), "read")
-        return await self.may_read(principal, inputs) and not denied  # both asked: the same work for any no
+    def decide_read(
+        self,
+        principal: Principal,
+        inputs: Mapping[str, str] | None,
+        artifact_id: str | None = None,
+        loaded: Mapping[TableRef, LoadedTable] = MappingProxyType({}),
+    ) -> bool | TableRef:
+        """Decide by the rules of this moment whether ``principal`` may read a result.
 
-    async def miss_artifact(self, principal: Principal, artifact_id: str) -> None:
-        """Do the work of :meth:`may_read_artifact` for an artifact that does not exist."""
-        await self.may_read_artifact(principal, artifact_id, {})
-        if self.authorizer.policy is not None:
-            self.authorizer.reading(principal, NOWHERE)
-
-    async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
-        """Whether the rules of this moment let ``principal`` read what was made of these inputs.
+        Every "no" takes the same decisions, whether the result is denied or missing.
 
         Args:
-            principal: Who.
-            inputs: Versions by URI, as they are noted with the result.
+            principal: The caller.
+            inputs: Versions by URI, as noted with the result; None: there is no such result.
+            artifact_id: The result's id, which a rule may deny; None: only the inputs decide.
+            loaded: Tables that were loaded for this decision.
+
+        Returns the table that has to be loaded first, if there is one.
         """
-        if self.authorizer.policy is None:
-            return True
+        authorizer = self.authorizer
+        denied = artifact_id is not None and authorizer.denies(
+            principal, artifact_resource(artifact_id), "read"
+        )
+        if authorizer.policy is None:
+            return inputs is not None
+        if inputs is None:
+            authorizer.reading(principal, NOWHERE)
+            return False
         for uri, version in inputs.items():
-            found = self._may_read_input(principal, uri, version)
-            if isinstance(found, TableRef):
-                table = await self.look(found, self.catalogs.load, found)
-                found = not isinstance(table, Refused) and self._may_read_input(
-                    principal, uri, version, table
-                )
-            if found is not True:
+            ref = self.catalogs.resolve(uri)
+            if isinstance(ref, Refused):
                 return False
-        return True
+            access = authorizer.reading(principal, table_resource(ref))
+            if not access.allowed:
+                return False
+            if access.visible is not None:
+                table = loaded.get(ref) or self.catalogs.peek(ref)
+                if table is None:
+                    return ref
+                if not may_see(version, access.visible, table.metadata.schema(), ref.resource):
+                    return False
+        return not denied
 
-    def known_to_read(self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]) -> bool:
-        """Whether :meth:`may_read_artifact` would say yes, and without asking a catalog."""
-        denied = self.authorizer.denies(principal, artifact_resource(artifact_id), "read")
-        readable = self.authorizer.policy is None or all(
-            self._may_read_input(principal, uri, version) is True for uri, version in inputs.items()
-        )
-        return readable and not denied
-
-    def miss_at_once(self, principal: Principal, artifact_id: str) -> None:
-        """Do the work of :meth:`known_to_read` for an artifact that is not at hand, or does not exist."""
-        self.known_to_read(principal, artifact_id, {})
-        if self.authorizer.policy is not None:
-            self.authorizer.reading(principal, NOWHERE)
-
-    def _may_read_input(
-        self, principal: Principal, uri: str, version: str, loaded: LoadedTable | None = None
-    ) -> bool | TableRef:
-        """Whether ``principal`` may read what was made of an input, or which table must be loaded first."""
-        ref = self.catalogs.resolve(uri)
-        if isinstance(ref, Refused):
-            return False
-        access = self.authorizer.reading(principal, table_resource(ref))
-        if not access.allowed:
-            return False
-        if access.visible is None:
-            return True
-        table = loaded or self.catalogs.peek(ref)
-        return (
-            ref if table is None else may_see(version, access.visible, table.metadata.schema(), ref.resource)
-        )
+    async def may_read(
+        self, principal: Principal, inputs: Mapping[str, str] | None, artifact_id: str | None = None
+    ) -> bool:
+        """Decide as :meth:`decide_read`, and load the tables that takes."""
+        loaded: dict[TableRef, LoadedTable] = {}
+        while isinstance(found := self.decide_read(principal, inputs, artifact_id, loaded), TableRef):
+            table = await self.look(found, self.catalogs.load, found)
+            if isinstance(table, Refused):
+                return False
+            loaded[found] = table
+        return found
 
     async def look(
         self, ref: TableRef, function: Callable[..., T | Refused], /, *args: object
