@@ -14,7 +14,6 @@ import structlog
 import trio
 
 from strata.acl import CompiledPolicy, Policy, PolicyError, parse_policy
-from strata.work import release_admission
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +104,6 @@ class NoRulesFile:
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
-    release_admission()
     return await trio.to_thread.run_sync(function, limiter=LIMITER)
 
 

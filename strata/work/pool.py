@@ -11,7 +11,6 @@ from typing import TypeVar
 import attrs
 import trio
 
-from strata.work.admission import release_admission
 from strata.work.fair import FairQueue, Queued, QueueEntry
 from strata.work.fairness import Served
 from strata.work.gradient_limit import Gradient
@@ -214,7 +213,6 @@ class _Turn(QueueEntry):
     async def wait(self) -> None:
         """Wait for its turn, which whoever runs the quantum then ends."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        release_admission()
         self.pool._enter(self)  # noqa: SLF001  # a turn is the pool's own other half
         if self.come.is_set():
             await trio.lowlevel.cancel_shielded_checkpoint()

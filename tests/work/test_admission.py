@@ -1,13 +1,14 @@
 """A few requests are in hand at a time, and who has more of them waits behind itself."""
 
+import math
 import random
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from strata.work import AdmissionQueue, release_admission
-from strata.work.admission import CROWD, IN_HAND, PATIENCE_SECONDS, PLACES
+from strata.work import AdmissionQueue, AdmissionToken
+from strata.work.admission import INTERACTIVE_REQUESTS, PATIENCE_SECONDS, TOKENS
 from strata.work.fair import BULK_FLOOR, most_before
 
 
@@ -31,7 +32,7 @@ class Counter:
                 await trio.lowlevel.checkpoint()
         finally:
             self.in_hand -= 1
-            place.leave()
+            place.release()
 
 
 async def _later(counter: Counter, tenant: str, principal: str = "ana") -> None:
@@ -51,7 +52,7 @@ async def test_few_requests_are_in_hand_whoever_sent_them(autojump_clock: MockCl
     async with trio.open_nursery() as nursery:
         for number in range(100):
             nursery.start_soon(counter.request, f"t{number % 7}")
-    assert PLACES == counter.most
+    assert TOKENS == counter.most
     assert 100 == len(counter.began)
     assert (0, 0) == (counter.admission.taken, counter.admission.waiting)
 
@@ -79,7 +80,7 @@ async def test_a_principals_crowd_delays_another_of_its_tenant_by_one(autojump_c
 
 async def test_a_tenant_of_twice_the_weight_has_two_turns_a_round(autojump_clock: MockClock) -> None:
     """As in the work pool."""
-    counter = Counter(AdmissionQueue(places=1))
+    counter = Counter(AdmissionQueue(tokens=1))
     counter.admission.weight_of = {"heavy": 2.0, "light": 1.0}.__getitem__
     async with trio.open_nursery() as nursery:
         for tenant in ("heavy", "light"):
@@ -93,11 +94,11 @@ async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClo
     """All places are held by those who wait for a slow catalog: the next one begins when they are due."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
-        for _ in range(PLACES):
+        for _ in range(TOKENS):
             nursery.start_soon(counter.request, "slow", "ana", 60.0)
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
-        for _ in range(3 * PLACES):
+        for _ in range(3 * TOKENS):
             nursery.start_soon(counter.request, "slow", "ana", 60.0)
         await counter.request("quick")
         assert pytest.approx(PATIENCE_SECONDS) == trio.current_time() - began
@@ -134,26 +135,26 @@ async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump
             nursery.start_soon(ask_twice, f"quiet{number}")
     until = max(place for place, who in enumerate(counter.began) if who.startswith("quiet"))
     crowd = [who.startswith("crowd") for who in counter.began[before : until + 1]]
-    assert 20 // BULK_FLOOR <= sum(crowd) <= CROWD + 1 + len(crowd) // BULK_FLOOR
+    assert 20 // BULK_FLOOR <= sum(crowd) <= INTERACTIVE_REQUESTS + 1 + len(crowd) // BULK_FLOOR
 
 
 async def test_places_of_those_who_waited_elsewhere_are_not_given_twice(autojump_clock: MockClock) -> None:
     """A place that was taken over is nobody's to give back."""
-    desk = AdmissionQueue(places=1)
+    desk = AdmissionQueue(tokens=1)
     slow = await desk.take("slow", "ana")
     quick = await desk.take("quick", "ana")
     assert pytest.approx(PATIENCE_SECONDS) == trio.current_time() - (quick.due - 2 * PATIENCE_SECONDS)
-    slow.leave()
+    slow.release()
     assert 1 == desk.taken
-    quick.leave()
-    quick.leave()
+    quick.release()
+    quick.release()
     assert 0 == desk.taken
 
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, seed: int) -> None:
     """A thousand cancellations at any await; then all places are free, and nobody is remembered."""
-    counter, draw = Counter(AdmissionQueue(places=3)), random.Random(seed)
+    counter, draw = Counter(AdmissionQueue(tokens=3)), random.Random(seed)
 
     async def passing(scope: trio.CancelScope) -> None:
         with scope:
@@ -176,8 +177,8 @@ async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, 
 
 def test_a_desk_has_a_place() -> None:
     """Without one nobody would ever be served."""
-    with pytest.raises(ValueError, match="at least one place, not 0"):
-        AdmissionQueue(places=0)
+    with pytest.raises(ValueError, match="at least one token, not 0"):
+        AdmissionQueue(tokens=0)
 
 
 async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: MockClock) -> None:
@@ -185,14 +186,14 @@ async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: Mo
     desk, began = AdmissionQueue(), []
 
     async def waits() -> None:
-        IN_HAND.set(await desk.take("a", "ana"))
+        token = await desk.take("a", "ana")
         began.append("waits")
-        release_admission()
-        release_admission()  # once is enough, and twice is harmless
+        token.release()
+        token.release()  # once is enough, and twice is harmless
         await trio.sleep_forever()
 
     async def follows() -> None:
-        (await desk.take("b", "bob")).leave()
+        (await desk.take("b", "bob")).release()
         began.append("follows")
 
     async with trio.open_nursery() as nursery:
@@ -206,7 +207,8 @@ async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: Mo
     assert (0, 0) == (desk.taken, desk.waiting)
 
 
-def test_whoever_works_for_no_request_has_nothing_to_leave() -> None:
-    """A sweep, a build whose request is over."""
-    release_admission()
-    assert IN_HAND.get() is None
+def test_a_token_of_no_queue_is_released_already() -> None:
+    """A probe is never admitted, and releases what it has like any request."""
+    token = AdmissionToken()
+    token.release()
+    assert AdmissionToken().due == token.due == math.inf

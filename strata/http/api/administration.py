@@ -8,8 +8,8 @@ own tenant; every other one is answered like one that does not exist.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -34,6 +34,8 @@ TENANTS = "admin:tenants"
 LIMITS = "admin:limits"
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 def registry() -> Registry:
@@ -106,11 +108,21 @@ async def require_known(tenant: str) -> None:
         return
     resources = registry().resources
     try:
-        stats = await resources.ask(resources.metadata.stats, tenant)
+        stats = await ask_store(resources.metadata.stats, tenant)
     except RefusalError as error:
         raise ProblemError(Problem.of(error.refused)) from None
     if not stats.total_artifacts:
         raise not_found()
+
+
+async def ask_store(function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
+    """Call the metadata store in a thread, without the request's admission.
+
+    Raises:
+        RefusalError: If the store does not answer.
+    """
+    context().admission.release()
+    return await registry().resources.ask(function, *args, **kwargs)
 
 
 async def note(
@@ -134,7 +146,7 @@ async def note(
         old=None if old is None else msgspec.json.encode(old).decode(),
         new=None if new is None else msgspec.json.encode(new).decode(),
     )
-    await resources.ask(resources.metadata.add_audit, act)
+    await ask_store(resources.metadata.add_audit, act)
     log.info("administration", action=action, tenant=tenant)
 
 

@@ -111,6 +111,8 @@ async def stream_answer(opened: Opened, found: Context) -> Answer:
     and not a torn stream; and all of them for a client that would take a torn stream for a whole one.
     """
     try:
+        if opened.stream.size is None:
+            found.admission.release()  # a build is waited for
         if not found.chunked:
             await opened.stream.whole()
         # Of what is finished, a chunk may well be all there is.

@@ -43,7 +43,7 @@ class Context:
             whoever waits for its next message.
         carried: Whether the server takes loads for bytes of an answer.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
-        place: Its place among those in hand, once it has one.
+        admission: Its token of the admission queue, once it is admitted.
     """
 
     request_id: str
@@ -59,12 +59,7 @@ class Context:
     tell_gone: Callable[[Callable[[], None]], None] | None = None
     carried: bool = False
     opened: list[ByteStream] = attrs.field(factory=list)
-    place: AdmissionToken | None = None
-
-    def leave_desk(self) -> None:
-        """Let another request begin. Harmless when repeated."""
-        if self.place is not None:
-            self.place.leave()
+    admission: AdmissionToken = attrs.field(factory=AdmissionToken)
 
     async def ask(self, question: Question, answer: type[T]) -> T:
         """Ask the caller's own tenant; a refusal leaves the route as a problem.
@@ -72,7 +67,7 @@ class Context:
         Raises:
             ProblemError: If the question was refused.
         """
-        result = await self.registry.ask(self.caller.tenant, question)
+        result = await self.registry.ask(self.caller.tenant, question, self.admission)
         if isinstance(result, Refused):
             raise ProblemError(Problem.of(result))
         assert isinstance(result, answer)

@@ -32,7 +32,6 @@ from strata.tenants.limits.bandwidth import BandwidthLimiter
 from strata.tenants.limits.rates import RateBook
 from strata.tenants.stats.counters import TenantMetrics
 from strata.work import AdmissionQueue, EgressTurns
-from strata.work.admission import IN_HAND
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
 """What may be asked without an identity. Nothing else."""
@@ -145,7 +144,7 @@ class FrontDoor:
         finally:
             for stream in found.opened:
                 stream.close()
-            found.leave_desk()
+            found.admission.release()
             if found.principal is not None:
                 streamed = trio.current_time() - began if found.opened else None
                 if self._metrics_of is not None:
@@ -194,7 +193,7 @@ class FrontDoor:
             await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
         else:
             if found.principal is not None:  # a probe never waits
-                await self._at_desk(found)
+                await self._admit(found)
             await self._enter(scope, body, receive, reply)
 
     async def _enter(self, scope: Scope, body: bytes, receive: Receive, reply: _Reply) -> None:
@@ -228,7 +227,7 @@ class FrontDoor:
         with self.tarpit.place(who.tenant) as held:
             if held:
                 await trio.sleep(seconds)
-        await self._at_desk(reply.context)
+        await self._admit(reply.context)
         await reply.problem(Problem.of(refused), close=not whole)
 
     def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
@@ -274,14 +273,13 @@ class FrontDoor:
 
     async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
         whole = await self._drain(receive)
-        await self._at_desk(reply.context)
+        await self._admit(reply.context)
         await reply.problem(problem, close=not whole)
 
-    async def _at_desk(self, found: Context) -> None:
+    async def _admit(self, found: Context) -> None:
         """Wait until a request is in hand. What it has to say has arrived; strangers are one crowd."""
         who = found.principal
-        found.place = await self.admission.take(who.tenant if who else "", who.id if who else "")
-        IN_HAND.set(found.place)
+        found.admission = await self.admission.take(who.tenant if who else "", who.id if who else "")
 
     async def _drain(self, receive: Receive) -> bool:
         """Throw away what arrives of a body; whether its end was among it."""
@@ -310,11 +308,11 @@ class _Reply:
                 message = {**message, "body": b""}
             size = len(message.get("body", b""))
             if size and found.meter is not None:
-                await found.meter.pace(size)
+                await found.meter.pace(size, found.admission)
             found.ended = not message.get("more_body", False)
             found.sent += size
             if not found.ended:
-                found.leave_desk()  # what is large leaves in turns of its own
+                found.admission.release()  # what is large leaves in turns of its own
         if message.get("more_body"):
             # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
             # cache has none either: without this one, a client that left would hold the whole loop.

@@ -200,7 +200,7 @@ class _Attempt:
         """Let the next build begin."""
         place, self.place = self.place, None
         if place is not None:
-            place.leave()
+            place.release()
 
     async def _slot(self, tier: Tier) -> None:
         """Wait for a slot. The build has its place in the queue, so whatever ends it gives that back."""

@@ -9,7 +9,6 @@ from strata.artifacts import ArtifactRecord, BuildRecord
 from strata.outcomes import Refused
 from strata.tenants.limits.slots import Lease
 from strata.tenants.shared.byte_stream import Tail
-from strata.work import release_admission
 
 
 @attrs.define(eq=False)
@@ -94,7 +93,6 @@ class Build:
     async def wait_admitted(self) -> None:
         """Wait until it runs or was refused. If the last one who waits is cancelled, so is the build."""
         self.wanted += 1
-        release_admission()
         try:
             await self.admitted.wait()
         finally:

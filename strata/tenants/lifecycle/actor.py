@@ -31,7 +31,6 @@ from strata.tenants.results.warming import CacheWarmer
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
 from strata.work import Tier
-from strata.work.admission import IN_HAND
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +45,6 @@ class Envelope:
         question: What is asked.
         pending: What is left of it; None: nothing has been done.
         request_id: The request it is asked for, which all lines logged on its behalf carry.
-        place: The request's place among those in hand, if it has one.
         scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
         answer: The answer, once there is one.
         gone: Nobody waits for it any more.
@@ -56,7 +54,6 @@ class Envelope:
         self.question = question
         self.pending = pending
         self.request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-        self.place = IN_HAND.get()
         self.scope = trio.CancelScope()
         self.answer: Any = None
         self.answered = trio.Event()
@@ -225,7 +222,6 @@ class TenantActor:
         if envelope.request_id is not None:
             # This task's own: what it starts, a build above all, goes on carrying the id.
             structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
-        IN_HAND.set(envelope.place)
         try:
             with envelope.scope:
                 try:

@@ -30,7 +30,7 @@ from strata.tenants.shared.cache_sharing import CacheBudgetManager
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
 from strata.tenants.stats.runtime import RuntimeStats
-from strata.work import release_admission
+from strata.work import AdmissionToken
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -131,14 +131,20 @@ class Registry:
             return Readiness.DRAINING
         return Readiness.READY if await self.resources.ask(self.probe) else Readiness.STORE_DOWN
 
-    async def ask(self, tenant: str, question: Question) -> Any:
+    async def ask(self, tenant: str, question: Question, admission: AdmissionToken | None = None) -> Any:
         """Ask ``tenant`` and return its answer, or a refusal.
 
         Never waits for room: a full mailbox is refused at once.
+
+        Args:
+            tenant: The tenant.
+            question: The question.
+            admission: The token of the request; released before its task waits for the actor.
         """
+        admission = admission or AdmissionToken()
         if self.draining:
             return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
-        found = await self._live(tenant, question)
+        found = await self._live(tenant, question, admission)
         answer: Any
         if isinstance(found, Refused):
             answer = found
@@ -147,6 +153,7 @@ class Registry:
         else:
             answer = found.actor.answer_at_once(question)
             if answer is None or isinstance(answer, Pending):
+                admission.release()
                 answer = await self._put(found, Envelope(question, answer))
             else:
                 self._note_quiet(found)
@@ -200,7 +207,7 @@ class Registry:
         """Return a live tenant."""
         return self._tenants.get(tenant)
 
-    async def _live(self, tenant: str, question: Question) -> Tenant | Refused:
+    async def _live(self, tenant: str, question: Question, admission: AdmissionToken) -> Tenant | Refused:
         while True:
             refused = self.turned_away(tenant, question)  # which it may be since it began to wait
             if refused is not None:
@@ -218,7 +225,7 @@ class Registry:
             if leaving is None:
                 detail = "The server serves as many tenants as it may (max_tenants)."
                 return Refused(Reason.UNAVAILABLE, detail, code="too_many_tenants", retry_after=5)
-            release_admission()
+            admission.release()
             await leaving.gone.wait()
 
     def _start(self, tenant: str) -> Tenant:

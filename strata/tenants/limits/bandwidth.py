@@ -9,7 +9,7 @@ import trio
 
 from strata.tenants.limits.rates import TenantRates
 from strata.tenants.limits.token_bucket import Bucket, Rule
-from strata.work import release_admission
+from strata.work import AdmissionToken
 
 LONGEST_NAP = 1.0
 """Seconds after which a limit is read again: it may have been raised meanwhile."""
@@ -32,11 +32,12 @@ class BandwidthLimiter:
     rates: TenantRates
     principal: str
 
-    async def pace(self, amount: int) -> None:
+    async def pace(self, amount: int, admission: AdmissionToken | None = None) -> None:
         """Return when ``amount`` bytes may be sent; they count as sent then."""
         rules = self.rates.rules
         if rules.own_bytes is not None or rules.bytes is not None:
-            release_admission()  # it may wait here, for its own rate alone
+            if admission is not None:
+                admission.release()  # the wait is for the caller's own rate alone
             own, every = self.rates.of(self.principal).bytes, self.rates.all.bytes
             async with _gate(own):
                 await self._room(own, amount, own=True)

@@ -22,7 +22,6 @@ from strata.config.tenants import Overrides, is_too_large, print_overrides, read
 from strata.durable import replace_file
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.limits.model import TenantLimits
-from strata.work import release_admission
 
 T = TypeVar("T")
 
@@ -72,7 +71,6 @@ class Unfit:
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
-    release_admission()
     return await trio.to_thread.run_sync(function)
 
 

@@ -20,7 +20,7 @@ from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, 
 from strata.tenants.shared.authorizer import Authorizer, artifact_resource, table_resource
 from strata.tenants.shared.disk_space import DiskSpaceGuard
 from strata.tenants.shared.memory_budget import MemoryBudget
-from strata.work import AdmissionQueue, EgressTurns, Tier, WorkPool, release_admission
+from strata.work import AdmissionQueue, EgressTurns, Tier, WorkPool
 
 T = TypeVar("T")
 
@@ -157,7 +157,6 @@ class Resources:
         A catalog that does not answer so holds up neither the metadata store nor other catalogs, whoever asks
         it. Returns a refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
         """
-        release_admission()
         limiter = self._looks.get(ref.catalog)
         if limiter is None:
             limiter = self._looks[ref.catalog] = trio.CapacityLimiter(LOOKS)
@@ -176,7 +175,6 @@ class Resources:
 
         The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
         """
-        release_admission()
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
 
     async def transfer(
@@ -201,6 +199,5 @@ class Resources:
             principal: Who in the tenant wants it.
         """
         if self.transfers is not None:
-            release_admission()
             return await trio.to_thread.run_sync(function, limiter=self.transfers)
         return await self.pool.run(tenant, tier, function, cost=cost, abandon=False, principal=principal)

@@ -12,7 +12,7 @@ from strata.http.door.front_door import FrontDoor
 from strata.tenants import TenantLimits
 from strata.tenants.limits.rates import RateBook
 from strata.work import AdmissionQueue
-from strata.work.admission import PLACES
+from strata.work.admission import TOKENS
 from strata.work.fair import most_before
 
 CROWD = 64
@@ -62,7 +62,7 @@ class Door:
 async def test_a_crowd_of_requests_is_answered_behind_another_tenants_one(autojump_clock: MockClock) -> None:
     """Those in hand, and one for each turn: not sixty-four."""
     door = Door()
-    assert await door.before(lambda: door.ask("crowd")) <= PLACES + most_before(2)
+    assert await door.before(lambda: door.ask("crowd")) <= TOKENS + most_before(2)
 
 
 async def test_strangers_are_one_crowd(autojump_clock: MockClock) -> None:
@@ -89,7 +89,7 @@ async def test_probes_wait_for_nobody() -> None:
             await trio.lowlevel.checkpoint()
         before = len(door.answered)
         assert 200 == (await door.ask("probe", known=False, path="/health")).status
-        assert len(door.answered) - 1 - before <= PLACES
+        assert len(door.answered) - 1 - before <= TOKENS
 
 
 async def hang(_scope: dict, _receive: Callable, _send: Callable) -> None:

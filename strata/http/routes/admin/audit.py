@@ -46,7 +46,7 @@ async def audit() -> Response:
     before = whole("before", 0, 1, MAX_PLACE) or None
     resources = admin.registry().resources
     try:
-        found = await resources.ask(
+        found = await admin.ask_store(
             resources.metadata.list_audit, tenant=tenant, before=before, limit=limit + 1
         )
     except RefusalError as error:

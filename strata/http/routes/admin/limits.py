@@ -12,6 +12,7 @@ from strata.http.api.openapi import refuses
 from strata.http.api.responses import json
 from strata.http.api.schemas import parse_body
 from strata.http.api.schemas_admin import LimitsBody, TenantLimitsAnswer
+from strata.http.door.context import context
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Refused
 from strata.tenants.limits.overrides import Changed, Unfit
@@ -64,6 +65,7 @@ async def _change(tenant: str, values: dict[str, Any] | None, action: str) -> Re
     async def note(change: Changed) -> None:
         await admin.note(action, tenant, change.old, change.new)
 
+    context().admission.release()  # the file is read and written in a thread
     done = await admin.tenant_overrides().change(tenant, values, operator=admin.is_operator(), note=note)
     if isinstance(done, Refused):
         raise ProblemError(Problem.of(done))

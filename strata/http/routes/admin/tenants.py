@@ -12,7 +12,7 @@ from strata.http.api.query_params import bad_parameter, refuse_unknown, whole
 from strata.http.api.responses import json
 from strata.http.api.schemas import StatsAnswer
 from strata.http.api.schemas_admin import ActAnswer, TenantAnswer, TenantListAnswer, TenantSummary
-from strata.http.door.context import principal
+from strata.http.door.context import context, principal
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError, Refused
 from strata.tenants import Registry
@@ -60,7 +60,7 @@ async def _page(after: str, limit: int) -> list[str]:
     known = {found.id for found in registry.tenants()} | admin.tenant_overrides().tenants() | registry.drained
     store = registry.resources.metadata
     try:
-        stored = await registry.resources.ask(store.list_tenants, after=after, limit=limit)
+        stored = await admin.ask_store(store.list_tenants, after=after, limit=limit)
     except RefusalError as error:
         raise ProblemError(Problem.of(error.refused)) from None
     return sorted({tenant for tenant in known if tenant > after} | set(stored))[:limit]
@@ -90,7 +90,7 @@ async def tenant(tenant: str) -> Response:
     await admin.require_known(tenant)
     registry = admin.registry()
     try:
-        stats = await registry.resources.ask(registry.resources.metadata.stats, tenant)
+        stats = await admin.ask_store(registry.resources.metadata.stats, tenant)
     except RefusalError as error:
         raise ProblemError(Problem.of(error.refused)) from None
     view = await act.describe(registry, tenant)
@@ -176,6 +176,7 @@ async def _switch(action: str, tenant: str, *, enabled: bool) -> Response:
     async def note(_change: object) -> None:
         await admin.note(f"tenant.{action}", tenant, {"enabled": before}, {"enabled": enabled})
 
+    context().admission.release()  # the file is read and written in a thread
     done = await tenant_overrides.change(tenant, {"enabled": enabled}, operator=True, note=note)
     if isinstance(done, Refused):
         raise ProblemError(Problem.of(done))
