@@ -21,7 +21,7 @@ from strata.http.asgi import GONE_KEY, KNOWN_KEY, LOADS_KEY, App, Receive, Scope
 from strata.http.door import fast_routes
 from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.context import SCOPE_KEY, Context
-from strata.http.door.fast_routes import PlainRoute
+from strata.http.door.fast_routes import Route
 from strata.http.door.tarpit import Tarpit
 from strata.http.door.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.http.peers import peer_key
@@ -69,7 +69,7 @@ class FrontDoor:
         request_id: Returns the id of a request from its headers: its own if fit, else a new one.
         failures: Limits failed authentication; None for no limit.
         uploads: Paths with large bodies; they never reach ``app``.
-        plain_routes: Routes that are answered here, too.
+        routes: The hot routes, which are entered here.
         turns: Told of every request, for large results to make way.
         metrics_of: Returns where a tenant's requests are counted.
         body_seconds: How long a body may take to arrive.
@@ -92,7 +92,7 @@ class FrontDoor:
         request_id: Callable[[Headers], str],
         failures: FailureLimit | None = None,
         uploads: Sequence[UploadRoute] = (),
-        plain_routes: Sequence[PlainRoute] = (),
+        routes: Sequence[Route] = (),
         turns: EgressTurns | None = None,
         metrics_of: Callable[[str], TenantMetrics] | None = None,
         body_seconds: float = BODY_SECONDS,
@@ -104,7 +104,7 @@ class FrontDoor:
         self.contract = contract
         self.failures = failures
         self._uploads = uploads
-        self._plain = plain_routes
+        self._routes = routes
         self._turns = turns or EgressTurns()
         self._metrics_of = metrics_of
         self.body_seconds = body_seconds
@@ -198,11 +198,11 @@ class FrontDoor:
 
     async def _enter(self, scope: Scope, body: bytes, receive: Receive, reply: _Reply) -> None:
         found = reply.context
-        for route in self._plain:
+        for route in self._routes:
             parts = route.parts(scope)
             if parts is not None:
                 call = fast_routes.Call(found, parts, scope["headers"], body)
-                await fast_routes.answer(route.handler, call, receive, reply.send)
+                await fast_routes.serve(route.handler, call, receive, reply.send)
                 return
         scope[SCOPE_KEY] = found
         await self._app(scope, _Replay(body, receive, found), reply.send)

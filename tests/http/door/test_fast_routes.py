@@ -28,7 +28,7 @@ def answering(
             await send(message)
             alive.append(trio.current_effective_deadline() > 0)
 
-        await fast_routes.answer(handler, fast_routes.Call(context, ()), receive, noting)
+        await fast_routes.serve(handler, fast_routes.Call(context), receive, noting)
 
     return app
 
