@@ -199,12 +199,12 @@ async def test_a_crash_names_the_requests_that_it_failed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line of the question has its request's id, the supervisor's those of all who waited."""
-    await scene.call("GET", "/v1/names", 200)
 
     async def crash(_reader: Reader, _question: GetName) -> None:
         raise ValueError(MARK)
 
     monkeypatch.setattr(Reader, "get_name", crash)
+    await scene.call("GET", "/v1/names", 200)
     answer = await scene.call._client.get("/v1/names/x", headers={"X-Request-ID": "the-unlucky"} | identity())
 
     assert 503 == answer.status_code

@@ -78,8 +78,8 @@ class Lookup:
     spec: ScanSpec
     ref: TableRef
     access: Access
-    policy: acl.Policy | None
-    resolved: tuple[ResolvedScan, Provenance] | None = None
+    policy: acl.Policy | None = attrs.field(repr=False)
+    resolved: tuple[ResolvedScan, Provenance] | None = attrs.field(default=None, repr=False)
 
 
 @attrs.define(eq=False)

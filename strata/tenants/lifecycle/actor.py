@@ -110,7 +110,7 @@ class TenantActor:
     materializer: Materializer | None = None
     reader: Reader | None = None
     _shard: CacheShard | None = None
-    _handlers: Mapping[type, Handler] = attrs.field(init=False, factory=dict)
+    _handlers: Mapping[type, Handler] = attrs.field(init=False, factory=dict, repr=False)
 
     @property
     def idle(self) -> bool:
