@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -20,7 +19,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 
 from strata.http.asgi import KNOWN_KEY, LOADS_KEY, App
-from strata.http.serving.connection_table import ConnectionCounters
+from strata.http.serving.connection_table import ConnectionCounters, ConnectionTable
 from strata.http.serving.protocol import Protocol, Tasks
 from strata.http.serving.socket_stream import Bytes, DeadlineStream
 from strata.work import FileRange
@@ -63,7 +62,7 @@ class ServerContext:
         context: Hypercorn's; its ``terminated`` says that the server stops.
         timeouts: The deadlines.
         counters: Counts what is cut.
-        changed: Told of a connection whether it can be spared now, and whether its client has an identity.
+        table: Notes whether a connection can be spared, and whether its client has an identity.
     """
 
     app: App
@@ -71,7 +70,7 @@ class ServerContext:
     context: WorkerContext
     timeouts: ClientTimeouts
     counters: ConnectionCounters
-    changed: Callable[[Connection, bool, bool], None]
+    table: ConnectionTable[Connection]
 
 
 class Connection:
@@ -246,13 +245,14 @@ class Connection:
             self._server.counters.note(self._late)
 
     def _become_known(self) -> None:
-        self._known = True
-        self._restage()
+        if not self._known:
+            self._known = True
+            self._restage()
 
     def _restage(self) -> None:
         assert self._protocol is not None
         busy = self._under_way and (self._known or self._protocol.whole)
-        self._server.changed(self, not busy, self._known)
+        self._server.table.note(self, idle=not busy, known=self._known)
 
     def break_off(self) -> None:
         """End the connection, whatever it is doing."""

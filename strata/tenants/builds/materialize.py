@@ -41,6 +41,8 @@ TRANSFORM_NOT_FOUND = Refused(
     loc=("body", "transform", "executor"),
 )
 
+ONE_INPUT = Refused(Reason.BAD_REQUEST, "A scan has exactly one input.", "bad_inputs", loc=("body", "inputs"))
+
 log = structlog.get_logger(__name__)
 
 READY_REMEMBERED = 4096
@@ -284,7 +286,11 @@ class Materializer:
 
     def look_up(self, principal: Principal, what: m.Transformation) -> Lookup | Refused:
         """Parse a scan request, ask the rules, and resolve it if its table is loaded."""
-        spec = _scan_spec(what)
+        if what.executor != SCAN:
+            return TRANSFORM_NOT_FOUND
+        if len(what.inputs) != 1:
+            return ONE_INPUT
+        spec = parse_scan_params(what.params)
         if isinstance(spec, Refused):
             return spec
         authorizer, catalogs = self.resources.authorizer, self.resources.catalogs
@@ -437,16 +443,6 @@ class Materializer:
             if self.streams[stream_id].expires > now:
                 return
             del self.streams[stream_id]
-
-
-def _scan_spec(what: m.Transformation) -> ScanSpec | Refused:
-    if what.executor != SCAN:
-        return TRANSFORM_NOT_FOUND
-    if len(what.inputs) != 1:
-        return Refused(
-            Reason.BAD_REQUEST, "A scan has exactly one input.", "bad_inputs", loc=("body", "inputs")
-        )
-    return parse_scan_params(what.params)
 
 
 def _load_and_resolve(

@@ -63,7 +63,16 @@ class Reader:
             return build.outcome
         if isinstance(build.outcome, ArtifactRecord):
             return await self._open(build.outcome, question.principal)
-        return self._follow(build)
+        assert build.tail is not None
+        build.opened()
+        growing = ByteStream(
+            os.dup(build.tail.fd),
+            tail=build.tail,
+            on_close=build.closed,
+            tenant=self.tenant,
+            turns=self.resources.turns,
+        )
+        return m.Opened(growing, record.artifact_id, record.version, build.exact_rows)
 
     def open_artifact(self, question: m.OpenArtifact) -> m.Opened | m.Pending:
         """Open a finished artifact whose record and bytes are in memory; else leave it to be opened."""
@@ -168,20 +177,6 @@ class Reader:
         if remembered is not None:
             await self.resources.ask(self.resources.metadata.get_artifact, self.tenant, artifact_id, version)
         return None
-
-    def _follow(self, build: Build) -> m.Opened:
-        tail, record = build.tail, build.record
-        assert tail is not None
-        assert record is not None
-        build.opened()
-        stream = ByteStream(
-            os.dup(tail.fd),
-            tail=tail,
-            on_close=build.closed,
-            tenant=self.tenant,
-            turns=self.resources.turns,
-        )
-        return m.Opened(stream, record.artifact_id, record.version, build.exact_rows)
 
     async def _open(self, record: ArtifactRecord, principal: Principal) -> m.Opened | Refused:
         sha256 = record.content_sha256
