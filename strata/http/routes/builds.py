@@ -1,4 +1,4 @@
-"""Builds and how they go."""
+"""Builds."""
 
 from quart_schema import document_response, tag
 

@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it should be sent requests."""
+"""Liveness and readiness."""
 
 from quart_schema import document_response, tag
 

@@ -1,4 +1,4 @@
-"""Where results come from, and whether they are still what their inputs would give."""
+"""Lineage of results: inputs, dependents, staleness."""
 
 from quart_schema import document_response, tag
 

@@ -1,4 +1,4 @@
-"""Who one is to the server: what finds a wrong proxy in one request."""
+"""The caller's identity and limits as the server sees them, to find a wrong proxy in one request."""
 
 import attrs
 from quart_schema import document_response, tag
@@ -23,7 +23,7 @@ SCOPES = {
     "admin:limits": "/v1/admin/tenants/{tenant}/limits",
     "admin:*": "other tenants, and POST /v1/admin/drain",
 }
-"""What each scope is for."""
+"""The routes that each scope opens."""
 
 FULL = Refused(
     Reason.UNAVAILABLE, "The server serves as many tenants as it may (max_tenants).", code="too_many_tenants"
@@ -62,7 +62,7 @@ async def me(call: Call) -> Answer:
 
 
 def _usage(found: Context, inside: Description | None) -> UsageAnswer | None:
-    """Return what the tenant uses, without what is others': their builds, and the cache's statistics."""
+    """Return the tenant's usage without other principals' builds; its cache only to administrators."""
     if inside is None:
         return None
     who, authorizer = found.caller, found.registry.resources.authorizer
@@ -83,7 +83,7 @@ def _headers(call: Call) -> list[HeaderAnswer]:
 
 
 def _work(context: Context, view: View) -> list[CheckAnswer]:
-    """Whether a request for a result would be answered, and whether there is room for it."""
+    """Check whether a request for a result would be answered, and whether slots and builds are free."""
     registry, tenant = context.registry, context.caller.tenant
     refused = DRAINING if registry.draining else registry.turned_away(tenant)
     found = registry.find(tenant)

@@ -1,4 +1,4 @@
-"""Metrics on the main port: for operators, so behind a scope; they name every tenant."""
+"""Metrics on the main port: behind a scope, for they name every tenant."""
 
 from quart_schema import tag
 

@@ -1,4 +1,4 @@
-"""Direct writes, which service mode does not have: the platform decides what is materialized."""
+"""Direct writes, which service mode refuses: the platform decides what is materialized."""
 
 from quart_schema import tag
 

@@ -1,8 +1,8 @@
-"""One connection, from its first byte to its last: who reads it, for how long, and how it ends.
+"""One connection from its first byte to its last: reading, deadlines, and its end.
 
-Until its first byte arrives a connection is one waiting task and nothing else; thousands of silent ones cost
-little. From then on it has a deadline whenever it owes us bytes: of a head, or of its next request. The
-bodies of requests have theirs in the door, the bytes of answers in the stream.
+Until its first byte arrives a connection is one waiting task; thousands of silent ones cost little. From then
+on it has a deadline whenever the server waits for bytes of a head, or for the next request. The front door
+keeps the deadline of bodies, the stream that of answers.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from strata.work import FileRange
 MAX_RECV = 64 * 1024
 
 LINGER_SECONDS = 2.0
-"""How long a connection that is closed early is still read from: closing it with bytes unread would have the
-kernel destroy the answer on its way."""
+"""Seconds a connection that is closed early is still read from: closed with unread bytes, the kernel would
+destroy the answer on its way."""
 
 TlsStream: TypeAlias = "trio.SSLStream[DeadlineStream]"
 
@@ -37,14 +37,14 @@ Address: TypeAlias = tuple[str, int]
 
 @attrs.frozen
 class ClientTimeouts:
-    """How long a connection waits for its client, in seconds.
+    """The deadlines of a connection, in seconds.
 
     Attributes:
-        idle: For the next request. Longer than the proxy keeps its connections (nginx: 60 s), or the proxy
-            sends a request just when we close.
-        head: For a request's head, from its first byte; and for the first head of a new connection, from when
-            it was accepted, the handshake of TLS included.
-        stall: For the client to take any of the bytes it is sent.
+        idle: Until the next request. Longer than the proxy keeps its connections (nginx: 60 s), or the proxy
+            sends a request just when the server closes.
+        head: For a request's head, from its first byte; for the first head of a new connection, from its
+            acceptance, the TLS handshake included.
+        stall: Until the client takes any of the bytes it is sent.
     """
 
     idle: float = 75.0
@@ -54,14 +54,14 @@ class ClientTimeouts:
 
 @attrs.frozen(eq=False)
 class ServerContext:
-    """What all connections of a server share.
+    """State shared by all connections of a server.
 
     Attributes:
         app: The ASGI application.
         config: Hypercorn's configuration.
-        context: Hypercorn's; its ``terminated`` says that the server stops.
+        context: Hypercorn's; its ``terminated`` is set when the server stops.
         timeouts: The deadlines.
-        counters: Counts what is cut.
+        counters: Counts connections that are cut, by reason.
         table: Notes whether a connection can be spared, and whether its client has an identity.
     """
 
@@ -77,10 +77,10 @@ class Connection:
     """An accepted connection.
 
     Args:
-        server: What it shares.
-        stream: Its socket's stream.
+        server: The shared state.
+        stream: The socket's stream.
         client: The peer's address; None on a Unix socket.
-        tls: The server's side of TLS, if it speaks that.
+        tls: The server's side of TLS; None for plain HTTP.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class Connection:
             pass  # the handshake failed
         finally:
             with trio.CancelScope() as scope:
-                scope.cancel()  # at once; an orderly end has been made by now
+                scope.cancel()  # at once: an orderly end was made before
                 await self._raw.aclose()
-            # They know each other: without this all of a connection would wait for the collector of garbage.
+            # They refer to each other: without this, the garbage collector would have to free them.
             self._protocol = None
             if self._tasks is not None:
                 self._tasks.end()
@@ -182,7 +182,7 @@ class Connection:
             await self._stream.aclose()
 
     async def _send(self, event: Event) -> None:
-        """What Hypercorn's protocol has to say: bytes, the end, or that a request begins or is over."""
+        """Act on an event of Hypercorn's protocol: bytes, the end, or that a request begins or is over."""
         assert self._protocol is not None
         if isinstance(event, RawData):
             left: Bytes = event.data
@@ -218,11 +218,11 @@ class Connection:
             await self._stream.send_all(data)
             return
         for piece in [data] if isinstance(data, bytes | memoryview) else data:
-            assert not isinstance(piece, FileRange)  # those are for plain sockets: see LOADS_KEY
+            assert not isinstance(piece, FileRange)  # only for plain sockets: see LOADS_KEY
             await self._stream.send_all(piece)
 
     async def _finish(self, protocol: Protocol) -> None:
-        """End the connection after an answer; with a request still arriving, read on for a moment."""
+        """End the connection after an answer; if a request still arrives, read on (``LINGER_SECONDS``)."""
         self._lingers = not protocol.whole or protocol.begun
         if self._lingers and self._stream is self._raw:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
@@ -255,17 +255,17 @@ class Connection:
         self._server.table.note(self, idle=not busy, known=self._known)
 
     def break_off(self) -> None:
-        """End the connection, whatever it is doing."""
+        """End the connection, whatever its state."""
         self._raw.break_off()
         self._all.cancel()
 
     def end_if_idle(self) -> None:
-        """End the connection if nothing of a request has arrived."""
+        """End the connection if no byte of a request has arrived."""
         if self._late in {"silent", "idle"}:
             self._late = ""
             self._reading.cancel()
 
 
 def address(name: object) -> Address | None:
-    """Return a socket's name as ASGI states it: host and port; None for a Unix socket."""
+    """Return a socket's name as in an ASGI scope: host and port; None for a Unix socket."""
     return (name[0], name[1]) if isinstance(name, tuple) else None

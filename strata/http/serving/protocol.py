@@ -1,4 +1,4 @@
-"""Hypercorn's HTTP/1.1 protocol, with what it lacks: lean answers, problems for errors, no way to HTTP/2."""
+"""Hypercorn's HTTP/1.1 protocol with what it lacks: lean answers, problems for errors, and no HTTP/2."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from strata.http.problems import Problem
 from strata.work import FileRange
 
 HEADER_BYTES = 32 * 1024
-"""Largest request head."""
+"""Bytes of the largest request head; a larger one is refused with 431."""
 
 QUEUED_PARTS = 10
-"""Parts of a request's body that wait for the application; then the client is not read from."""
+"""Parts of a request's body that wait for the application; with more, the client is not read from."""
 
 _FAULTS = {
     431: "The request's head is too large.",
@@ -39,7 +39,7 @@ Carry = Callable[[FileRange], Awaitable[None]]
 
 
 def hypercorn_config() -> Config:
-    """Return Hypercorn's configuration: silent, and bounded."""
+    """Return Hypercorn's configuration: no logs, bounded queues."""
     config = Config()
     config.errorlog = None
     config.accesslog = None
@@ -52,11 +52,11 @@ def hypercorn_config() -> Config:
 class LeanConnection(h11.Connection):
     """An h11 connection for streams of large chunks and for small answers.
 
-    The pieces of a chunk are handed out as they are instead of joined into a copy, and the head of an answer
-    goes out together with the first bytes of its body.
+    The pieces of a chunk are returned as they are instead of joined into a copy, and the head of an answer is
+    sent together with the first bytes of its body.
 
     Args:
-        last: Whether the answer that begins is the connection's last.
+        last: Returns whether the answer that begins is the connection's last.
     """
 
     _head: tuple[bytes, ...] = ()
@@ -66,15 +66,15 @@ class LeanConnection(h11.Connection):
         self._last = last
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA | h11.PAUSED]:
-        """Return the next event. What comes after a connection's last request is nobody's, not an error."""
+        """Return the next event. Bytes after a connection's last request are ignored, not an error."""
         if self.their_state is h11.MUST_CLOSE:
             return h11.NEED_DATA
         event = super().next_event()
         if isinstance(event, h11.Request) and event.method == b"PRI":
             raise h11.RemoteProtocolError("HTTP/2 is not spoken here")
         if isinstance(event, h11.Request) and event.method != event.method.upper():
-            # Hypercorn takes "head" for HEAD and h11 does not: the answer would be neither's.
-            raise h11.RemoteProtocolError("methods know case (RFC 9110, section 9.1)")
+            # Hypercorn takes "head" for HEAD and h11 does not: they would disagree on the answer's body.
+            raise h11.RemoteProtocolError("methods are case-sensitive (RFC 9110, section 9.1)")
         return event
 
     def send(self, event: h11.Event) -> list[bytes] | None:  # type: ignore[override]  # our stream takes both
@@ -96,7 +96,7 @@ class Protocol(H11Protocol):
     """HTTP/1.1 of one connection.
 
     HTTP/2 is not spoken, neither over TLS (ALPN offers HTTP/1.1 alone) nor by upgrade or prior knowledge: its
-    streams would pass by every limit that is kept here for a connection.
+    streams would evade every limit on connections.
     """
 
     def __init__(
@@ -121,29 +121,29 @@ class Protocol(H11Protocol):
         tasks.carry = self._carry
 
     async def _carry(self, load: FileRange) -> None:
-        """Send a load by Hypercorn's stream, whose own way in would make bytes of it."""
+        """Send a file range through Hypercorn's stream, whose own entry would turn it into bytes."""
         await self.stream_send(Body(stream_id=STREAM_ID, data=cast("bytes", load)))
 
     @property
     def begun(self) -> bool:
-        """Whether bytes of a head have arrived that is not whole."""
+        """Whether a part of a request's head has arrived, and not all of it."""
         return bool(self.connection.trailing_data[0])
 
     @property
     def last(self) -> bool:
-        """Whether no further request can come."""
+        """Whether the connection takes no further request."""
         return self.connection.their_state is h11.MUST_CLOSE
 
     @property
     def whole(self) -> bool:
-        """Whether the request under way has arrived to its end."""
+        """Whether the whole request under way has arrived."""
         return self.connection.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Go on with HTTP/1.1, whatever is asked for: a server may ignore an upgrade (RFC 9110, 7.8)."""
+        """Go on with HTTP/1.1: a server may ignore an upgrade (RFC 9110, section 7.8)."""
 
     async def _send_error_response(self, status_code: int) -> None:
-        """Answer what is no HTTP request, in the shape of every other error."""
+        """Answer bytes that are no HTTP request with a problem, like every other error."""
         request_id = secrets.token_hex(16)
         log.info("malformed request", request_id=request_id, status=status_code)
         problem = Problem(status_code, _FAULTS.get(status_code, "The request is not valid HTTP/1.1."))
@@ -161,14 +161,14 @@ class Protocol(H11Protocol):
 
 
 class _Inbox:
-    """A request's messages on their way to the application.
+    """The queue of a request's messages for the application.
 
-    Hypercorn's own queue holds the connection for good when the application answers without reading it: the
-    reader waits for room in it, and the end of the answer waits there too. This one takes everything, and
-    drops it, once the answer's last message is on its way, and news that the client left never waits.
+    Hypercorn's own queue blocks the connection for good when the application answers without reading it: the
+    reader waits for room in it, and the end of the answer waits there too. This one drops all messages once
+    the answer's last message is on its way, and a disconnect never waits.
 
-    What need not wait does not yield either: a pass of a busy loop is everybody else's work, and a small
-    request would wait for five of them on its way in alone. Its connection yields with each read.
+    An operation that need not wait does not yield either: in each pass a busy loop runs all other tasks, and
+    a small request would wait for five passes on its way in alone. Its connection yields with each read.
     """
 
     def __init__(self, send: Put, carry: Carry) -> None:
@@ -179,7 +179,7 @@ class _Inbox:
         self._listener: Callable[[], None] | None = None
 
     def tell_gone(self, listener: Callable[[], None]) -> None:
-        """Have ``listener`` called when nothing more can come, at once if that is so by now."""
+        """Call ``listener`` when no more messages can come, at once if that is so already."""
         if self._gone:
             listener()
         else:
@@ -199,7 +199,7 @@ class _Inbox:
             except trio.WouldBlock:
                 await self._sender.send(message)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # nobody waits for it any more
+            return  # the application reads no more
 
     async def receive(self) -> dict[str, Any]:
         try:
@@ -219,31 +219,31 @@ class _Inbox:
         await self._send(message)
 
     async def end(self) -> None:
-        """Say that nothing more is sent, and let go of Hypercorn's stream, which holds on to :meth:`put`.
+        """End the answer and drop Hypercorn's stream, which refers to :meth:`put`.
 
-        The two would be a cycle for each request, and full collections of garbage would stop the loop.
+        The two would be a reference cycle for each request, and full garbage collections would stop the loop.
         """
         try:
             await self.send(None)
         finally:
-            self._send = _nobody
+            self._send = _drop
             self._listener = None
 
 
-async def _nobody(_message: dict[str, Any] | None) -> None:
-    """Hear nothing: the request is over."""
+async def _drop(_message: dict[str, Any] | None) -> None:
+    """Drop a message: the request is over."""
 
 
 async def _nowhere(_load: FileRange) -> None:
-    """Take a load where no protocol has said yet how to."""
-    raise RuntimeError("a load came before the protocol")
+    """Fail: the connection has no protocol."""
+    raise RuntimeError("a file range came before the protocol")
 
 
 class Tasks:
     """Starts the application for each request, in the connection's nursery.
 
     Attributes:
-        carry: Sends a load as a part of the answer's body. The connection's protocol has to say how.
+        carry: Sends a file range as a part of the answer's body; set by the connection's protocol.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -258,7 +258,7 @@ class Tasks:
         return inbox.put
 
     def end(self) -> None:
-        """Let go of the protocol: no request is under way any more."""
+        """Drop the protocol: no request is under way any more."""
         self.carry = _nowhere
 
     @staticmethod

@@ -46,19 +46,24 @@ ONE_INPUT = Refused(Reason.BAD_REQUEST, "A scan has exactly one input.", "bad_in
 log = structlog.get_logger(__name__)
 
 READY_REMEMBERED = 4096
-"""Finished artifacts an actor remembers, so that a hit asks no database."""
+"""Finished artifacts an actor remembers, so that a hit needs no call of the store; the oldest is dropped."""
 
 PLACES_LEFT = 4
-"""A principal may have so many times as many builds as it leaves places for others: four fifths, if alone.
-The same of streams."""
+"""One principal may hold at most this many times the builds (or streams) still free: 4/5 of all if alone."""
 
 STREAMS_REMEMBERED = 10_000
-"""Streams an actor keeps, each until ``stream_state_ttl_seconds`` are over."""
+"""Most streams of an actor, each kept for ``stream_state_ttl_seconds``; beyond, materialize is refused."""
 
 
 @attrs.define(eq=False)
 class Stream:
-    """A stream's name: for whom, of what, until when (Trio's clock)."""
+    """A promised stream.
+
+    Attributes:
+        owner: Id of the principal that may read it.
+        build: Its build.
+        expires: When it is forgotten, on Trio's clock.
+    """
 
     owner: str
     build: Build
@@ -89,15 +94,15 @@ class Materializer:
     """Answers :class:`~strata.tenants.messages.Materialize` and ``Explain`` for one tenant.
 
     Attributes:
-        running: Builds by provenance key: what makes equal requests share one.
-        by_id: The same builds by build id, once admitted.
+        running: Builds by provenance key: equal requests share one.
+        by_id: Running builds by build id, once admitted.
         streams: Streams by id, in the order they expire.
         records: Finished artifacts by id and version.
         ready: Finished artifacts by provenance key.
-        losses: How many finished artifacts turned out to be lost. What the database answered is not
-            remembered if there was a loss meanwhile: it may be what was lost.
+        losses: How many finished artifacts turned out to be lost. A record read from the store is not
+            remembered if a loss happened meanwhile: it may be the lost one.
         ended: How fast builds end.
-        promises: When those who were refused one come back.
+        promises: When principals that were refused a build come back.
     """
 
     tenant: str
@@ -117,12 +122,12 @@ class Materializer:
 
     @property
     def idle(self) -> bool:
-        """Nothing is built, and no stream waits for its reader."""
+        """Whether no build runs and no stream waits for its reader."""
         self._expire()
         return not self.running and not self.streams
 
     def materialize(self, question: m.Materialize) -> m.Materialized | Refused | m.Pending:
-        """Answer with a result this actor remembers; else leave it to be found in the store, or built."""
+        """Answer with a remembered result; else a ``Pending`` finds it in the store or builds it."""
         authorizer = self.resources.authorizer
         if question.name is not None and authorizer.denies(
             question.principal, artifact_resource(question.name), "write"
@@ -170,7 +175,7 @@ class Materializer:
         return await self._join(build, question)
 
     async def under_way(self, key: str) -> Build | None:
-        """Return the build of a key, if one runs that is not being given up with its last asker."""
+        """Return the running build of a key, or None; waits for the end of one that is being cancelled."""
         while (build := self.running.get(key)) is not None and build.scope.cancel_called:
             await build.done.wait()
         return build
@@ -195,7 +200,7 @@ class Materializer:
         )
 
     async def _named(self, principal: Principal, name: str) -> ArtifactRecord | None:
-        """Return what a name points at; None, after the same work, where there is nothing for the caller."""
+        """Return the artifact a name points at; None, after the same work, if the caller may read none."""
         resources, metadata = self.resources, self.resources.metadata
         named = await resources.ask(metadata.get_name, self.tenant, name)
         hidden = resources.authorizer.denies(principal, artifact_resource(name), "read")
@@ -206,13 +211,13 @@ class Materializer:
         return older if may_read and not hidden else None
 
     async def _settled(self, provenance: Provenance) -> None:
-        """Wait for a build whose bytes are all there: its commit is a matter of milliseconds."""
+        """Wait for a build whose bytes are all written: its commit takes milliseconds."""
         build = self.running.get(provenance.key)
         if build is not None and build.tail is not None and build.tail.ended:
             await build.done.wait()
 
     async def find_ready(self, provenance: Provenance) -> ArtifactRecord | None:
-        """Return the newest finished artifact of this provenance whose bytes are there."""
+        """Return the newest finished artifact of a provenance whose bytes are not lost, or None."""
         known = self.ready.get(provenance.key)
         if known is not None:
             return known
@@ -225,11 +230,11 @@ class Materializer:
         return found
 
     def _find_readable(self, key: str) -> tuple[ArtifactRecord | None, list[ArtifactRecord]]:
-        """Return the newest finished artifact that can be read, and those given up on the way. Blocking.
+        """Return the newest finished artifact that can be read, and the lost ones before it. Blocking.
 
-        A blob that is gone is seen here before anything is promised, so that a result lost while the server
-        was down is built anew by the first request for it. A remote store is not asked: that takes its time,
-        and whoever reads the result asks it anyway.
+        A missing blob is noticed here before the result is promised, so a result that was lost while the
+        server was down is built again by the first request for it. A remote store is not called: that takes
+        a round trip, and the read of the result makes it anyway.
         """
         metadata, lost = self.resources.metadata, []
         while (record := metadata.find_ready(self.tenant, key)) is not None:
@@ -248,7 +253,7 @@ class Materializer:
         return record, lost
 
     async def record(self, artifact_id: str, version: int) -> ArtifactRecord | None:
-        """Return an artifact's record; finished ones are remembered, for they never change."""
+        """Return an artifact's record or None; finished ones are remembered, for they never change."""
         known = self.records.get((artifact_id, version))
         if known is None:
             losses = self.losses
@@ -259,7 +264,7 @@ class Materializer:
         return known
 
     async def lose(self, record: ArtifactRecord) -> None:
-        """Note that a finished artifact's bytes are gone: it is never served again, but built anew."""
+        """Mark a finished artifact whose bytes are gone: it is never served again, but built again."""
         await self.resources.ask(self._give_up, record)
         self._forget(record)
 
@@ -275,11 +280,11 @@ class Materializer:
         self.ready.drop(record.provenance_hash)
 
     def stream_for(self, stream_id: str, principal: Principal) -> Stream | None:
-        """Return the stream, if it is this principal's (or the principal is an administrator)."""
+        """Return a stream of this principal, or any stream to an administrator; else None."""
         self._expire()
         stream = self.streams.get(stream_id)
         if stream is None or stream.expires <= trio.current_time():
-            return None  # one whose time was made shorter may stand behind others
+            return None  # a shortened one may be behind others in the order
         if stream.owner != principal.id and not principal.has_scope("admin:*"):
             return None
         return stream
@@ -349,7 +354,7 @@ class Materializer:
         )
 
     def start(self, order: BuildRequest) -> Build | Refused:
-        """Begin a build. No checkpoint lies between the look for a running one and this."""
+        """Begin a build, or return a refusal. No checkpoint between the search for a running one and this."""
         refused = self._no_place(order.principal)
         if refused is not None:
             return refused
@@ -359,7 +364,7 @@ class Materializer:
         return build
 
     def _no_place(self, principal: str) -> Refused | None:
-        """Refuse a build beyond ``max_concurrent_scans``, or one that leaves too little to others."""
+        """Refuse a build beyond ``max_concurrent_scans`` or the principal's part (:data:`PLACES_LEFT`)."""
         most, running = self.builder.limits.max_builds, len(self.running)
         own = sum(build.principals[0] == principal for build in self.running.values())
         if running < most and (not own or own < PLACES_LEFT * (most - running)):
@@ -394,7 +399,7 @@ class Materializer:
         if record is None:
             assert isinstance(build.outcome, Refused)
             return build.outcome
-        if self.running.get(build.key) is build:  # else it has ended meanwhile, and been forgotten
+        if self.running.get(build.key) is build:  # else it has ended meanwhile
             self.by_id.setdefault(record.build_id, build)
         if question.name is not None:
             build.names.add(question.name)
@@ -419,7 +424,7 @@ class Materializer:
         return stream_id
 
     def _too_many_streams(self, principal: str) -> Refused | None:
-        """Refuse a stream beyond those that are remembered, or one that leaves too few to others."""
+        """Refuse a stream beyond :data:`STREAMS_REMEMBERED` or the principal's part (:data:`PLACES_LEFT`)."""
         most, total = STREAMS_REMEMBERED, len(self.streams)
         enough = PLACES_LEFT * (most - total)
         if total < enough:

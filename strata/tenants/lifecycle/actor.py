@@ -1,8 +1,8 @@
-"""The actor that is a tenant: it owns the tenant's slots, cache shard, running builds and counters.
+"""The actor of a tenant: it owns the tenant's slots, cache shard, running builds and counters.
 
 Its loop only routes: each question is answered by a task of its own, so a slow scan never blocks the mailbox.
-A question that crashes (a bug) crashes the actor; its supervisor, the registry, answers whoever waits and
-starts it anew from what is on disk.
+A question that crashes (a bug) crashes the actor; its supervisor, the registry, refuses the questions that
+wait and starts another actor from what is on disk.
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ Handler = Callable[[Any], object]
 
 
 class Envelope:
-    """A question on its way, and the place for its answer.
+    """A question in the mailbox, and its answer.
 
     Attributes:
-        question: What is asked.
-        pending: What is left of it; None: nothing has been done.
-        request_id: The request it is asked for, which all lines logged on its behalf carry.
-        scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
+        question: The question.
+        pending: The rest of its work; None: nothing has been done.
+        request_id: The id of its request, which all lines logged for it carry.
+        scope: Cancelled when the request is: the work for it ends.
         answer: The answer, once there is one.
-        gone: Nobody waits for it any more.
+        answered: Set with the answer.
+        gone: Whether the request has left.
     """
 
     def __init__(self, question: m.Question, pending: m.Pending | None = None) -> None:
@@ -60,7 +61,7 @@ class Envelope:
         self.gone = False
 
     def reply(self, answer: object) -> None:
-        """Settle the answer; the first one counts. What nobody will take is let go of."""
+        """Settle the answer. The first one counts; a stream that will not be read is closed."""
         if self.gone or self.answered.is_set():
             _let_go(answer)
             return
@@ -68,7 +69,7 @@ class Envelope:
         self.answered.set()
 
     def abandon(self) -> None:
-        """The asker leaves, perhaps at the very moment in which the answer came."""
+        """Give the question up, perhaps in the very moment in which its answer came."""
         self.gone = True
         self.scope.cancel()
         _let_go(self.answer)
@@ -85,17 +86,17 @@ def _let_go(answer: object) -> None:
 
 @attrs.define(eq=False)
 class TenantActor:
-    """One tenant, running.
+    """A running tenant.
 
     Attributes:
-        tenant: Its id.
-        resources: What the process lends it.
-        limits: What it may use.
-        metrics: Its counters; they outlive a restart.
-        mailbox: Where its questions come from.
-        allowance: What its cache may have of what all caches share; None for all that its limits say.
+        tenant: The tenant's id.
+        resources: The process's shared resources.
+        limits: The tenant's limits.
+        metrics: The tenant's counters; they outlive a restart.
+        mailbox: Delivers the questions.
+        allowance: The cache's part of the budget that all caches share; None: ``limits.cache_bytes``.
         busy: Questions being answered.
-        left_bytes: Bytes of cache on disk when it ended; None before.
+        left_bytes: Bytes of cache on disk when the actor ended; None before.
     """
 
     tenant: str
@@ -114,12 +115,12 @@ class TenantActor:
 
     @property
     def idle(self) -> bool:
-        """Nothing is asked, built or expected to be fetched: the actor can go."""
+        """Whether no question is answered, no build runs and no stream waits: the actor can be evicted."""
         return not self.busy and (self.materializer is None or self.materializer.idle)
 
     @property
     def at_rest(self) -> bool:
-        """Nothing is asked or built; a stream may still wait for its reader."""
+        """Whether no question is answered and no build runs; streams may still wait for their readers."""
         return not self.busy and (self.materializer is None or not self.materializer.running)
 
     @property
@@ -134,7 +135,7 @@ class TenantActor:
         return None if self._shard is None else self._shard.stats()
 
     async def run(self) -> None:
-        """Open what the tenant has on disk, then answer until the mailbox closes and all work is done."""
+        """Open the tenant's cache, then answer questions until the mailbox closes and all work is done."""
         prefix = tenant_prefix(self.tenant)
         self._shard = await self._open(prefix)
         try:
@@ -149,7 +150,7 @@ class TenantActor:
             self.metrics.cache_closed(self._shard.stats())
             self.left_bytes = self._shard.stats().bytes
             self._shard = None
-            self._handlers = {}  # its methods are the actor's own: no cycle stays behind
+            self._handlers = {}  # the actor's own methods: no cycle is left behind
 
     async def _open(self, prefix: str) -> CacheShard:
         opened = partial(
@@ -228,7 +229,7 @@ class TenantActor:
                     answer = envelope.pending or self._handlers[type(question)](question)
                     if isinstance(answer, m.Pending):
                         answer = await answer.finish()
-                except RefusalError as error:  # a store that does not answer: no reason to start anew
+                except RefusalError as error:  # a store that does not answer is no reason for a restart
                     answer = error.refused
                 except Exception as error:  # the supervisor logs the cause, and cannot know the request
                     crash = {"question": type(question).__name__, "error": type(error).__name__}

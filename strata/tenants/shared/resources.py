@@ -1,4 +1,4 @@
-"""What the process lends to every actor: shared machinery, none of it holding a tenant's state."""
+"""The process's shared resources, which every actor uses; none of them holds a tenant's state."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from strata.work import AdmissionQueue, EgressTurns, Tier, WorkPool
 T = TypeVar("T")
 
 START_SECONDS = 0.1
-"""After so long a build that begins is taken to wait for storage far away, and the next one begins."""
+"""Seconds after which a build that begins counts as waiting for remote storage, and the next one begins."""
 
 WAITING_FOR_DISK = 64
-"""Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
+"""Builds that may wait for the disk at a time, in a thread each; further ones wait for a thread."""
 
 
 SMALL_COST = 65536
-"""What a quantum costs that handles no bytes worth counting."""
+"""Cost in bytes of a quantum that handles few bytes."""
 
 NOWHERE = acl.resource_name("tables", "-", "-", "-")
-"""The table of a result that does not exist."""
+"""The resource that is decided on in the place of a missing result's table."""
+
 LOOKS = 8
-"""Calls that may wait for one catalog at a time: who waits for it leaves the threads of others alone."""
+"""Calls that may wait for one catalog at a time, in threads of its own; further ones wait for one of them."""
 
 LOOK_SECONDS = 30.0
-"""Longest wait for one of them."""
+"""Seconds a call may wait for one of a catalog's threads; then UNAVAILABLE."""
 
 
 @attrs.frozen(eq=False)
@@ -50,20 +51,20 @@ class Resources:
     Attributes:
         catalogs: The configured warehouses and catalogs.
         metadata: Artifacts, builds and names; every call names its tenant.
-        blobs: Where results are kept; every call names the tenant's prefix.
+        blobs: The bytes of results; every call names the tenant's prefix.
         pool: The work pool, for CPU and files.
         authorizer: The access rules.
         cache_dir: Directory above the tenants' cache shards.
-        new_id: Makes unguessable ids.
-        waits: How many calls to databases may block in threads at a time.
-        transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
-            local files, which are the pool's work.
-        disk: How many builds may wait in threads for the disk at a time.
-        turns: Whose large result leaves next.
-        starts: Whose build begins next; by default one at a time.
-        memory: What builds of all tenants may hold in flight; without any bound by default.
-        disk_space: Whether the disk has space for another result; None where that is not watched.
-        rules: Reads the rules' own file; None where there is no server around.
+        new_id: Returns unguessable ids.
+        waits: Bounds the calls to databases that block in threads at a time.
+        transfers: Bounds the calls to a remote blob store that block in threads at a time; None if blobs are
+            local files, which the pool reads.
+        disk: Bounds the builds that wait in threads for the disk at a time.
+        turns: Egress turns of large results.
+        starts: Admits builds that begin; one at a time by default.
+        memory: Bounds the bytes that builds of all tenants hold in flight; unbounded by default.
+        disk_space: Checks the disk's reserve; None where the disk is not watched.
+        rules: Reads the rules' own file; None without a server.
     """
 
     catalogs: Catalogs
@@ -82,7 +83,7 @@ class Resources:
     disk_space: DiskSpaceGuard | None = None
 
     async def nearly_full(self) -> bool:
-        """Whether results have no room, as of a second ago."""
+        """Return whether the disk is too full for another result, as of at most a second ago."""
         disk_space = self.disk_space
         if disk_space is None:
             return False
@@ -152,10 +153,10 @@ class Resources:
     async def look(
         self, ref: TableRef, function: Callable[..., T | Refused], /, *args: object
     ) -> T | Refused:
-        """Call something that asks the catalog of ``ref``, in one of the few threads there are for it.
+        """Call a function that asks the catalog of ``ref``, in one of that catalog's few threads.
 
-        A catalog that does not answer so holds up neither the metadata store nor other catalogs, whoever asks
-        it. Returns a refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
+        So a catalog that does not answer holds up neither the metadata store nor other catalogs. Returns a
+        refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
         """
         limiter = self._looks.get(ref.catalog)
         if limiter is None:
@@ -166,14 +167,14 @@ class Resources:
 
     @property
     def busy(self) -> bool:
-        """Whether a thread works for somebody, or waits for a database or a catalog."""
+        """Whether a quantum runs, or a call waits for a database or a catalog."""
         limiters = (self.waits, *self._looks.values())
         return self.pool.running > 0 or any(limiter.borrowed_tokens for limiter in limiters)
 
     async def ask(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
-        """Call something that waits for a database, in a thread.
+        """Call a function that waits for a database, in a thread.
 
-        The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
+        The call is not abandoned when the caller is cancelled, so its writes are known to have happened.
         """
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
 
@@ -187,16 +188,16 @@ class Resources:
         cost: int = SMALL_COST,
         principal: str = "",
     ) -> T:
-        """Open or commit a blob: in the work pool, or where waiting for a network holds up nobody's work.
+        """Open or commit a blob: in the work pool, or for a remote store in threads of its own.
 
         The call is not abandoned when the caller is cancelled.
 
         Args:
-            tenant: Whose blob.
+            tenant: The blob's tenant.
             tier: Interactive or bulk.
             function: The blocking call.
             cost: Expected bytes.
-            principal: Who in the tenant wants it.
+            principal: The principal whose turn it takes in the pool.
         """
         if self.transfers is not None:
             return await trio.to_thread.run_sync(function, limiter=self.transfers)

@@ -1,4 +1,4 @@
-"""The access rules, for those who administer them: they are everybody's, so the scope is the operator's."""
+"""Administration of the access rules, which are shared by all tenants: for operators."""
 
 from http import HTTPStatus
 
@@ -19,7 +19,7 @@ ADMIN = ("admin:acl", "admin/acl")
 """The scope and the resource of the access rules that its routes need."""
 
 MOST_CONSIDERED = 1000
-"""Rules of which an answer says why they did or did not match."""
+"""Most rules of which an answer says why they matched or not."""
 
 NO_RULES = AccessAnswer(
     allowed=True,

@@ -1,4 +1,4 @@
-"""What was done by the admin API, by whom."""
+"""The audit: acts by the admin API, and their principals."""
 
 import json as stdjson
 
@@ -49,7 +49,7 @@ async def audit(call: Call) -> Answer:
 def _answer(record: AuditRecord, *, operator: bool) -> AuditAnswer:
     act = record.act
     foreign = act.principal_tenant != act.tenant
-    hidden = foreign and not operator  # of an operator's own tenant no more is told than that it is another
+    hidden = foreign and not operator  # all that is shown of an operator's tenant is that it is another one
     return AuditAnswer(
         id=record.id,
         at=iso(record.at) or "",

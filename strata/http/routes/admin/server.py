@@ -1,4 +1,4 @@
-"""The server itself: take it out of the rotation, and back."""
+"""The server itself: its readiness."""
 
 from quart_schema import document_response, tag
 

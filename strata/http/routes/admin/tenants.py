@@ -1,4 +1,4 @@
-"""Tenants: how they do, and what is done about it."""
+"""Tenants: their state, and operations on them."""
 
 from collections.abc import Callable
 
