@@ -14,7 +14,7 @@ from quart import Quart
 from service_kit import identity
 
 from strata.acl import Policy, Rule
-from strata.http.door.fast_routes import Route
+from strata.http.door.routing import Route
 from strata.http.door.uploads import UploadRoute
 
 CALLERS: dict[str, dict[str, str]] = {

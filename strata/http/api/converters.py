@@ -6,14 +6,14 @@ from typing import Any
 
 from werkzeug.routing import BaseConverter
 
-from strata.http.door.fast_routes import VERSION
+from strata.http.door.routing import VERSION
 
 MAX_VERSION = 10**18 - 1
 """Largest version in a path: more than there will be, and less than the metadata store's largest integer."""
 
 
 class VersionConverter(BaseConverter):
-    """The version of an artifact, spelled as :data:`~strata.http.door.fast_routes.VERSION`.
+    """The version of an artifact, spelled as :data:`~strata.http.door.routing.VERSION`.
 
     Werkzeug's own converter of integers also takes the digits of other scripts, and any number of them.
     """

@@ -8,7 +8,7 @@ from typing import Any
 from quart import current_app
 from quart_schema import hide
 
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}

@@ -13,7 +13,7 @@ from quart.wrappers.response import ResponseBody
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from strata.http.door.context import Context
-from strata.http.door.fast_routes import Answer, problem_answer
+from strata.http.door.routing import Answer, problem_answer
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
 from strata.tenants.messages import Opened

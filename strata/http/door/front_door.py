@@ -18,10 +18,10 @@ import trio
 
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, Principal, identify
 from strata.http.asgi import GONE_KEY, KNOWN_KEY, LOADS_KEY, App, Receive, Scope, Send
-from strata.http.door import fast_routes
+from strata.http.door import routing
 from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.context import SCOPE_KEY, Context
-from strata.http.door.fast_routes import Route
+from strata.http.door.routing import Route
 from strata.http.door.tarpit import Tarpit
 from strata.http.door.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.http.peers import peer_key
@@ -201,8 +201,8 @@ class FrontDoor:
         for route in self._routes:
             parts = route.parts(scope)
             if parts is not None:
-                call = fast_routes.Call(found, parts, scope["headers"], body)
-                await fast_routes.serve(route.handler, call, receive, reply.send)
+                call = routing.Call(found, parts, scope["headers"], body)
+                await routing.serve(route.handler, call, receive, reply.send)
                 return
         scope[SCOPE_KEY] = found
         await self._app(scope, _Replay(body, receive, found), reply.send)

@@ -1,7 +1,7 @@
 """The surface: the table of all routes. Handlers are in one module a resource."""
 
 from strata.http.api import docs
-from strata.http.door.fast_routes import Route
+from strata.http.door.routing import Route
 from strata.http.routes import (
     artifacts,
     builds,

@@ -17,7 +17,7 @@ from strata.http.api.converters import VersionConverter
 from strata.http.api.openapi import SECURITY, SECURITY_SCHEME, Description
 from strata.http.api.responses import respond
 from strata.http.door.context import SCOPE_KEY, Context
-from strata.http.door.fast_routes import Call, Route, answer, problem_answer
+from strata.http.door.routing import Call, Route, answer, problem_answer
 from strata.http.problems import Problem
 from strata.http.routes import ROUTES, WRITES
 

@@ -7,7 +7,7 @@ from strata.http.api.openapi import answers, refuses, takes
 from strata.http.api.query_params import moment, refuse_unknown, whole
 from strata.http.api.responses import ARROW_STREAM, data_answer, iso, json
 from strata.http.api.schemas import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
 
 QUERY_KEYS = frozenset({"limit", "offset", "state", "name_prefix", "since", "sort", "order"})

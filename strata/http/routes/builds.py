@@ -5,7 +5,7 @@ from quart_schema import document_response, tag
 from strata.http.api.openapi import refuses
 from strata.http.api.responses import artifact_uri, iso, json
 from strata.http.api.schemas import BuildAnswer
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import BuildStatus, GetBuild
 
 

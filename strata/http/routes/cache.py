@@ -13,7 +13,7 @@ from strata.http.api.schemas import (
     WarmedTableAnswer,
     decode_body,
 )
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import ClearCache, Cleared, DescribeCache, Warm, WarmCache, Warmed
 
 ADMIN = ("admin:cache", "admin/cache")

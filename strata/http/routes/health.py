@@ -4,7 +4,7 @@ from quart_schema import document_response, tag
 
 from strata.http.api.responses import json
 from strata.http.api.schemas import StatusAnswer
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 
 
 @tag(["operations"])

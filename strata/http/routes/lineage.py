@@ -13,7 +13,7 @@ from strata.http.api.schemas import (
     NameStatusAnswer,
     NodeAnswer,
 )
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import (
     Dependents,
     GetDependents,

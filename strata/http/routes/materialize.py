@@ -21,7 +21,7 @@ from strata.http.api.schemas import (
     decode_body,
 )
 from strata.http.door.context import Context
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import (
     Explain,

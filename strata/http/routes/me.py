@@ -8,7 +8,7 @@ from strata.http.api import administration as admin
 from strata.http.api.responses import json
 from strata.http.api.schemas_admin import CheckAnswer, HeaderAnswer, MeAnswer, UsageAnswer
 from strata.http.door.context import Context
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import STATUS
 from strata.outcomes import Reason, Refused
 from strata.tenants.lifecycle import supervision

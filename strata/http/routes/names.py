@@ -6,7 +6,7 @@ from strata.artifacts import NameRecord
 from strata.http.api.openapi import refuses
 from strata.http.api.responses import artifact_uri, iso, json
 from strata.http.api.schemas import NameAnswer, NameListAnswer
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import GetName, ListNames
 
 

@@ -4,7 +4,7 @@ from quart_schema import tag
 
 from strata.http.api.openapi import BUILD, answers, refuses
 from strata.http.api.responses import ARROW_STREAM, stream_answer
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import Opened, OpenStream
 
 

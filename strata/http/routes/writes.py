@@ -3,7 +3,7 @@
 from quart_schema import tag
 
 from strata.http.api.openapi import refuses
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
 
 

@@ -11,7 +11,7 @@ from strata.http.api.administration import note
 from strata.http.api.openapi import refuses
 from strata.http.api.responses import json
 from strata.http.api.schemas import AccessAnswer, AccessBody, RulesAnswer, decode_body
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import AccessExplained, ExplainAccess, ReloadRules
 

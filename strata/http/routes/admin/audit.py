@@ -10,7 +10,7 @@ from strata.http.api.openapi import refuses, takes
 from strata.http.api.query_params import MAX_PLACE, refuse_unknown, whole
 from strata.http.api.responses import iso, json
 from strata.http.api.schemas_admin import AuditAnswer, AuditListAnswer
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 
 RESOURCE = "admin/audit"
 MAX_PAGE = 1000

@@ -12,7 +12,7 @@ from strata.http.api.responses import json
 from strata.http.api.schemas import decode_body
 from strata.http.api.schemas_admin import LimitsBody, TenantLimitsAnswer
 from strata.http.door.context import Context
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Refused
 from strata.tenants.limits.overrides import Changed, Unfit

@@ -7,7 +7,7 @@ from strata.http.api.openapi import refuses
 from strata.http.api.responses import json
 from strata.http.api.schemas import StatusAnswer
 from strata.http.door.context import Context
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 
 RESOURCE = "admin/server"
 

@@ -8,13 +8,13 @@ from serve_kit import GET, serving
 from trio.testing import MockClock
 
 from strata.http.asgi import GONE_KEY
-from strata.http.door import fast_routes
+from strata.http.door import routing
 from strata.http.door.context import Context
 from strata.http.serving.protocol import Tasks
 
 
 def answering(
-    handler: Callable[[fast_routes.Call], Awaitable[fast_routes.Answer]], *, told: bool, alive: list[bool]
+    handler: Callable[[routing.Call], Awaitable[routing.Answer]], *, told: bool, alive: list[bool]
 ) -> Callable[..., Awaitable[None]]:
     """An application that answers by a plain route's handler; notes after each message if it is cancelled."""
 
@@ -28,7 +28,7 @@ def answering(
             await send(message)
             alive.append(trio.current_effective_deadline() > 0)
 
-        await fast_routes.serve(handler, fast_routes.Call(context), receive, noting)
+        await routing.serve(handler, routing.Call(context), receive, noting)
 
     return app
 
@@ -41,7 +41,7 @@ async def test_nobody_works_on_for_a_client_that_left(
     """Whether the server tells, or has to be asked by a task of its own."""
     working, ended, alive = trio.Event(), trio.Event(), []
 
-    async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
+    async def handler(_call: routing.Call) -> routing.Answer:
         working.set()
         try:
             await trio.sleep_forever()
@@ -68,9 +68,9 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
     """Every answer arrives whole, and the connection goes on with the next request."""
     alive: list[bool] = []
 
-    async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
+    async def handler(_call: routing.Call) -> routing.Answer:
         await trio.sleep(1)
-        return fast_routes.Answer([("Content-Type", "text/plain")], b"ok")
+        return routing.Answer([("Content-Type", "text/plain")], b"ok")
 
     async with serving(answering(handler, told=told, alive=alive)) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
