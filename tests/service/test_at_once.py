@@ -1,4 +1,4 @@
-"""Answers that are in hand: given without a message, and never another answer than a message would get."""
+"""Answers given without a message: never another answer than a message would get."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def settled(client: httpx.AsyncClient, messages: list[str], **more: Any) -
 async def test_a_dashboards_pair_takes_no_message(
     server: Running, warehouse: Warehouse, messages: list[str]
 ) -> None:
-    """Once it was asked for; and what has changed since is seen by the very next one."""
+    """Once its result is remembered; and a change of the table is seen by the very next one."""
     table = warehouse.create(numbers(10))
     async with server.client() as client:
         rows = await settled(client, messages)
@@ -84,10 +84,10 @@ async def test_a_dashboards_pair_takes_no_message(
             await settled(client, messages)
 
 
-async def test_another_tenant_and_a_denied_principal_have_nothing_at_hand(
+async def test_another_tenant_and_a_denied_principal_get_nothing_at_once(
     settings: Settings, warehouse: Warehouse, messages: list[str]
 ) -> None:
-    """The result of one is in hand for those who may read it; the rules of this moment say who may."""
+    """A remembered result is for the principals that may read it by the rules of this moment."""
     warehouse.create(numbers(10))
     everybody = acl.Policy(allow=(acl.Rule("*", "tables/**"),))
     async with running(attrs.evolve(settings, acl_config=everybody)) as server:

@@ -1,4 +1,4 @@
-"""A request that waits for a thread holds nobody up, however busy the loop is."""
+"""A request that waits for a thread delays no other, however busy the loop is."""
 
 import threading
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def waiting(real: Callable, gate: threading.Event, began: threading.Event) -> Ca
 async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
     stage: str, settings: Settings, warehouse: Warehouse, gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For its plan, for its first rows, for the metadata store; with a desk that waits for ever by itself."""
+    """For its plan, its first rows, or the metadata store; with tokens that are never due."""
     warehouse.create(numbers(100))
     began = threading.Event()
     async with running(settings) as server, trio.open_nursery() as nursery:

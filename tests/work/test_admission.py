@@ -1,4 +1,4 @@
-"""A few requests are in hand at a time, and who has more of them waits behind itself."""
+"""One request is admitted at a time, and a backlog of one tenant waits behind itself."""
 
 import math
 import random
@@ -15,24 +15,24 @@ from strata.work.fair import BULK_FLOOR, most_before
 class Counter:
     """Requests that take ten passes of the loop each, and the order in which they began."""
 
-    def __init__(self, desk: AdmissionQueue) -> None:
-        self.admission = desk
+    def __init__(self, admission: AdmissionQueue) -> None:
+        self.admission = admission
         self.began: list[str] = []
-        self.in_hand = self.most = 0
+        self.admitted = self.most = 0
 
     async def request(self, tenant: str, principal: str = "ana", seconds: float = 0.0) -> None:
-        place = await self.admission.take(tenant, principal)
+        token = await self.admission.take(tenant, principal)
         self.began.append(f"{tenant}/{principal}")
-        self.in_hand += 1
-        self.most = max(self.most, self.in_hand)
+        self.admitted += 1
+        self.most = max(self.most, self.admitted)
         try:
             if seconds:
                 await trio.sleep(seconds)
             for _ in range(10):
                 await trio.lowlevel.checkpoint()
         finally:
-            self.in_hand -= 1
-            place.release()
+            self.admitted -= 1
+            token.release()
 
 
 async def _later(counter: Counter, tenant: str, principal: str = "ana") -> None:
@@ -46,8 +46,8 @@ def _between(began: list[str], who: str) -> int:
     return began.index(who) - began.index("asked") - 1
 
 
-async def test_few_requests_are_in_hand_whoever_sent_them(autojump_clock: MockClock) -> None:
-    """A place is taken when one is left, and never one too many."""
+async def test_few_requests_are_admitted_whatever_their_tenants(autojump_clock: MockClock) -> None:
+    """A token is issued when one is free, and never one too many."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for number in range(100):
@@ -59,7 +59,7 @@ async def test_few_requests_are_in_hand_whoever_sent_them(autojump_clock: MockCl
 
 @pytest.mark.parametrize("crowds", [1, 5])
 async def test_a_crowd_delays_a_request_by_one_of_each_crowd(autojump_clock: MockClock, crowds: int) -> None:
-    """And by those in hand, which began before it."""
+    """And by the admitted requests, which began before it."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for number in range(64 * crowds):
@@ -69,7 +69,7 @@ async def test_a_crowd_delays_a_request_by_one_of_each_crowd(autojump_clock: Moc
 
 
 async def test_a_principals_crowd_delays_another_of_its_tenant_by_one(autojump_clock: MockClock) -> None:
-    """Tenants share a desk, and so do those within a tenant."""
+    """Principals of a tenant take turns as tenants do."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for _ in range(64):
@@ -90,8 +90,8 @@ async def test_a_tenant_of_twice_the_weight_has_two_turns_a_round(autojump_clock
     assert pytest.approx(40, abs=2) == both.count("heavy/ana")
 
 
-async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClock) -> None:
-    """All places are held by those who wait for a slow catalog: the next one begins when they are due."""
+async def test_a_request_that_waits_elsewhere_loses_its_token(autojump_clock: MockClock) -> None:
+    """All tokens are held by requests that wait for a slow catalog: the next one is admitted when they are due."""
     counter = Counter(AdmissionQueue())
     async with trio.open_nursery() as nursery:
         for _ in range(TOKENS):
@@ -105,8 +105,8 @@ async def test_a_request_that_waits_elsewhere_makes_room(autojump_clock: MockClo
     assert (0, 0) == (counter.admission.taken, counter.admission.waiting)
 
 
-async def test_the_loop_never_idles_while_somebody_waits(autojump_clock: MockClock) -> None:
-    """Whoever is in hand then waits for something else: no time passes before the next one begins."""
+async def test_the_loop_never_idles_while_requests_wait(autojump_clock: MockClock) -> None:
+    """The admitted request then waits for something else: no time passes before the next one begins."""
     counter = Counter(AdmissionQueue())
     with counter.admission.watching():
         async with trio.open_nursery() as nursery:
@@ -118,7 +118,7 @@ async def test_the_loop_never_idles_while_somebody_waits(autojump_clock: MockClo
     assert (0, 0) == (counter.admission.taken, counter.admission.waiting)
 
 
-async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump_clock: MockClock) -> None:
+async def test_a_backlog_goes_after_tenants_without_one_with_a_floor(autojump_clock: MockClock) -> None:
     """Ten tenants that ask for one thing after another wait for the crowd in every fourth turn only."""
     counter = Counter(AdmissionQueue())
 
@@ -138,22 +138,22 @@ async def test_a_crowd_goes_after_those_who_ask_for_little_with_a_floor(autojump
     assert 20 // BULK_FLOOR <= sum(crowd) <= INTERACTIVE_REQUESTS + 1 + len(crowd) // BULK_FLOOR
 
 
-async def test_places_of_those_who_waited_elsewhere_are_not_given_twice(autojump_clock: MockClock) -> None:
-    """A place that was taken over is nobody's to give back."""
-    desk = AdmissionQueue(tokens=1)
-    slow = await desk.take("slow", "ana")
-    quick = await desk.take("quick", "ana")
+async def test_an_overdue_token_is_not_taken_back_twice(autojump_clock: MockClock) -> None:
+    """Releasing a token that another request has by now changes nothing."""
+    admission = AdmissionQueue(tokens=1)
+    slow = await admission.take("slow", "ana")
+    quick = await admission.take("quick", "ana")
     assert pytest.approx(PATIENCE_SECONDS) == trio.current_time() - (quick.due - 2 * PATIENCE_SECONDS)
     slow.release()
-    assert 1 == desk.taken
+    assert 1 == admission.taken
     quick.release()
     quick.release()
-    assert 0 == desk.taken
+    assert 0 == admission.taken
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, seed: int) -> None:
-    """A thousand cancellations at any await; then all places are free, and nobody is remembered."""
+async def test_no_token_is_lost_by_a_cancellation(autojump_clock: MockClock, seed: int) -> None:
+    """A thousand cancellations at any await; then all tokens are free, and no request waits."""
     counter, draw = Counter(AdmissionQueue(tokens=3)), random.Random(seed)
 
     async def passing(scope: trio.CancelScope) -> None:
@@ -175,25 +175,25 @@ async def test_no_place_is_lost_whoever_is_cancelled(autojump_clock: MockClock, 
         await counter.request("after")
 
 
-def test_a_desk_has_a_place() -> None:
-    """Without one nobody would ever be served."""
+def test_an_admission_queue_has_a_token() -> None:
+    """Without one no request would ever be admitted."""
     with pytest.raises(ValueError, match="at least one token, not 0"):
         AdmissionQueue(tokens=0)
 
 
-async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: MockClock) -> None:
-    """On a loop that never idles, too: a request that waits for a thread holds nobody up."""
-    desk, began = AdmissionQueue(), []
+async def test_a_released_token_admits_another_request_at_once(autojump_clock: MockClock) -> None:
+    """Also on a loop that never idles: a request that waits for a thread delays no other."""
+    admission, began = AdmissionQueue(), []
 
     async def waits() -> None:
-        token = await desk.take("a", "ana")
+        token = await admission.take("a", "ana")
         began.append("waits")
         token.release()
         token.release()  # once is enough, and twice is harmless
         await trio.sleep_forever()
 
     async def follows() -> None:
-        (await desk.take("b", "bob")).release()
+        (await admission.take("b", "bob")).release()
         began.append("follows")
 
     async with trio.open_nursery() as nursery:
@@ -204,7 +204,7 @@ async def test_whoever_steps_aside_lets_another_begin_at_once(autojump_clock: Mo
             await trio.lowlevel.checkpoint()
         assert ["waits", "follows"] == began
         nursery.cancel_scope.cancel()
-    assert (0, 0) == (desk.taken, desk.waiting)
+    assert (0, 0) == (admission.taken, admission.waiting)
 
 
 def test_a_token_of_no_queue_is_released_already() -> None:

@@ -1,4 +1,4 @@
-"""At the door a crowd of one tenant's requests waits behind itself, refused ones and strangers included."""
+"""At the front door a backlog of one tenant waits behind itself, refused and unidentified requests included."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,13 +60,13 @@ class Door:
 
 
 async def test_a_crowd_of_requests_is_answered_behind_another_tenants_one(autojump_clock: MockClock) -> None:
-    """Those in hand, and one for each turn: not sixty-four."""
+    """The admitted ones, and one for each turn: not sixty-four."""
     door = Door()
     assert await door.before(lambda: door.ask("crowd")) <= TOKENS + most_before(2)
 
 
 async def test_strangers_are_one_crowd(autojump_clock: MockClock) -> None:
-    """They are turned away next to a request that is in hand, a few in the time it takes."""
+    """They are refused beside an admitted request, a few in the time it takes."""
     door = Door()
     assert await door.before(lambda: door.ask("crowd", known=False)) <= CROWD // 4
 
@@ -79,8 +79,8 @@ async def test_a_crowd_of_refusals_is_answered_behind_another_tenants_request(
     assert await door.before(lambda: door.ask("crowd")) <= CROWD // 4
 
 
-async def test_probes_wait_for_nobody() -> None:
-    """However many requests are in line."""
+async def test_probes_wait_for_no_admission() -> None:
+    """However many requests wait."""
     door = Door()
     async with trio.open_nursery() as nursery:
         for _ in range(CROWD):
@@ -100,7 +100,7 @@ async def crash(_scope: dict, _receive: Callable, _send: Callable) -> None:
     raise RuntimeError("a bug")
 
 
-async def test_a_place_is_left_however_a_request_ends() -> None:
+async def test_a_token_is_released_however_a_request_ends() -> None:
     """With its answer, in a crash, or when the client is gone."""
     door = Door(echo)
     await door.ask("a")
@@ -118,8 +118,8 @@ async def test_a_place_is_left_however_a_request_ends() -> None:
     assert 0 == hanging.admission.taken
 
 
-async def test_a_large_result_holds_no_place() -> None:
-    """Its first bytes are the end of what it does among the small ones."""
+async def test_a_large_result_holds_no_token() -> None:
+    """Its first bytes end its work among the small ones."""
     seen = []
 
     async def app(scope: dict, _receive: Callable, send: Callable) -> None:

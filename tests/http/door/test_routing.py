@@ -1,4 +1,4 @@
-"""Routes answered at the door, on real loopback sockets: who leaves is not worked for."""
+"""Routes entered by the front door, on real loopback sockets: work for a client that left ends."""
 
 from collections.abc import Awaitable, Callable
 
@@ -16,7 +16,7 @@ from strata.http.serving.protocol import Tasks
 def answering(
     handler: Callable[[routing.Call], Awaitable[routing.Answer]], *, told: bool, alive: list[bool]
 ) -> Callable[..., Awaitable[None]]:
-    """An application that answers by a plain route's handler; notes after each message if it is cancelled."""
+    """An application that answers by a route's handler; notes after each message if it is cancelled."""
 
     async def app(scope: dict, receive: Callable, send: Callable) -> None:
         await receive()
@@ -34,7 +34,7 @@ def answering(
 
 
 @pytest.mark.parametrize("told", [True, False])
-async def test_nobody_works_on_for_a_client_that_left(
+async def test_work_for_a_client_that_left_ends(
     told: bool,  # noqa: FBT001  # a parameter
     autojump_clock: MockClock,
 ) -> None:
@@ -83,8 +83,8 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
     assert [True] * 6 == alive
 
 
-async def test_who_asks_too_late_is_told_at_once() -> None:
-    """A client may leave while its request waits for the desk; and after the end nobody is told any more."""
+async def test_a_late_listener_is_called_at_once() -> None:
+    """A client may leave while its request waits for admission; and after the end no listener is called."""
 
     async def nowhere(_message: object) -> None:
         """Take an answer's messages."""
