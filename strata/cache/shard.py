@@ -202,7 +202,7 @@ class CacheShard:
         packs.remove(paths)
 
     def take_used(self) -> list[Path]:
-        """*Loop.* Take the packs used since the last call, if at least :data:`TOUCH_EVERY`, to note their use."""
+        """*Loop.* Take the packs used since the last call, to note their use; none below ``TOUCH_EVERY``."""
         if len(self._used) < TOUCH_EVERY:
             return []
         used, self._used = list(self._used), {}

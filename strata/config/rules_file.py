@@ -15,7 +15,6 @@ import trio
 
 from strata.acl import CompiledPolicy, Policy, PolicyError, parse_policy
 from strata.file_poller import FilePoller, signature_of
-from strata.work import release_admission
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +93,6 @@ class NoRulesFile:
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
-    release_admission()
     return await trio.to_thread.run_sync(function, limiter=LIMITER)
 
 

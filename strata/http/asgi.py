@@ -14,10 +14,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 KNOWN_KEY = "strata.known"
-"""Key in an ASGI scope's state: a call that says the connection's client has an identity."""
+"""Key in an ASGI scope's state: a function to call when the connection's client has proved an identity."""
 
 LOADS_KEY = "strata.loads"
-"""Key in an ASGI scope's state: the bytes of an answer's body may be a load instead."""
+"""Key in an ASGI scope's state: the server takes a ``FileRange`` in the place of an answer's bytes."""
 
 GONE_KEY = "strata.gone"
-"""Key in an ASGI scope: takes who is to be called when the client has left, or the answer's end was sent."""
+"""Key in an ASGI scope: takes a function to call when the client has left or the answer's end was sent."""

@@ -21,11 +21,11 @@ from strata.cache import CacheBudget
 from strata.config import ConfigError, Settings
 from strata.config.rules_file import RulesFile, RulesPlace, place_of
 from strata.config.tenants import Overrides, read_overrides
-from strata.http import routes
 from strata.http.asgi import App
 from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.front_door import FrontDoor
 from strata.http.door.tarpit import SHARE, Tarpit
+from strata.http.routes import HOT
 from strata.http.routes.app import create_app
 from strata.observability.logs import configure
 from strata.server.process import collected_when_idle
@@ -264,7 +264,7 @@ async def open_service(
             request_id=partial(request_id, generator=random.SystemRandom()),
             failures=FailureLimit(failure_rate_of(settings)),
             body_seconds=settings.request_body_seconds,
-            plain_routes=routes.PLAIN,
+            routes=HOT,
             turns=resources.turns,
             metrics_of=registry.metrics_of,
             rates=registry.rates,

@@ -1,13 +1,13 @@
-"""What a tenant's actor can be asked, and what it answers: frozen values, no behaviour.
+"""The questions to a tenant's actor and its answers: frozen values without behaviour.
 
-Every question carries the principal who asks. An answer is the value named in the question's docstring or a
-:class:`~strata.outcomes.Refused`.
+Every question of a request carries its principal. An answer is the value named in the question's docstring or
+a :class:`~strata.outcomes.Refused`.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
@@ -21,7 +21,7 @@ from strata.tenants.shared.byte_stream import ByteStream
 
 
 class Mode(enum.Enum):
-    """How the caller wants the result (``mode`` of a materialize request)."""
+    """How the caller receives the result (``mode`` of a materialize request)."""
 
     STREAM = "stream"
     ARTIFACT = "artifact"
@@ -29,7 +29,7 @@ class Mode(enum.Enum):
 
 @attrs.frozen
 class Transformation:
-    """What to compute, of what: the identity of a result before its inputs' versions are known.
+    """A transform and its inputs: the identity of a result before the inputs' versions are known.
 
     Attributes:
         inputs: Table URIs in the caller's order, as sent.
@@ -44,7 +44,7 @@ class Transformation:
 
 @attrs.frozen
 class Materialize:
-    """Build the result, or find it. Answer: :class:`Materialized`."""
+    """Find a result or build it. Answer: :class:`Materialized`."""
 
     principal: Principal
     what: Transformation
@@ -55,14 +55,14 @@ class Materialize:
 
 @attrs.frozen
 class Materialized:
-    """A result that is there (``hit``) or on its way.
+    """A result that is ready (``hit``) or being built.
 
     Attributes:
         artifact_id: Id of the artifact.
         version: Its version, from 1.
-        hit: It was ready when asked for.
-        build_id: The running build, unless hit.
-        stream_id: Name of the stream to read it by; only in stream mode and unless hit.
+        hit: Whether it is ready.
+        build_id: Id of the running build; None for a hit.
+        stream_id: Id of the stream to read it by; None for a hit and in artifact mode.
     """
 
     artifact_id: str
@@ -74,7 +74,7 @@ class Materialized:
 
 @attrs.frozen
 class OpenStream:
-    """Read a result while it is built. Answer: :class:`Opened`."""
+    """Read a result by its stream, while it is built or afterwards. Answer: :class:`Opened`."""
 
     principal: Principal
     stream_id: str
@@ -91,12 +91,12 @@ class OpenArtifact:
 
 @attrs.frozen
 class Opened:
-    """Bytes to send: an Arrow IPC stream.
+    """The bytes of a result: an Arrow IPC stream.
 
     Attributes:
-        stream: Where the bytes come from; the receiver closes it.
-        artifact_id: Whose bytes they are.
-        version: The same.
+        stream: The bytes; the receiver closes it.
+        artifact_id: Id of the artifact.
+        version: Its version.
         rows: Rows in the whole stream, when known.
         sha256: Hex digest of the whole stream, when known.
     """
@@ -127,7 +127,7 @@ class GetBuild:
 
 @attrs.frozen
 class BuildStatus:
-    """A build's record and, while it runs, how far it is (0.0 to 1.0)."""
+    """A build's record and its progress from 0.0 to 1.0, where known."""
 
     record: BuildRecord
     progress: float | None
@@ -135,7 +135,7 @@ class BuildStatus:
 
 @attrs.frozen
 class Explain:
-    """Say what :class:`Materialize` would do, and do nothing. Answer: :class:`Explanation`."""
+    """Predict what :class:`Materialize` would do, and change nothing. Answer: :class:`Explanation`."""
 
     principal: Principal
     what: Transformation
@@ -144,7 +144,7 @@ class Explain:
 
 @attrs.frozen
 class ChangedInput:
-    """An input whose version differs from the one a result was built on."""
+    """An input whose version differs from the one in a result."""
 
     uri: str
     old_version: str | None
@@ -157,9 +157,9 @@ class Explanation:
 
     Attributes:
         artifact: The ready result it would hit, or the stale one it would replace.
-        would_hit: The result is there.
+        would_hit: Whether the result is ready.
         versions: Resolved input versions by URI, in the caller's order.
-        changed: Why an older result no longer serves; empty when nothing older is known.
+        changed: The inputs that make an older result stale; empty when no older one is known.
     """
 
     artifact: ArtifactRecord | None
@@ -170,7 +170,7 @@ class Explanation:
 
 @attrs.frozen
 class ListArtifacts:
-    """A page of the tenant's artifacts. Answer: :class:`~strata.artifacts.Page`."""
+    """List a page of the tenant's artifacts. Answer: :class:`~strata.artifacts.Page`."""
 
     principal: Principal
     limit: int
@@ -184,7 +184,7 @@ class ListArtifacts:
 
 @attrs.frozen
 class ArtifactStats:
-    """Counts and bytes by state. Answer: :class:`~strata.artifacts.Stats`."""
+    """Count the tenant's artifacts and bytes by state. Answer: :class:`~strata.artifacts.Stats`."""
 
     principal: Principal
 
@@ -199,7 +199,7 @@ class GetName:
 
 @attrs.frozen
 class ListNames:
-    """All names of the tenant. Answer: a tuple of :class:`~strata.artifacts.NameRecord`."""
+    """List all names of the tenant. Answer: a tuple of :class:`~strata.artifacts.NameRecord`."""
 
     principal: Principal
 
@@ -218,7 +218,7 @@ class Cleared:
 
 @attrs.frozen
 class DescribeCache:
-    """Counters of the tenant's cache shard. Answer: ``strata.cache.CacheStats``."""
+    """Return the counters of the tenant's cache shard. Answer: ``strata.cache.CacheStats``."""
 
     principal: Principal
 
@@ -235,15 +235,15 @@ class GetLineage:
 
 @attrs.frozen
 class Node:
-    """Something that results are made of, or a result.
+    """A result or an input, in a lineage.
 
     Attributes:
-        uri: Its URI; ``redacted:<n>`` for what the caller may not see.
+        uri: Its URI; ``redacted:<n>`` if the caller may not see it.
         type: ``artifact``, ``table`` or ``redacted``.
-        artifact_id: Of an artifact; likewise the rest.
-        version: Its version.
-        transform_ref: What made it.
-        created_at: When.
+        artifact_id: An artifact's id; None for a table and redacted, as all that follows.
+        version: The artifact's version.
+        transform_ref: The transform that made it.
+        created_at: Seconds since the epoch.
     """
 
     uri: str
@@ -260,7 +260,7 @@ class Edge:
 
     Attributes:
         source: The input's URI.
-        target: The result's.
+        target: The result's URI.
         version: The input's version; None if the caller may not see it.
     """
 
@@ -271,15 +271,15 @@ class Edge:
 
 @attrs.frozen
 class Lineage:
-    """What a result was made of.
+    """The inputs of a result, direct and indirect.
 
     Attributes:
         root: The result.
-        nodes: It, and everything found on the way.
-        edges: How they hang together.
-        depth: Steps to the farthest of them.
-        direct: Its own inputs.
-        truncated: Whether there is more than an answer holds.
+        nodes: The result and its inputs.
+        edges: Which of them is an input of which.
+        depth: Steps to the farthest input.
+        direct: URIs of the direct inputs.
+        truncated: Whether inputs were left out, for an answer's size is bounded.
     """
 
     root: ArtifactRecord
@@ -292,7 +292,7 @@ class Lineage:
 
 @attrs.frozen
 class GetDependents:
-    """Find what was made of an artifact. Answer: :class:`Dependents`."""
+    """Find the results that have an artifact among their inputs. Answer: :class:`Dependents`."""
 
     principal: Principal
     artifact_id: str
@@ -301,11 +301,11 @@ class GetDependents:
 
 @attrs.frozen
 class Dependents:
-    """What was made of a result, as far as the caller may read it.
+    """The dependents of a result that the caller may read.
 
     Attributes:
         root: The result.
-        dependents: What was made of it, the oldest first.
+        dependents: Its dependents, the oldest first.
         total: How many there are.
     """
 
@@ -316,7 +316,7 @@ class Dependents:
 
 @attrs.frozen
 class GetNameStatus:
-    """Say whether a named result is stale. Answer: :class:`NameStatus`."""
+    """Check whether a named result is stale. Answer: :class:`NameStatus`."""
 
     principal: Principal
     name: str
@@ -324,7 +324,7 @@ class GetNameStatus:
 
 @attrs.frozen
 class NameStatus:
-    """A named result and the inputs that have moved on since."""
+    """A named result and its inputs that have another version now."""
 
     name: NameRecord
     artifact: ArtifactRecord
@@ -333,11 +333,11 @@ class NameStatus:
 
 @attrs.frozen
 class Warm:
-    """A part of a table that should be in the cache.
+    """Columns of a table to read into the cache.
 
     Attributes:
-        uri: The table.
-        columns: Of it; None: all that the caller may read.
+        uri: The table's URI.
+        columns: The columns; None: all that the caller may read.
     """
 
     uri: str
@@ -346,7 +346,7 @@ class Warm:
 
 @attrs.frozen
 class WarmCache:
-    """Read parts of tables into the cache; of none if one is refused. Answer: :class:`Warmed`."""
+    """Read columns of tables into the cache; of none if one is refused. Answer: :class:`Warmed`."""
 
     principal: Principal
     parts: tuple[Warm, ...]
@@ -354,12 +354,12 @@ class WarmCache:
 
 @attrs.frozen
 class Warmed:
-    """What is in the cache now, by part.
+    """The row groups in the cache now, for each :class:`Warm` in order.
 
     Attributes:
-        segments: Row groups there are to it.
-        found: How many of them were in the cache before.
-        cached: How many are in it now; fewer where its budget is too small.
+        segments: Row groups of the table.
+        found: How many of them were cached before.
+        cached: How many are cached now; fewer where the budget is too small.
     """
 
     segments: tuple[int, ...]
@@ -369,7 +369,7 @@ class Warmed:
 
 @attrs.frozen
 class ExplainAccess:
-    """Say why the rules decide as they do. Answer: :class:`AccessExplained`."""
+    """Explain a decision of the access rules. Answer: :class:`AccessExplained`."""
 
     principal: Principal
     request: acl.Request
@@ -377,10 +377,10 @@ class ExplainAccess:
 
 @attrs.frozen
 class AccessExplained:
-    """Why.
+    """The explanation of a decision.
 
     Attributes:
-        explanation: What the rules say; None: there are none, and everything is permitted.
+        explanation: The grounds; None: there are no rules, and everything is permitted.
     """
 
     explanation: acl.Explanation | None
@@ -398,24 +398,24 @@ class ReloadRules:
 
 @attrs.frozen
 class UpdateLimits:
-    """Take new limits, at once and without a restart. Answer: the limits."""
+    """Replace the tenant's limits at once, without a restart. Answer: the limits."""
 
     limits: TenantLimits
 
 
 @attrs.frozen
 class FitCache:
-    """Shrink the cache to what it may have by now. Answer: None."""
+    """Shrink the cache to its present allowance. Answer: None."""
 
 
 @attrs.frozen
 class Describe:
-    """Say how the tenant does. Answer: :class:`Description`."""
+    """Describe the tenant's present state. Answer: :class:`Description`."""
 
 
 @attrs.frozen
 class SlotUse:
-    """The slots of one tier; more may be in use than there are, while lowered ones drain."""
+    """The slots of one tier; ``used`` exceeds ``total`` while a lowered limit drains."""
 
     tier: str
     total: int
@@ -425,7 +425,7 @@ class SlotUse:
 
 @attrs.frozen
 class InFlight:
-    """A running build: its id, once it is admitted, how far it is, from 0.0 to 1.0, and who asked for it."""
+    """A running build: its id once it is admitted, its progress from 0.0 to 1.0, and its principals."""
 
     build_id: str | None
     progress: float
@@ -434,15 +434,15 @@ class InFlight:
 
 @attrs.frozen
 class Description:
-    """How a tenant does at this moment.
+    """The present state of a tenant.
 
     Attributes:
-        limits: What it may use.
-        slots: Its slots by tier.
-        in_flight: Its running builds.
-        questions: How many questions are being answered.
-        streams: How many streams wait for their reader.
-        cache: Its cache shard's counters.
+        limits: The limits.
+        slots: The slots by tier.
+        in_flight: The running builds.
+        questions: Questions being answered.
+        streams: Streams that wait for their readers.
+        cache: Counters of the cache shard.
     """
 
     limits: TenantLimits
@@ -451,6 +451,17 @@ class Description:
     questions: int
     streams: int
     cache: CacheStats
+
+
+@attrs.frozen(eq=False)
+class Pending:
+    """The rest of a question's work, which waits for a thread, a build or a store.
+
+    Attributes:
+        finish: Does the rest and returns the answer; first checks what may have changed since.
+    """
+
+    finish: Callable[[], Awaitable[Any]]
 
 
 Question = (

@@ -1,6 +1,6 @@
 """Work pool of the process, admission and egress, and the policies by which they are shared."""
 
-from strata.work.admission import AdmissionQueue, AdmissionToken, release_admission
+from strata.work.admission import AdmissionQueue, AdmissionToken
 from strata.work.egress_turns import EgressTurns
 from strata.work.fair import FairQueue, QueueEntry
 from strata.work.pool import WorkPool
@@ -16,5 +16,4 @@ __all__ = [
     "QueueEntry",
     "Tier",
     "WorkPool",
-    "release_admission",
 ]

@@ -10,7 +10,6 @@ from typing import TypeVar
 import attrs
 import trio
 
-from strata.work.admission import release_admission
 from strata.work.fair import LEAST_COST, FairQueue, QueueEntry
 from strata.work.fairness import Served
 from strata.work.gradient_limit import Gradient
@@ -209,7 +208,6 @@ class _Turn(QueueEntry):
     async def wait(self) -> None:
         """Wait for the quantum's turn, which :meth:`WorkPool.run` ends."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        release_admission()
         self.pool._enter(self)  # noqa: SLF001  # the pool's own class
         if self.come.is_set():
             await trio.lowlevel.cancel_shielded_checkpoint()

@@ -8,14 +8,17 @@ import attrs
 import httpx
 import pyarrow as pa
 import pytest
+import structlog
 import trio
 from service_kit import Running, Warehouse, identity, numbers, running, scan
 
 from strata import acl
 from strata.config import Settings
+from strata.tables import LoadedTable, resolve_scan
 from strata.tenants import Registry
 from strata.tenants import messages as m
-from strata.tenants.builds.materialize import Materializer
+from strata.tenants.builds import materialize
+from strata.tenants.lifecycle.actor import Envelope
 
 ONE_COLUMN = acl.Policy(
     allow=(acl.Rule("ana", "tables/**"), acl.Rule("eve", "tables/wh/db/events", columns=("id",)))
@@ -28,9 +31,9 @@ def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     real = Registry._put
 
-    async def noted(self: Registry, found: Any, question: m.Question) -> Any:
-        sent.append(type(question).__name__)
-        return await real(self, found, question)
+    async def noted(self: Registry, found: Any, envelope: Envelope) -> Any:
+        sent.append(type(envelope.question).__name__)
+        return await real(self, found, envelope)
 
     monkeypatch.setattr(Registry, "_put", noted)
     return sent
@@ -81,7 +84,7 @@ async def test_a_dashboards_pair_takes_no_message(
             await settled(client, messages)
 
 
-async def test_another_tenant_and_a_denied_principal_have_nothing_at_hand(
+async def test_another_tenant_and_a_denied_principal_get_nothing_at_once(
     settings: Settings, warehouse: Warehouse, messages: list[str]
 ) -> None:
     """Only callers that the current rules permit get the remembered result."""
@@ -125,11 +128,99 @@ async def test_a_bug_in_it_is_met_again_by_the_actor(
     """An error in the short path is raised again in the actor, where it is supervised and counted once."""
     warehouse.create(numbers(10))
     async with server.client() as client:
-        rows = await settled(client, messages)
+        await settled(client, messages)
 
-        def broken(_self: Materializer, _question: m.Materialize) -> None:
+        def broken(_question: m.Materialize) -> None:
             raise RuntimeError("on purpose")
 
-        monkeypatch.setattr(Materializer, "hit_at_once", broken)
-        assert (True, rows) == await pair(client)
+        with monkeypatch.context() as patched:
+            patched.setitem(server.service.registry.find("team-a").actor._handlers, m.Materialize, broken)
+            with structlog.testing.capture_logs() as logged:
+                answer = await client.post("/v1/materialize", json=scan("wh:db.events"))
+        assert (503, "tenant_restarting") == (answer.status_code, answer.json()["error"])
         assert ["Materialize"] == messages
+        assert ["question crashed", "tenant crashed"] == [
+            line["event"] for line in logged if line["log_level"] == "error"
+        ]
+        assert 1 == server.service.registry.metrics_of("team-a").restarts
+
+
+@pytest.fixture
+def resolved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Tables of the scans that were resolved, in order."""
+    found: list[str] = []
+
+    def noted(table: LoadedTable, *rest: Any) -> Any:
+        found.append(table.ref.table)
+        return resolve_scan(table, *rest)
+
+    monkeypatch.setattr(materialize, "resolve_scan", noted)
+    return found
+
+
+async def test_a_miss_resolves_its_scan_once(
+    server: Running, warehouse: Warehouse, messages: list[str], resolved: list[str]
+) -> None:
+    """Of a table that has to be loaded, and of one that is: what was resolved at once goes along."""
+    warehouse.create(numbers(10))
+    async with server.client() as client:
+        assert (False, ["id"]) == await columns(client, ["id"])
+        assert ["events"] == resolved
+        assert (False, ["value"]) == await columns(client, ["value"])
+        assert ["events", "events"] == resolved
+    assert ["Materialize", "OpenStream"] * 2 == messages
+
+
+async def columns(client: httpx.AsyncClient, names: list[str]) -> tuple[bool, list[str]]:
+    hit, rows = await pair(client, params={"columns": names})
+    return hit, rows.column_names
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+async def test_rules_replaced_while_a_question_is_in_the_mailbox_are_those_that_decide(
+    settings: Settings,
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    loaded: bool,  # noqa: FBT001  # a parameter
+) -> None:
+    """What was looked up by the old ones is not built, whether its table was loaded or not."""
+    warehouse.create(numbers(10))
+    everybody = acl.Policy(allow=(acl.Rule("*", "tables/**"),))
+    async with (
+        running(attrs.evolve(settings, acl_config=everybody)) as server,
+        server.client(**identity("eve", "team-a")) as eve,
+    ):
+        if loaded:
+            await pair(eve)
+        real = Registry._put
+
+        async def replaced(self: Registry, found: Any, envelope: Envelope) -> Any:
+            self.resources.authorizer.policy = ONE_COLUMN
+            return await real(self, found, envelope)
+
+        monkeypatch.setattr(Registry, "_put", replaced)
+        assert (False, ["id"]) == await every_column(eve)
+
+
+async def every_column(client: httpx.AsyncClient) -> tuple[bool, list[str]]:
+    hit, rows = await pair(client, params={"filters": [{"column": "id", "op": ">=", "value": 3}]})
+    return hit, rows.column_names
+
+
+async def test_a_snapshot_written_while_a_question_is_in_the_mailbox_is_read(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan is resolved again where the table's metadata has been replaced."""
+    table = warehouse.create(numbers(10))
+    async with server.client() as client:
+        await columns(client, ["id"])
+        real = Registry._put
+
+        async def appended(self: Registry, found: Any, envelope: Envelope) -> Any:
+            if isinstance(envelope.question, m.Materialize):
+                await trio.to_thread.run_sync(table.append, numbers(5))
+            return await real(self, found, envelope)
+
+        monkeypatch.setattr(Registry, "_put", appended)
+        _, rows = await pair(client, params={"columns": ["value"]})
+        assert 15 == rows.num_rows

@@ -11,7 +11,7 @@ from service_kit import Running, Warehouse, identity, numbers, running, scan
 
 from strata.acl import print_policy
 from strata.config import Settings
-from strata.http.routes import PLAIN
+from strata.http.routes import HOT
 from strata.http.routes.app import create_app
 
 
@@ -89,7 +89,7 @@ async def made_by_ana(server: Running) -> Made:
 async def test_every_route_answers_every_caller_as_written(guarded: Running) -> None:
     """Statuses are as listed, and callers without rights see no secret in a body or header."""
     made = await made_by_ana(guarded)
-    assert all(has_entry(outside, made.known) for outside in (*guarded.service.app._uploads, *PLAIN))
+    assert all(has_entry(outside, made.known) for outside in (*guarded.service.app._uploads, *HOT))
     wrong, told = {}, []
     for caller, headers in CALLERS.items():
         async with guarded.client(**headers) as client:

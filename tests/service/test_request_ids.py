@@ -205,6 +205,7 @@ async def test_a_crash_names_the_requests_that_it_failed(
         raise ValueError(MARK)
 
     monkeypatch.setattr(Reader, "get_name", crash)
+    await scene.call("GET", "/v1/names", 200)
     answer = await scene.call._client.get("/v1/names/x", headers={"X-Request-ID": "the-unlucky"} | identity())
 
     assert 503 == answer.status_code

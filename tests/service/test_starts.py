@@ -63,7 +63,7 @@ async def test_one_build_begins_at_a_time_and_a_crowd_behind_itself(
     """Another tenant's build starts before four of five earlier ones of one tenant."""
     async with running(settings) as server, trio.open_nursery() as nursery:
         starts = server.service.registry.resources.starts
-        starts.places, starts._patience = 1, 1e9
+        starts.tokens, starts._patience = 1, 1e9
         opened.append(store := Store(server, monkeypatch))
         nursery.start_soon(build, server, "loud", uri, ["id"])
         await store.until(1)
@@ -88,7 +88,7 @@ async def test_storage_that_is_slow_holds_the_others_up_for_a_moment_alone(
 ) -> None:
     """The turn of a build whose store does not answer passes to the next one."""
     async with running(settings) as server, trio.open_nursery() as nursery:
-        server.service.registry.resources.starts.places = 1
+        server.service.registry.resources.starts.tokens = 1
         opened.append(store := Store(server, monkeypatch))
         nursery.start_soon(build, server, "slow", uri, ["id"])
         await store.until(1)
@@ -105,7 +105,7 @@ async def test_a_build_without_rows_has_begun_when_it_has_read_them(
     nothing = {"filters": [{"column": "id", "op": "<", "value": 0}]}
     async with running(settings) as server, trio.open_nursery() as nursery:
         starts = server.service.registry.resources.starts
-        starts.places, starts._patience = 1, 1e9
+        starts.tokens, starts._patience = 1, 1e9
         opened.append(store := Store(server, monkeypatch, "finish_build"))
 
         async def build_nothing() -> None:
@@ -126,7 +126,7 @@ async def test_who_waits_for_a_slot_does_not_hold_the_turn(settings: Settings, u
     """A build that waits for a slot or for memory gives its turn back."""
     async with running(settings) as server, trio.open_nursery() as nursery:
         registry = server.service.registry
-        registry.resources.starts.places, registry.resources.starts._patience = 1, 1e9
+        registry.resources.starts.tokens, registry.resources.starts._patience = 1, 1e9
         await build(server, "full", uri, ["name"])
         (tenant,) = registry.tenants()
         assert tenant.actor is not None

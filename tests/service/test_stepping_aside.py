@@ -32,7 +32,7 @@ def waiting(real: Callable, gate: threading.Event, began: threading.Event) -> Ca
 async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
     stage: str, settings: Settings, warehouse: Warehouse, gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Waits for a plan, first rows or the metadata store release admission, which here is never released by idleness."""
+    """For its plan, its first rows, or the metadata store; with tokens that are never due."""
     warehouse.create(numbers(100))
     began = threading.Event()
     async with running(settings) as server, trio.open_nursery() as nursery:

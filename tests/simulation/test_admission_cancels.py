@@ -40,7 +40,7 @@ WORKERS = 12
 REST_SECONDS = 900.0
 
 STAGES: dict[str, tuple[type, str]] = {
-    "the hold at the door": (FrontDoor, "_refuse_slowly"),
+    "the tarpit": (FrontDoor, "_refuse_slowly"),
     "the admission queue": (AdmissionQueue, "take"),
     "the mailbox": (Registry, "_put"),
     "the catalog": (Materializer, "resolve"),
@@ -157,8 +157,8 @@ def held(service: Service) -> dict[str, object]:
         "threads for catalogs": sum(looks.borrowed_tokens for looks in resources._looks.values()),
         "the pool": (resources.pool.running, resources.pool.waiting, resources.pool.running_bulk),
         "turns on the loop": (len(turns._waiting), int(turns._taken)),
-        "places at the door": service.app.tarpit.held,
-        "admissions": (service.app.admission.taken, service.app.admission.waiting),
+        "refusals in the tarpit": service.app.tarpit.held,
+        "tokens of requests": (service.app.admission.taken, service.app.admission.waiting),
         "turns to start": (resources.starts.taken, resources.starts.waiting),
         "rates": sum(not rates.at_rest(now) for rates in registry.rates),
         "promises of rates": sum(

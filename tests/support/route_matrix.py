@@ -14,7 +14,7 @@ from quart import Quart
 from service_kit import identity
 
 from strata.acl import Policy, Rule
-from strata.http.door.fast_routes import PlainRoute
+from strata.http.door.routing import Route
 from strata.http.door.uploads import UploadRoute
 
 CALLERS: dict[str, dict[str, str]] = {
@@ -149,12 +149,16 @@ def routes_of(app: Quart) -> set[str]:
     }
 
 
-def has_entry(outside: UploadRoute | PlainRoute, known: Mapping[str, str]) -> bool:
+def has_entry(outside: UploadRoute | Route, known: Mapping[str, str]) -> bool:
     """Whether a route of the door, which may be in no application's table, has an entry."""
     return any(
-        outside.method == route.partition(" ")[0] and outside.path.fullmatch(path_of(route, known))
+        outside.method == route.partition(" ")[0] and _pattern(outside).fullmatch(path_of(route, known))
         for route in ROUTES
     )
+
+
+def _pattern(outside: UploadRoute | Route) -> re.Pattern[str]:
+    return outside.pattern if isinstance(outside, Route) else outside.path
 
 
 def path_of(route: str, known: Mapping[str, str]) -> str:

@@ -1,15 +1,15 @@
-"""Who may administer what, and the note of what was done.
+"""Who may administer what, and the audit of it.
 
-An *operator* holds ``admin:*``: the proxy's word that this is an administrator of the platform. Operators see
-and touch every tenant. Whoever holds ``admin:tenants`` or ``admin:limits`` alone is an administrator of the
-own tenant; every other one is answered like one that does not exist.
+An *operator* holds ``admin:*``: by the proxy's word, an administrator of the platform. Operators see and
+change every tenant. A caller with ``admin:tenants`` or ``admin:limits`` alone administers its own tenant; any
+other tenant is answered like one that does not exist.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -21,10 +21,9 @@ from strata.config.tenants import is_tenant_id
 from strata.http.api.responses import iso
 from strata.http.api.schemas import CacheStatsAnswer
 from strata.http.api.schemas_admin import ErrorAnswer, InFlightAnswer, LimitAnswer, SlotsAnswer, UsageAnswer
-from strata.http.door.context import context, principal, require_scope
+from strata.http.door.context import Context
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
-from strata.tenants import Registry
 from strata.tenants.limits.overrides import TenantOverrides
 from strata.tenants.messages import Description
 from strata.tenants.stats.counters import ErrorNote
@@ -35,131 +34,112 @@ LIMITS = "admin:limits"
 
 log = structlog.get_logger(__name__)
 
-
-def registry() -> Registry:
-    """Return where the tenants are."""
-    return context().registry
+T = TypeVar("T")
 
 
-def tenant_overrides() -> TenantOverrides:
-    """Return whose word on limits counts."""
-    found = registry().tenant_overrides
-    assert found is not None
-    return found
+def tenant_overrides(found: Context) -> TenantOverrides:
+    """Return the limits and overrides of all tenants."""
+    overrides = found.registry.tenant_overrides
+    assert overrides is not None
+    return overrides
 
 
-def is_operator() -> bool:
-    """Whether the caller administers the platform: by ``admin:*``, or where all are one tenant."""
-    who = principal()
-    return who.has_scope(OPERATOR) or not tenant_overrides().settings.multi_tenant_enabled
+def is_operator(found: Context) -> bool:
+    """Whether the caller administers the platform: by ``admin:*``, or where all callers are one tenant."""
+    return found.caller.has_scope(OPERATOR) or not tenant_overrides(found).settings.multi_tenant_enabled
 
 
-def require_admin_of(scope: str, resource: str) -> None:
-    """Refuse a caller without ``scope``, or whom the access rules deny ``admin`` on ``resource``.
-
-    Raises:
-        ProblemError: 403: that there is such an endpoint is no secret.
-    """
-    require_scope(scope)
-    refused = registry().resources.authorizer.check_admin(principal(), resource)
-    if refused is not None:
-        raise ProblemError(Problem.of(refused))
-
-
-def require_operator() -> None:
+def require_operator(found: Context) -> None:
     """Refuse an administrator of a tenant what only operators may do.
 
     Raises:
         ProblemError: 403.
     """
-    if not is_operator():
+    if not is_operator(found):
         raise ProblemError(Problem(403, f"This needs the scope {OPERATOR}.", "operator_only"))
 
 
 def not_found() -> ProblemError:
-    """Return the answer for a tenant that is not there, or not the caller's to see."""
+    """Return the 404 of a tenant that does not exist, or that the caller may not see."""
     return ProblemError(Problem(404, "Tenant not found", "tenant_not_found"))
 
 
-def require_reach(tenant: str) -> None:
-    """Refuse what is no tenant, and another one than the own to all but operators, in the same words.
+def require_reach(found: Context, tenant: str) -> None:
+    """Refuse what is no tenant id, and to all but operators any tenant but their own, in the same words.
 
     Raises:
         ProblemError: 404.
     """
-    if not is_tenant_id(tenant) or (tenant != principal().tenant and not is_operator()):
+    if not is_tenant_id(tenant) or (tenant != found.caller.tenant and not is_operator(found)):
         raise not_found()
 
 
-async def require_known(tenant: str) -> None:
-    """Refuse a tenant that is not live, has never had a result, and of whom nothing is said.
+async def require_known(found: Context, tenant: str) -> None:
+    """Refuse a tenant that is not live, has never had a result, and has no limits of its own.
 
     Raises:
         ProblemError: 404; 503 if the store does not answer.
     """
-    require_reach(tenant)
+    require_reach(found, tenant)
     if (
-        tenant == principal().tenant
-        or registry().find(tenant) is not None
-        or tenant_overrides().has_own(tenant)
+        tenant == found.caller.tenant
+        or found.registry.find(tenant) is not None
+        or tenant_overrides(found).has_own(tenant)
     ):
         return
-    resources = registry().resources
-    try:
-        stats = await resources.ask(resources.metadata.stats, tenant)
-    except RefusalError as error:
-        raise ProblemError(Problem.of(error.refused)) from None
-    if not stats.total_artifacts:
+    if not (await ask_store(found, found.registry.resources.metadata.stats, tenant)).total_artifacts:
         raise not_found()
 
 
+async def ask_store(found: Context, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
+    """Call the metadata store in a thread; the request goes on without its admission.
+
+    Raises:
+        ProblemError: 503 if the store does not answer.
+    """
+    found.admission.release()
+    try:
+        return await found.registry.resources.ask(function, *args, **kwargs)
+    except RefusalError as error:
+        raise ProblemError(Problem.of(error.refused)) from None
+
+
 async def note(
+    found: Context,
     action: str,
     tenant: str | None,
     old: Mapping[str, Any] | None = None,
     new: Mapping[str, Any] | None = None,
 ) -> None:
-    """Note what the caller does, before it is done: there is no act without its line in the audit.
+    """Write an act of the caller into the audit, before it is done: there is no act without its line.
 
     Raises:
-        RefusalError: If the store does not answer; the act must not be done then.
+        ProblemError: 503 if the store does not answer; the act must not be done then.
     """
-    who, resources = principal(), registry().resources
+    who = found.caller
     act = Act(
         tenant=tenant,
         principal=who.id,
         principal_tenant=who.tenant,
         action=action,
-        request_id=context().request_id,
+        request_id=found.request_id,
         old=None if old is None else msgspec.json.encode(old).decode(),
         new=None if new is None else msgspec.json.encode(new).decode(),
     )
-    await resources.ask(resources.metadata.add_audit, act)
+    await ask_store(found, found.registry.resources.metadata.add_audit, act)
     log.info("administration", action=action, tenant=tenant)
-
-
-async def note_or_refuse(action: str, tenant: str | None) -> None:
-    """Note an act, or answer that it cannot be done.
-
-    Raises:
-        ProblemError: 503 if the store does not answer.
-    """
-    try:
-        await note(action, tenant)
-    except RefusalError as error:
-        raise ProblemError(Problem.of(error.refused)) from None
 
 
 def limit_answers(limits: Mapping[str, Effective]) -> dict[str, LimitAnswer]:
     """Return limits as JSON."""
     return {
-        name: LimitAnswer(found.value, found.source, found.maximum, found.granted)
-        for name, found in limits.items()
+        name: LimitAnswer(limit.value, limit.source, limit.maximum, limit.granted)
+        for name, limit in limits.items()
     }
 
 
 def usage_answer(inside: Description | None) -> UsageAnswer | None:
-    """Return what an actor said of itself as JSON."""
+    """Return an actor's description of itself as JSON."""
     if inside is None:
         return None
     cache = inside.cache
@@ -190,5 +170,5 @@ def error_answers(errors: tuple[ErrorNote, ...]) -> list[ErrorAnswer]:
 
 
 def ago(seconds: float) -> str:
-    """Return the moment so many seconds before now, as ISO 8601."""
+    """Return the time ``seconds`` before now, as ISO 8601 in UTC."""
     return iso(time.time() - seconds) or ""

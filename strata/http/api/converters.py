@@ -6,17 +6,19 @@ from typing import Any
 
 from werkzeug.routing import BaseConverter
 
+from strata.http.door.routing import VERSION
+
 MAX_VERSION = 10**18 - 1
-"""More than there will be, and less than the largest integer of the metadata store."""
+"""Largest version in a path: more than there will be, and less than the metadata store's largest integer."""
 
 
 class VersionConverter(BaseConverter):
-    """The version of an artifact, in its one spelling: ASCII digits without leading zeros.
+    """The version of an artifact, spelled as :data:`~strata.http.door.routing.VERSION`.
 
     Werkzeug's own converter of integers also takes the digits of other scripts, and any number of them.
     """
 
-    regex = "[1-9][0-9]{0,17}"
+    regex = VERSION
 
     def to_python(self, value: str) -> int:
         """Return the number."""

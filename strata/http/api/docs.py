@@ -1,14 +1,14 @@
-"""The description of the surface for people: one page from our own origin, without any outside asset."""
+"""The description of the surface for people: one page from this origin, without any outside asset."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import Any
 
-from quart import Blueprint, Response, current_app
+from quart import current_app
 from quart_schema import hide
 
-blueprint = Blueprint("docs", __name__)
+from strata.http.door.routing import Answer, Call
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
@@ -20,14 +20,15 @@ td,th{padding:.15rem .75rem .15rem 0;text-align:left;vertical-align:top}
 """
 
 
-@blueprint.get("/docs")
 @hide
-async def page() -> Response:
+async def page(_call: Call) -> Answer:
     """Render the OpenAPI document as a page."""
     document = current_app.extensions["QUART_SCHEMA"].openapi_provider.schema()
-    response = Response(render(document), content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-    return response
+    headers = (
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+    )
+    return Answer(headers, render(document).encode())
 
 
 def render(document: dict[str, Any]) -> str:

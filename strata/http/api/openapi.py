@@ -1,7 +1,7 @@
-"""The OpenAPI description of the surface: what every route can answer, to the status, type and header.
+"""The OpenAPI description of the surface: every answer of every route by status, type and headers.
 
-quart-schema derives it from the routes; what is the same for all of them, and what is not JSON, is added
-here. Schemathesis holds the server to it (tests/http/api/test_schema.py).
+quart-schema derives it from the routes; what all routes share, and what is not JSON, is added here.
+Schemathesis checks the server against it (tests/http/api/test_schema.py).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ OPEN = frozenset({"/health", "/health/ready"})
 """Paths that need no identity."""
 
 DOOR = (400, 401, 403, 408, 413, 429, 500, 503)
-"""What any request with an identity can be answered before its route is asked, or instead of its answer; 403
-where its tenant is disabled."""
+"""Statuses of any request with an identity, before its route is entered or instead of its answer; 403 where
+its tenant is disabled."""
 
 DOOR_OPEN = (408, 413, 500)
-"""The same for the open paths."""
+"""Statuses of any request for an open path, before its route is entered or instead of its answer."""
 
 BUILD = (413, 501, 504)
-"""What a result that has to be built first can be refused with, besides."""
+"""Further statuses of routes that build a result first."""
 
 _ANSWERS = "_strata_answers"
 _PARAMETERS = "_strata_parameters"
@@ -46,9 +46,9 @@ def answers(status: int, description: str, *media: str, headers: Collection[str]
     """Document an answer that is not JSON.
 
     Args:
-        status: Its status.
-        description: What it is.
-        media: Its content types; none for an answer without a body.
+        status: The status.
+        description: One sentence.
+        media: The content types; none for an answer without a body.
         headers: Headers it always has, besides those of every answer.
     """
     body: dict[str, Any] = {"description": description, "headers": _headers(headers)}
@@ -101,7 +101,7 @@ class Description(OpenAPIProvider):
         return document
 
     def generate_rules(self) -> Iterable[Rule]:
-        """Return the rules to describe; not those of aliases, of which there is nothing yet but a refusal."""
+        """Return the rules to describe: all but those of aliases, which only refuse yet."""
         return (rule for rule in super().generate_rules() if "/aliases/" not in rule.rule)
 
     def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:

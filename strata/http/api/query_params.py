@@ -1,11 +1,11 @@
-"""Parameters of a query: known ones, in bounds, or a 400 that names the one at fault."""
+"""Query parameters: known ones, in bounds, or a 400 that names the one at fault."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
-from quart import request
+from werkzeug.datastructures import MultiDict
 
 from strata.http.problems import Problem, ProblemError
 
@@ -13,26 +13,36 @@ MAX_PLACE = 2**53 - 1
 """Largest whole number of a parameter that has no bound of its own."""
 
 
-def refuse_unknown(known: Collection[str]) -> None:
-    """Refuse a parameter that is not known, which would silently not apply, and one that is given twice.
+def values_of(query: MultiDict[str, str]) -> Mapping[str, str]:
+    """Return the parameters of a query, each with its one value.
+
+    Raises:
+        ProblemError: 400 for one that is given twice: readers differ in which value counts.
+    """
+    for key, values in query.lists():
+        if len(values) > 1:
+            raise bad_parameter(key, "is given twice")
+    return query
+
+
+def refuse_unknown(query: Mapping[str, str], known: Collection[str]) -> None:
+    """Refuse parameters that are not known: one that is misspelled would silently not apply.
 
     Raises:
         ProblemError: 400, naming the first of them.
     """
-    for key, values in request.args.lists():
-        if len(values) > 1:
-            raise bad_parameter(key, "is given twice")
+    for key in query:
         if key not in known:
             raise bad_parameter(key, f"Unknown parameter; known are {', '.join(sorted(known))}")
 
 
-def whole(key: str, default: int, least: int, most: int) -> int:
-    """Return a whole number within bounds.
+def whole(query: Mapping[str, str], key: str, default: int, least: int, most: int) -> int:
+    """Return a whole number from ``least`` to ``most``.
 
     Raises:
         ProblemError: 400.
     """
-    text = request.args.get(key)
+    text = query.get(key)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):  # noqa: PLR2004  # int64
@@ -40,13 +50,13 @@ def whole(key: str, default: int, least: int, most: int) -> int:
     return int(text)
 
 
-def moment(key: str) -> float | None:
-    """Return a moment of the query in seconds since the epoch; UTC without an offset.
+def moment(query: Mapping[str, str], key: str) -> float | None:
+    """Return a time in seconds since the epoch, or None; UTC without an offset.
 
     Raises:
-        ProblemError: 400.
+        ProblemError: 400 for what is not ISO 8601.
     """
-    text = request.args.get(key)
+    text = query.get(key)
     if text is None:
         return None
     try:
@@ -57,7 +67,7 @@ def moment(key: str) -> float | None:
 
 
 def bad_parameter(key: str, message: str) -> ProblemError:
-    """Return the answer to a parameter that cannot be."""
+    """Return the 400 of a parameter that is not valid."""
     named = key[:64]
     return ProblemError(
         Problem(400, f"{named}: {message}.", "bad_parameter", [{"loc": ["query", named], "msg": message}])

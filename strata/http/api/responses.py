@@ -1,4 +1,4 @@
-"""Answers: JSON of a struct, and the bytes of a result."""
+"""Answers: JSON of a struct, and the bytes of a result; and an answer as the application's response."""
 
 from __future__ import annotations
 
@@ -12,28 +12,23 @@ from quart import Response, request
 from quart.wrappers.response import ResponseBody
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from strata.http.door.context import Context, context
-from strata.http.door.fast_routes import Answer
+from strata.http.door.context import Context
+from strata.http.door.routing import Answer, problem_answer
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
 from strata.tenants.messages import Opened
 from strata.tenants.shared.byte_stream import ByteStream
 
 FIRST_BYTES = 64 * 1024
-"""Most bytes of a result that still grows that go out with the head of the answer: the first ones are not to
-wait until a megabyte is copied."""
+"""Most bytes of a growing result that go out with the head of the answer: the first ones must not wait until
+a megabyte is copied."""
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
 
 
-def json(struct: msgspec.Struct, status: int = 200) -> Response:
-    """Return ``struct`` as JSON."""
-    return Response(msgspec.json.encode(struct), status, content_type="application/json")
-
-
-def json_answer(struct: msgspec.Struct) -> Answer:
+def json(struct: msgspec.Struct, status: int = 200) -> Answer:
     """Answer with ``struct`` as JSON."""
-    return Answer((("Content-Type", "application/json"),), msgspec.json.encode(struct))
+    return Answer((("Content-Type", "application/json"),), msgspec.json.encode(struct), status=status)
 
 
 def artifact_uri(artifact_id: str, version: int) -> str:
@@ -42,7 +37,7 @@ def artifact_uri(artifact_id: str, version: int) -> str:
 
 
 def data_url(artifact_id: str, version: int) -> str:
-    """Return the path under which an artifact's bytes are."""
+    """Return the path of an artifact's bytes."""
     return f"/v1/artifacts/{quote(artifact_id)}/v/{version}/data"
 
 
@@ -52,11 +47,11 @@ def iso(moment: float | None) -> str | None:
 
 
 class StreamBody(ResponseBody):
-    """A response's body out of a :class:`ByteStream`, closed whatever happens to the response.
+    """A response's body read from a :class:`ByteStream`, closed however the response ends.
 
     Attributes:
         begin: First byte of the range that is sent.
-        end: Byte after its last.
+        end: Byte after the range's last.
     """
 
     def __init__(self, stream: ByteStream, found: Context, first: bytes | None = None) -> None:
@@ -66,19 +61,19 @@ class StreamBody(ResponseBody):
         self.begin, self.end = 0, stream.size or 0
 
     async def __aenter__(self) -> Self:
-        """Begin to read."""
+        """Open nothing: the stream is open."""
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Let go of the blob."""
+        """Close the stream."""
         self._stream.close()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Return itself: it is read once."""
+        """Return itself: a body is read once."""
         return self
 
     async def __anext__(self) -> bytes:
-        """Return the next chunk; a failure marks the answer as broken, and ends it."""
+        """Return the next chunk; a failure marks the answer as broken and ends the body."""
         if self._first is not None:
             first, self._first = self._first, None
             return first
@@ -92,10 +87,10 @@ class StreamBody(ResponseBody):
         return chunk
 
     async def make_conditional(self, begin: int, end: int | None) -> int:
-        """Narrow to a range of bytes, for Quart's conditional answers; returns the whole length."""
+        """Narrow the body to a range of bytes, for Quart's conditional answers; returns the whole length."""
         size = self._stream.size or 0
         if begin < 0:
-            begin = max(0, size + begin)  # the last so many bytes
+            begin = max(0, size + begin)  # counted from the end
         stop = size if end is None else min(end, size)
         if begin >= stop:
             raise RequestedRangeNotSatisfiable
@@ -105,15 +100,20 @@ class StreamBody(ResponseBody):
 
 
 async def stream_answer(opened: Opened, found: Context) -> Answer:
-    """Answer with bytes that may still be growing.
+    """Answer with a result that may still be growing.
 
-    The first bytes are awaited before the status is decided, so a build that fails early is a problem
-    and not a torn stream; and all of them for a client that would take a torn stream for a whole one.
+    The first bytes are awaited before the status is decided, so a build that fails early is a problem and not
+    a torn stream. A client that cannot tell a torn stream from a whole one waits for all of them.
+
+    Raises:
+        ProblemError: If the build fails before the answer begins.
     """
     try:
+        if opened.stream.size is None:
+            found.admission.release()  # a build is waited for
         if not found.chunked:
             await opened.stream.whole()
-        # Of what is finished, a chunk may well be all there is.
+        # A chunk of a finished result may be all of it.
         first = await opened.stream.chunk(FIRST_BYTES if opened.stream.size is None else None)
     except RefusalError as error:
         opened.stream.close()
@@ -133,7 +133,7 @@ def data_answer(opened: Opened) -> Answer:
     ]
     if opened.sha256 is not None:
         headers.append(("ETag", f'"{opened.sha256}"'))
-    return Answer(headers, opened.stream)
+    return Answer(headers, opened.stream, in_part=True)
 
 
 def _result_headers(opened: Opened) -> list[tuple[str, str]]:
@@ -144,34 +144,31 @@ def _result_headers(opened: Opened) -> list[tuple[str, str]]:
     return headers
 
 
-def respond(answer: Answer) -> Response:
-    """Return an answer as the application's response."""
+async def respond(answer: Answer, found: Context) -> Response:
+    """Return an answer as the application's response to the current request: ranges, validators and HEAD."""
     if isinstance(answer.body, bytes):
         response = Response(answer.body, answer.status)
     else:
-        response = Response(StreamBody(answer.body, context(), answer.first or None), answer.status)
+        response = Response(StreamBody(answer.body, found, answer.first or None), answer.status)
         # Quart's own deadline would cut the stream silently; builds and sockets have theirs.
         response.timeout = None
     response.headers.update(answer.headers)
     if answer.length is not None:
         response.content_length = answer.length
-    if request.method == "HEAD" and isinstance(answer.body, ByteStream):
-        answer.body.narrow(0, 0)  # nobody reads what is not sent
-    return response
-
-
-async def respond_in_part(answer: Answer) -> Response:
-    """Return a finished result as the application's response: ranges, validators and all."""
-    response, stream = respond(answer), answer.body
-    assert isinstance(stream, ByteStream)
+    if isinstance(answer.body, bytes):
+        return response
     if request.method == "HEAD":
+        answer.body.narrow(0, 0)  # a body that is not sent need not be read
+        return response
+    if not answer.in_part:
         return response
     try:
         await response.make_conditional(request, accept_ranges=True, complete_length=answer.length)
     except RequestedRangeNotSatisfiable:
-        stream.close()
+        answer.body.close()
         headers = (("Content-Range", f"bytes */{answer.length}"),)
-        raise ProblemError(Problem(416, "The range lies outside of the result.", headers=headers)) from None
+        problem = Problem(416, "The range lies outside of the result.", headers=headers)
+        return await respond(problem_answer(problem, found), found)
     if response.status_code == 304:  # noqa: PLR2004  # Not Modified: there is no body to close the stream
-        stream.close()
+        answer.body.close()
     return response

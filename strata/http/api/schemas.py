@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
-from quart import request
 
 from strata.auth import DEFAULT_TENANT
 from strata.http.problems import Problem, ProblemError
@@ -346,11 +345,6 @@ _AT = re.compile(r" - at `\$?\.?(?P<path>[^`]*)`$")
 _STEP = re.compile(r"([a-z_]+)|\[(\d+)\]")  # our own field names, and places in lists; "[...]" is any key
 _KEY = re.compile(r"[A-Za-z0-9_]{1,64}")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>[^`]{0,64})`")
-
-
-async def parse_body(kind: type[B]) -> B:
-    """Return the request's JSON body as ``kind``; see :func:`decode_body`."""
-    return decode_body(kind, await request.get_data())
 
 
 def decode_body(kind: type[B], body: bytes | str) -> B:

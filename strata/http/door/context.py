@@ -1,12 +1,11 @@
-"""What is known of a request once it is through the door."""
+"""What is known of a request once the front door has let it in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import attrs
-from quart import request
 
 from strata.auth import IdentityContract, Principal
 from strata.http.problems import Problem, ProblemError
@@ -18,32 +17,33 @@ from strata.tenants.shared.byte_stream import ByteStream
 from strata.work import AdmissionToken
 
 SCOPE_KEY = "strata"
+"""Key of an ASGI scope: the request's context, for the application inside."""
 
 T = TypeVar("T")
 
 
 @attrs.define(eq=False)
 class Context:
-    """A request's identity and fate.
+    """A request's identity, and how its answer goes.
 
     Attributes:
-        request_id: Its id, the caller's own where that is fit.
-        principal: Who asks; None on the open routes.
-        registry: Where the tenants' actors are asked.
-        contract: How its identity was read.
-        broken: Why a body that was begun could not be ended; the connection is then cut instead, for an
-            Arrow reader must see a torn stream and never a short one.
-        status: Status of the answer.
+        request_id: Its id: the caller's own where that is fit for a header and a log line, else a new one.
+        registry: The tenants.
+        principal: The caller; None on the open paths.
+        contract: How the caller was identified.
+        broken: Why a body that was begun could not be ended. Its connection is then cut, for an Arrow reader
+            must see a torn stream and never a short one.
+        status: Status of the answer; 0 before it.
         sent: Bytes of body sent.
-        ended: The answer's last byte is on its way.
-        chunked: The client can tell a torn body without a length from a whole one: not in HTTP/1.0, where
-            both end with the connection.
-        meter: Counts and paces them; None where that is nobody's limit.
-        tell_gone: Takes who is to be called when the server says "disconnect"; None where it only says so to
-            whoever waits for its next message.
-        carried: Whether the server takes loads for bytes of an answer.
+        ended: Whether the answer's last byte is on its way.
+        chunked: Whether the client can tell a torn body without a length from a whole one. Not in HTTP/1.0,
+            where both end with the connection.
+        meter: Counts and paces those bytes; None where no rates are kept.
+        tell_gone: Registers a function to call when the client disconnects; None where the server reports
+            that only to a task that waits for its next message.
+        carried: Whether the server takes a ``FileRange`` in the place of an answer's bytes.
         opened: Results opened for it; the door closes them when the request is over, however it ends.
-        place: Its place among those in hand, once it has one.
+        admission: Its token of the admission queue.
     """
 
     request_id: str
@@ -59,20 +59,25 @@ class Context:
     tell_gone: Callable[[Callable[[], None]], None] | None = None
     carried: bool = False
     opened: list[ByteStream] = attrs.field(factory=list)
-    place: AdmissionToken | None = None
+    admission: AdmissionToken = attrs.field(factory=AdmissionToken)
 
-    def leave_desk(self) -> None:
-        """Let another request begin. Harmless when repeated."""
-        if self.place is not None:
-            self.place.leave()
+    @property
+    def caller(self) -> Principal:
+        """The caller. Every route but the open ones has one: the front door saw to it."""
+        assert self.principal is not None
+        return self.principal
 
     async def ask(self, question: Question, answer: type[T]) -> T:
-        """Ask the caller's own tenant; a refusal leaves the route as a problem.
+        """Ask the caller's own tenant.
+
+        Args:
+            question: The question.
+            answer: The type of its answer.
 
         Raises:
             ProblemError: If the question was refused.
         """
-        result = await self.registry.ask(self.caller.tenant, question)
+        result = await self.registry.ask(self.caller.tenant, question, self.admission)
         if isinstance(result, Refused):
             raise ProblemError(Problem.of(result))
         assert isinstance(result, answer)
@@ -80,46 +85,14 @@ class Context:
             self.opened.append(result.stream)
         return result
 
-    @property
-    def caller(self) -> Principal:
-        """Who asks. Every route but the open ones has a principal: the door saw to it."""
-        assert self.principal is not None
-        return self.principal
+    def require_admin(self, scope: str, resource: str) -> None:
+        """Refuse a caller without ``scope``, or to whom the access rules deny ``admin`` on ``resource``.
 
-
-def context() -> Context:
-    """Return the current request's context."""
-    scope = cast("dict[str, Context]", request.scope)  # ASGI scopes are open
-    return scope[SCOPE_KEY]
-
-
-def principal() -> Principal:
-    """Return who asks."""
-    return context().caller
-
-
-async def ask(question: Question, answer: type[T]) -> T:
-    """Ask the caller's own tenant: see :meth:`Context.ask`."""
-    return await context().ask(question, answer)
-
-
-def require_scope(scope: str) -> None:
-    """Refuse a caller who does not hold ``scope``.
-
-    Raises:
-        ProblemError: 403, naming the scope.
-    """
-    if not principal().has_scope(scope):
-        raise ProblemError(Problem(403, f"This needs the scope {scope}.", error="missing_scope"))
-
-
-def require_admin(what: str) -> None:
-    """Refuse a caller who may not administer ``what``: for lack of the scope, or by the access rules.
-
-    Raises:
-        ProblemError: 403, naming the scope or the rules.
-    """
-    require_scope(f"admin:{what}")
-    refused = context().registry.resources.authorizer.check_admin(principal(), f"admin/{what}")
-    if refused is not None:
-        raise ProblemError(Problem.of(refused))
+        Raises:
+            ProblemError: 403, naming the scope or the rules: that there is such an endpoint is no secret.
+        """
+        if not self.caller.has_scope(scope):
+            raise ProblemError(Problem(403, f"This needs the scope {scope}.", error="missing_scope"))
+        refused = self.registry.resources.authorizer.check_admin(self.caller, resource)
+        if refused is not None:
+            raise ProblemError(Problem.of(refused))

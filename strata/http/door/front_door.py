@@ -1,9 +1,9 @@
-"""The door: plain ASGI around the application.
+"""The front door: plain ASGI around the application.
 
-Before the application is entered, a request has an id, an identity and its whole body (all of this
-surface's bodies are small and capped). An early answer is given only after the body was drained, up to a
-cap: answering before it has arrived leaves the proxy's connection in a state in which the *next* request on
-it, perhaps another user's, now and then stalls. Past the cap the connection is closed instead.
+Before a route is entered, a request has an id, an identity, a token of the admission queue and its whole body
+(all bodies of the surface are small and capped). An early answer is given only after the body was drained, up
+to a cap: an answer before the body has arrived leaves the proxy's connection in a state in which the *next*
+request on it, perhaps another user's, now and then stalls. Past the cap the connection is closed instead.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import trio
 
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, Principal, identify
 from strata.http.asgi import GONE_KEY, KNOWN_KEY, LOADS_KEY, App, Receive, Scope, Send
-from strata.http.door import fast_routes
+from strata.http.door import routing
 from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.context import SCOPE_KEY, Context
-from strata.http.door.fast_routes import PlainRoute
+from strata.http.door.routing import Route
 from strata.http.door.tarpit import Tarpit
 from strata.http.door.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.http.peers import peer_key
@@ -32,31 +32,30 @@ from strata.tenants.limits.bandwidth import BandwidthLimiter
 from strata.tenants.limits.rates import RateBook
 from strata.tenants.stats.counters import TenantMetrics
 from strata.work import AdmissionQueue, EgressTurns
-from strata.work.admission import IN_HAND
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
-"""What may be asked without an identity. Nothing else."""
+"""The only paths that need no identity."""
 
 DRAIN_BYTES = 64 * 1024 * 1024
-"""How much of a refused body is read and thrown away before its connection is given up."""
+"""Bytes of a refused body that are read and dropped; of a larger one the connection is closed."""
 
 SCANS = frozenset({"/v1/materialize", "/v1/cache/warm"})
-"""What costs a scan, besides a request."""
+"""Paths of which a POST counts as a scan, besides as a request."""
 
 _HOST = re.compile(r"\Ahttps?://[^/]*(?=/)", re.IGNORECASE)
-"""What comes before the path when a request names its host there, too (RFC 9112, section 3.2.2)."""
+"""Scheme and host before the path, in the absolute form of a request target (RFC 9112, section 3.2.2)."""
 
 _PATH = re.compile(r"/(?!/).*", re.DOTALL)
-"""A path. The application would take ``//v1/x`` for ``/v1/x``, past every rule that knows one name for it."""
+"""A path. The application would take ``//v1/x`` for ``/v1/x``, past every rule on the one name of it."""
 
 BODY_SECONDS = 60.0
-"""How long a body may take to arrive."""
+"""Seconds a body may take to arrive; then the request is refused with 408."""
 
 log = structlog.get_logger("strata.access")
 
 
 class _GoneError(Exception):
-    """The client left before its request was whole."""
+    """The client left before its whole request had arrived."""
 
 
 class FrontDoor:
@@ -66,21 +65,21 @@ class FrontDoor:
         app: The application inside.
         contract: How identities are read.
         registry: The tenants.
-        max_request_bytes: Largest body of a request.
-        request_id: Returns the id of a request from its headers: its own if fit, else a new one.
+        max_request_bytes: Largest body of a request, in bytes.
+        request_id: Returns the id of a request from its headers: its own if valid, else a new one.
         failures: Limits failed authentication; None for no limit.
         uploads: Paths with large bodies; they never reach ``app``.
-        plain_routes: Routes that are answered here, too.
-        turns: Told of every request, for large results to make way.
-        metrics_of: Returns where a tenant's requests are counted.
-        body_seconds: How long a body may take to arrive.
-        rates: What tenants and principals have taken of their rates; None for no limit.
-        tarpit: How many refusals may be held up.
-        admission: How many requests are in hand at a time, and whose is next.
+        routes: The hot routes, which are entered here.
+        turns: Notes every request, so that large results yield to it.
+        metrics_of: Returns the counters of a tenant.
+        body_seconds: Seconds a body may take to arrive.
+        rates: The rate limits of tenants and principals; None for no limit.
+        tarpit: Bounds the refusals that are delayed.
+        admission: Admits requests in fair order.
 
     Attributes:
-        contract: How identities are read. This, and the limits of bodies and failures, may be replaced while
-            requests are under way.
+        contract: How identities are read. The contract, and the limits of bodies and failures, may be
+            replaced while requests are under way.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class FrontDoor:
         request_id: Callable[[Headers], str],
         failures: FailureLimit | None = None,
         uploads: Sequence[UploadRoute] = (),
-        plain_routes: Sequence[PlainRoute] = (),
+        routes: Sequence[Route] = (),
         turns: EgressTurns | None = None,
         metrics_of: Callable[[str], TenantMetrics] | None = None,
         body_seconds: float = BODY_SECONDS,
@@ -105,7 +104,7 @@ class FrontDoor:
         self.contract = contract
         self.failures = failures
         self._uploads = uploads
-        self._plain = plain_routes
+        self._routes = routes
         self._turns = turns or EgressTurns()
         self._metrics_of = metrics_of
         self.body_seconds = body_seconds
@@ -127,51 +126,50 @@ class FrontDoor:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, count it and log it, however it ends."""
+        began = trio.current_time()
         scope = {**scope, "path": _HOST.sub("", scope["path"], count=1)}
         found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
         found.carried = LOADS_KEY in scope.get("state", {})
         found.tell_gone = scope.get(GONE_KEY)
         found.chunked = scope.get("http_version", "1.1") >= "1.1"
         with structlog.contextvars.bound_contextvars(request_id=found.request_id):
-            await self._told(found, scope, receive, send)
+            try:
+                await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
+            except _GoneError:
+                found.status = found.status or 499
+            finally:
+                self._end(found, scope, trio.current_time() - began)
 
-    async def _told(self, found: Context, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and tell the log of it."""
-        began = trio.current_time()
-        try:
-            await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
-        except _GoneError:
-            found.status = found.status or 499
-        finally:
-            for stream in found.opened:
-                stream.close()
-            found.leave_desk()
-            if found.principal is not None:
-                streamed = trio.current_time() - began if found.opened else None
-                if self._metrics_of is not None:
-                    counted = self._metrics_of(found.principal.tenant)
-                    counted.requested(found.status or 499, found.sent, streamed)
-            log.info(
-                "request",
-                tenant=found.principal.tenant if found.principal else None,
-                method=scope["method"] if scope["method"] in _METHODS else "other",
-                path=scope["path"][:128],
-                status=found.status,
-                bytes=found.sent,
-                seconds=round(trio.current_time() - began, 6),
-                broken=found.broken.code or found.broken.reason.value if found.broken else None,
-            )
+    def _end(self, found: Context, scope: Scope, seconds: float) -> None:
+        for stream in found.opened:
+            stream.close()
+        found.admission.release()
+        tenant = found.principal.tenant if found.principal else None
+        if tenant is not None and self._metrics_of is not None:
+            streamed = seconds if found.opened else None
+            self._metrics_of(tenant).requested(found.status or 499, found.sent, streamed)
+        log.info(
+            "request",
+            tenant=tenant,
+            method=scope["method"] if scope["method"] in _METHODS else "other",
+            path=scope["path"][:128],
+            status=found.status,
+            bytes=found.sent,
+            seconds=round(seconds, 6),
+            broken=found.broken.code or found.broken.reason.value if found.broken else None,
+        )
 
     async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         found = reply.context
         if scope["path"] not in OPEN_PATHS:
             identity = identify(scope["headers"], self.contract)
             if isinstance(identity, IdentityRefused):
-                await self._refuse(receive, reply, self._stranger(identity, scope))
+                await self._refuse(receive, reply, self._unidentified(identity, scope))
                 return
             found.principal = identity
             self._turns.note_request()
-            _let_in(scope)
+            scope.get("state", {}).get(KNOWN_KEY, _unwatched)()
             refused = self._over_rate(found, identity, scope)
             if refused is not None:
                 await self._refuse_slowly(receive, reply, identity, refused)
@@ -194,22 +192,23 @@ class FrontDoor:
             await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
         else:
             if found.principal is not None:  # a probe never waits
-                await self._at_desk(found)
+                await self._admit(found)
             await self._enter(scope, body, receive, reply)
 
     async def _enter(self, scope: Scope, body: bytes, receive: Receive, reply: _Reply) -> None:
+        """Enter the route of a request: a hot one here, any other one by the application."""
         found = reply.context
-        for route in self._plain:
+        for route in self._routes:
             parts = route.parts(scope)
             if parts is not None:
-                call = fast_routes.Call(found, parts, scope["headers"], body)
-                await fast_routes.answer(route.handler, call, receive, reply.send)
+                call = routing.Call(found, parts, scope["headers"], body)
+                await routing.serve(route.handler, call, receive, reply.send)
                 return
         scope[SCOPE_KEY] = found
         await self._app(scope, _Replay(body, receive, found), reply.send)
 
     def _over_rate(self, found: Context, who: Principal, scope: Scope) -> Refused | None:
-        """Count a request, unless it is one too many; nothing is waited for, and no actor asked."""
+        """Count a request, or return the refusal of the rate limit it exceeds; asks no actor."""
         if self._rates is None:
             return None
         now = trio.current_time()
@@ -221,18 +220,18 @@ class FrontDoor:
         return refused
 
     async def _refuse_slowly(self, receive: Receive, reply: _Reply, who: Principal, refused: Refused) -> None:
-        """Refuse; whoever asks on and on without regard is answered later and later."""
+        """Refuse a request over a rate limit; the longer its principal goes on, the later the answer."""
         assert self._rates is not None
         whole, now = await self._drain(receive), trio.current_time()
         seconds = self._rates.of(who.tenant, now).hold_up(who.id, now)
         with self.tarpit.place(who.tenant) as held:
             if held:
                 await trio.sleep(seconds)
-        await self._at_desk(reply.context)
+        await self._admit(reply.context)
         await reply.problem(Problem.of(refused), close=not whole)
 
-    def _stranger(self, identity: IdentityRefused, scope: Scope) -> Problem:
-        """What to answer somebody who is nobody we know: 429 when that happens too often."""
+    def _unidentified(self, identity: IdentityRefused, scope: Scope) -> Problem:
+        """Return the problem of a request without a valid identity: 429 if its address fails too often."""
         if self.failures is None or identity.authenticated:  # the proxy's own word is no guess
             return _unknown(identity)
         client = scope.get("client")
@@ -251,7 +250,7 @@ class FrontDoor:
     async def _upload(
         self, route: UploadRoute, match: re.Match[str], scope: Scope, receive: Receive, reply: _Reply
     ) -> None:
-        """Hand a large body over piece by piece; the answer comes when it was read."""
+        """Hand a large body to its route piece by piece; the answer follows the last one."""
         body = UploadBody(receive, route.cap, self.body_seconds)
         length = declared(scope["headers"])
         if length is not None and length > route.cap:
@@ -265,7 +264,7 @@ class FrontDoor:
         except UploadGoneError:
             raise _GoneError from None
         answer = body.fault or answer
-        slow = isinstance(answer, Problem) and answer.status == 408  # noqa: PLR2004  # no use in waiting on
+        slow = isinstance(answer, Problem) and answer.status == 408  # noqa: PLR2004  # the rest would not arrive either
         whole = body.whole or (not slow and await self._drain(receive))
         if isinstance(answer, Problem):
             await reply.problem(answer, close=not whole)
@@ -274,24 +273,23 @@ class FrontDoor:
 
     async def _refuse(self, receive: Receive, reply: _Reply, problem: Problem) -> None:
         whole = await self._drain(receive)
-        await self._at_desk(reply.context)
+        await self._admit(reply.context)
         await reply.problem(problem, close=not whole)
 
-    async def _at_desk(self, found: Context) -> None:
-        """Wait until a request is in hand. What it has to say has arrived; strangers are one crowd."""
+    async def _admit(self, found: Context) -> None:
+        """Wait for admission, once the body has arrived; all unidentified requests wait as one tenant."""
         who = found.principal
-        found.place = await self.admission.take(who.tenant if who else "", who.id if who else "")
-        IN_HAND.set(found.place)
+        found.admission = await self.admission.take(who.tenant if who else "", who.id if who else "")
 
     async def _drain(self, receive: Receive) -> bool:
-        """Throw away what arrives of a body; whether its end was among it."""
+        """Read and drop a body, up to the cap; returns whether its end has arrived."""
         with trio.move_on_after(self.body_seconds):
             return (await _take_body(receive, 0))[1]
         return False
 
 
 class _Reply:
-    """The way back: adds what every answer carries, and cuts the connection of a broken body."""
+    """Sends an answer: adds the headers of every answer, and cuts the connection of a broken body."""
 
     def __init__(self, context: Context, send: Send, *, head: bool) -> None:
         self.context = context
@@ -310,14 +308,14 @@ class _Reply:
                 message = {**message, "body": b""}
             size = len(message.get("body", b""))
             if size and found.meter is not None:
-                await found.meter.pace(size)
+                await found.meter.pace(size, found.admission)
             found.ended = not message.get("more_body", False)
             found.sent += size
             if not found.ended:
-                found.leave_desk()  # what is large leaves in turns of its own
+                found.admission.release()  # a large result takes egress turns
         if message.get("more_body"):
-            # Hypercorn drops messages of a closed connection without a checkpoint, and a body out of the page
-            # cache has none either: without this one, a client that left would hold the whole loop.
+            # Hypercorn drops messages of a closed connection without a checkpoint, and a body read from the
+            # page cache has none either: without this one, a client that left would hold the whole loop.
             await trio.lowlevel.checkpoint()
         await self._send(message)
 
@@ -347,25 +345,22 @@ class _Reply:
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _let_in(scope: Scope) -> None:
-    """Tell the serving loop, where it is ours, that this connection's client has an identity."""
-    known = scope.get("state", {}).get(KNOWN_KEY)
-    if known is not None:
-        known()
+def _unwatched() -> None:
+    """Note nothing of a connection that another server than our own accepted."""
 
 
 def _unknown(identity: IdentityRefused) -> Problem:
-    # RFC 9110, section 11.6.1: a 401 names a scheme. Ours is the proxy's business, so it is one of our own.
+    # RFC 9110, section 11.6.1: a 401 names a scheme. Authentication is the proxy's, so the name is our own.
     headers = (("WWW-Authenticate", "StrataProxy"),) if identity.status == 401 else ()  # noqa: PLR2004  # Unauthorized
     return Problem(identity.status, identity.detail, identity.code, headers=headers)
 
 
 class _Replay:
-    """Gives the application a body that has arrived, then what else the server has to say.
+    """Gives the application a body that has arrived, then the server's further messages.
 
-    Once the last byte of the answer is on its way, Hypercorn says "disconnect" while it still does its
-    bookkeeping inside that very ``send``; Quart-Trio would cancel it there and the connection's idle timer
-    would never start. So that goodbye is kept from the application, which is about to end anyway.
+    Once the last byte of the answer is on its way, Hypercorn sends "disconnect" while it still does its
+    bookkeeping inside that ``send``; Quart-Trio would cancel it there and the connection's idle timer would
+    never start. So that message is kept from the application, which is about to end anyway.
     """
 
     def __init__(self, body: bytes, receive: Receive, context: Context) -> None:
@@ -384,7 +379,11 @@ class _Replay:
 
 
 async def _take_body(receive: Receive, keep: int) -> tuple[bytes | None, bool]:
-    """Read a body; return it if it is no larger than ``keep`` bytes, and whether it was read to its end."""
+    """Read a body; returns it if it has at most ``keep`` bytes, and whether its end was read.
+
+    Raises:
+        _GoneError: If the client left.
+    """
     parts: list[bytes] = []
     size = 0
     while True:

@@ -1,8 +1,8 @@
 """Large bodies on their way in: a plain ASGI route with backpressure, and a cap measured while reading.
 
 Quart-Trio reads a body ahead of its handler as fast as the client sends it, so a handler that waits would let
-one client fill the memory. Here the handler takes one piece after the other, and what it does not take stays
-in the client's hands: Hypercorn and the kernel hold a few megabytes, and then the client waits.
+one client fill the memory. Here the handler takes one piece after the other, and the client keeps the rest:
+Hypercorn and the kernel hold a few megabytes, and then the client waits.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from strata.http.door.context import Context
 from strata.http.problems import Problem, ProblemError
 
 WAIT_SECONDS = 60.0
-"""How long the client may let us wait in all, whatever it sends."""
+"""Seconds the server waits for a client in all, besides what its bytes buy; then 408."""
 
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
-"""What buys a client more time: a byte now and then does not keep an upload open for good."""
+"""Bytes that buy a client one more second: a byte now and then does not keep an upload open for good."""
 
 
 class UploadBody:
@@ -30,14 +30,14 @@ class UploadBody:
 
     Args:
         receive: ASGI's.
-        cap: Bytes it may have. What the client says of its length is not believed, only made use of.
-        seconds: How long the client may let us wait in all, besides what its bytes take at a slow pace. The
-            time a handler takes is its own.
+        cap: Most bytes, measured while reading; a declared length is not believed.
+        seconds: Seconds the server waits for the client in all, besides what its bytes buy
+            (:data:`SLOWEST_BYTES_PER_SECOND`). The time a handler takes does not count.
 
     Attributes:
         size: Bytes read so far.
-        whole: The last byte was read.
-        fault: Why there will be no more of it, whatever its handler makes of that.
+        whole: Whether the last byte was read.
+        fault: The problem that ended it early. It is the answer, whatever the handler returns.
     """
 
     def __init__(self, receive: Receive, cap: int, seconds: float = WAIT_SECONDS) -> None:
@@ -50,7 +50,7 @@ class UploadBody:
         self.fault: Problem | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the pieces as they come, none of them empty.
+        """Yield the pieces as they arrive, none of them empty.
 
         Raises:
             ProblemError: 413 at the first byte over the cap, 408 if the client takes too long.
@@ -92,12 +92,12 @@ Handler = Callable[[Context, re.Match[str], UploadBody], Awaitable[bytes]]
 
 @attrs.frozen
 class UploadRoute:
-    """A path that takes large bodies.
+    """A route that takes large bodies.
 
     Attributes:
         method: PUT or POST.
-        path: What the whole path must match.
-        handler: Who takes the body.
+        path: The pattern that the whole path must match.
+        handler: Takes the body and returns the JSON of the answer.
         cap: Bytes of the largest body.
     """
 
@@ -107,16 +107,16 @@ class UploadRoute:
     cap: int
 
     def match(self, method: str, path: str) -> re.Match[str] | None:
-        """Return the match, if the request is this route's."""
+        """Return the match if a request is for this route."""
         return self.path.fullmatch(path) if method == self.method else None
 
 
 def too_large(cap: int) -> Problem:
-    """The refusal of a body over its cap."""
+    """Return the problem of a body over its cap."""
     return Problem(413, f"The upload is larger than {cap} bytes.", "upload_too_large")
 
 
 def declared(headers: list[tuple[bytes, bytes]]) -> int | None:
-    """Return the length the client declares, if it declares one."""
+    """Return the body's length in bytes as declared once by the client, or None."""
     values = [value for name, value in headers if name == b"content-length"]
     return int(values[0]) if len(values) == 1 and values[0].isdigit() else None

@@ -1,11 +1,7 @@
-"""The surface, one module a resource."""
+"""The surface: the table of all routes. Handlers are in one module a resource."""
 
-import re
-
-from quart import Quart
-
-from strata.http.api.converters import VersionConverter
-from strata.http.door.fast_routes import PlainRoute
+from strata.http.api import docs
+from strata.http.door.routing import Route
 from strata.http.routes import (
     artifacts,
     builds,
@@ -21,42 +17,63 @@ from strata.http.routes import (
 )
 from strata.http.routes.admin import acl, audit, limits, server, tenants
 
-_ID = "([A-Za-z0-9_-]{1,128})"
+_ARTIFACT = "/v1/artifacts/<artifact_id>/v/<version:version>"
+_TENANT = "/v1/admin/tenants/<tenant>"
 
-PLAIN = (
-    PlainRoute("POST", re.compile("/v1/materialize"), materialize.build),
-    PlainRoute(
-        "GET", re.compile(f"/v1/artifacts/{_ID}/v/({VersionConverter.regex})/data"), artifacts.read_data
-    ),
-    PlainRoute("GET", re.compile(f"/v1/streams/{_ID}"), streams.read_stream),
+ROUTES = (
+    Route("GET", "/health", health.live),
+    Route("GET", "/health/ready", health.ready),
+    Route("GET", "/docs", docs.page),
+    Route("GET", "/metrics", metrics.metrics),
+    Route("GET", "/metrics/prometheus", metrics.metrics),
+    Route("POST", "/v1/materialize", materialize.materialize, hot=True),
+    Route("POST", "/v1/artifacts/explain-materialize", materialize.explain),
+    Route("GET", "/v1/streams/<stream_id>", streams.stream, hot=True),
+    Route("GET", "/v1/builds/<build_id>", builds.build),
+    Route("GET", "/v1/artifacts/builds/<build_id>", builds.build),
+    Route("GET", "/v1/artifacts", artifacts.artifacts),
+    Route("GET", "/v1/artifacts/stats", artifacts.stats),
+    Route("GET", "/v1/artifacts/usage", artifacts.stats),
+    Route("GET", _ARTIFACT, artifacts.artifact),
+    Route("GET", f"{_ARTIFACT}/data", artifacts.data, hot=True),
+    Route("GET", f"{_ARTIFACT}/lineage", lineage.lineage),
+    Route("GET", f"{_ARTIFACT}/dependents", lineage.dependents),
+    Route("GET", "/v1/artifacts/names/<path:name>/status", lineage.status),
+    Route("GET", "/v1/names", names.names),
+    Route("GET", "/v1/names/<path:name>", names.name),
+    Route("POST", "/v1/cache/clear", cache.clear),
+    Route("GET", "/v1/cache/stats", cache.stats),
+    Route("POST", "/v1/cache/warm", cache.warm),
+    Route("GET", "/v1/me", me.me),
+    Route("POST", "/v1/admin/acl/explain", acl.explain),
+    Route("POST", "/v1/admin/acl/reload", acl.reload),
+    Route("GET", "/v1/admin/audit", audit.audit),
+    Route("POST", "/v1/admin/drain", server.drain),
+    Route("DELETE", "/v1/admin/drain", server.come_back),
+    Route("GET", "/v1/admin/tenants", tenants.tenants),
+    Route("GET", _TENANT, tenants.tenant),
+    Route("POST", f"{_TENANT}/evict", tenants.evict),
+    Route("POST", f"{_TENANT}/restart", tenants.restart),
+    Route("POST", f"{_TENANT}/drain", tenants.drain),
+    Route("POST", f"{_TENANT}/disable", tenants.disable),
+    Route("POST", f"{_TENANT}/enable", tenants.enable),
+    Route("GET", f"{_TENANT}/limits", limits.limits),
+    Route("PATCH", f"{_TENANT}/limits", limits.change),
+    Route("DELETE", f"{_TENANT}/limits", limits.go_back),
 )
-"""Routes that are answered at the door."""
+"""The routes of both modes."""
 
+WRITES = (
+    Route("PUT", "/v1/artifacts", writes.disabled),
+    Route("DELETE", _ARTIFACT, writes.disabled),
+    Route("PUT", f"{_ARTIFACT}/tags", writes.disabled),
+    Route("DELETE", f"{_ARTIFACT}/tags/<key>", writes.disabled),
+    Route("POST", "/v1/names", writes.disabled),
+    Route("DELETE", "/v1/names/<path:name>", writes.disabled),
+    Route("PUT", "/v1/names/<path:name>/aliases/<alias>", writes.disabled),
+    Route("DELETE", "/v1/names/<path:name>/aliases/<alias>", writes.disabled),
+)
+"""The direct writes that service mode refuses."""
 
-def register(app: Quart, *, personal: bool) -> None:
-    """Add every route to ``app``.
-
-    Args:
-        app: The application.
-        personal: Whether direct writes are left to their own routes; in service mode they are refused.
-    """
-    for blueprint in (
-        health.blueprint,
-        materialize.blueprint,
-        streams.blueprint,
-        builds.blueprint,
-        artifacts.blueprint,
-        lineage.blueprint,
-        names.blueprint,
-        cache.blueprint,
-        acl.blueprint,
-        metrics.blueprint,
-        me.blueprint,
-        tenants.blueprint,
-        limits.blueprint,
-        server.blueprint,
-        audit.blueprint,
-    ):
-        app.register_blueprint(blueprint)
-    if not personal:
-        app.register_blueprint(writes.blueprint)
+HOT = tuple(route for route in ROUTES if route.hot)
+"""The routes that the front door enters."""

@@ -1,22 +1,26 @@
-"""The application inside the door: Quart-Trio, its routes, its errors as problems, its description."""
+"""The application inside the front door: Quart-Trio, its routes, its errors as problems, its description."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, cast
 
 import structlog
-from quart import Response
+from quart import Response, request
 from quart_schema import Info, QuartSchema, Tag
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from strata import __version__
-from strata.http import routes
-from strata.http.api import docs
 from strata.http.api.converters import VersionConverter
 from strata.http.api.openapi import SECURITY, SECURITY_SCHEME, Description
-from strata.http.door.context import context
+from strata.http.api.query_params import values_of
+from strata.http.api.responses import respond
+from strata.http.door.context import SCOPE_KEY, Context
+from strata.http.door.routing import Call, Route, answer, problem_answer
 from strata.http.problems import Problem, ProblemError
+from strata.http.routes import ROUTES, WRITES
 
 log = structlog.get_logger(__name__)
 
@@ -37,10 +41,10 @@ TAGS: list[Tag | dict[str, str]] = [
 
 
 def create_app(*, personal: bool) -> QuartTrio:
-    """Return the application; :class:`~strata.http.door.front_door.FrontDoor` goes around it.
+    """Return the application, which :class:`~strata.http.door.front_door.FrontDoor` encloses.
 
     Args:
-        personal: Personal mode: direct writes are not refused by mode.
+        personal: Whether in personal mode, which does not refuse direct writes.
     """
     app = QuartTrio("strata.http", static_folder=None)
     # Answers and bodies have their own, visible deadlines; Quart's cut a stream with status 200.
@@ -60,40 +64,55 @@ def create_app(*, personal: bool) -> QuartTrio:
         security_schemes=None if personal else {SECURITY_SCHEME: SECURITY},
         security=None if personal else [{SECURITY_SCHEME: []}],
     )
-    # A path is what was sent. Merged slashes would redirect to where the Host header says, and hide names
-    # with two of them.
+    # A path is what was sent. Merging slashes would redirect to the Host header's name, and hide names with
+    # two of them.
     app.url_map.merge_slashes = False
     app.url_map.converters["version"] = VersionConverter
-    routes.register(app, personal=personal)
-    app.register_blueprint(docs.blueprint)
-    app.register_error_handler(ProblemError, _problem)
+    for route in (*ROUTES, *(() if personal else WRITES)):
+        app.add_url_rule(route.path, f"{route.method} {route.path}", _view(route), methods=[route.method])
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
     return app
 
 
-def _respond(problem: Problem) -> Response:
-    response = Response(problem.body(context().request_id), problem.status)
-    for name, value in problem.header_pairs():
-        response.headers[name] = value
-    return response
+def _view(route: Route) -> Callable[..., Awaitable[Response]]:
+    """Return the application's view of a route, with its handler's description."""
+
+    @wraps(route.handler)
+    async def view(**parts: object) -> Response:
+        found = _context()
+        headers, body = tuple(request.scope["headers"]), await request.get_data()
+        try:
+            query = values_of(request.args)
+        except ProblemError as error:
+            return await _refuse(error.problem)
+        call = Call(found, parts, headers, cast("bytes", body), query)
+        return await respond(await answer(route.handler, call), found)
+
+    return view
 
 
-async def _problem(error: ProblemError) -> Response:
-    return _respond(error.problem)
+def _context() -> Context:
+    scope = cast("dict[str, Context]", request.scope)  # ASGI scopes are open
+    return scope[SCOPE_KEY]
+
+
+async def _refuse(problem: Problem) -> Response:
+    found = _context()
+    return await respond(problem_answer(problem, found), found)
 
 
 async def _http_error(error: HTTPException) -> Response:
-    """What Quart itself refuses: unknown paths and methods."""
+    """Answer what Quart itself refuses: unknown paths and methods."""
     status = error.code or 500
     headers: tuple[tuple[str, str], ...] = ()
     allowed: Any = getattr(error, "valid_methods", None)
     if allowed:
         headers = (("Allow", ", ".join(sorted(allowed))),)
     details = {404: "No such path", 405: "This path does not answer that method"}
-    return _respond(Problem(status, details.get(status, error.name), headers=headers))
+    return await _refuse(Problem(status, details.get(status, error.name), headers=headers))
 
 
 async def _bug(error: Exception) -> Response:
     log.error("request crashed", exc_info=error)
-    return _respond(Problem.crash())
+    return await _refuse(Problem.crash())

@@ -1,18 +1,14 @@
 """Finished results: what they are, and their bytes."""
 
-from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
 from strata.artifacts import ORDERS, SORTS, ArtifactRecord, ArtifactState, Page, Stats
 from strata.http.api.openapi import answers, refuses, takes
 from strata.http.api.query_params import moment, refuse_unknown, whole
-from strata.http.api.responses import ARROW_STREAM, data_answer, iso, json, respond_in_part
+from strata.http.api.responses import ARROW_STREAM, data_answer, iso, json
 from strata.http.api.schemas import ArtifactAnswer, ArtifactListAnswer, StatsAnswer
-from strata.http.door.context import ask, context, principal
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import ArtifactStats, GetArtifact, ListArtifacts, OpenArtifact, Opened
-
-blueprint = Blueprint("artifacts", __name__)
 
 QUERY_KEYS = frozenset({"limit", "offset", "state", "name_prefix", "since", "sort", "order"})
 MAX_PAGE = 1000
@@ -36,7 +32,6 @@ def _answer(record: ArtifactRecord) -> ArtifactAnswer:
     )
 
 
-@blueprint.get("/v1/artifacts")
 @tag(["artifacts"])
 @document_response(ArtifactListAnswer)
 @takes(
@@ -49,56 +44,48 @@ def _answer(record: ArtifactRecord) -> ArtifactAnswer:
     sort={"type": "string", "enum": list(SORTS), "default": "created_at"},
     order={"type": "string", "enum": list(ORDERS), "default": "desc"},
 )
-async def artifacts() -> Response:
+async def artifacts(call: Call) -> Answer:
     """List the tenant's artifacts, newest first unless asked otherwise."""
-    refuse_unknown(QUERY_KEYS)
+    refuse_unknown(call.query, QUERY_KEYS)
     question = ListArtifacts(
-        principal(),
-        limit=whole("limit", 100, 1, MAX_PAGE),
-        offset=whole("offset", 0, 0, MAX_OFFSET),
-        state=request.args.get("state"),
-        name_prefix=request.args.get("name_prefix"),
-        since=moment("since"),
-        sort=request.args.get("sort", "created_at"),
-        order=request.args.get("order", "desc"),
+        call.context.caller,
+        limit=whole(call.query, "limit", 100, 1, MAX_PAGE),
+        offset=whole(call.query, "offset", 0, 0, MAX_OFFSET),
+        state=call.query.get("state"),
+        name_prefix=call.query.get("name_prefix"),
+        since=moment(call.query, "since"),
+        sort=call.query.get("sort", "created_at"),
+        order=call.query.get("order", "desc"),
     )
-    page = await ask(question, Page)
+    page = await call.context.ask(question, Page)
     answers = [_answer(record) for record in page.artifacts]
     return json(ArtifactListAnswer(answers, page.total, question.limit, question.offset))
 
 
-@blueprint.get("/v1/artifacts/stats")
-@blueprint.get("/v1/artifacts/usage")
 @tag(["artifacts"])
 @document_response(StatsAnswer)
-async def stats() -> Response:
+async def stats(call: Call) -> Answer:
     """Count the tenant's artifacts and their bytes."""
-    found = await ask(ArtifactStats(principal()), Stats)
+    found = await call.context.ask(ArtifactStats(call.context.caller), Stats)
     return json(StatsAnswer(found.total_artifacts, found.total_bytes, dict(found.by_state)))
 
 
-@blueprint.get("/v1/artifacts/<artifact_id>/v/<version:version>")
 @tag(["artifacts"])
 @document_response(ArtifactAnswer)
 @refuses(404)
-async def artifact(artifact_id: str, version: int) -> Response:
+async def artifact(call: Call) -> Answer:
     """Describe one version of an artifact."""
-    return json(_answer(await ask(GetArtifact(principal(), artifact_id, version), ArtifactRecord)))
+    question = GetArtifact(call.context.caller, call.parts["artifact_id"], call.parts["version"])
+    return json(_answer(await call.context.ask(question, ArtifactRecord)))
 
 
-@blueprint.get("/v1/artifacts/<artifact_id>/v/<version:version>/data")
 @tag(["artifacts"])
 @answers(200, "The Arrow IPC stream.", ARROW_STREAM, headers=(*DATA_HEADERS, "Content-Length"))
 @answers(206, "A range of its bytes.", ARROW_STREAM, headers=(*DATA_HEADERS, "Content-Range"))
 @answers(304, "The caller has it already.", headers=("ETag",))
 @refuses(404, 416)
 @takes("header", Range={"type": "string"}, If_None_Match={"type": "string"})
-async def data(artifact_id: str, version: int) -> Response:
+async def data(call: Call) -> Answer:
     """Read a finished result; ranges and ``If-None-Match`` are honoured. Also answers HEAD."""
-    return await respond_in_part(await read_data(Call(context(), (artifact_id, str(version)))))
-
-
-async def read_data(call: Call) -> Answer:
-    """Answer with a finished result."""
-    found, (artifact_id, version) = call.context, call.parts
-    return data_answer(await found.ask(OpenArtifact(found.caller, artifact_id, int(version)), Opened))
+    found, artifact_id, version = call.context, call.parts["artifact_id"], int(call.parts["version"])
+    return data_answer(await found.ask(OpenArtifact(found.caller, artifact_id, version), Opened))

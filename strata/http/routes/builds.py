@@ -1,25 +1,20 @@
-"""Builds and how they go."""
+"""Builds."""
 
-from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
 from strata.http.api.openapi import refuses
 from strata.http.api.responses import artifact_uri, iso, json
 from strata.http.api.schemas import BuildAnswer
-from strata.http.door.context import ask, principal
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import BuildStatus, GetBuild
 
-blueprint = Blueprint("builds", __name__)
 
-
-@blueprint.get("/v1/builds/<build_id>")
-@blueprint.get("/v1/artifacts/builds/<build_id>")
 @tag(["results"])
 @document_response(BuildAnswer)
 @refuses(404)
-async def build(build_id: str) -> Response:
+async def build(call: Call) -> Answer:
     """Describe a build."""
-    found = await ask(GetBuild(principal(), build_id), BuildStatus)
+    found = await call.context.ask(GetBuild(call.context.caller, call.parts["build_id"]), BuildStatus)
     record = found.record
     return json(
         BuildAnswer(

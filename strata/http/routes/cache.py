@@ -1,6 +1,5 @@
 """The caller's own cache shard."""
 
-from quart import Blueprint, Response
 from quart_schema import document_request, document_response, tag
 
 from strata.cache import CacheStats
@@ -12,35 +11,32 @@ from strata.http.api.schemas import (
     WarmAnswer,
     WarmBody,
     WarmedTableAnswer,
-    parse_body,
+    decode_body,
 )
-from strata.http.door.context import ask, principal, require_admin
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import ClearCache, Cleared, DescribeCache, Warm, WarmCache, Warmed
 
-blueprint = Blueprint("cache", __name__)
+ADMIN = ("admin:cache", "admin/cache")
+"""The scope and the resource of the access rules that its routes need."""
 
-WHAT = "cache"
 
-
-@blueprint.post("/v1/cache/clear")
 @tag(["operations"])
 @document_response(StatusAnswer)
 @refuses(403)
-async def clear() -> Response:
+async def clear(call: Call) -> Answer:
     """Drop the tenant's cached segments; needs ``admin:cache``."""
-    require_admin(WHAT)
-    await ask(ClearCache(principal()), Cleared)
+    call.context.require_admin(*ADMIN)
+    await call.context.ask(ClearCache(call.context.caller), Cleared)
     return json(StatusAnswer("cleared"))
 
 
-@blueprint.get("/v1/cache/stats")
 @tag(["operations"])
 @document_response(CacheStatsAnswer)
 @refuses(403)
-async def stats() -> Response:
+async def stats(call: Call) -> Answer:
     """Counters of the tenant's cache; needs ``admin:cache``."""
-    require_admin(WHAT)
-    found = await ask(DescribeCache(principal()), CacheStats)
+    call.context.require_admin(*ADMIN)
+    found = await call.context.ask(DescribeCache(call.context.caller), CacheStats)
     asked = found.hits + found.misses
     return json(
         CacheStatsAnswer(
@@ -56,17 +52,16 @@ async def stats() -> Response:
     )
 
 
-@blueprint.post("/v1/cache/warm")
 @tag(["operations"])
 @document_request(WarmBody)
 @document_response(WarmAnswer)
 @refuses(403, 404, 422, *BUILD)
-async def warm() -> Response:
+async def warm(call: Call) -> Answer:
     """Read tables into the tenant's cache, by building what a scan of them would; needs ``admin:cache``."""
-    require_admin(WHAT)
-    body = await parse_body(WarmBody)
+    call.context.require_admin(*ADMIN)
+    body = decode_body(WarmBody, call.body)
     parts = tuple(Warm(one.table, None if one.columns is None else tuple(one.columns)) for one in body.tables)
-    found = await ask(WarmCache(principal(), parts), Warmed)
+    found = await call.context.ask(WarmCache(call.context.caller, parts), Warmed)
     counts = zip(parts, found.segments, found.found, found.cached, strict=True)
     tables = [WarmedTableAnswer(part.uri, *numbers) for part, *numbers in counts]
     return json(WarmAnswer(sum(found.segments), sum(found.found), sum(found.cached), tables))

@@ -1,6 +1,5 @@
-"""Where results come from, and whether they are still what their inputs would give."""
+"""Lineage of results: inputs, dependents, staleness."""
 
-from quart import Blueprint, Response
 from quart_schema import document_response, tag
 
 from strata.http.api.openapi import refuses, takes
@@ -14,7 +13,7 @@ from strata.http.api.schemas import (
     NameStatusAnswer,
     NodeAnswer,
 )
-from strata.http.door.context import ask, principal
+from strata.http.door.routing import Answer, Call
 from strata.tenants.messages import (
     Dependents,
     GetDependents,
@@ -24,8 +23,6 @@ from strata.tenants.messages import (
     NameStatus,
     Node,
 )
-
-blueprint = Blueprint("lineage", __name__)
 
 MAX_DEPTH = 100
 
@@ -41,16 +38,16 @@ def _node(node: Node) -> NodeAnswer:
     )
 
 
-@blueprint.get("/v1/artifacts/<artifact_id>/v/<version:version>/lineage")
 @tag(["artifacts"])
 @document_response(LineageAnswer)
 @refuses(404)
 @takes("query", max_depth={"type": "integer", "minimum": 1, "maximum": MAX_DEPTH, "default": 10})
-async def lineage(artifact_id: str, version: int) -> Response:
+async def lineage(call: Call) -> Answer:
     """Follow a result's inputs; those the caller may not see are redacted."""
-    refuse_unknown({"max_depth"})
-    question = GetLineage(principal(), artifact_id, version, whole("max_depth", 10, 1, MAX_DEPTH))
-    found = await ask(question, Lineage)
+    refuse_unknown(call.query, {"max_depth"})
+    artifact_id, version = call.parts["artifact_id"], call.parts["version"]
+    depth = whole(call.query, "max_depth", 10, 1, MAX_DEPTH)
+    found = await call.context.ask(GetLineage(call.context.caller, artifact_id, version, depth), Lineage)
     return json(
         LineageAnswer(
             artifact_uri=artifact_uri(artifact_id, version),
@@ -65,13 +62,13 @@ async def lineage(artifact_id: str, version: int) -> Response:
     )
 
 
-@blueprint.get("/v1/artifacts/<artifact_id>/v/<version:version>/dependents")
 @tag(["artifacts"])
 @document_response(DependentsAnswer)
 @refuses(404)
-async def dependents(artifact_id: str, version: int) -> Response:
+async def dependents(call: Call) -> Answer:
     """Find what was made of a result; only what the caller may read is found, and counted."""
-    found = await ask(GetDependents(principal(), artifact_id, version), Dependents)
+    artifact_id, version = call.parts["artifact_id"], call.parts["version"]
+    found = await call.context.ask(GetDependents(call.context.caller, artifact_id, version), Dependents)
     return json(
         DependentsAnswer(
             artifact_uri=artifact_uri(artifact_id, version),
@@ -83,13 +80,12 @@ async def dependents(artifact_id: str, version: int) -> Response:
     )
 
 
-@blueprint.get("/v1/artifacts/names/<path:name>/status")
 @tag(["names"])
 @document_response(NameStatusAnswer)
 @refuses(404)
-async def status(name: str) -> Response:
+async def status(call: Call) -> Answer:
     """Say whether what a name points at is what its inputs would give now."""
-    found = await ask(GetNameStatus(principal(), name), NameStatus)
+    found = await call.context.ask(GetNameStatus(call.context.caller, call.parts["name"]), NameStatus)
     record, artifact = found.name, found.artifact
     changed = [ChangedInputAnswer(one.uri, one.old_version, one.new_version) for one in found.changed]
     reason = None

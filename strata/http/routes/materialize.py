@@ -1,6 +1,5 @@
 """Build a result, or find it."""
 
-from quart import Blueprint, Response, request
 from quart_schema import document_request, document_response, tag
 
 from strata.http.api.openapi import BUILD, answers, refuses
@@ -10,8 +9,6 @@ from strata.http.api.responses import (
     data_url,
     iso,
     json,
-    json_answer,
-    respond,
     stream_answer,
 )
 from strata.http.api.schemas import (
@@ -22,10 +19,9 @@ from strata.http.api.schemas import (
     MaterializeBody,
     TransformBody,
     decode_body,
-    parse_body,
 )
-from strata.http.door.context import Context, ask, context, principal
-from strata.http.door.fast_routes import Answer, Call
+from strata.http.door.context import Context
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import (
     Explain,
@@ -40,32 +36,23 @@ from strata.tenants.messages import (
     Transformation,
 )
 
-blueprint = Blueprint("materialize", __name__)
-
 MAX_NAME = 512
 
 
-@blueprint.post("/v1/materialize")
 @tag(["results"])
 @document_request(MaterializeBody)
 @document_response(MaterializeAnswer)
 @answers(200, "Where the result is, or will be; or the result itself.", ARROW_STREAM)
 @refuses(403, 404, 422, *BUILD)
-async def materialize() -> Response:
+async def materialize(call: Call) -> Answer:
     """Materialize a scan; with ``Accept: application/vnd.apache.arrow.stream`` the answer is the result."""
-    body: bytes = await request.data
-    return respond(await build(Call(context(), (), tuple(request.scope["headers"]), body)))
-
-
-async def build(call: Call) -> Answer:
-    """Answer a request to materialize."""
     found, body = call.context, decode_body(MaterializeBody, call.body)
     try:
         mode = Mode(body.mode)
     except ValueError:
         loc = [{"loc": ["body", "mode"], "msg": "must be stream or artifact"}]
         raise ProblemError(Problem(400, "mode must be stream or artifact.", "invalid_mode", loc)) from None
-    direct = call.header(b"accept").split(";")[0].strip() == ARROW_STREAM
+    direct = (call.header(b"accept") or "").split(";")[0].strip() == ARROW_STREAM
     question = Materialize(
         found.caller,
         _transformation(body.inputs, body.transform),
@@ -85,7 +72,7 @@ def _described(found: Materialized, mode: Mode) -> Answer:
         url = f"/v1/streams/{found.stream_id}"
     state = "ready" if found.hit else "building" if mode is Mode.STREAM else "pending"
     uri = artifact_uri(found.artifact_id, found.version)
-    return json_answer(
+    return json(
         MaterializeAnswer(
             found.hit, uri, state, build_id=found.build_id, stream_id=found.stream_id, stream_url=url
         )
@@ -100,16 +87,15 @@ async def _direct(found: Context, result: Materialized) -> Answer:
     return await stream_answer(await found.ask(question, Opened), found)
 
 
-@blueprint.post("/v1/artifacts/explain-materialize")
 @tag(["results"])
 @document_request(ExplainBody)
 @document_response(ExplainAnswer)
 @refuses(403, 404, 422)
-async def explain() -> Response:
+async def explain(call: Call) -> Answer:
     """Say what materialize would do, and do nothing."""
-    body = await parse_body(ExplainBody)
+    body = decode_body(ExplainBody, call.body)
     what = _transformation(body.inputs, body.transform)
-    found = await ask(Explain(principal(), what, _name(body.name)), Explanation)
+    found = await call.context.ask(Explain(call.context.caller, what, _name(body.name)), Explanation)
     changed = [ChangedInputAnswer(item.uri, item.old_version, item.new_version) for item in found.changed]
     built = found.artifact
     reason = None

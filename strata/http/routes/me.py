@@ -1,14 +1,14 @@
-"""Who one is to the server: what finds a wrong proxy in one request."""
+"""The caller's identity and limits as the server sees them, to find a wrong proxy in one request."""
 
 import attrs
-from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
-from strata.auth import DEFAULT_TENANT
+from strata.auth import DEFAULT_TENANT, Principal
 from strata.http.api import administration as admin
 from strata.http.api.responses import json
 from strata.http.api.schemas_admin import CheckAnswer, HeaderAnswer, MeAnswer, UsageAnswer
-from strata.http.door.context import context, principal
+from strata.http.door.context import Context
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import STATUS
 from strata.outcomes import Reason, Refused
 from strata.tenants.lifecycle import supervision
@@ -17,8 +17,6 @@ from strata.tenants.lifecycle.supervision import View
 from strata.tenants.messages import Description
 from strata.tenants.shared.authorizer import CACHE_RESOURCE
 
-blueprint = Blueprint("me", __name__)
-
 SCOPES = {
     "admin:cache": "POST /v1/cache/clear, GET /v1/cache/stats",
     "admin:metrics": "GET /metrics",
@@ -26,7 +24,7 @@ SCOPES = {
     "admin:limits": "/v1/admin/tenants/{tenant}/limits",
     "admin:*": "other tenants, and POST /v1/admin/drain",
 }
-"""What each scope is for."""
+"""The routes that each scope opens."""
 
 FULL = Refused(
     Reason.UNAVAILABLE, "The server serves as many tenants as it may (max_tenants).", code="too_many_tenants"
@@ -35,37 +33,40 @@ DRAINING = Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="dra
 WRITES = Refused(Reason.FORBIDDEN, "Direct writes are disabled in service mode.", code="writes_disabled")
 
 
-@blueprint.get("/v1/me")
 @tag(["administration"])
 @document_response(MeAnswer)
-async def me() -> Response:
+async def me(call: Call) -> Answer:
     """Say who the caller is taken for, what that tenant may use and uses, and what would be refused and why.
 
     It works for a disabled tenant, too, and starts no actor: one that is absent has no usage.
     """
-    who, registry = principal(), admin.registry()
-    view = await supervision.describe(registry, who.tenant)
+    found, who = call.context, call.context.caller
+    view = await supervision.describe(found.registry, who.tenant)
     return json(
         MeAnswer(
             principal=who.id,
             tenant=who.tenant,
             scopes=sorted(who.scopes),
             unrestricted=who.unrestricted,
-            operator=admin.is_operator(),
-            headers=_headers(),
+            operator=admin.is_operator(found),
+            headers=_headers(call),
             state=view.state,
-            limits=admin.limit_answers(admin.tenant_overrides().effective(who.tenant)),
-            usage=_usage(view.inside),
-            checks=[*_work(view), _check("direct writes", None if who.unrestricted else WRITES), *_scopes()],
+            limits=admin.limit_answers(admin.tenant_overrides(found).effective(who.tenant)),
+            usage=_usage(found, view.inside),
+            checks=[
+                *_work(found, view),
+                _check("direct writes", None if who.unrestricted else WRITES),
+                *_scopes(who),
+            ],
         )
     )
 
 
-def _usage(inside: Description | None) -> UsageAnswer | None:
-    """Return what the tenant uses, without what is others': their builds, and the cache's statistics."""
+def _usage(found: Context, inside: Description | None) -> UsageAnswer | None:
+    """Return the tenant's usage without other principals' builds; its cache only to administrators."""
     if inside is None:
         return None
-    who, authorizer = principal(), admin.registry().resources.authorizer
+    who, authorizer = found.caller, found.registry.resources.authorizer
     own = tuple(build for build in inside.in_flight if who.id in build.principals)
     usage = admin.usage_answer(attrs.evolve(inside, in_flight=own))
     if usage is not None and not (
@@ -75,18 +76,16 @@ def _usage(inside: Description | None) -> UsageAnswer | None:
     return usage
 
 
-def _headers() -> list[HeaderAnswer]:
-    contract = context().contract
+def _headers(call: Call) -> list[HeaderAnswer]:
+    contract = call.context.contract
     assert contract is not None
-    return [
-        HeaderAnswer(field.shown, field.role, field.shown in request.headers)
-        for field in contract.fields.values()
-    ]
+    sent = {name for name, _ in call.headers}
+    return [HeaderAnswer(field.shown, field.role, field.exact in sent) for field in contract.fields.values()]
 
 
-def _work(view: View) -> list[CheckAnswer]:
-    """Whether a request for a result would be answered, and whether there is room for it."""
-    registry, tenant = admin.registry(), principal().tenant
+def _work(context: Context, view: View) -> list[CheckAnswer]:
+    """Check whether a request for a result would be answered, and whether slots and builds are free."""
+    registry, tenant = context.registry, context.caller.tenant
     refused = DRAINING if registry.draining else registry.turned_away(tenant)
     found = registry.find(tenant)
     if refused is None and found is not None and found.state in (State.DOWN, State.RESTARTING):
@@ -96,7 +95,7 @@ def _work(view: View) -> list[CheckAnswer]:
     checks = [_check("POST /v1/materialize", refused)]
     if view.inside is not None:
         checks += _room(view.inside)
-    if principal().tenant == DEFAULT_TENANT and admin.tenant_overrides().settings.multi_tenant_enabled:
+    if tenant == DEFAULT_TENANT and admin.tenant_overrides(context).settings.multi_tenant_enabled:
         detail = "No tenant header was sent: this is the tenant of all who send none."
         checks.append(CheckAnswer("a tenant of one's own", False, None, "no_tenant", detail))  # noqa: FBT003  # a field
     return checks
@@ -118,8 +117,7 @@ def _room(inside: Description) -> list[CheckAnswer]:
     return checks
 
 
-def _scopes() -> list[CheckAnswer]:
-    who = principal()
+def _scopes(who: Principal) -> list[CheckAnswer]:
     return [
         _check(
             f"{scope}: {what}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -20,7 +19,7 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 
 from strata.http.asgi import KNOWN_KEY, LOADS_KEY, App
-from strata.http.serving.connection_table import ConnectionCounters
+from strata.http.serving.connection_table import ConnectionCounters, ConnectionTable
 from strata.http.serving.protocol import Protocol, Tasks
 from strata.http.serving.socket_stream import Bytes, DeadlineStream
 from strata.work import FileRange
@@ -61,10 +60,10 @@ class ServerContext:
     Attributes:
         app: ASGI application.
         config: Hypercorn's configuration.
-        context: Hypercorn's worker context; its ``terminated`` is set when the server stops.
-        timeouts: Deadlines for clients.
-        counters: Counts closed connections by reason.
-        changed: Called with a connection, whether it is idle, and whether its client has an identity.
+        context: Hypercorn's; its ``terminated`` is set when the server stops.
+        timeouts: The deadlines.
+        counters: Counts connections that are cut, by reason.
+        table: Notes whether a connection can be spared, and whether its client has an identity.
     """
 
     app: App
@@ -72,7 +71,7 @@ class ServerContext:
     context: WorkerContext
     timeouts: ClientTimeouts
     counters: ConnectionCounters
-    changed: Callable[[Connection, bool, bool], None]
+    table: ConnectionTable[Connection]
 
 
 class Connection:
@@ -249,13 +248,14 @@ class Connection:
             self._server.counters.note(self._late)
 
     def _become_known(self) -> None:
-        self._known = True
-        self._restage()
+        if not self._known:
+            self._known = True
+            self._restage()
 
     def _restage(self) -> None:
         assert self._protocol is not None
         busy = self._under_way and (self._known or self._protocol.whole)
-        self._server.changed(self, not busy, self._known)
+        self._server.table.note(self, idle=not busy, known=self._known)
 
     def break_off(self) -> None:
         """Close the connection at once, also in the middle of a response."""

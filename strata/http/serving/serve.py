@@ -99,7 +99,7 @@ class _Server:
         self._counters = counters
         self._context = WorkerContext(None)
         self._server = ServerContext(
-            app, hypercorn_config(), self._context, timeouts, self._counters, self._changed
+            app, hypercorn_config(), self._context, timeouts, self._counters, self._table
         )
         self._open: set[Connection] = set()
 
@@ -150,9 +150,6 @@ class _Server:
         finally:
             self._open.discard(connection)
             self._table.leave(connection)
-
-    def _changed(self, connection: Connection, idle: bool, known: bool) -> None:  # noqa: FBT001  # a callback
-        self._table.note(connection, idle=idle, known=known)
 
     async def end_idle(self) -> None:
         """Close idle connections; the others close after their response."""

@@ -71,7 +71,7 @@ from strata.tables.scan.predicates import (
 
 _log = structlog.get_logger(__name__)
 
-_MAXIMUM = {IntegerType: 2**31 - 1, LongType: 2**63 - 1}
+_MAXIMUM: Mapping[type, int] = {IntegerType: 2**31 - 1, LongType: 2**63 - 1}
 """Largest value of the integer types, beyond which a writer's arithmetic wraps around."""
 
 
@@ -162,8 +162,8 @@ def _project(predicate: Predicate, transform: Any, field_id: int, position: int)
 def _ordered_to(transform: Any, kind: IcebergType) -> int | None:
     """Return the largest partition value in the order of its source values; None: all are in order.
 
-    Truncating an integer next to its type's minimum wraps around in writers with integers of that width (Java,
-    Rust: ``truncate[10]`` of -2147483648 is 2147483646), into the range of the type's largest values.
+    Truncating an integer next to its type's minimum wraps around in writers with integers of that width, into
+    the range of the largest values: Java and Rust store 2147483646 for ``truncate[10]`` of -2147483648.
     """
     most = _MAXIMUM.get(type(kind))
     return None if most is None or not isinstance(transform, TruncateTransform) else most - transform.width

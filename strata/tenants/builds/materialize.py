@@ -17,7 +17,6 @@ from strata.artifacts import BLOB_GONE, ArtifactRecord, ArtifactState, BlobReade
 from strata.auth import Principal
 from strata.outcomes import Limit, Reason, Refused
 from strata.tables import (
-    CellGrants,
     LoadedTable,
     ResolvedScan,
     ScanSpec,
@@ -42,26 +41,52 @@ TRANSFORM_NOT_FOUND = Refused(
     loc=("body", "transform", "executor"),
 )
 
+ONE_INPUT = Refused(Reason.BAD_REQUEST, "A scan has exactly one input.", "bad_inputs", loc=("body", "inputs"))
+
 log = structlog.get_logger(__name__)
 
 READY_REMEMBERED = 4096
-"""Finished artifacts an actor remembers, so that a hit asks no database."""
+"""Finished artifacts an actor remembers, so that a hit needs no call of the store; the oldest is dropped."""
 
 PLACES_LEFT = 4
-"""A principal may have so many times as many builds as it leaves places for others: four fifths, if alone.
-The same of streams."""
+"""One principal may hold at most this many times the builds (or streams) still free: 4/5 of all if alone."""
 
 STREAMS_REMEMBERED = 10_000
-"""Streams an actor keeps, each until ``stream_state_ttl_seconds`` are over."""
+"""Most streams of an actor, each kept for ``stream_state_ttl_seconds``; beyond, materialize is refused."""
 
 
 @attrs.define(eq=False)
 class Stream:
-    """A stream's name: for whom, of what, until when (Trio's clock)."""
+    """A promised stream.
+
+    Attributes:
+        owner: Id of the principal that may read it.
+        build: Its build.
+        expires: When it is forgotten, on Trio's clock.
+    """
 
     owner: str
     build: Build
     expires: float
+
+
+@attrs.frozen(eq=False)
+class Lookup:
+    """A scan request under the rules of one moment, as far as it is known without a wait.
+
+    Attributes:
+        spec: Its parameters.
+        ref: Its table; a random name where the caller may not read it.
+        access: The caller's rights to the table.
+        policy: The rules that gave them.
+        resolved: The scan and its identity; None: the table is not loaded.
+    """
+
+    spec: ScanSpec
+    ref: TableRef
+    access: Access
+    policy: acl.Policy | None = attrs.field(repr=False)
+    resolved: tuple[ResolvedScan, Provenance] | None = attrs.field(default=None, repr=False)
 
 
 @attrs.define(eq=False)
@@ -69,13 +94,13 @@ class Materializer:
     """Answers :class:`~strata.tenants.messages.Materialize` and ``Explain`` for one tenant.
 
     Attributes:
-        running: Builds by provenance key: what makes equal requests share one.
-        by_id: The same builds by build id, once admitted.
+        running: Builds by provenance key: equal requests share one.
+        by_id: Running builds by build id, once admitted.
         streams: Streams by id, in the order they expire.
         records: Finished artifacts by id and version.
         ready: Finished artifacts by provenance key.
-        losses: How many finished artifacts turned out to be lost. What the database answered is not
-            remembered if there was a loss meanwhile: it may be what was lost.
+        losses: How many finished artifacts turned out to be lost. A record read from the store is not
+            remembered if a loss happened meanwhile: it may be the lost one.
         estimator: Computes the Retry-After of refused builds from how fast builds end.
     """
 
@@ -97,18 +122,33 @@ class Materializer:
 
     @property
     def idle(self) -> bool:
-        """Nothing is built, and no stream waits for its reader."""
+        """Whether no build runs and no stream waits for its reader."""
         self._expire()
         return not self.running and not self.streams
 
-    async def materialize(self, question: m.Materialize) -> m.Materialized | Refused:
-        """Find the result, or see to it that it is built."""
+    def materialize(self, question: m.Materialize) -> m.Materialized | Refused | m.Pending:
+        """Answer with a remembered result; else a ``Pending`` finds it in the store or builds it."""
         authorizer = self.resources.authorizer
         if question.name is not None and authorizer.denies(
             question.principal, artifact_resource(question.name), "write"
         ):
             return authorizer.forbidden("write")  # of a name that exists and of one that does not
-        found = await self.resolve(question.principal, question.what)
+        lookup = self.look_up(question.principal, question.what)
+        if isinstance(lookup, Refused):
+            return lookup
+        if lookup.resolved is not None and not question.refresh and question.name is None:
+            key = lookup.resolved[1].key
+            hit = None if key in self.running else self.ready.get(key)
+            if hit is not None:
+                self.builder.metrics.hits += 1
+                return m.Materialized(hit.artifact_id, hit.version, hit=True)
+        return m.Pending(partial(self._find_or_build, question, lookup))
+
+    async def _find_or_build(self, question: m.Materialize, lookup: Lookup) -> m.Materialized | Refused:
+        if not self._holds(lookup):
+            answer = self.materialize(question)
+            return await answer.finish() if isinstance(answer, m.Pending) else answer
+        found = await self.resolve(question.principal, question.what, lookup)
         if isinstance(found, Refused):
             return found
         scan, provenance = found
@@ -117,8 +157,12 @@ class Materializer:
         if build is None and not question.refresh:
             hit = await self.find_ready(provenance)
             if hit is not None:
-                return await self._hit(hit, question.name)
-            build = await self.under_way(provenance.key)  # somebody may have begun it while we asked
+                self.builder.metrics.hits += 1
+                if question.name is not None:
+                    set_name, ready = self.resources.metadata.set_name, (hit.artifact_id, hit.version)
+                    await self.resources.ask(set_name, self.tenant, question.name, *ready)
+                return m.Materialized(hit.artifact_id, hit.version, hit=True)
+            build = await self.under_way(provenance.key)  # begun while the store was asked
         if build is None:
             principal = question.principal.id
             order = BuildRequest(scan, provenance, question.what.executor, question.name, principal)
@@ -130,31 +174,8 @@ class Materializer:
         self.builder.metrics.misses += 1
         return await self._join(build, question)
 
-    def hit_at_once(self, question: m.Materialize) -> m.Materialized | None:
-        """Do as :meth:`materialize` where that waits for nothing and finds the result; else None."""
-        if question.refresh or question.name is not None:
-            return None
-        asked = self._asked(question.principal, question.what)
-        if isinstance(asked, Refused):
-            return None
-        spec, uri, ref, access = asked
-        if not access.allowed:  # the work for a missing table, as in resolve
-            ref = attrs.evolve(ref, table=self.resources.new_id())
-        table = self.resources.catalogs.peek(ref)
-        if table is None or not access.allowed:
-            return None
-        scan = resolve_scan(table, spec, access.visible)
-        if isinstance(scan, Refused):
-            return None
-        provenance = scan_provenance(self.tenant, uri, question.what.executor, spec, scan)
-        hit = None if provenance.key in self.running else self.ready.get(provenance.key)
-        if hit is None:
-            return None
-        self.builder.metrics.hits += 1
-        return m.Materialized(hit.artifact_id, hit.version, hit=True)
-
     async def under_way(self, key: str) -> Build | None:
-        """Return the build of a key, if one runs that is not being given up with its last asker."""
+        """Return the running build of a key, or None; waits for the end of one that is being cancelled."""
         while (build := self.running.get(key)) is not None and build.scope.cancel_called:
             await build.done.wait()
         return build
@@ -179,26 +200,24 @@ class Materializer:
         )
 
     async def _named(self, principal: Principal, name: str) -> ArtifactRecord | None:
-        """Return what a name points at; None, after the same work, where there is nothing for the caller."""
+        """Return the artifact a name points at; None, after the same work, if the caller may read none."""
         resources, metadata = self.resources, self.resources.metadata
         named = await resources.ask(metadata.get_name, self.tenant, name)
         hidden = resources.authorizer.denies(principal, artifact_resource(name), "read")
         target = (resources.new_id(), 1) if named is None else (named.artifact_id, named.version)
         older = await resources.ask(metadata.get_artifact, self.tenant, *target)
-        if older is None:
-            await resources.miss_artifact(principal, target[0])
-            return None
-        may_read = await resources.may_read_artifact(principal, older.artifact_id, older.inputs)
+        inputs = None if older is None else older.inputs
+        may_read = await resources.may_read(principal, inputs, target[0])
         return older if may_read and not hidden else None
 
     async def _settled(self, provenance: Provenance) -> None:
-        """Wait for a build whose bytes are all there: its commit is a matter of milliseconds."""
+        """Wait for a build whose bytes are all written: its commit takes milliseconds."""
         build = self.running.get(provenance.key)
         if build is not None and build.tail is not None and build.tail.ended:
             await build.done.wait()
 
     async def find_ready(self, provenance: Provenance) -> ArtifactRecord | None:
-        """Return the newest finished artifact of this provenance whose bytes are there."""
+        """Return the newest finished artifact of a provenance whose bytes are not lost, or None."""
         known = self.ready.get(provenance.key)
         if known is not None:
             return known
@@ -211,11 +230,11 @@ class Materializer:
         return found
 
     def _find_readable(self, key: str) -> tuple[ArtifactRecord | None, list[ArtifactRecord]]:
-        """Return the newest finished artifact that can be read, and those given up on the way. Blocking.
+        """Return the newest finished artifact that can be read, and the lost ones before it. Blocking.
 
-        A blob that is gone is seen here before anything is promised, so that a result lost while the server
-        was down is built anew by the first request for it. A remote store is not asked: that takes its time,
-        and whoever reads the result asks it anyway.
+        A missing blob is noticed here before the result is promised, so a result that was lost while the
+        server was down is built again by the first request for it. A remote store is not called: that takes
+        a round trip, and the read of the result makes it anyway.
         """
         metadata, lost = self.resources.metadata, []
         while (record := metadata.find_ready(self.tenant, key)) is not None:
@@ -233,12 +252,8 @@ class Materializer:
             lost.append(record)
         return record, lost
 
-    def remembered(self, artifact_id: str, version: int) -> ArtifactRecord | None:
-        """Return an artifact's record if it needs no call of the store."""
-        return self.records.get((artifact_id, version))
-
     async def record(self, artifact_id: str, version: int) -> ArtifactRecord | None:
-        """Return an artifact's record; finished ones are remembered, for they never change."""
+        """Return an artifact's record or None; finished ones are remembered, for they never change."""
         known = self.records.get((artifact_id, version))
         if known is None:
             losses = self.losses
@@ -249,7 +264,7 @@ class Materializer:
         return known
 
     async def lose(self, record: ArtifactRecord) -> None:
-        """Note that a finished artifact's bytes are gone: it is never served again, but built anew."""
+        """Mark a finished artifact whose bytes are gone: it is never served again, but built again."""
         await self.resources.ask(self._give_up, record)
         self._forget(record)
 
@@ -265,65 +280,81 @@ class Materializer:
         self.ready.pop(record.provenance_hash, None)
 
     def stream_for(self, stream_id: str, principal: Principal) -> Stream | None:
-        """Return the stream, if it is this principal's (or the principal is an administrator)."""
+        """Return a stream of this principal, or any stream to an administrator; else None."""
         self._expire()
         stream = self.streams.get(stream_id)
         if stream is None or stream.expires <= trio.current_time():
-            return None  # one whose time was made shorter may stand behind others
+            return None  # a shortened one may be behind others in the order
         if stream.owner != principal.id and not principal.has_scope("admin:*"):
             return None
         return stream
 
-    async def resolve(
-        self, principal: Principal, what: m.Transformation
-    ) -> tuple[ResolvedScan, Provenance] | Refused:
-        """Return the scan that is asked for, within the caller's rights, and its identity."""
-        asked = self._asked(principal, what)
-        if isinstance(asked, Refused):
-            return asked
-        spec, uri, ref, access = asked
+    def look_up(self, principal: Principal, what: m.Transformation) -> Lookup | Refused:
+        """Parse a scan request, ask the rules, and resolve it if its table is loaded."""
+        if what.executor != SCAN:
+            return TRANSFORM_NOT_FOUND
+        if len(what.inputs) != 1:
+            return ONE_INPUT
+        spec = parse_scan_params(what.params)
+        if isinstance(spec, Refused):
+            return spec
         authorizer, catalogs = self.resources.authorizer, self.resources.catalogs
+        if authorizer.denies(principal, acl.resource_name("transforms", what.executor), "run"):
+            return TRANSFORM_NOT_FOUND
+        ref = catalogs.resolve(what.inputs[0])
+        if isinstance(ref, Refused):
+            return ref
+        access = authorizer.reading(principal, table_resource(ref))
         if not access.allowed:
             if not authorizer.hide:
                 return authorizer.forbidden("read")
-            # Answered as a missing table after the work for a missing table: one that nobody has made.
+            # Answered as a missing table after the work for a missing table: one that does not exist.
             ref = attrs.evolve(ref, table=self.resources.new_id())
-        table = catalogs.peek(ref)
-        if table is not None:
-            scan = resolve_scan(table, spec, access.visible)
-        else:
-            scan = await self.resources.look(ref, _load_and_resolve, catalogs.load, ref, spec, access.visible)
-        if not access.allowed and not isinstance(scan, Refused):
-            return TABLE_NOT_FOUND  # somebody has made it after all
+        lookup, table = Lookup(spec, ref, access, authorizer.policy), catalogs.peek(ref)
+        if table is None:
+            return lookup
+        return self._with_scan(lookup, what, resolve_scan(table, spec, access.visible))
+
+    async def resolve(
+        self, principal: Principal, what: m.Transformation, lookup: Lookup | None = None
+    ) -> tuple[ResolvedScan, Provenance] | Refused:
+        """Return the scan that is asked for, within the caller's rights, and its identity.
+
+        Args:
+            principal: The caller.
+            what: The request.
+            lookup: What :meth:`look_up` has found of it, if that holds still.
+        """
+        found = lookup or self.look_up(principal, what)
+        if isinstance(found, Lookup) and found.resolved is None:
+            load = partial(_load_and_resolve, self.resources.catalogs.load, found)
+            scan = await self.resources.look(found.ref, load)
+            found = self._with_scan(found, what, scan)
+        if isinstance(found, Refused):
+            return found
+        assert found.resolved is not None
+        return found.resolved
+
+    def _with_scan(
+        self, lookup: Lookup, what: m.Transformation, scan: ResolvedScan | Refused
+    ) -> Lookup | Refused:
         if isinstance(scan, Refused):
             return scan
-        return scan, scan_provenance(self.tenant, uri, what.executor, spec, scan)
+        if not lookup.access.allowed:
+            return TABLE_NOT_FOUND  # a table of the random name exists after all
+        provenance = scan_provenance(self.tenant, what.inputs[0], what.executor, lookup.spec, scan)
+        return attrs.evolve(lookup, resolved=(scan, provenance))
 
-    def _asked(
-        self, principal: Principal, what: m.Transformation
-    ) -> tuple[ScanSpec, str, TableRef, Access] | Refused:
-        """Return what is to be scanned, and what the rules say of that."""
-        spec = _scan_spec(what)
-        if isinstance(spec, Refused):
-            return spec
-        authorizer = self.resources.authorizer
-        if authorizer.denies(principal, acl.resource_name("transforms", what.executor), "run"):
-            return TRANSFORM_NOT_FOUND
-        uri = what.inputs[0]
-        ref = self.resources.catalogs.resolve(uri)
-        if isinstance(ref, Refused):
-            return ref
-        return spec, uri, ref, authorizer.reading(principal, table_resource(ref))
-
-    async def _hit(self, artifact: ArtifactRecord, name: str | None) -> m.Materialized:
-        self.builder.metrics.hits += 1
-        if name is not None:
-            set_name = self.resources.metadata.set_name
-            await self.resources.ask(set_name, self.tenant, name, artifact.artifact_id, artifact.version)
-        return m.Materialized(artifact.artifact_id, artifact.version, hit=True)
+    def _holds(self, lookup: Lookup) -> bool:
+        """Whether neither the rules nor the table's metadata have been replaced since a lookup."""
+        if self.resources.authorizer.policy is not lookup.policy:
+            return False
+        return lookup.resolved is None or (
+            self.resources.catalogs.peek(lookup.ref) is lookup.resolved[0].table
+        )
 
     def start(self, order: BuildRequest) -> Build | Refused:
-        """Begin a build. No checkpoint lies between the look for a running one and this."""
+        """Begin a build, or return a refusal. No checkpoint between the search for a running one and this."""
         refused = self._no_place(order.principal)
         if refused is not None:
             return refused
@@ -333,7 +364,7 @@ class Materializer:
         return build
 
     def _no_place(self, principal: str) -> Refused | None:
-        """Refuse a build beyond ``max_concurrent_scans``, or one that leaves too little to others."""
+        """Refuse a build beyond ``max_concurrent_scans`` or the principal's part (:data:`PLACES_LEFT`)."""
         most, running = self.builder.limits.max_builds, len(self.running)
         own = sum(build.principals[0] == principal for build in self.running.values())
         if running < most and (not own or own < PLACES_LEFT * (most - running)):
@@ -368,7 +399,7 @@ class Materializer:
         if record is None:
             assert isinstance(build.outcome, Refused)
             return build.outcome
-        if self.running.get(build.key) is build:  # else it has ended meanwhile, and been forgotten
+        if self.running.get(build.key) is build:  # else it has ended meanwhile
             self.by_id.setdefault(record.build_id, build)
         if question.name is not None:
             build.names.add(question.name)
@@ -393,7 +424,7 @@ class Materializer:
         return stream_id
 
     def _too_many_streams(self, principal: str) -> Refused | None:
-        """Refuse a stream beyond those that are remembered, or one that leaves too few to others."""
+        """Refuse a stream beyond :data:`STREAMS_REMEMBERED` or the principal's part (:data:`PLACES_LEFT`)."""
         most, total = STREAMS_REMEMBERED, len(self.streams)
         enough = PLACES_LEFT * (most - total)
         if total < enough:
@@ -419,25 +450,12 @@ class Materializer:
             del self.streams[stream_id]
 
 
-def _scan_spec(what: m.Transformation) -> ScanSpec | Refused:
-    if what.executor != SCAN:
-        return TRANSFORM_NOT_FOUND
-    if len(what.inputs) != 1:
-        return Refused(
-            Reason.BAD_REQUEST, "A scan has exactly one input.", "bad_inputs", loc=("body", "inputs")
-        )
-    return parse_scan_params(what.params)
-
-
 def _load_and_resolve(
-    load: Callable[[TableRef], LoadedTable | Refused],
-    ref: TableRef,
-    spec: ScanSpec,
-    visible: CellGrants | None,
+    load: Callable[[TableRef], LoadedTable | Refused], lookup: Lookup
 ) -> ResolvedScan | Refused:
     """Load the table's present metadata and resolve the scan against it; one call, one thread."""
-    table = load(ref)
-    return table if isinstance(table, Refused) else resolve_scan(table, spec, visible)
+    table = load(lookup.ref)
+    return table if isinstance(table, Refused) else resolve_scan(table, lookup.spec, lookup.access.visible)
 
 
 def _changes(older: ArtifactRecord, provenance: Provenance) -> tuple[m.ChangedInput, ...]:

@@ -230,7 +230,7 @@ class _BuildRun:
         """Give the start token back, so that the next build starts."""
         start, self.start = self.start, None
         if start is not None:
-            start.leave()
+            start.release()
 
     async def _take_slot(self, tier: Tier) -> None:
         """Wait for a slot. The build owns the lease from the first moment; its end releases it.

@@ -1,4 +1,4 @@
-"""A running build: owned by the actor, watched by any number of requests."""
+"""A running build: owned by the actor, followed by any number of requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from strata.artifacts import ArtifactRecord, BuildRecord
 from strata.outcomes import Refused
 from strata.tenants.limits.slots import Lease
 from strata.tenants.shared.byte_stream import Tail
-from strata.work import release_admission
 
 
 @attrs.define(eq=False)
@@ -27,12 +26,12 @@ class Build:
         readers: Streams open on it.
         record: Its row in the metadata store, once admitted.
         tail: Its growing blob, once admitted.
-        principals: Who asks for it; any one's turn will do.
-        lease: The slot it holds or waits for; given back at the end, or when its last reader leaves.
-        memory: What it has reserved of the process's memory, or waits for; given back at its very end.
+        principals: The principals that want it, the first one first; the slot turn of any of them serves.
+        lease: The slot it holds or waits for; released at the end, or when its last reader leaves.
+        memory: Its reservation of the process's memory, held or waited for; released at its very end.
         rows_done: Rows read so far, before filters.
-        rows_planned: Rows the plan says there are to read.
-        exact_rows: Rows of the result, when the plan knows.
+        rows_planned: Rows to read by the plan.
+        exact_rows: Rows of the result, where the plan knows.
         names: Names to point at the result, of requests that joined.
         outcome: The finished artifact, or why there is none.
     """
@@ -58,25 +57,25 @@ class Build:
 
     @property
     def progress(self) -> float:
-        """How far it is, from 0.0 to 1.0, by rows."""
+        """The part that is done, from 0.0 to 1.0, by rows."""
         if self.done.is_set() or not self.rows_planned:
             return 1.0 if self.done.is_set() else 0.0
         return min(1.0, self.rows_done / self.rows_planned)
 
     def ask(self, principal: str) -> None:
-        """Note somebody who asks for it; whoever it waits for a slot with, another's turn may come first."""
+        """Add a principal that wants the build: its turn for a slot may come before the others'."""
         if principal not in self.principals:
             self.principals.append(principal)
             if self.lease is not None:
                 self.lease.join(principal)
 
     def admit(self, record: BuildRecord) -> None:
-        """Let those who wait have its ids, and its bytes as they come."""
+        """Publish the build's record: requests have its ids, and its bytes as they are written."""
         self.record = record
         self.admitted.set()
 
     def finish(self, outcome: ArtifactRecord | Refused) -> None:
-        """Settle the outcome and wake everybody. The first outcome counts."""
+        """Settle the outcome and wake all who wait for it. The first outcome counts."""
         if self.done.is_set():
             return
         self.outcome = outcome
@@ -87,14 +86,13 @@ class Build:
         self.done.set()
 
     def release_slot(self) -> None:
-        """Give its slot back, once."""
+        """Release the slot. Harmless when repeated."""
         if self.lease is not None:
             self.lease.release()
 
     async def wait_admitted(self) -> None:
-        """Wait until it runs or was refused. If the last one who waits is cancelled, so is the build."""
+        """Wait until the build runs or was refused. If the last waiting request is cancelled, so is it."""
         self.wanted += 1
-        release_admission()
         try:
             await self.admitted.wait()
         finally:
@@ -103,11 +101,11 @@ class Build:
                 self.scope.cancel()
 
     def opened(self) -> None:
-        """A reader came."""
+        """Count a reader."""
         self.readers += 1
 
     def closed(self) -> None:
-        """A reader left. The last one's slot is free at once; the build goes on without it."""
+        """Uncount a reader. With the last one the slot is free at once; the build goes on without it."""
         self.readers -= 1
         if not self.readers:
             self.release_slot()

@@ -1,13 +1,13 @@
-"""The actor that is a tenant: it owns the tenant's slots, cache shard, running builds and counters.
+"""The actor of a tenant: it owns the tenant's slots, cache shard, running builds and counters.
 
 Its loop only routes: each question is answered by a task of its own, so a slow scan never blocks the mailbox.
-A question that crashes (a bug) crashes the actor; its supervisor, the registry, answers whoever waits and
-starts it anew from what is on disk.
+A question that crashes (a bug) crashes the actor; its supervisor, the registry, refuses the questions that
+wait and starts another actor from what is on disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,34 +32,37 @@ from strata.tenants.shared.authorizer import CACHE_RESOURCE
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
 from strata.work import Tier
-from strata.work.admission import IN_HAND
 
 log = structlog.get_logger(__name__)
 
+Handler = Callable[[Any], object]
+"""Does what a question of one kind needs no wait for; returns the answer, or a ``messages.Pending``."""
+
 
 class Envelope:
-    """A question on its way, and the place for its answer.
+    """A question in the mailbox, and its answer.
 
     Attributes:
-        question: What is asked.
-        request_id: The request it is asked for, which all lines logged on its behalf carry.
-        place: The request's place among those in hand, if it has one.
-        scope: Cancelled by the asker who leaves: nobody works for an answer nobody wants.
+        question: The question.
+        pending: The rest of its work; None: nothing has been done.
+        request_id: The id of its request, which all lines logged for it carry.
+        scope: Cancelled when the request is: the work for it ends.
         answer: The answer, once there is one.
-        gone: Nobody waits for it any more.
+        answered: Set with the answer.
+        gone: Whether the request has left.
     """
 
-    def __init__(self, question: m.Question) -> None:
+    def __init__(self, question: m.Question, pending: m.Pending | None = None) -> None:
         self.question = question
+        self.pending = pending
         self.request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-        self.place = IN_HAND.get()
         self.scope = trio.CancelScope()
         self.answer: Any = None
         self.answered = trio.Event()
         self.gone = False
 
     def reply(self, answer: object) -> None:
-        """Settle the answer; the first one counts. What nobody will take is let go of."""
+        """Settle the answer. The first one counts; a stream that will not be read is closed."""
         if self.gone or self.answered.is_set():
             _let_go(answer)
             return
@@ -67,10 +70,14 @@ class Envelope:
         self.answered.set()
 
     def abandon(self) -> None:
-        """The asker leaves, perhaps at the very moment in which the answer came."""
+        """Give the question up, perhaps in the very moment in which its answer came."""
         self.gone = True
         self.scope.cancel()
         _let_go(self.answer)
+
+
+def _pending(handler: Callable[[Any], Awaitable[object]], question: m.Question) -> m.Pending:
+    return m.Pending(partial(handler, question))
 
 
 def _let_go(answer: object) -> None:
@@ -80,17 +87,17 @@ def _let_go(answer: object) -> None:
 
 @attrs.define(eq=False)
 class TenantActor:
-    """One tenant, running.
+    """A running tenant.
 
     Attributes:
-        tenant: Its id.
-        resources: What the process lends it.
-        limits: What it may use.
-        metrics: Its counters; they outlive a restart.
-        mailbox: Where its questions come from.
-        allowance: What its cache may have of what all caches share; None for all that its limits say.
+        tenant: The tenant's id.
+        resources: The process's shared resources.
+        limits: The tenant's limits.
+        metrics: The tenant's counters; they outlive a restart.
+        mailbox: Delivers the questions.
+        allowance: The cache's part of the budget that all caches share; None: ``limits.cache_bytes``.
         busy: Questions being answered.
-        left_bytes: Bytes of cache on disk when it ended; None before.
+        left_bytes: Bytes of cache on disk when the actor ended; None before.
     """
 
     tenant: str
@@ -105,15 +112,16 @@ class TenantActor:
     materializer: Materializer | None = None
     reader: Reader | None = None
     _shard: CacheShard | None = None
+    _handlers: Mapping[type, Handler] = attrs.field(init=False, factory=dict, repr=False)
 
     @property
     def idle(self) -> bool:
-        """Nothing is asked, built or expected to be fetched: the actor can go."""
+        """Whether no question is answered, no build runs and no stream waits: the actor can be evicted."""
         return not self.busy and (self.materializer is None or self.materializer.idle)
 
     @property
     def at_rest(self) -> bool:
-        """Nothing is asked or built; a stream may still wait for its reader."""
+        """Whether no question is answered and no build runs; streams may still wait for their readers."""
         return not self.busy and (self.materializer is None or not self.materializer.running)
 
     @property
@@ -128,7 +136,7 @@ class TenantActor:
         return None if self._shard is None else self._shard.stats()
 
     async def run(self) -> None:
-        """Open what the tenant has on disk, then answer until the mailbox closes and all work is done."""
+        """Open the tenant's cache, then answer questions until the mailbox closes and all work is done."""
         prefix = tenant_prefix(self.tenant)
         self._shard = await self._open(prefix)
         try:
@@ -143,6 +151,7 @@ class TenantActor:
             self.metrics.cache_closed(self._shard.stats())
             self.left_bytes = self._shard.stats().bytes
             self._shard = None
+            self._handlers = {}  # the actor's own methods: no cycle is left behind
 
     async def _open(self, prefix: str) -> CacheShard:
         opened = partial(
@@ -178,41 +187,14 @@ class TenantActor:
         )
         self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
         self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
+        self._handlers = self._table(self.materializer, self.reader)
 
-    async def _serve(self, envelope: Envelope) -> None:
-        question = envelope.question
-        if envelope.request_id is not None:
-            # This task's own: what it starts, a build above all, goes on carrying the id.
-            structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
-        IN_HAND.set(envelope.place)
-        try:
-            with envelope.scope:
-                try:
-                    answer = await self._answer(question)
-                except RefusalError as error:  # a store that does not answer: no reason to start anew
-                    answer = error.refused
-                except Exception as error:  # the supervisor logs the cause, and cannot know the request
-                    crash = {"question": type(question).__name__, "error": type(error).__name__}
-                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
-                    raise
-                outcome = answer.reason.value if isinstance(answer, Refused) else "ok"
-                if isinstance(answer, Refused):
-                    self.metrics.note_refused(answer, type(question).__name__)
-                self.metrics.answered(type(question).__name__, outcome)
-                envelope.reply(answer)
-        finally:
-            self.busy -= 1
-
-    async def _answer(self, question: m.Question) -> Any:
-        materializer, reader = self.materializer, self.reader
-        assert materializer is not None
-        assert reader is not None
+    def _table(self, materializer: Materializer, reader: Reader) -> Mapping[type, Handler]:
+        """Return the handler of each kind of question."""
         lineage_reader = LineageReader(self.tenant, self.resources, reader)
-        handlers: dict[type, Callable[[Any], Awaitable[object]]] = {
-            m.Materialize: materializer.materialize,
+        waiting: dict[type, Callable[[Any], Awaitable[object]]] = {
             m.Explain: materializer.explain,
             m.OpenStream: reader.open_stream,
-            m.OpenArtifact: reader.open_artifact,
             m.GetArtifact: reader.get_artifact,
             m.GetBuild: reader.get_build,
             m.ListArtifacts: reader.list_artifacts,
@@ -231,26 +213,58 @@ class TenantActor:
             m.FitCache: self._fit_cache,
             m.Describe: self._describe,
         }
-        return await handlers[type(question)](question)
+        return {
+            m.Materialize: materializer.materialize,
+            m.OpenArtifact: reader.open_artifact,
+            **{kind: partial(_pending, handler) for kind, handler in waiting.items()},
+        }
+
+    async def _serve(self, envelope: Envelope) -> None:
+        question = envelope.question
+        if envelope.request_id is not None:
+            # This task's own: what it starts, a build above all, goes on carrying the id.
+            structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
+        try:
+            with envelope.scope:
+                try:
+                    answer = envelope.pending or self._handlers[type(question)](question)
+                    if isinstance(answer, m.Pending):
+                        answer = await answer.finish()
+                except RefusalError as error:  # a store that does not answer is no reason for a restart
+                    answer = error.refused
+                except Exception as error:  # the supervisor logs the cause, and cannot know the request
+                    crash = {"question": type(question).__name__, "error": type(error).__name__}
+                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
+                    raise
+                self._count(question, answer)
+                envelope.reply(answer)
+        finally:
+            self.busy -= 1
 
     def answer_at_once(self, question: m.Question) -> object | None:
-        """Answer a question that waits for nothing, as a dashboard's for a result it has asked for before.
+        """Do what a question needs no wait for.
 
-        None for any other; that is to be sent to the mailbox. Nothing was done then.
+        Returns the answer, or a :class:`~strata.tenants.messages.Pending` for the mailbox. None where nothing
+        was done: the actor has yet to open its cache, or the handler crashed, which it then does again in the
+        actor's own task, where a crash is supervised.
         """
-        if self.materializer is None or self.reader is None:
+        handler = self._handlers.get(type(question))
+        if handler is None:
             return None
-        answer: object | None = None
         try:
-            if isinstance(question, m.Materialize):
-                answer = self.materializer.hit_at_once(question)
-            elif isinstance(question, m.OpenArtifact):
-                answer = self.reader.open_at_once(question)
-        except Exception:  # noqa: BLE001  # a bug: the actor meets it again, crashes and says so
+            answer = handler(question)
+        except Exception:  # noqa: BLE001  # a bug, or a store that does not answer: see above
             return None
-        if answer is not None:
-            self.metrics.answered(type(question).__name__, "ok")
+        if not isinstance(answer, m.Pending):
+            self._count(question, answer)
         return answer
+
+    def _count(self, question: m.Question, answer: object) -> None:
+        kind, outcome = type(question).__name__, "ok"
+        if isinstance(answer, Refused):
+            outcome = answer.reason.value
+            self.metrics.note_refused(answer, kind)
+        self.metrics.answered(kind, outcome)
 
     async def _clear_cache(self, question: m.ClearCache) -> m.Cleared | Refused:
         refused = self.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)

@@ -1,4 +1,4 @@
-"""The access rules as a matter of administration: why they decide as they do, and reading them again."""
+"""Administration of the access rules: explaining a decision, and reading the rules' file again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESOURCE = "admin/acl"
 
 
 async def explain_access(resources: Resources, question: m.ExplainAccess) -> m.AccessExplained | Refused:
-    """Say why a request is decided as it is; looks at every rule, so it is done in a thread."""
+    """Explain the decision on a request; in a thread, for it reads every rule."""
     refused = resources.authorizer.check_admin(question.principal, RESOURCE)
     if refused is not None:
         return refused
@@ -27,7 +27,7 @@ async def explain_access(resources: Resources, question: m.ExplainAccess) -> m.A
 async def reload_rules(
     resources: Resources, question: m.ReloadRules
 ) -> RulesTaken | RulesRefused | NoRulesFile | Refused:
-    """Read the rules' own file again."""
+    """Read the rules' own file again, whole or not at all."""
     refused = resources.authorizer.check_admin(question.principal, RESOURCE)
     if refused is not None:
         return refused

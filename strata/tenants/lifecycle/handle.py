@@ -1,4 +1,4 @@
-"""A live tenant, as its supervisor sees it, and the states it can be in."""
+"""A live tenant as the registry keeps it, and its states."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class State(enum.Enum):
 
 
 class Readiness(enum.Enum):
-    """What ``/health/ready`` says."""
+    """The states of ``/health/ready``."""
 
     READY = "ready"
     DRAINING = "draining"
@@ -31,19 +31,32 @@ class Readiness(enum.Enum):
 
     @property
     def ready(self) -> bool:
-        """Whether requests should be sent here."""
+        """Whether a balancer should send requests here."""
         return self is Readiness.READY
 
 
 @attrs.define(eq=False)
 class Tenant:
-    """A live tenant, as its supervisor sees it.
+    """A live tenant as the registry keeps it.
 
     Attributes:
-        id: Its id.
-        metrics: Its counters.
-        named: Whether its metrics are its own series, or are summed with others'.
-        quiet_since: When its last question was answered (Trio's clock).
+        id: The tenant's id.
+        metrics: The tenant's counters.
+        named: Whether its metrics are series of their own; else they are summed with other tenants'.
+        state: The state of its actor.
+        retry_after: Seconds that refused requests are told to wait.
+        quiet_since: When its last question was answered, on Trio's clock.
+        allowance: The cache's part of the shared budget.
+        actor: The actor; None before the first one.
+        inbox: The sending end of the actor's mailbox.
+        open: Questions without an answer, in order.
+        crashes: Times of crashes within the window, on Trio's clock.
+        gone: Set when the actor has ended and the tenant is no longer live.
+        since: When the actor was started, on Trio's clock.
+        scope: Cancelling it ends the actor.
+        pause: The pause after a crash; cancelling it ends the pause.
+        again: Whether another actor follows the one that is stopped.
+        leaves: Whether a task waits for the tenant's work to end, to evict it.
     """
 
     id: str
@@ -66,24 +79,24 @@ class Tenant:
 
     @property
     def idle(self) -> bool:
-        """Nobody waits for it and it has nothing to do: it can go."""
+        """Whether no request waits for it and its actor is idle: it can be evicted."""
         running = self.state is State.RUNNING and not self.open
         return running and self.actor is not None and self.actor.idle
 
     @property
     def at_rest(self) -> bool:
-        """The same, though streams may still wait for their readers."""
+        """Whether no request waits for it and its actor is at rest; streams may wait for their readers."""
         running = self.state is State.RUNNING and not self.open
         return running and self.actor is not None and self.actor.at_rest
 
     def fail_all(self, refused: Refused) -> None:
-        """Answer everybody who still waits."""
+        """Refuse all questions that still wait."""
         for envelope in tuple(self.open):
             envelope.reply(refused)
 
 
 def not_running(found: Tenant) -> Refused:
-    """Return what whoever asks a tenant is told that is not running."""
+    """Return the refusal for requests to a tenant that is not running."""
     if found.state is State.DOWN:
         detail = "This tenant's service crashed too often and is down; an operator has to look at it."
         return Refused(Reason.UNAVAILABLE, detail, code="tenant_down", retry_after=found.retry_after)

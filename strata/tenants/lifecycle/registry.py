@@ -1,8 +1,8 @@
-"""All tenants of the process: who is live, who may go, and what happens when one crashes.
+"""All tenants of the process: which are live, which may be evicted, and what follows a crash.
 
 Each actor runs under its own supervisor, in one nursery that belongs to the server and not to Quart. A crash
-is logged once with its cause, callers get 503 at once, and the actor starts anew after a pause that doubles;
-after too many crashes in a window it stays down, and says so. Other tenants never notice.
+is logged once with its cause, requests get 503 at once, and the actor is restarted after a pause that
+doubles; after too many crashes in a window it stays down. Other tenants are not affected.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from strata.tenants.lifecycle.handle import Readiness, State, Tenant, not_runnin
 from strata.tenants.limits.model import TenantLimits
 from strata.tenants.limits.overrides import DISABLED, TenantOverrides
 from strata.tenants.limits.rates import RateBook
-from strata.tenants.messages import Explain, FitCache, Materialize, Question, UpdateLimits, WarmCache
+from strata.tenants.messages import Explain, FitCache, Materialize, Pending, Question, UpdateLimits, WarmCache
 from strata.tenants.shared.cache_sharing import CacheBudgetManager
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
 from strata.tenants.stats.runtime import RuntimeStats
-from strata.work import release_admission
+from strata.work import AdmissionToken
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -38,7 +38,7 @@ DOWN_RETRY_SECONDS = 60
 IDLE_LOOK_SECONDS = 0.25
 
 NEW_WORK = (Materialize, Explain, WarmCache)
-"""What a drained tenant is not asked any more."""
+"""Questions that a drained tenant refuses."""
 
 DRAINED = Refused(
     Reason.UNAVAILABLE,
@@ -48,33 +48,34 @@ DRAINED = Refused(
 )
 
 LOOKS = 64
-"""Quiet tenants that are looked at in one go, for one that can leave."""
+"""Quiet tenants examined in one go in search of an idle one."""
 
 log = structlog.get_logger(__name__)
 
 
 @attrs.define(eq=False)
 class Registry:
-    """The live tenants, bounded, least recently used first to go.
+    """The live tenants: bounded in number, the least recently used evicted first.
 
     Attributes:
-        resources: What every actor is lent.
+        resources: The shared resources of all actors.
         limits: Limits by tenant id.
         max_tenants: Most live actors (``max_tenants``).
         mailbox_size: Questions that may wait in one mailbox (``mailbox_size``).
         max_crashes: Crashes within the window after which an actor stays down (``max_tenant_crashes``).
         crash_window: The window, in seconds (``tenant_crash_window_seconds``).
-        probe: Asks the metadata store whether it lives; blocking.
-        sharing: The caches' budget; None: every tenant has what its limits say.
-        idle_seconds: How long a tenant may be idle before it goes by itself (``tenant_idle_seconds``).
-        most_named: Tenants whose metrics have a name of their own (``metrics_max_tenants``).
-        tenant_overrides: Whose word on who is served at all is asked, if there is one.
-        leaving: Whether readiness says no, so that requests are sent elsewhere; questions are still answered.
+        probe: Returns whether the metadata store answers; blocking.
+        sharing: Divides the cache budget; None: every tenant has what its limits say.
+        idle_seconds: Seconds after which an idle tenant is evicted (``tenant_idle_seconds``).
+        most_named: Tenants whose metrics are series of their own (``metrics_max_tenants``).
+        tenant_overrides: Limits by tenant, and which tenants are enabled; None: all are.
+        leaving: Whether readiness is refused, so that balancers send requests elsewhere; questions are still
+            answered.
         draining: Whether questions are refused.
         drained: Tenants that take no new work until they are restarted.
-        rates: What tenants have taken of their rates, whether they are live or not.
-        others: What happened in tenants that are no longer live.
-        runtime_stats: How the process is.
+        rates: The rate limits' state of all tenants, live or not.
+        others: Counters of tenants that are no longer live, or have no series of their own.
+        runtime_stats: Loop lag and the like.
     """
 
     resources: Resources
@@ -117,43 +118,51 @@ class Registry:
             await self._dismiss_idle()
 
     def tenants(self) -> Iterator[Tenant]:
-        """The live tenants, the one unused for longest first."""
+        """Yield the live tenants, the one unused for longest first."""
         yield from self._tenants.values()
 
     def metrics_of(self, tenant: str) -> TenantMetrics:
-        """Where to count what happens on behalf of ``tenant``, live or not."""
+        """Return the counters for ``tenant``, live or not."""
         found = self._tenants.get(tenant)
         return self.others if found is None else found.metrics
 
     async def readiness(self) -> Readiness:
-        """Whether requests should be sent here."""
+        """Return whether balancers should send requests here."""
         if self.leaving or self.draining:
             return Readiness.DRAINING
         return Readiness.READY if await self.resources.ask(self.probe) else Readiness.STORE_DOWN
 
-    async def ask(self, tenant: str, question: Question) -> Any:
+    async def ask(self, tenant: str, question: Question, admission: AdmissionToken | None = None) -> Any:
         """Ask ``tenant`` and return its answer, or a refusal.
 
-        Never waits for room: a full mailbox is refused at once.
+        A full mailbox is refused at once.
+
+        Args:
+            tenant: The tenant.
+            question: The question.
+            admission: The token of the request; released before its task waits for the actor.
         """
+        admission = admission or AdmissionToken()
         if self.draining:
             return Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining", retry_after=5)
-        found = await self._live(tenant, question)
+        found = await self._live(tenant, question, admission)
         answer: Any
         if isinstance(found, Refused):
             answer = found
         elif found.actor is None or found.state is not State.RUNNING:
             answer = not_running(found)
-        elif (answer := found.actor.answer_at_once(question)) is not None:
-            self._note_quiet(found)
         else:
-            answer = await self._put(found, question)
+            answer = found.actor.answer_at_once(question)
+            if answer is None or isinstance(answer, Pending):
+                admission.release()
+                answer = await self._put(found, Envelope(question, answer))
+            else:
+                self._note_quiet(found)
         if isinstance(answer, Refused):
             self.metrics_of(tenant).refused(answer.code or answer.reason.value)
         return answer
 
-    async def _put(self, found: Tenant, question: Question) -> Any:
-        envelope = Envelope(question)
+    async def _put(self, found: Tenant, envelope: Envelope) -> Any:
         assert found.inbox is not None
         try:
             found.inbox.send_nowait(envelope)
@@ -177,9 +186,9 @@ class Registry:
         return envelope.answer
 
     def turned_away(self, tenant: str, question: Question | None = None) -> Refused | None:
-        """Return why ``tenant`` is not served whatever its state, or None; no actor is started for that.
+        """Return the refusal of a disabled or drained tenant, or None; starts no actor.
 
-        A tenant that is drained and still there answers what is asked about work that is under way.
+        A drained tenant that is still live answers questions about its running work.
         """
         if self.tenant_overrides is not None and not self.tenant_overrides.enabled(tenant):
             return DISABLED
@@ -191,7 +200,7 @@ class Registry:
 
     @property
     def full(self) -> bool:
-        """Whether a tenant that is not live has to wait for another one to go, and none can."""
+        """Whether no tenant can be started: all live ones are busy."""
         full = len(self._tenants) >= self.max_tenants and not self._ending
         return full and not any(found.idle for found in self._quiet.values())
 
@@ -199,9 +208,9 @@ class Registry:
         """Return a live tenant."""
         return self._tenants.get(tenant)
 
-    async def _live(self, tenant: str, question: Question) -> Tenant | Refused:
+    async def _live(self, tenant: str, question: Question, admission: AdmissionToken) -> Tenant | Refused:
         while True:
-            refused = self.turned_away(tenant, question)  # which it may be since it began to wait
+            refused = self.turned_away(tenant, question)  # the tenant may have been disabled during the wait
             if refused is not None:
                 return refused
             found = self._tenants.get(tenant)
@@ -212,12 +221,12 @@ class Registry:
                 return found
             if found is None and len(self._tenants) < self.max_tenants:
                 return self._start(tenant)
-            # One that leaves comes back only when its old work is over: never a second set of slots.
+            # A tenant that leaves comes back only when its old work is over: never a second set of slots.
             leaving = found if found is not None else self._evict()
             if leaving is None:
                 detail = "The server serves as many tenants as it may (max_tenants)."
                 return Refused(Reason.UNAVAILABLE, detail, code="too_many_tenants", retry_after=5)
-            release_admission()
+            admission.release()
             await leaving.gone.wait()
 
     def _start(self, tenant: str) -> Tenant:
@@ -231,21 +240,21 @@ class Registry:
         return found
 
     def _note_quiet(self, found: Tenant) -> None:
-        """Stand at the end of those who can go, unless something is asked or it is going already."""
+        """Append a tenant to the eviction queue unless a question is open or it is leaving."""
         if found.open or self._tenants.get(found.id) is not found or found.state is State.LEAVING:
             return
-        self._stand_at_end(found)
+        self._append_quiet(found)
         self._grown_quiet.set()
 
-    def _stand_at_end(self, found: Tenant) -> None:
+    def _append_quiet(self, found: Tenant) -> None:
         found.quiet_since = trio.current_time()
         self._quiet[found.id] = found
         self._quiet.move_to_end(found.id)
 
     def _evict(self) -> Tenant | None:
-        """Let the least recently used idle tenant go, unless one leaves already; None when all are busy.
+        """Evict the least recently used idle tenant; returns one that leaves, or None when all are busy.
 
-        Looks at a few only: those that turn out to be building stand at the end from then on.
+        Examines :data:`LOOKS` tenants at most: one that turns out to be busy is appended to the queue again.
         """
         if self._ending:
             return next(iter(self._ending.values()))
@@ -256,15 +265,15 @@ class Registry:
         return None
 
     def _dismissed(self, found: Tenant) -> bool:
-        """Let a quiet tenant go if it is idle; whether it was."""
+        """Evict a quiet tenant if it is idle; returns whether it was."""
         if not found.idle:
-            self._stand_at_end(found)  # also while it is being described: the look is at others then
+            self._append_quiet(found)  # also while it is being described: others are examined then
             return False
         self.let_go(found)
         return True
 
     async def _dismiss_idle(self) -> None:
-        """Let tenants go that were idle for long enough, a few at a time."""
+        """Evict tenants that were idle for ``idle_seconds``, at most :data:`LOOKS` at a time."""
         while True:
             while not self._quiet:
                 self._grown_quiet = trio.Event()
@@ -276,18 +285,18 @@ class Registry:
                 self._dismissed(found)
 
     def let_go(self, found: Tenant) -> None:
-        """Let an idle tenant go: it ends what is in its mailbox, and is then gone."""
+        """Evict an idle tenant: it answers what is in its mailbox, and ends."""
         self._end(found)
         assert found.inbox is not None
         found.inbox.close()
 
     def stop(self, found: Tenant, refused: Refused, *, again: bool = False) -> None:
-        """End a tenant's actor now, or the pause after its crash; whoever waits is refused.
+        """End a tenant's actor, or the pause after its crash, now; open questions are refused.
 
         Args:
-            found: Not one that is down.
-            refused: What they are told.
-            again: Start another one at once, with the crashes forgiven, instead of letting it go.
+            found: A tenant that is not down.
+            refused: The refusal.
+            again: Start another actor at once, with the crashes forgotten, instead of evicting the tenant.
         """
         if again:
             found.state = State.RESTARTING
@@ -304,7 +313,7 @@ class Registry:
             found.pause.cancel()
 
     def start(self, tenant: str) -> None:
-        """Start a tenant that is not live, if there is room."""
+        """Start a tenant that is not live, unless ``max_tenants`` are."""
         if tenant not in self._tenants and len(self._tenants) < self.max_tenants:
             self._start(tenant)
 
@@ -322,7 +331,7 @@ class Registry:
         self._ending[found.id] = found
 
     def dismiss(self, found: Tenant) -> None:
-        """Let a tenant go when its work is over, unless it is welcome again by then."""
+        """Evict a tenant when its work is over, unless it is served again by then."""
         if not found.leaves:
             found.leaves = True
             assert self._nursery is not None
@@ -331,7 +340,7 @@ class Registry:
     async def _dismiss(self, found: Tenant) -> None:
         structlog.contextvars.unbind_contextvars("request_id")
         while not found.gone.is_set() and self.turned_away(found.id) is not None:
-            # Nobody will read the streams of a tenant that is not served.
+            # The streams of a tenant that is not served will not be read.
             unread = found.id not in self.drained and found.at_rest
             if unread or found.idle:
                 self.let_go(found)
@@ -340,11 +349,11 @@ class Registry:
         found.leaves = False
 
     def update_limits(self, tenants: Collection[str] | None = None) -> None:
-        """Give live tenants the limits of this moment, without a restart, also downwards.
+        """Send live tenants their present limits, without a restart, also lower ones.
 
         Args:
-            tenants: Whose limits have changed; by default all may have. One tenant's change costs no other
-                tenant anything, however often its administrators make one.
+            tenants: The tenants whose limits have changed; None: all may have. One tenant's change takes no
+                work of another.
         """
         self.rates.update(tenants)
         changed = self._tenants if tenants is None else self._tenants.keys() & set(tenants)
@@ -357,7 +366,7 @@ class Registry:
         self._tell(found, self._limits_now(found))
 
     def _tell(self, found: Tenant, question: Question) -> None:
-        """Send what nobody waits for an answer to; a full mailbox gets it when there is room."""
+        """Send a question whose answer is not awaited; a full mailbox gets it once it has room."""
         if found.inbox is None:
             return
         assert self._nursery is not None
@@ -367,12 +376,12 @@ class Registry:
         except trio.WouldBlock:
             self._nursery.start_soon(self._tell_later, found, found.inbox, envelope)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # whoever is hired next begins with what is true then
+            return  # the next actor begins with the values of then
 
     async def _tell_later(
         self, found: Tenant, inbox: trio.MemorySendChannel[Envelope], envelope: Envelope
     ) -> None:
-        """Wait for room in a full mailbox; what was given meanwhile may have overtaken it."""
+        """Wait for room in a full mailbox; newer limits may have overtaken these."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await inbox.send(envelope)
             if isinstance(envelope.question, UpdateLimits) and envelope.question != self._limits_now(found):
@@ -382,7 +391,7 @@ class Registry:
         return UpdateLimits(self.limits(found.id))
 
     def _cache_was_cut(self, key: str) -> None:
-        """Have a tenant shrink its cache; what it may have it looks up when it comes to it."""
+        """Have a tenant shrink its cache to its allowance of then."""
         found = self._directories.get(key)
         if found is not None:
             self._tell(found, FitCache())
@@ -396,7 +405,7 @@ class Registry:
         found.scope, found.again, found.since = trio.CancelScope(), False, trio.current_time()
 
     async def _supervise(self, found: Tenant) -> None:
-        # The task inherits the id of the request that happened to be the tenant's first.
+        # The task inherits the request id of the tenant's first request.
         structlog.contextvars.unbind_contextvars("request_id")
         try:
             await self._admit(found)
@@ -408,13 +417,13 @@ class Registry:
             self._part(found)
 
     def _stay(self, found: Tenant) -> None:
-        """One that was leaving is restarted, or has crashed: whoever waits for it to be gone looks again."""
+        """Keep a leaving tenant that is restarted or has crashed; requests waiting for its end look again."""
         if self._ending.pop(found.id, None) is not None:
             found.gone.set()
             found.gone, found.leaves = trio.Event(), False
 
     async def _admit(self, found: Tenant) -> None:
-        """Give the tenant its part in the caches' budget."""
+        """Give the tenant its part of the cache budget."""
         if self.sharing is None:
             return
         key = tenant_prefix(found.id)
@@ -424,7 +433,7 @@ class Registry:
         found.actor.allowance = found.allowance
 
     def _part(self, found: Tenant) -> None:
-        """Forget a tenant that has ended, but not what happened in it; one that is down stays."""
+        """Forget a tenant that has ended, except for its counters; one that is down stays."""
         if self.sharing is not None and found.actor is not None:
             key = tenant_prefix(found.id)
             self._directories.pop(key, None)
@@ -438,7 +447,7 @@ class Registry:
         found.gone.set()
 
     async def _run_once(self, found: Tenant) -> bool:
-        """Run the actor until it ends; whether it should be started again."""
+        """Run the actor until it ends; returns whether to start another one."""
         assert found.actor is not None
         assert found.inbox is not None
         try:
@@ -457,7 +466,7 @@ class Registry:
         return found.again
 
     def _crashed(self, found: Tenant, error: Exception) -> float | None:
-        """Note a crash; the pause before the next start, or None to stay down."""
+        """Note a crash; returns the seconds before the next start, or None to stay down."""
         now = trio.current_time()
         found.metrics.restarts += 1
         found.metrics.note_error(_cause(error), "crash")
@@ -484,7 +493,7 @@ class Registry:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the kind of error that is in nurseries' groups, however deep."""
+    """Return the name of the first error inside of nested exception groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return type(error).__name__

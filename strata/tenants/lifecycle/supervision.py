@@ -1,8 +1,8 @@
-"""What operators do with tenants: look at them, and stop, restart or drain them.
+"""Operations on tenants: describe, evict, restart and drain them.
 
-Nobody touches an actor: it is asked by message, or its supervisor ends it. Whatever ends an actor, a result
-that is ready stays ready, a build under way fails as interrupted and leaves no trace, and whoever waits is
-told to ask again.
+An actor is asked by message, or ended by its supervisor; its state is never touched from outside. Whatever
+ends an actor, a ready result stays ready, a running build fails as interrupted and leaves no trace, and
+requests that wait are refused with ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from strata.tenants.messages import Describe, Description
 from strata.tenants.stats.counters import ErrorNote
 
 DESCRIBE_SECONDS = 1.0
-"""How long an actor may take to say how it does; one that is stuck is described without its word."""
+"""Seconds an actor may take to describe itself; then it is described without its own part."""
 
 EVICTED = Refused(
     Reason.UNAVAILABLE,
@@ -34,18 +34,18 @@ RESTARTED = attrs.evolve(
 
 @attrs.frozen
 class View:
-    """A tenant as its supervisor sees it.
+    """A tenant as operators see it.
 
     Attributes:
-        state: Of its actor: a :class:`~strata.tenants.lifecycle.registry.State`, or ``absent``.
-        enabled: Whether it is served.
+        state: The state of its actor: a :class:`~strata.tenants.lifecycle.registry.State`, or ``absent``.
+        enabled: Whether the tenant is served.
         drained: Whether it takes no new work until it is restarted.
-        seconds: How long its actor has been running.
+        seconds: Seconds since its actor was started.
         restarts: Crashes of its actor.
-        waiting: How many callers wait for an answer.
-        queued: How many questions are in its mailbox.
+        waiting: Requests that wait for an answer.
+        queued: Questions in its mailbox.
         errors: The tenant's last errors, the oldest first.
-        inside: What the actor says itself, when it does.
+        inside: The actor's description of itself; None if there is no actor or it did not answer in time.
     """
 
     state: str
@@ -60,7 +60,7 @@ class View:
 
 
 def look(registry: Registry, tenant: str) -> View:
-    """Return how a tenant does, without asking its actor."""
+    """Describe a tenant without asking its actor."""
     enabled = registry.tenant_overrides is None or registry.tenant_overrides.enabled(tenant)
     drained, found = tenant in registry.drained, registry.find(tenant)
     if found is None:
@@ -74,7 +74,7 @@ def look(registry: Registry, tenant: str) -> View:
 
 
 async def describe(registry: Registry, tenant: str) -> View:
-    """Return how a tenant does; starts no actor, and makes none more recently used."""
+    """Describe a tenant with its actor's own part; starts no actor, and does not count as a use of it."""
     view, found = look(registry, tenant), registry.find(tenant)
     if found is None or found.state is not State.RUNNING:
         return view
@@ -87,7 +87,7 @@ async def _ask(found: Tenant) -> Description | None:
     try:
         found.inbox.send_nowait(envelope)
     except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-        return None  # full or about to end: it has no time to say how it does
+        return None  # full or about to end
     found.open[envelope] = None
     try:
         with trio.move_on_after(DESCRIBE_SECONDS):
@@ -100,7 +100,7 @@ async def _ask(found: Tenant) -> Description | None:
 
 
 def evict(registry: Registry, tenant: str) -> bool:
-    """End a tenant's actor now; the next question starts another one. Whether there was one."""
+    """End a tenant's actor now; the next question starts another one. Returns whether there was one."""
     found = registry.find(tenant)
     if found is None:
         return False
@@ -112,7 +112,7 @@ def evict(registry: Registry, tenant: str) -> bool:
 
 
 def restart(registry: Registry, tenant: str) -> bool:
-    """End a tenant's actor and start another one, with its crashes forgiven; takes new work again.
+    """End a tenant's actor and start another one, its crashes forgotten; the tenant takes new work again.
 
     Returns whether there was one.
     """
@@ -125,13 +125,13 @@ def restart(registry: Registry, tenant: str) -> bool:
             registry.start(tenant)
         return found is not None
     if found.state is State.LEAVING:
-        return True  # whoever waits for it to be gone starts another one, and must not wait in vain
+        return True  # a request that waits for its end starts another one, and must not wait in vain
     registry.stop(found, RESTARTED, again=True)
     return True
 
 
 def drain(registry: Registry, tenant: str) -> bool:
-    """Take no new work of a tenant until it is restarted; what is under way ends, then its actor does.
+    """Take no new work of a tenant until it is restarted; running work ends, then the actor does.
 
     Returns whether there was an actor.
     """

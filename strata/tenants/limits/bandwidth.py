@@ -9,7 +9,7 @@ import trio
 
 from strata.tenants.limits.rates import TenantRates
 from strata.tenants.limits.token_bucket import RateRule, TokenBucket
-from strata.work import release_admission
+from strata.work import AdmissionToken
 
 LONGEST_NAP = 1.0
 """Seconds after which a waiting stream reads its limit again: it may have been raised meanwhile."""
@@ -33,11 +33,12 @@ class BandwidthLimiter:
     rates: TenantRates
     principal: str
 
-    async def pace(self, amount: int) -> None:
+    async def pace(self, amount: int, admission: AdmissionToken | None = None) -> None:
         """Wait until ``amount`` bytes may be sent, and count them as sent."""
         rules = self.rates.rules
         if rules.own_bytes is not None or rules.bytes is not None:
-            release_admission()  # it may wait here, for its own rate alone
+            if admission is not None:
+                admission.release()  # the wait is for the caller's own rate alone
             own, every = self.rates.of(self.principal).bytes, self.rates.all.bytes
             async with _gate(own):
                 await self._room(own, amount, own=True)

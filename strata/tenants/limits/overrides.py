@@ -23,7 +23,6 @@ from strata.durable import replace_file
 from strata.file_poller import FilePoller, Signature, signature_of
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.limits.model import TenantLimits
-from strata.work import release_admission
 
 T = TypeVar("T")
 
@@ -71,7 +70,6 @@ class Unfit:
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
-    release_admission()
     return await trio.to_thread.run_sync(function)
 
 

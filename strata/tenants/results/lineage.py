@@ -1,4 +1,4 @@
-"""What a result was made of, what was made of it, and whether it is still what its inputs would give."""
+"""Lineage: the inputs of a result, its dependents, and whether it is stale."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from strata.tenants.shared.authorizer import table_resource
 from strata.tenants.shared.resources import Resources
 
 MOST_NODES: Final = 1000
-"""Nodes of one answer; what lies beyond is left out, and said to be."""
+"""Most nodes of one answer; further ones are left out, and the answer says so (``truncated``)."""
 
 _ARTIFACT: Final = re.compile(r"strata://artifact/([^/@?#]+)@v=([1-9][0-9]{0,17})")
 _SCAN: Final = "scan@v1"
 
 Found: TypeAlias = "ArtifactRecord | Literal['table', 'redacted']"
-"""What an input is to the caller: an artifact, a table, or something the caller may not see."""
+"""An input as the caller sees it: an artifact, a table, or redacted."""
 
 
 def uri_of(record: ArtifactRecord) -> str:
@@ -44,7 +44,7 @@ def node_of(record: ArtifactRecord) -> m.Node:
 
 @attrs.define(eq=False)
 class _Graph:
-    """A lineage while it is followed."""
+    """A lineage under construction."""
 
     root: ArtifactRecord
     nodes: dict[str, m.Node] = attrs.field(init=False)
@@ -57,7 +57,7 @@ class _Graph:
         self.nodes = {uri_of(self.root): node_of(self.root)}
 
     def add(self, record: ArtifactRecord, uri: str, version: str, found: Found) -> ArtifactRecord | None:
-        """Note an input of a result; returns it if it is an artifact that has not been met before."""
+        """Add an input of a result; returns the input if it is an artifact that is new to the graph."""
         shown, seen = uri, found
         if found == "redacted":
             shown = self.hidden.setdefault(uri, f"redacted:{len(self.hidden) + 1}")
@@ -74,12 +74,12 @@ class _Graph:
 
 
 async def trace(root: ArtifactRecord, look: Callable[[str], Awaitable[Found]], max_depth: int) -> m.Lineage:
-    """Follow a result's inputs, breadth first, each once; nothing behind a redacted one is followed.
+    """Follow a result's inputs, breadth first, each once, and none behind a redacted one.
 
     Args:
         root: The result.
-        look: Says what an input is to the caller.
-        max_depth: How many steps from the result.
+        look: Returns an input as the caller sees it, by URI.
+        max_depth: Most steps from the result.
     """
     graph, level, depth = _Graph(root), [root], 0
     while level and depth < max_depth:
@@ -97,7 +97,7 @@ async def trace(root: ArtifactRecord, look: Callable[[str], Awaitable[Found]], m
 
 @attrs.define(eq=False)
 class LineageReader:
-    """Answers what results were made of and from, for one tenant, within the caller's present rights."""
+    """Answers questions on inputs and dependents of results, for one tenant, within the caller's rights."""
 
     tenant: str
     resources: Resources
@@ -126,7 +126,7 @@ class LineageReader:
         return self.resources.authorizer.reading(principal, table_resource(ref)).allowed
 
     async def dependents(self, question: m.GetDependents) -> m.Dependents | Refused:
-        """Find what was made of an artifact; only what the caller may read is found, and counted."""
+        """Find the dependents of an artifact; only those the caller may read are found and counted."""
         who = question.principal
         root = await self.reader.readable(who, question.artifact_id, question.version)
         if root is None:
@@ -141,7 +141,7 @@ class LineageReader:
         return m.Dependents(root, tuple(found), total)
 
     async def status(self, question: m.GetNameStatus) -> m.NameStatus | Refused:
-        """Say whether what a name points at is what its inputs would give now."""
+        """Compare the inputs of a named result with their present versions."""
         named = await self.reader.named(question.principal, question.name)
         if named is None:
             return NAME_NOT_FOUND
@@ -154,7 +154,7 @@ class LineageReader:
         return m.NameStatus(name, record, tuple(changed))
 
     async def _current(self, uri: str, version: str, record: ArtifactRecord) -> str | None:
-        """Return the version that an input would have in the same transform now; None: it is gone."""
+        """Return the version an input would have in the same transform now; None if it is gone."""
         if _ARTIFACT.fullmatch(uri):
             return version  # versions of artifacts never change
         ref = self.resources.catalogs.resolve(uri)
@@ -169,7 +169,7 @@ class LineageReader:
         scan = resolve_scan(table, _choice(json.loads(record.transform_spec)))
         if isinstance(scan, Refused):
             return None
-        # The view is the caller's own right, which was checked; the rest says which rows there are.
+        # The view is the caller's own right, which was checked; the rest identifies the rows.
         _, marker, view = version.partition(VIEW)
         return scan.version + marker + view
 

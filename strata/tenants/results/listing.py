@@ -1,7 +1,7 @@
-"""Listings and counts of the artifacts a caller may read: others are not in them, not even as a number.
+"""Listings and counts of the artifacts a caller may read; others are not in them, not even as a number.
 
-Rights are decided here and not in the store, so with access rules a listing goes through everything the
-tenant has that fits, some hundreds at a time.
+Rights are decided here and not in the store, so with access rules a listing reads all artifacts of the tenant
+that match, 500 at a time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from strata.tenants.shared.authorizer import artifact_resource
 from strata.tenants.shared.resources import Resources
 
 CHUNK = 500
-"""Records that are looked at in one go."""
+"""Records read in one call of the store."""
 
 
 async def list_visible(resources: Resources, tenant: str, question: m.ListArtifacts) -> Page | Refused:
-    """List a page; its total is that of the artifacts the caller may read."""
+    """List a page; its total counts the artifacts the caller may read."""
     listing = partial(
         resources.metadata.list_artifacts,
         state=question.state,
@@ -57,7 +57,7 @@ async def list_visible(resources: Resources, tenant: str, question: m.ListArtifa
 
 
 async def count_visible(resources: Resources, tenant: str, principal: Principal) -> Stats:
-    """Count the artifacts the caller may read; bytes are those of ready ones."""
+    """Count the artifacts the caller may read, by state; bytes are those of ready ones."""
     if resources.authorizer.policy is None:
         return await resources.ask(resources.metadata.stats, tenant)
     states: Counter[str] = Counter()
@@ -73,7 +73,11 @@ async def count_visible(resources: Resources, tenant: str, principal: Principal)
 async def every_visible(
     resources: Resources, tenant: str, principal: Principal
 ) -> AsyncIterator[ArtifactRecord]:
-    """Yield all artifacts the caller may read, the oldest first."""
+    """Yield all artifacts the caller may read, oldest first.
+
+    Raises:
+        RefusalError: If the store does not answer.
+    """
     listing = partial(resources.metadata.list_artifacts, order="asc")
     async for record in _visible(resources, tenant, principal, listing, None):
         yield record
@@ -82,7 +86,7 @@ async def every_visible(
 async def _named(
     resources: Resources, tenant: str, principal: Principal, prefix: str
 ) -> set[tuple[str, int]]:
-    """Return what is pointed at by names of this beginning that the caller may know."""
+    """Return (artifact id, version) of the names with a prefix that the caller may read."""
     names = await resources.ask(resources.metadata.list_names, tenant)
     return {
         (one.artifact_id, one.version)
@@ -99,7 +103,7 @@ async def _visible(
     listing: partial[Page | Refused],
     named: Collection[tuple[str, int]] | None,
 ) -> AsyncIterator[ArtifactRecord]:
-    known: dict[str, bool] = {}  # by inputs, of which many results have the same
+    known: dict[str, bool] = {}  # by inputs, which many results share
     offset = 0
     while True:
         page = await resources.ask(listing, tenant, limit=CHUNK, offset=offset)

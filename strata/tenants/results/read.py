@@ -1,4 +1,4 @@
-"""Everything that reads: streams, finished artifacts, records, names. Rights are checked here, too."""
+"""Reads of streams, finished artifacts, records and names, within the caller's rights."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from strata.tenants.shared.resources import Resources
 from strata.work import Tier
 
 SMALL_BYTES = 64 * 1024
-"""Largest result that is kept in memory, too."""
+"""Bytes of the largest result that is also kept in memory."""
 
 SMALL_REMEMBERED = 64
-"""How many of them a tenant has: 4 MiB at most."""
+"""Such results a tenant keeps, 4 MiB in all; the one unused for longest is dropped."""
 
 ARTIFACT_NOT_FOUND = Refused(Reason.NOT_FOUND, "Artifact not found")
 BUILD_NOT_FOUND = Refused(Reason.NOT_FOUND, "Build not found")
@@ -38,7 +38,7 @@ class Reader:
     """Answers the questions that change nothing, for one tenant.
 
     Attributes:
-        small: Bytes of small results by hash: a dashboard's are read over and over.
+        small: Bytes of small results by hash: dashboards read the same ones over and over.
     """
 
     tenant: str
@@ -48,7 +48,7 @@ class Reader:
     small: LRUCache[str, bytes] = attrs.field(factory=partial(LRUCache, SMALL_REMEMBERED), repr=False)
 
     async def open_stream(self, question: m.OpenStream) -> m.Opened | Refused:
-        """Open a stream for the principal who asked for it, while it is built or afterwards."""
+        """Open a stream for the principal it was promised to, while it is built or afterwards."""
         stream = self.materializer.stream_for(question.stream_id, question.principal)
         if stream is None:
             return STREAM_NOT_FOUND
@@ -57,32 +57,39 @@ class Reader:
         named = acl.resource_name("streams", question.stream_id)
         if self.resources.authorizer.denies(question.principal, named, "read"):
             return STREAM_NOT_FOUND
-        may_read = self.resources.may_read_artifact
-        if not await may_read(question.principal, record.artifact_id, dict(build.inputs)):
+        if not await self.resources.may_read(question.principal, dict(build.inputs), record.artifact_id):
             return STREAM_NOT_FOUND
         if isinstance(build.outcome, Refused):
             return build.outcome
         if isinstance(build.outcome, ArtifactRecord):
             return await self._open(build.outcome, question.principal)
-        return self._follow(build)
+        assert build.tail is not None
+        build.opened()
+        growing = ByteStream(
+            os.dup(build.tail.fd),
+            tail=build.tail,
+            on_close=build.closed,
+            tenant=self.tenant,
+            turns=self.resources.turns,
+        )
+        return m.Opened(growing, record.artifact_id, record.version, build.exact_rows)
 
-    async def open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
-        """Open a finished artifact."""
+    def open_artifact(self, question: m.OpenArtifact) -> m.Opened | m.Pending:
+        """Open a finished artifact from memory; else a ``Pending`` opens its blob."""
+        record = self.materializer.records.get((question.artifact_id, question.version))
+        kept = None if record is None else self.small.get(record.content_sha256 or "")
+        if record is None or kept is None:
+            # The decisions of an artifact that does not exist, so that the time tells nothing.
+            self.resources.decide_read(question.principal, None, question.artifact_id)
+        elif self.resources.decide_read(question.principal, record.inputs, question.artifact_id) is True:
+            return self._opened(record, ByteStream(stop=len(kept), head=kept))
+        return m.Pending(partial(self._open_artifact, question))
+
+    async def _open_artifact(self, question: m.OpenArtifact) -> m.Opened | Refused:
         record = await self.readable(question.principal, question.artifact_id, question.version)
         if record is None or record.state is not ArtifactState.READY:
             return ARTIFACT_NOT_FOUND
         return await self._open(record, question.principal)
-
-    def open_at_once(self, question: m.OpenArtifact) -> m.Opened | None:
-        """Do as :meth:`open_artifact` where that waits for nothing and finds it; else None."""
-        record = self.materializer.remembered(question.artifact_id, question.version)
-        kept = None if record is None else self.small.get(record.content_sha256 or "")
-        if record is None or kept is None:
-            self.resources.miss_at_once(question.principal, question.artifact_id)
-            return None
-        if not self.resources.known_to_read(question.principal, record.artifact_id, record.inputs):
-            return None
-        return self._opened(record, ByteStream(stop=len(kept), head=kept))
 
     async def get_artifact(self, question: m.GetArtifact) -> ArtifactRecord | Refused:
         """Describe an artifact the caller may read."""
@@ -90,17 +97,17 @@ class Reader:
         return record if record is not None else ARTIFACT_NOT_FOUND
 
     async def get_build(self, question: m.GetBuild) -> m.BuildStatus | Refused:
-        """Describe a build of something the caller may read."""
+        """Describe a build of a result the caller may read."""
         running = self.materializer.by_id.get(question.build_id)
         if running is not None and await self._may_wait(question.principal, running):
-            await running.done.wait()  # the commit is under way; its end is what the caller waits for
+            await running.done.wait()  # the commit takes milliseconds; the caller waits for its end
         metadata = self.resources.metadata
         record = await self.resources.ask(metadata.get_build, self.tenant, question.build_id)
-        if record is None:
-            await self.resources.miss_artifact(question.principal, question.build_id)
-            return BUILD_NOT_FOUND
-        may_read = self.resources.may_read_artifact
-        if not await may_read(question.principal, record.artifact_id, record.inputs):
+        inputs, artifact_id = (
+            (None, question.build_id) if record is None else (record.inputs, record.artifact_id)
+        )
+        may_read = await self.resources.may_read(question.principal, inputs, artifact_id)
+        if record is None or not may_read:
             return BUILD_NOT_FOUND
         running = self.materializer.by_id.get(question.build_id)
         if running is not None:
@@ -110,12 +117,12 @@ class Reader:
         )
 
     async def _may_wait(self, principal: Principal, build: Build) -> bool:
-        """Whether a build is about to end that the caller may know of."""
+        """Whether a build is about to end, and the caller may know of it."""
         ended = build.tail is not None and build.tail.ended
         return ended and await self.resources.may_read(principal, dict(build.inputs))
 
     async def list_artifacts(self, question: m.ListArtifacts) -> Page | Refused:
-        """List a page of the artifacts the caller may read; what there is besides is not even counted."""
+        """List a page of the artifacts the caller may read; others are not even counted."""
         return await list_visible(self.resources, self.tenant, question)
 
     async def stats(self, question: m.ArtifactStats) -> Stats:
@@ -123,21 +130,21 @@ class Reader:
         return await count_visible(self.resources, self.tenant, question.principal)
 
     async def get_name(self, question: m.GetName) -> NameRecord | Refused:
-        """Resolve a name of something the caller may read."""
+        """Resolve the name of a result the caller may read."""
         found = await self.named(question.principal, question.name)
         return NAME_NOT_FOUND if found is None else found[0]
 
     async def named(self, principal: Principal, name: str) -> tuple[NameRecord, ArtifactRecord] | None:
-        """Return a name and what it points at, or None if that is not for the caller."""
+        """Return a name and its artifact, or None if the caller may not read them."""
         found = await self.resources.ask(self.resources.metadata.get_name, self.tenant, name)
         denied = self.resources.authorizer.denies(principal, artifact_resource(name), "read")
-        # Whatever the name points at, or would: a no for any reason is the same work.
+        # A refusal for any reason takes the same work, also where there is no such name.
         target = (self.resources.new_id(), 1) if found is None else (found.artifact_id, found.version)
         record = await self.readable(principal, *target, hidden=denied)
         return None if found is None or record is None else (found, record)
 
     async def list_names(self, question: m.ListNames) -> tuple[NameRecord, ...]:
-        """List the names of what the caller may read."""
+        """List the names of the results the caller may read."""
         names = await self.resources.ask(self.resources.metadata.list_names, self.tenant)
         return tuple(
             [
@@ -151,41 +158,25 @@ class Reader:
     async def readable(
         self, principal: Principal, artifact_id: str, version: int, *, hidden: bool = False
     ) -> ArtifactRecord | None:
-        """Return an artifact's record, or None if there is none for the caller.
+        """Return an artifact's record, or None if the caller may not read it.
 
-        None takes one call of the store and the same questions to the rules, whether there is nothing or
-        nothing for this caller, so that the time tells neither.
+        None takes one call of the store and the same decisions, whether the artifact is missing or denied, so
+        that the time tells neither.
 
         Args:
             principal: The caller.
-            artifact_id: Which.
-            version: Likewise.
-            hidden: It is not for the caller, whatever the rules say of it.
+            artifact_id: The artifact's id.
+            version: The artifact's version.
+            hidden: Whether the caller may not read it, whatever the rules say of it.
         """
-        remembered = self.materializer.remembered(artifact_id, version)
+        remembered = self.materializer.records.get((artifact_id, version))
         record = remembered or await self.materializer.record(artifact_id, version)
-        if record is None:
-            await self.resources.miss_artifact(principal, artifact_id)
-            return None
-        if await self.resources.may_read_artifact(principal, artifact_id, record.inputs) and not hidden:
+        inputs = None if record is None else record.inputs
+        if await self.resources.may_read(principal, inputs, artifact_id) and not hidden:
             return record
         if remembered is not None:
             await self.resources.ask(self.resources.metadata.get_artifact, self.tenant, artifact_id, version)
         return None
-
-    def _follow(self, build: Build) -> m.Opened:
-        tail, record = build.tail, build.record
-        assert tail is not None
-        assert record is not None
-        build.opened()
-        stream = ByteStream(
-            os.dup(tail.fd),
-            tail=tail,
-            on_close=build.closed,
-            tenant=self.tenant,
-            turns=self.resources.turns,
-        )
-        return m.Opened(stream, record.artifact_id, record.version, build.exact_rows)
 
     async def _open(self, record: ArtifactRecord, principal: Principal) -> m.Opened | Refused:
         sha256 = record.content_sha256

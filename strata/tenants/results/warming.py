@@ -1,4 +1,4 @@
-"""Reading tables into the cache before anybody asks."""
+"""Cache warming: tables are read into the cache before a scan needs them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from strata.work import Tier
 
 @attrs.define(eq=False)
 class CacheWarmer:
-    """Warms one tenant's cache, within the caller's rights and by the same builds as any request.
+    """Warms one tenant's cache, within the caller's rights and by ordinary builds.
 
     Attributes:
-        materializer: Makes what is missing: slots, limits and deadlines are those of its builds.
+        materializer: Builds what is missing, with the slots, limits and deadlines of any build.
     """
 
     materializer: Materializer
 
     async def warm(self, question: m.WarmCache) -> m.Warmed | Refused:
-        """See to it that row groups are cached; asks the rules for every part before it reads any."""
+        """Cache the row groups of all parts; every part is authorized before any is read."""
         builder = self.materializer.builder
         refused = builder.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         if refused is not None:
@@ -55,7 +55,7 @@ class CacheWarmer:
         return m.Warmed(tuple(segments), tuple(found), tuple(cached))
 
     async def _build(self, order: BuildRequest) -> Refused | None:
-        """Make the result, or wait for it where it is being made: its row groups go into the cache."""
+        """Build a result, or wait for its running build; its row groups go into the cache."""
         build = await self.materializer.under_way(order.provenance.key)
         if build is None:
             started = self.materializer.start(order)

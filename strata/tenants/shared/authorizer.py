@@ -1,4 +1,4 @@
-"""The access rules, asked for every table a question touches, and again for every result that is read."""
+"""Decisions by the access rules: on every table of a question, and on every result that is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from strata.outcomes import Reason, Refused
 from strata.tables import CellGrants, Grant, TableRef, parse_scan_params
 
 _NOTHING = Grant(frozenset())
-"""What a rule grants whose values no scan would take."""
+"""The grant of a rule whose values no scan accepts: no columns."""
 
 TABLE_NOT_FOUND = Refused(Reason.NOT_FOUND, "Table not found")
 
@@ -22,7 +22,7 @@ _NO_RULES = acl.Decision(allowed=True, rule=None, reason=acl.Reason.DEFAULT)
 
 
 def _block(grant: acl.Grant) -> Grant:
-    """Return a grant in the words of a scan, its values read as a scan's are."""
+    """Return a grant with its conditions parsed like a scan's filters."""
     given = [
         {"column": one.column, "op": one.op}
         | (
@@ -39,25 +39,25 @@ def _block(grant: acl.Grant) -> Grant:
 
 
 def table_resource(ref: TableRef) -> str:
-    """Return what the rules see of a table; a name that holds ``%``, ``*`` or ``/`` is escaped."""
+    """Return the resource of a table for the rules; ``%``, ``*`` and ``/`` in a name are escaped."""
     return acl.resource_name("tables", ref.catalog, ".".join(ref.namespace), ref.table)
 
 
 def artifact_resource(name: str) -> str:
-    """Return what the rules see of an artifact, by its id or by a name; slashes part a name into segments.
+    """Return the resource of an artifact for the rules, by id or by name, whose slashes separate segments.
 
-    Two slashes in a row are one: a name that is written otherwise must not pass by a rule.
+    Two slashes in a row are one, so that no spelling of a name evades a rule.
     """
     return acl.resource_name("artifacts", *([part for part in name.split("/") if part] or [name]))
 
 
 @attrs.frozen
 class Access:
-    """What the rules say of a table and a caller.
+    """A caller's right to read a table.
 
     Attributes:
-        allowed: Whether the caller may read it, or a part of it.
-        visible: What is shown of it; None: all of it.
+        allowed: Whether the caller may read the table, or a part of it.
+        visible: The readable part; None: all of it.
     """
 
     allowed: bool
@@ -73,10 +73,10 @@ _MOST_VIEWS = 1024
 
 @attrs.define
 class Authorizer:
-    """Decides by the policy of this moment, and says no in the words the operator chose.
+    """Decides by the present policy, and refuses in the form that the operator chose.
 
     Attributes:
-        policy: The rules; None when none are configured, which permits everything.
+        policy: The rules; None: none are configured, and everything is permitted.
         hide: Answer a denied resource as a missing one (``hide_forbidden_as_not_found``).
     """
 
@@ -88,12 +88,12 @@ class Authorizer:
     )
 
     def __attrs_post_init__(self) -> None:
-        """Compile the rules now: a hundred thousand take a second, which no request should have to wait."""
+        """Compile the rules now: a hundred thousand take a second, too long for a request."""
         if self.policy is not None:
             self._compiled(self.policy)
 
     def take(self, compiled: acl.CompiledPolicy | None) -> None:
-        """Decide by these rules from now on; None: everything is permitted."""
+        """Replace the rules; None: everything is permitted."""
         self._ready, self.policy = compiled, None if compiled is None else compiled.policy
 
     def _compiled(self, policy: acl.Policy) -> acl.CompiledPolicy:
@@ -102,15 +102,15 @@ class Authorizer:
         return self._ready
 
     def permits(self, principal: Principal, resource: str, action: acl.Action) -> bool:
-        """Whether ``principal`` may do ``action`` to ``resource``, or to a part of it."""
+        """Whether ``principal`` may do ``action`` to ``resource`` or to a part of it."""
         return self._decide(principal, resource, action).allowed
 
     def denies(self, principal: Principal, resource: str, action: acl.Action) -> bool:
-        """Whether a deny rule matches; asked of what has its rights from its inputs."""
+        """Whether a deny rule matches. Only that is decided on a result, whose inputs give the rights."""
         return self._decide(principal, resource, action).reason is acl.Reason.DENY_RULE
 
     def reading(self, principal: Principal, resource: str) -> Access:
-        """Say whether a caller may read a table, and which part of it."""
+        """Return a caller's right to read a table."""
         decision = self._decide(principal, resource, "read")
         return Access(decision.allowed, None if decision.grants is None else self._view(decision.grants))
 
@@ -134,12 +134,12 @@ class Authorizer:
         return self._compiled(self.policy).decide(request)
 
     def check_admin(self, principal: Principal, resource: str) -> Refused | None:
-        """Return None, or a 403: that an administrative endpoint exists is no secret."""
+        """Return None or a refusal (FORBIDDEN): that an administrative endpoint exists is no secret."""
         return None if self.permits(principal, resource, "admin") else self.forbidden("admin")
 
     @staticmethod
     def forbidden(action: acl.Action) -> Refused:
-        """Return the refusal that says so."""
+        """Return the refusal of an action by the rules."""
         return Refused(
             Reason.FORBIDDEN,
             f"The access rules do not permit {action} on this resource.",

@@ -18,7 +18,7 @@ import pyarrow as pa
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
-from strata.work import EgressTurns, FileRange, release_admission
+from strata.work import EgressTurns, FileRange
 from strata.work.egress_turns import LARGE_BYTES
 from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, ByteSource
 from strata.work.threads import close_file
@@ -147,7 +147,6 @@ class Tail:
                 raise RefusalError(self.failure)
             if self.ended:
                 return False
-            release_admission()
             await self._moved.wait()
         return True
 
@@ -158,7 +157,6 @@ class Tail:
             RefusalError: If the build failed.
         """
         while not self.ended:
-            release_admission()
             await self._moved.wait()
         if self.failure is not None:
             raise RefusalError(self.failure)

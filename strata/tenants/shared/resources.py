@@ -1,10 +1,11 @@
-"""What the process lends to every actor: shared machinery, none of it holding a tenant's state."""
+"""The process's shared resources, which every actor uses; none of them holds a tenant's state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import attrs
@@ -19,28 +20,29 @@ from strata.tables import Catalogs, LoadedTable, TableRef, catalog_unavailable, 
 from strata.tenants.shared.authorizer import Authorizer, artifact_resource, table_resource
 from strata.tenants.shared.disk_space import DiskSpaceGuard
 from strata.tenants.shared.memory_budget import MemoryBudget
-from strata.work import AdmissionQueue, EgressTurns, Tier, WorkPool, release_admission
+from strata.work import AdmissionQueue, EgressTurns, Tier, WorkPool
 from strata.work.fair import LEAST_COST
 
 T = TypeVar("T")
 
 START_SECONDS = 0.1
-"""After so long a build that begins is taken to wait for storage far away, and the next one begins."""
+"""Seconds after which a build that begins counts as waiting for remote storage, and the next one begins."""
 
 WAITING_FOR_DISK = 64
-"""Builds that may wait for the disk in a thread each; they do nothing meanwhile."""
+"""Builds that may wait for the disk at a time, in a thread each; further ones wait for a thread."""
 
 
 SMALL_COST = LEAST_COST
-"""What a quantum costs that handles no bytes worth counting."""
+"""Cost in bytes of a quantum that handles few bytes."""
 
 NOWHERE = acl.resource_name("tables", "-", "-", "-")
-"""The table of a result that does not exist."""
+"""The resource that is decided on in the place of a missing result's table."""
+
 LOOKS = 8
-"""Calls that may wait for one catalog at a time: who waits for it leaves the threads of others alone."""
+"""Calls that may wait for one catalog at a time, in threads of its own; further ones wait for one of them."""
 
 LOOK_SECONDS = 30.0
-"""Longest wait for one of them."""
+"""Seconds a call may wait for one of a catalog's threads; then UNAVAILABLE."""
 
 
 @attrs.frozen(eq=False)
@@ -50,20 +52,20 @@ class Resources:
     Attributes:
         catalogs: The configured warehouses and catalogs.
         metadata: Artifacts, builds and names; every call names its tenant.
-        blobs: Where results are kept; every call names the tenant's prefix.
+        blobs: The bytes of results; every call names the tenant's prefix.
         pool: The work pool, for CPU and files.
         authorizer: The access rules.
         cache_dir: Directory above the tenants' cache shards.
-        new_id: Makes unguessable ids.
-        waits: How many calls to databases may block in threads at a time.
-        transfers: How many calls to a remote blob store may block in threads at a time; None if blobs are
-            local files, which are the pool's work.
-        disk: How many builds may wait in threads for the disk at a time.
-        turns: Whose large result leaves next.
-        starts: Whose build begins next; by default one at a time.
-        memory: What builds of all tenants may hold in flight; without any bound by default.
-        disk_space: Whether the disk has space for another result; None where that is not watched.
-        rules: Reads the rules' own file; None where there is no server around.
+        new_id: Returns unguessable ids.
+        waits: Bounds the calls to databases that block in threads at a time.
+        transfers: Bounds the calls to a remote blob store that block in threads at a time; None if blobs are
+            local files, which the pool reads.
+        disk: Bounds the builds that wait in threads for the disk at a time.
+        turns: Egress turns of large results.
+        starts: Admits builds that begin; one at a time by default.
+        memory: Bounds the bytes that builds of all tenants hold in flight; unbounded by default.
+        disk_space: Checks the disk's reserve; None where the disk is not watched.
+        rules: Reads the rules' own file; None without a server.
     """
 
     catalogs: Catalogs
@@ -82,7 +84,7 @@ class Resources:
     disk_space: DiskSpaceGuard | None = None
 
     async def nearly_full(self) -> bool:
-        """Whether results have no room, as of a second ago."""
+        """Return whether the disk is too full for another result, as of at most a second ago."""
         disk_space = self.disk_space
         if disk_space is None:
             return False
@@ -94,79 +96,69 @@ class Resources:
     rules: RulesFile | None = None
     _looks: dict[str, trio.CapacityLimiter] = attrs.field(init=False, factory=dict, repr=False)
 
-    async def may_read_artifact(
-        self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]
-    ) -> bool:
-        """Whether the rules of this moment let ``principal`` read an artifact: its inputs, and no denial."""
-        denied = self.authorizer.denies(principal, artifact_resource(artifact_id), "read")
-        return await self.may_read(principal, inputs) and not denied  # both asked: the same work for any no
+    def decide_read(
+        self,
+        principal: Principal,
+        inputs: Mapping[str, str] | None,
+        artifact_id: str | None = None,
+        loaded: Mapping[TableRef, LoadedTable] = MappingProxyType({}),
+    ) -> bool | TableRef:
+        """Decide by the rules of this moment whether ``principal`` may read a result.
 
-    async def miss_artifact(self, principal: Principal, artifact_id: str) -> None:
-        """Do the work of :meth:`may_read_artifact` for an artifact that does not exist."""
-        await self.may_read_artifact(principal, artifact_id, {})
-        if self.authorizer.policy is not None:
-            self.authorizer.reading(principal, NOWHERE)
-
-    async def may_read(self, principal: Principal, inputs: Mapping[str, str]) -> bool:
-        """Whether the rules of this moment let ``principal`` read what was made of these inputs.
+        Every "no" takes the same decisions, whether the result is denied or missing.
 
         Args:
-            principal: Who.
-            inputs: Versions by URI, as they are noted with the result.
+            principal: The caller.
+            inputs: Versions by URI, as noted with the result; None: there is no such result.
+            artifact_id: The result's id, which a rule may deny; None: only the inputs decide.
+            loaded: Tables that were loaded for this decision.
+
+        Returns the table that has to be loaded first, if there is one.
         """
-        if self.authorizer.policy is None:
-            return True
+        authorizer = self.authorizer
+        denied = artifact_id is not None and authorizer.denies(
+            principal, artifact_resource(artifact_id), "read"
+        )
+        if authorizer.policy is None:
+            return inputs is not None
+        if inputs is None:
+            authorizer.reading(principal, NOWHERE)
+            return False
         for uri, version in inputs.items():
-            found = self._may_read_input(principal, uri, version)
-            if isinstance(found, TableRef):
-                table = await self.look(found, self.catalogs.load, found)
-                found = not isinstance(table, Refused) and self._may_read_input(
-                    principal, uri, version, table
-                )
-            if found is not True:
+            ref = self.catalogs.resolve(uri)
+            if isinstance(ref, Refused):
                 return False
-        return True
+            access = authorizer.reading(principal, table_resource(ref))
+            if not access.allowed:
+                return False
+            if access.visible is not None:
+                table = loaded.get(ref) or self.catalogs.peek(ref)
+                if table is None:
+                    return ref
+                if not may_see(version, access.visible, table.metadata.schema(), ref.resource):
+                    return False
+        return not denied
 
-    def known_to_read(self, principal: Principal, artifact_id: str, inputs: Mapping[str, str]) -> bool:
-        """Whether :meth:`may_read_artifact` would say yes, and without asking a catalog."""
-        denied = self.authorizer.denies(principal, artifact_resource(artifact_id), "read")
-        readable = self.authorizer.policy is None or all(
-            self._may_read_input(principal, uri, version) is True for uri, version in inputs.items()
-        )
-        return readable and not denied
-
-    def miss_at_once(self, principal: Principal, artifact_id: str) -> None:
-        """Do the work of :meth:`known_to_read` for an artifact that is not at hand, or does not exist."""
-        self.known_to_read(principal, artifact_id, {})
-        if self.authorizer.policy is not None:
-            self.authorizer.reading(principal, NOWHERE)
-
-    def _may_read_input(
-        self, principal: Principal, uri: str, version: str, loaded: LoadedTable | None = None
-    ) -> bool | TableRef:
-        """Whether ``principal`` may read what was made of an input, or which table must be loaded first."""
-        ref = self.catalogs.resolve(uri)
-        if isinstance(ref, Refused):
-            return False
-        access = self.authorizer.reading(principal, table_resource(ref))
-        if not access.allowed:
-            return False
-        if access.visible is None:
-            return True
-        table = loaded or self.catalogs.peek(ref)
-        return (
-            ref if table is None else may_see(version, access.visible, table.metadata.schema(), ref.resource)
-        )
+    async def may_read(
+        self, principal: Principal, inputs: Mapping[str, str] | None, artifact_id: str | None = None
+    ) -> bool:
+        """Decide as :meth:`decide_read`, and load the tables that takes."""
+        loaded: dict[TableRef, LoadedTable] = {}
+        while isinstance(found := self.decide_read(principal, inputs, artifact_id, loaded), TableRef):
+            table = await self.look(found, self.catalogs.load, found)
+            if isinstance(table, Refused):
+                return False
+            loaded[found] = table
+        return found
 
     async def look(
         self, ref: TableRef, function: Callable[..., T | Refused], /, *args: object
     ) -> T | Refused:
-        """Call something that asks the catalog of ``ref``, in one of the few threads there are for it.
+        """Call a function that asks the catalog of ``ref``, in one of that catalog's few threads.
 
-        A catalog that does not answer so holds up neither the metadata store nor other catalogs, whoever asks
-        it. Returns a refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
+        So a catalog that does not answer holds up neither the metadata store nor other catalogs. Returns a
+        refusal (UNAVAILABLE) when no thread was free within :data:`LOOK_SECONDS`.
         """
-        release_admission()
         limiter = self._looks.get(ref.catalog)
         if limiter is None:
             limiter = self._looks[ref.catalog] = trio.CapacityLimiter(LOOKS)
@@ -176,16 +168,15 @@ class Resources:
 
     @property
     def busy(self) -> bool:
-        """Whether a thread works for somebody, or waits for a database or a catalog."""
+        """Whether a quantum runs, or a call waits for a database or a catalog."""
         limiters = (self.waits, *self._looks.values())
         return self.pool.running > 0 or any(limiter.borrowed_tokens for limiter in limiters)
 
     async def ask(self, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
-        """Call something that waits for a database, in a thread.
+        """Call a function that waits for a database, in a thread.
 
-        The call is not abandoned when the caller is cancelled: what it writes is known to have happened.
+        The call is not abandoned when the caller is cancelled, so its writes are known to have happened.
         """
-        release_admission()
         return await trio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.waits)
 
     async def transfer(
@@ -198,18 +189,17 @@ class Resources:
         cost: int = SMALL_COST,
         principal: str = "",
     ) -> T:
-        """Open or commit a blob: in the work pool, or where waiting for a network holds up nobody's work.
+        """Open or commit a blob: in the work pool, or for a remote store in threads of its own.
 
         The call is not abandoned when the caller is cancelled.
 
         Args:
-            tenant: Whose blob.
+            tenant: The blob's tenant.
             tier: Interactive or bulk.
             function: The blocking call.
             cost: Expected bytes.
-            principal: Who in the tenant wants it.
+            principal: The principal whose turn it takes in the pool.
         """
         if self.transfers is not None:
-            release_admission()
             return await trio.to_thread.run_sync(function, limiter=self.transfers)
         return await self.pool.run(tenant, tier, function, cost=cost, abandon=False, principal=principal)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from strata.http.api.responses import FIRST_BYTES, stream_answer
+from strata.http.door.context import Context
 from strata.tenants.messages import Opened
 from strata.tenants.shared.byte_stream import ByteStream, Tail
 
@@ -35,7 +35,8 @@ async def test_the_first_bytes_of_a_growing_result_wait_for_no_others(tail: Tail
     stream = ByteStream(os.dup(tail.fd), tail=tail)
     if not chunked:
         tail.end()
-    context: Any = SimpleNamespace(chunked=chunked)
+    registry: Any = None
+    context = Context("request-1", registry, chunked=chunked)
     answer = await stream_answer(Opened(stream, "a", 1), context)
     assert (FIRST_BYTES if chunked else len(DATA)) == len(answer.first)
     tail.end()

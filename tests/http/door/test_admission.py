@@ -13,7 +13,7 @@ from strata.http.door.front_door import FrontDoor
 from strata.tenants import TenantLimits
 from strata.tenants.limits.rates import RateBook
 from strata.work import AdmissionQueue
-from strata.work.admission import PLACES
+from strata.work.admission import TOKENS
 
 CROWD = 64
 NO_RATE = TenantLimits(requests_per_second=0, principal_requests_per_second=0, principal_scans_per_second=0)
@@ -62,7 +62,7 @@ class Door:
 async def test_a_crowd_of_requests_is_answered_behind_another_tenants_one(autojump_clock: MockClock) -> None:
     """Of 64 requests only the admitted ones, and one for each turn, precede another tenant's request."""
     door = Door()
-    assert await door.before(lambda: door.ask("crowd")) <= PLACES + most_before(2)
+    assert await door.before(lambda: door.ask("crowd")) <= TOKENS + most_before(2)
 
 
 async def test_strangers_are_one_crowd(autojump_clock: MockClock) -> None:
@@ -79,7 +79,7 @@ async def test_a_crowd_of_refusals_is_answered_behind_another_tenants_request(
     assert await door.before(lambda: door.ask("crowd")) <= CROWD // 4
 
 
-async def test_probes_wait_for_nobody() -> None:
+async def test_probes_wait_for_no_admission() -> None:
     """A health probe is answered at once, however many requests are queued."""
     door = Door()
     async with trio.open_nursery() as nursery:
@@ -89,7 +89,7 @@ async def test_probes_wait_for_nobody() -> None:
             await trio.lowlevel.checkpoint()
         before = len(door.answered)
         assert 200 == (await door.ask("probe", known=False, path="/health")).status
-        assert len(door.answered) - 1 - before <= PLACES
+        assert len(door.answered) - 1 - before <= TOKENS
 
 
 async def hang(_scope: dict, _receive: Callable, _send: Callable) -> None:
@@ -100,7 +100,7 @@ async def crash(_scope: dict, _receive: Callable, _send: Callable) -> None:
     raise RuntimeError("a bug")
 
 
-async def test_a_place_is_left_however_a_request_ends() -> None:
+async def test_a_token_is_released_however_a_request_ends() -> None:
     """The admission token is given back after an answer, a crash and a cancellation."""
     door = Door(echo)
     await door.ask("a")
@@ -118,7 +118,7 @@ async def test_a_place_is_left_however_a_request_ends() -> None:
     assert 0 == hanging.admission.taken
 
 
-async def test_a_large_result_holds_no_place() -> None:
+async def test_a_large_result_holds_no_token() -> None:
     """The admission token is given back with the first bytes of the response."""
     seen = []
 

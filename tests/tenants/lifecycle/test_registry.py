@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from strata.outcomes import Reason, Refused
 from strata.tenants import State, TenantLimits
 from strata.tenants.lifecycle import registry as module
+from strata.tenants.lifecycle.actor import Envelope
 from strata.tenants.lifecycle.handle import Readiness
 from strata.tenants.lifecycle.registry import FIRST_PAUSE_SECONDS, Registry
 from strata.tenants.messages import UpdateLimits
@@ -100,8 +101,8 @@ async def test_what_is_at_hand_needs_no_message_and_counts_as_use(
         await registry.ask(tenant, "x")
     put: list = []
 
-    async def noted(_registry: Registry, _found: object, question: object) -> None:
-        put.append(question)
+    async def noted(_registry: Registry, _found: object, envelope: Envelope) -> None:
+        put.append(envelope.question)
 
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "_put", noted)

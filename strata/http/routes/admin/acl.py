@@ -1,26 +1,25 @@
-"""The access rules, for those who administer them: they are everybody's, so the scope is the operator's."""
+"""Administration of the access rules, which are shared by all tenants: for operators."""
 
 from http import HTTPStatus
 
 import msgspec
-from quart import Blueprint, Response
 from quart_schema import document_request, document_response, tag
 
 from strata import acl
 from strata.config.rules_file import NoRulesFile, RulesRefused, RulesTaken
-from strata.http.api.administration import note_or_refuse
+from strata.http.api.administration import note
 from strata.http.api.openapi import refuses
 from strata.http.api.responses import json
-from strata.http.api.schemas import AccessAnswer, AccessBody, RulesAnswer, parse_body
-from strata.http.door.context import ask, principal, require_admin
+from strata.http.api.schemas import AccessAnswer, AccessBody, RulesAnswer, decode_body
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.tenants.messages import AccessExplained, ExplainAccess, ReloadRules
 
-blueprint = Blueprint("access", __name__)
+ADMIN = ("admin:acl", "admin/acl")
+"""The scope and the resource of the access rules that its routes need."""
 
-WHAT = "acl"
 MOST_CONSIDERED = 1000
-"""Rules of which an answer says why they did or did not match."""
+"""Most rules of which an answer says why they matched or not."""
 
 NO_RULES = AccessAnswer(
     allowed=True,
@@ -32,31 +31,30 @@ NO_RULES = AccessAnswer(
 )
 
 
-@blueprint.post("/v1/admin/acl/explain")
 @tag(["operations"])
 @document_request(AccessBody)
 @document_response(AccessAnswer)
 @refuses(403, 422)
-async def explain() -> Response:
+async def explain(call: Call) -> Answer:
     """Say why a request of anybody is decided as it is, and what would change that; needs ``admin:acl``."""
-    require_admin(WHAT)
-    body = await parse_body(AccessBody)
+    call.context.require_admin(*ADMIN)
+    body = decode_body(AccessBody, call.body)
     request = acl.Request(body.principal, body.tenant, frozenset(body.scopes), body.resource, body.action)
-    found = (await ask(ExplainAccess(principal(), request), AccessExplained)).explanation
+    answer = await call.context.ask(ExplainAccess(call.context.caller, request), AccessExplained)
+    found = answer.explanation
     if found is None:
         return json(NO_RULES)
     return json(msgspec.convert(found.document(MOST_CONSIDERED), AccessAnswer))
 
 
-@blueprint.post("/v1/admin/acl/reload")
 @tag(["operations"])
 @document_response(RulesAnswer)
 @refuses(403, 409)
-async def reload() -> Response:
+async def reload(call: Call) -> Answer:
     """Read the file of access rules again, whole or not at all; needs ``admin:acl``."""
-    require_admin(WHAT)
-    await note_or_refuse("acl.reload", None)
-    found = await ask(ReloadRules(principal()), object)
+    call.context.require_admin(*ADMIN)
+    await note(call.context, "acl.reload", None)
+    found = await call.context.ask(ReloadRules(call.context.caller), object)
     if isinstance(found, RulesRefused):
         problems = [{"loc": ["acl_file"], "msg": problem} for problem in found.problems]
         detail = "The access rules were refused; the old ones stay."

@@ -1,8 +1,7 @@
-"""What was done by the admin API, by whom."""
+"""The audit: acts by the admin API, and their principals."""
 
 import json as stdjson
 
-from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
 from strata.artifacts import AuditRecord
@@ -11,17 +10,12 @@ from strata.http.api.openapi import refuses, takes
 from strata.http.api.query_params import MAX_PLACE, refuse_unknown, whole
 from strata.http.api.responses import iso, json
 from strata.http.api.schemas_admin import AuditAnswer, AuditListAnswer
-from strata.http.door.context import principal
-from strata.http.problems import Problem, ProblemError
-from strata.outcomes import RefusalError
-
-blueprint = Blueprint("audit", __name__)
+from strata.http.door.routing import Answer, Call
 
 RESOURCE = "admin/audit"
 MAX_PAGE = 1000
 
 
-@blueprint.get("/v1/admin/audit")
 @tag(["administration"])
 @document_response(AuditListAnswer)
 @takes(
@@ -31,35 +25,31 @@ MAX_PAGE = 1000
     tenant={"type": "string", "minLength": 1},
 )
 @refuses(403, 404)
-async def audit() -> Response:
+async def audit(call: Call) -> Answer:
     """List what was done, the latest first; needs ``admin:tenants``.
 
     Operators see everything, or one ``tenant``; an administrator of a tenant sees what was done to that one.
     """
-    admin.require_admin_of(admin.TENANTS, RESOURCE)
-    refuse_unknown({"limit", "before", "tenant"})
-    operator = admin.is_operator()
-    tenant = request.args.get("tenant", None if operator else principal().tenant)
+    found = call.context
+    found.require_admin(admin.TENANTS, RESOURCE)
+    refuse_unknown(call.query, {"limit", "before", "tenant"})
+    operator = admin.is_operator(found)
+    tenant = call.query.get("tenant", None if operator else found.caller.tenant)
     if tenant is not None:
-        admin.require_reach(tenant)
-    limit = whole("limit", 100, 1, MAX_PAGE)
-    before = whole("before", 0, 1, MAX_PLACE) or None
-    resources = admin.registry().resources
-    try:
-        found = await resources.ask(
-            resources.metadata.list_audit, tenant=tenant, before=before, limit=limit + 1
-        )
-    except RefusalError as error:
-        raise ProblemError(Problem.of(error.refused)) from None
-    shown = found[:limit]
-    following = shown[-1].id if len(found) > limit else None
+        admin.require_reach(found, tenant)
+    limit = whole(call.query, "limit", 100, 1, MAX_PAGE)
+    before = whole(call.query, "before", 0, 1, MAX_PLACE) or None
+    listing = found.registry.resources.metadata.list_audit
+    records = await admin.ask_store(found, listing, tenant=tenant, before=before, limit=limit + 1)
+    shown = records[:limit]
+    following = shown[-1].id if len(records) > limit else None
     return json(AuditListAnswer([_answer(record, operator=operator) for record in shown], limit, following))
 
 
 def _answer(record: AuditRecord, *, operator: bool) -> AuditAnswer:
     act = record.act
     foreign = act.principal_tenant != act.tenant
-    hidden = foreign and not operator  # of an operator's own tenant no more is told than that it is another
+    hidden = foreign and not operator  # all that is shown of an operator's tenant is that it is another one
     return AuditAnswer(
         id=record.id,
         at=iso(record.at) or "",

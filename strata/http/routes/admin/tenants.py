@@ -1,8 +1,7 @@
-"""Tenants: how they do, and what is done about it."""
+"""Tenants: their state, and operations on them."""
 
 from collections.abc import Callable
 
-from quart import Blueprint, Response, request
 from quart_schema import document_response, tag
 
 from strata.auth import DEFAULT_TENANT, TENANT_ID
@@ -13,20 +12,18 @@ from strata.http.api.query_params import bad_parameter, refuse_unknown, whole
 from strata.http.api.responses import json
 from strata.http.api.schemas import StatsAnswer
 from strata.http.api.schemas_admin import ActAnswer, TenantAnswer, TenantListAnswer, TenantSummary
-from strata.http.door.context import principal
+from strata.http.door.context import Context
+from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
-from strata.outcomes import RefusalError, Refused
+from strata.outcomes import Refused
 from strata.tenants import Registry
 from strata.tenants.lifecycle import supervision as act
 from strata.tenants.limits.overrides import Unfit
-
-blueprint = Blueprint("admin_tenants", __name__)
 
 RESOURCE = "admin/tenants"
 MAX_PAGE = 1000
 
 
-@blueprint.get("/v1/admin/tenants")
 @tag(["administration"])
 @document_response(TenantListAnswer)
 @takes(
@@ -35,40 +32,42 @@ MAX_PAGE = 1000
     after={"type": "string", "pattern": f"^({DEFAULT_TENANT}|{TENANT_ID})$"},
 )
 @refuses(403)
-async def tenants() -> Response:
+async def tenants(call: Call) -> Answer:
     """List the tenants that are live, have had results, or have limits of their own; needs ``admin:tenants``.
 
     An administrator of one tenant sees that one.
     """
-    admin.require_admin_of(admin.TENANTS, RESOURCE)
-    refuse_unknown({"limit", "after"})
-    limit, after = whole("limit", 100, 1, MAX_PAGE), request.args.get("after")
+    found = call.context
+    found.require_admin(admin.TENANTS, RESOURCE)
+    refuse_unknown(call.query, {"limit", "after"})
+    limit, after = whole(call.query, "limit", 100, 1, MAX_PAGE), call.query.get("after")
     if after is not None and not is_tenant_id(after):
         raise bad_parameter("after", "must be a tenant's id")
-    page = await _page(after or "", limit + 1) if admin.is_operator() else _own(after or "")
+    page = (
+        await _page(found, after or "", limit + 1) if admin.is_operator(found) else _own(found, after or "")
+    )
     shown = page[:limit]
     following = shown[-1] if len(page) > limit else None
-    return json(TenantListAnswer([_summary(tenant) for tenant in shown], limit, following))
+    return json(TenantListAnswer([_summary(found, tenant) for tenant in shown], limit, following))
 
 
-def _own(after: str) -> list[str]:
-    tenant = principal().tenant
+def _own(found: Context, after: str) -> list[str]:
+    tenant = found.caller.tenant
     return [tenant] if tenant > after else []
 
 
-async def _page(after: str, limit: int) -> list[str]:
-    registry = admin.registry()
-    known = {found.id for found in registry.tenants()} | admin.tenant_overrides().tenants() | registry.drained
-    store = registry.resources.metadata
-    try:
-        stored = await registry.resources.ask(store.list_tenants, after=after, limit=limit)
-    except RefusalError as error:
-        raise ProblemError(Problem.of(error.refused)) from None
+async def _page(found: Context, after: str, limit: int) -> list[str]:
+    registry = found.registry
+    known = (
+        {one.id for one in registry.tenants()} | admin.tenant_overrides(found).tenants() | registry.drained
+    )
+    listing = registry.resources.metadata.list_tenants
+    stored = await admin.ask_store(found, listing, after=after, limit=limit)
     return sorted({tenant for tenant in known if tenant > after} | set(stored))[:limit]
 
 
-def _summary(tenant: str) -> TenantSummary:
-    view = act.look(admin.registry(), tenant)
+def _summary(found: Context, tenant: str) -> TenantSummary:
+    view = act.look(found.registry, tenant)
     return TenantSummary(
         tenant=tenant,
         state=view.state,
@@ -81,21 +80,17 @@ def _summary(tenant: str) -> TenantSummary:
     )
 
 
-@blueprint.get("/v1/admin/tenants/<tenant>")
 @tag(["administration"])
 @document_response(TenantAnswer)
 @refuses(403, 404)
-async def tenant(tenant: str) -> Response:
+async def tenant(call: Call) -> Answer:
     """Describe a tenant: state, limits and their sources, usage, last errors; needs ``admin:tenants``."""
-    admin.require_admin_of(admin.TENANTS, RESOURCE)
-    await admin.require_known(tenant)
-    registry = admin.registry()
-    try:
-        stats = await registry.resources.ask(registry.resources.metadata.stats, tenant)
-    except RefusalError as error:
-        raise ProblemError(Problem.of(error.refused)) from None
-    view = await act.describe(registry, tenant)
-    summary = _summary(tenant)
+    found, tenant = call.context, call.parts["tenant"]
+    found.require_admin(admin.TENANTS, RESOURCE)
+    await admin.require_known(found, tenant)
+    stats = await admin.ask_store(found, found.registry.resources.metadata.stats, tenant)
+    view = await act.describe(found.registry, tenant)
+    summary = _summary(found, tenant)
     return json(
         TenantAnswer(
             tenant=tenant,
@@ -106,7 +101,7 @@ async def tenant(tenant: str) -> Response:
             restarts=view.restarts,
             waiting_callers=view.waiting,
             queued_questions=view.queued,
-            limits=admin.limit_answers(admin.tenant_overrides().effective(tenant)),
+            limits=admin.limit_answers(admin.tenant_overrides(found).effective(tenant)),
             usage=admin.usage_answer(view.inside),
             last_errors=admin.error_answers(view.errors),
             artifacts=StatsAnswer(stats.total_artifacts, stats.total_bytes, dict(stats.by_state)),
@@ -114,71 +109,69 @@ async def tenant(tenant: str) -> Response:
     )
 
 
-@blueprint.post("/v1/admin/tenants/<tenant>/evict")
 @tag(["administration"])
 @document_response(ActAnswer)
 @refuses(403, 404)
-async def evict(tenant: str) -> Response:
+async def evict(call: Call) -> Answer:
     """End the tenant's actor now, and with it what it is doing; the next request starts another one."""
-    return await _supervise("evict", tenant, act.evict)
+    return await _supervise(call, "evict", act.evict)
 
 
-@blueprint.post("/v1/admin/tenants/<tenant>/restart")
 @tag(["administration"])
 @document_response(ActAnswer)
 @refuses(403, 404)
-async def restart(tenant: str) -> Response:
+async def restart(call: Call) -> Answer:
     """End the tenant's actor and start another one, crashes forgiven; also ends a drain."""
-    return await _supervise("restart", tenant, act.restart)
+    return await _supervise(call, "restart", act.restart)
 
 
-@blueprint.post("/v1/admin/tenants/<tenant>/drain")
 @tag(["administration"])
 @document_response(ActAnswer)
 @refuses(403, 404)
-async def drain(tenant: str) -> Response:
+async def drain(call: Call) -> Answer:
     """Take no new work of the tenant on this server until it is restarted; what is under way ends."""
-    return await _supervise("drain", tenant, act.drain)
+    return await _supervise(call, "drain", act.drain)
 
 
-async def _supervise(action: str, tenant: str, do: Callable[[Registry, str], bool]) -> Response:
-    admin.require_admin_of(admin.TENANTS, RESOURCE)
-    await admin.require_known(tenant)
-    await admin.note_or_refuse(f"tenant.{action}", tenant)
-    changed = do(admin.registry(), tenant)
-    return json(ActAnswer(tenant, action, changed, act.look(admin.registry(), tenant).state))
+async def _supervise(call: Call, action: str, do: Callable[[Registry, str], bool]) -> Answer:
+    found, tenant = call.context, call.parts["tenant"]
+    found.require_admin(admin.TENANTS, RESOURCE)
+    await admin.require_known(found, tenant)
+    await admin.note(found, f"tenant.{action}", tenant)
+    changed = do(found.registry, tenant)
+    return json(ActAnswer(tenant, action, changed, act.look(found.registry, tenant).state))
 
 
-@blueprint.post("/v1/admin/tenants/<tenant>/disable")
 @tag(["administration"])
 @document_response(ActAnswer)
 @refuses(403, 404)
-async def disable(tenant: str) -> Response:
+async def disable(call: Call) -> Answer:
     """Answer the tenant's requests with 403 from now on, for good; what is under way ends. For operators."""
-    return await _switch("disable", tenant, enabled=False)
+    return await _switch(call, "disable", enabled=False)
 
 
-@blueprint.post("/v1/admin/tenants/<tenant>/enable")
 @tag(["administration"])
 @document_response(ActAnswer)
 @refuses(403, 404)
-async def enable(tenant: str) -> Response:
+async def enable(call: Call) -> Answer:
     """Serve the tenant again. For operators."""
-    return await _switch("enable", tenant, enabled=True)
+    return await _switch(call, "enable", enabled=True)
 
 
-async def _switch(action: str, tenant: str, *, enabled: bool) -> Response:
-    admin.require_admin_of(admin.TENANTS, RESOURCE)
-    admin.require_reach(tenant)
-    admin.require_operator()
-    tenant_overrides = admin.tenant_overrides()
+async def _switch(call: Call, action: str, *, enabled: bool) -> Answer:
+    found, tenant = call.context, call.parts["tenant"]
+    found.require_admin(admin.TENANTS, RESOURCE)
+    admin.require_reach(found, tenant)
+    admin.require_operator(found)
+    tenant_overrides = admin.tenant_overrides(found)
     before = tenant_overrides.enabled(tenant)
 
     async def note(_change: object) -> None:
-        await admin.note(f"tenant.{action}", tenant, {"enabled": before}, {"enabled": enabled})
+        await admin.note(found, f"tenant.{action}", tenant, {"enabled": before}, {"enabled": enabled})
 
+    found.admission.release()  # the file is read and written in a thread
     done = await tenant_overrides.change(tenant, {"enabled": enabled}, operator=True, note=note)
     if isinstance(done, Refused):
         raise ProblemError(Problem.of(done))
     assert not isinstance(done, Unfit)
-    return json(ActAnswer(tenant, action, before != enabled, act.look(admin.registry(), tenant).state))
+    return json(ActAnswer(tenant, action, before != enabled, act.look(found.registry, tenant).state))

@@ -1,4 +1,4 @@
-"""Fast routes on real loopback sockets: a request is cancelled when its client disconnects."""
+"""Routes entered by the front door, on real loopback sockets: work for a client that left ends."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,13 +8,13 @@ from serve_kit import GET, serving
 from trio.testing import MockClock
 
 from strata.http.asgi import GONE_KEY
-from strata.http.door import fast_routes
+from strata.http.door import routing
 from strata.http.door.context import Context
 from strata.http.serving.protocol import Tasks
 
 
 def answering(
-    handler: Callable[[fast_routes.Call], Awaitable[fast_routes.Answer]], *, told: bool, alive: list[bool]
+    handler: Callable[[routing.Call], Awaitable[routing.Answer]], *, told: bool, alive: list[bool]
 ) -> Callable[..., Awaitable[None]]:
     """Return an application with a fast route's handler, which notes cancellation after each message."""
 
@@ -28,20 +28,20 @@ def answering(
             await send(message)
             alive.append(trio.current_effective_deadline() > 0)
 
-        await fast_routes.answer(handler, fast_routes.Call(context, ()), receive, noting)
+        await routing.serve(handler, routing.Call(context), receive, noting)
 
     return app
 
 
 @pytest.mark.parametrize("told", [True, False])
-async def test_nobody_works_on_for_a_client_that_left(
+async def test_work_for_a_client_that_left_ends(
     told: bool,  # noqa: FBT001  # a parameter
     autojump_clock: MockClock,
 ) -> None:
     """The handler is cancelled, whether the server reports the disconnect or a task watches for it."""
     working, ended, alive = trio.Event(), trio.Event(), []
 
-    async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
+    async def handler(_call: routing.Call) -> routing.Answer:
         working.set()
         try:
             await trio.sleep_forever()
@@ -68,9 +68,9 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
     """Every response arrives whole, and the connection serves the next request."""
     alive: list[bool] = []
 
-    async def handler(_call: fast_routes.Call) -> fast_routes.Answer:
+    async def handler(_call: routing.Call) -> routing.Answer:
         await trio.sleep(1)
-        return fast_routes.Answer([("Content-Type", "text/plain")], b"ok")
+        return routing.Answer([("Content-Type", "text/plain")], b"ok")
 
     async with serving(answering(handler, told=told, alive=alive)) as (port, _stop):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -83,7 +83,7 @@ async def test_the_goodbye_within_the_last_send_cancels_nothing(
     assert [True] * 6 == alive
 
 
-async def test_who_asks_too_late_is_told_at_once() -> None:
+async def test_a_late_listener_is_called_at_once() -> None:
     """A disconnect before the watch began is reported at once, and none after the response has ended."""
 
     async def nowhere(_message: object) -> None:
