@@ -26,7 +26,7 @@ def test_what_mixes_badly_with_what_stays_is_refused_whole(settings: Settings) -
     old = attrs.evolve(settings, deployment_mode="service", auth_mode="trusted_proxy", proxy_token="t" * 20)
     new = attrs.evolve(old, multi_tenant_enabled=True, require_tenant_header=True)
 
-    with pytest.raises(ConfigError, match="require_tenant_header: it needs multi_tenant_enabled"):
+    with pytest.raises(ConfigError, match="require_tenant_header: tenants are off; set multi_tenant_enabled"):
         difference(old, new)
 
 

@@ -39,9 +39,9 @@ OWN_TASKS = ("Tasks._run", "TenantActor._serve")
 Function = tuple[str, str]
 """A module's path in the package, and the function's name in it."""
 
-HIT = (59, 31)
+HIT = (60, 32)
 """Most functions, and modules they are in, on the way of a materialize hit and the fetch of its bytes."""
-MISS = (81, 31)
+MISS = (82, 32)
 """The same for a materialize miss and the stream of its result: the request's own tasks."""
 WHOLE_MISS = (215, 60)
 """The same with what the build runs until the stream has ended, in tasks and threads."""

@@ -142,7 +142,7 @@ async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
     assert Unfit(
         (Problem("bulk_slots", "this tenant's maximum is 5; set that or less."),)
     ) == await tenant_overrides.change("a", {"bulk_slots": 6, "batch_size": 1}, operator=True, note=unnoted)
-    given = Problem("bulk_slots", "this tenant is given 5; only an operator can give more.")
+    given = Problem("bulk_slots", "this tenant is granted 5; only an operator can raise it.")
     assert Unfit((given,)) == await tenant_overrides.change(
         "a", {"bulk_slots": 6}, operator=False, note=unnoted
     )
@@ -151,7 +151,7 @@ async def test_no_change_exceeds_a_maximum_nor_what_the_tenant_is_given(
         attrs.evolve(tenant_overrides.settings, tenant_maximum={"max_response_bytes": 10737418240})
     )
     assert Unfit(
-        (Problem("max_response_bytes", "its maximum is 10737418240."),)
+        (Problem("max_response_bytes", "this tenant's maximum is 10737418240; set that or less."),)
     ) == await tenant_overrides.change("b", {"max_response_bytes": 10737418241}, operator=True, note=unnoted)
 
 
