@@ -34,14 +34,14 @@ SIDE_BY_SIDE = (
     *("--alone", "no"),
 )
 
-# What Python's own library decides (annotations, sockets, threads, signals, SQLite, exception groups), and
+# What Python's own library decides (annotations, times, sockets, threads, signals, exception groups), and
 # what Quart's line does, of which pip chooses another one on 3.13. Left out: what pyarrow, obstore and nginx
-# decide, of which there is one line, and Strata's own arithmetic (access rules, scans, simulation).
+# decide, of which there is one line, and Strata's own arithmetic (access rules, reading of data, simulation).
 COMPATIBILITY = tuple(
     f"tests/{name}"
     for name in (
         "artifacts/metadata", "cli", "client", "config", "demo", "http", "observability", "server", "service",
-        "tenants", "work", "test_auth.py", "test_durable.py", "test_suite.py",
+        "tables/scan", "tenants", "work", "test_auth.py", "test_durable.py", "test_suite.py",
     )
 )  # fmt: skip
 

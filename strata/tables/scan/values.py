@@ -30,6 +30,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?")
 _INTEGER = re.compile(r"[+-]?\d{1,64}")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MIDNIGHT = "24"  # an hour that Python reads from 3.14 on, as a time even as 00:00 of the same day
 
 
 class ValueFormatError(ValueError):
@@ -112,6 +113,8 @@ def parse_timestamp(text: str) -> Timestamp:
     if match is None:
         raise ValueFormatError("is not an ISO 8601 date and time")
     date, hour, minute, second, fraction, zone = match.groups()
+    if hour == _MIDNIGHT:
+        raise ValueFormatError("is not an existing date and time")
     try:
         moment = dt.datetime.fromisoformat(f"{date}T{hour}:{minute}:{second or '00'}{_offset(zone)}")
         whole = Timestamp.from_datetime(moment)
@@ -134,6 +137,8 @@ def parse_time(text: str) -> dt.time:
     """Parse ``HH:MM[:SS[.ffffff]]`` without offset; raises :class:`ValueFormatError` for anything else."""
     if _TIME.fullmatch(text) is None:
         raise ValueFormatError("is not a time of the form HH:MM:SS.ffffff")
+    if text.startswith(_MIDNIGHT):
+        raise ValueFormatError("is not an existing time")
     try:
         return dt.time.fromisoformat(text)
     except ValueError:

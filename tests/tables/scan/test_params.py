@@ -156,6 +156,7 @@ def test_typed_values(sent, value):
     [
         "__date__:2024-13-01",
         "__date__:20240101",
+        "__time__:24:00",
         "__time__:25:00",
         "__time__:01:02:03+01:00",
         "__datetime__:2024-01-01",
