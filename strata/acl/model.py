@@ -155,7 +155,7 @@ class Policy:
 
 @attrs.frozen
 class Request:
-    """A request to decide: may this caller do this action on this resource?
+    """A request to decide: the caller, the action and the resource.
 
     Attributes:
         principal: The caller's exact id; never a pattern, whatever characters it contains.

@@ -1,4 +1,4 @@
-"""httpx code shared by both clients: build requests, read answers, translate failures."""
+"""Code on httpx that both clients share: build requests, read answers, translate failures."""
 
 from __future__ import annotations
 

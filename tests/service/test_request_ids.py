@@ -199,7 +199,6 @@ async def test_a_crash_names_the_requests_that_it_failed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message's line has its request's id, the supervisor's line those of all waiting requests."""
-    await scene.call("GET", "/v1/names", 200)
 
     async def crash(_reader: Reader, _question: GetName) -> None:
         raise ValueError(MARK)

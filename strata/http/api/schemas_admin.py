@@ -97,7 +97,7 @@ class InFlightAnswer(msgspec.Struct):
 
 
 class ErrorAnswer(msgspec.Struct):
-    """An error: its word, what was asked, and when."""
+    """An error: its code, the question that failed, and when."""
 
     code: str
     what: str
@@ -141,7 +141,7 @@ class ActAnswer(msgspec.Struct):
 
 
 class AuditAnswer(msgspec.Struct):
-    """What somebody did; who it was, if from another tenant, is told to operators only."""
+    """An audited act; an actor of another tenant is shown to operators only."""
 
     id: int
     at: str

@@ -10,6 +10,6 @@ from strata.http.problems import Problem, ProblemError
 @tag(["writes"])
 @refuses(403)
 async def disabled(_call: Call) -> Answer:
-    """Refuse, whatever the target: that it exists or not is nobody's business here."""
+    """Refuse, with the same answer whether the target exists or not."""
     detail = "Direct writes are disabled in service mode."
     raise ProblemError(Problem(403, detail, "writes_disabled"))

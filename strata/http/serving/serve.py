@@ -23,7 +23,7 @@ from strata.http.serving.protocol import hypercorn_config
 from strata.http.serving.socket_stream import DeadlineStream
 
 MAX_CONNECTIONS = 4096
-"""Most connections of a server without a given table; then idle ones make room or new ones are refused."""
+"""Most connections of a server without a given table; then the longest idle one is closed, or a new one refused."""
 
 ACCEPT_PAUSE_SECONDS = 0.05
 """Seconds without accepting after an accept failed, as for lack of file descriptors or memory."""
@@ -139,7 +139,7 @@ class _Server:
 
     def _end(self, leaver: Connection | None) -> None:
         if leaver is not None:
-            self._counters.note("made room")
+            self._counters.note("replaced")
             leaver.break_off()
 
     async def _run(self, connection: Connection) -> None:

@@ -162,7 +162,7 @@ class Materializer:
                     set_name, ready = self.resources.metadata.set_name, (hit.artifact_id, hit.version)
                     await self.resources.ask(set_name, self.tenant, question.name, *ready)
                 return m.Materialized(hit.artifact_id, hit.version, hit=True)
-            build = await self.under_way(provenance.key)  # begun while the store was asked
+            build = await self.under_way(provenance.key)  # begun during the call of the store
         if build is None:
             principal = question.principal.id
             order = BuildRequest(scan, provenance, question.what.executor, question.name, principal)
@@ -318,7 +318,7 @@ class Materializer:
     async def resolve(
         self, principal: Principal, what: m.Transformation, lookup: Lookup | None = None
     ) -> tuple[ResolvedScan, Provenance] | Refused:
-        """Return the scan that is asked for, within the caller's rights, and its identity.
+        """Return the requested scan, within the caller's rights, and its identity.
 
         Args:
             principal: The caller.

@@ -17,11 +17,12 @@ from strata.tenants.limits.retry_after import RetryAfterEstimator
 from strata.tenants.limits.token_bucket import Rate, RateRule, TokenBucket
 
 PRINCIPALS = 1024
-"""Principals of one tenant that are remembered. The least recently seen one makes room and leaves its buckets
-to the new one: inventing principals gains nothing."""
+"""Principals of one tenant that are remembered. A new one takes over the buckets of the least recently seen
+one: inventing principals gains nothing."""
 
 TENANTS = 10_000
-"""Tenants that are remembered. One whose buckets are full makes room, or else the least recently seen one."""
+"""Tenants that are remembered. Beyond that, one whose buckets are full is forgotten, or else the least
+recently seen one."""
 
 LOOKED_AT = 16
 """Least recently seen tenants that are searched for one whose buckets are full."""

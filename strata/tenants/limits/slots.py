@@ -37,7 +37,7 @@ class Lease:
 
     @property
     def held(self) -> bool:
-        """Whether it is a slot."""
+        """Tell whether the slot is held, not only waited for."""
         return self.claim.holder is not None
 
     def join(self, principal: str) -> None:

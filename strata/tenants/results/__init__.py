@@ -1,1 +1,1 @@
-"""What is asked of finished results: reading, listing, lineage, cache warming."""
+"""Questions about finished results: reading, listing, lineage, cache warming."""

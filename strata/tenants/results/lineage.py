@@ -22,7 +22,7 @@ from strata.tenants.shared.authorizer import table_resource
 from strata.tenants.shared.resources import Resources
 
 MOST_NODES: Final = 1000
-"""Most nodes of one answer; further ones are left out, and the answer says so (``truncated``)."""
+"""Most nodes of one answer; further ones are left out, with ``truncated`` in the answer."""
 
 _ARTIFACT: Final = re.compile(r"strata://artifact/([^/@?#]+)@v=([1-9][0-9]{0,17})")
 _SCAN: Final = "scan@v1"
