@@ -92,6 +92,9 @@ def _recording(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _listen() -> Iterator[None]:
+    # Rich's tracebacks show local variables: of one crashed actor that takes half a minute, on the loop.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
     patch = pytest.MonkeyPatch()
     patch.setattr(BoundLoggerBase, "_process_event", _listening(BoundLoggerBase._process_event))
     patch.setattr(logging.Logger, "handle", _recording(logging.Logger.handle))
