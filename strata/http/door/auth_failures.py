@@ -11,8 +11,8 @@ from cachetools import LRUCache
 from strata.tenants.limits.token_bucket import Rate, TokenBucket
 
 PEERS = 10_000
-"""Addresses remembered. A new address takes over the bucket of the least recently seen one: a client with many
-addresses gains nothing by their number."""
+"""Addresses remembered. A new address takes over the bucket of the least recently seen one: a client with
+many addresses gains nothing by their number."""
 
 
 class FailureLimit:

@@ -23,7 +23,7 @@ from strata.http.serving.protocol import hypercorn_config
 from strata.http.serving.socket_stream import DeadlineStream
 
 MAX_CONNECTIONS = 4096
-"""Most connections of a server without a given table; then the longest idle one is closed, or a new one refused."""
+"""Most connections of a server without a given table; then an idle one is closed, or the new one refused."""
 
 ACCEPT_PAUSE_SECONDS = 0.05
 """Seconds without accepting after an accept failed, as for lack of file descriptors or memory."""

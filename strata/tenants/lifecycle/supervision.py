@@ -1,7 +1,7 @@
 """Operations on tenants: describe, evict, restart and drain them.
 
-An actor gets questions as messages, or is ended by its supervisor; its state is never touched from outside. Whatever
-ends an actor, a ready result stays ready, a running build fails as interrupted and leaves no trace, and
+An actor gets questions as messages, or is ended by its supervisor; its state is never touched from outside.
+Whatever ends an actor, a ready result stays ready, a running build fails as interrupted and leaves no trace, and
 requests that wait are refused with ``Retry-After``.
 """
 
