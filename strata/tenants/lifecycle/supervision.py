@@ -1,8 +1,8 @@
 """Operations on tenants: describe, evict, restart and drain them.
 
 An actor gets questions as messages, or is ended by its supervisor; its state is never touched from outside.
-Whatever ends an actor, a ready result stays ready, a running build fails as interrupted and leaves no trace, and
-requests that wait are refused with ``Retry-After``.
+Whatever ends an actor, a ready result stays ready, a running build fails as interrupted and leaves no trace,
+and requests that wait are refused with ``Retry-After``.
 """
 
 from __future__ import annotations

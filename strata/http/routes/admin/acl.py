@@ -36,7 +36,7 @@ NO_RULES = AccessAnswer(
 @document_response(AccessAnswer)
 @refuses(403, 422)
 async def explain(call: Call) -> Answer:
-    """Say why any principal's request is decided as it is, and what would change that; needs ``admin:acl``."""
+    """Say why a principal's request is decided so, and what would change that; needs ``admin:acl``."""
     call.context.require_admin(*ADMIN)
     body = decode_body(AccessBody, call.body)
     request = acl.Request(body.principal, body.tenant, frozenset(body.scopes), body.resource, body.action)
