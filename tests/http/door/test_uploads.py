@@ -205,7 +205,7 @@ SERVER = """
 import json, re, sys
 import trio
 from strata.auth import IdentityContract
-from strata.http.door import FrontDoor
+from strata.http.door.front_door import FrontDoor
 from strata.http.serving.listening import Bind
 from strata.http.serving.serve import serve
 from strata.http.door.uploads import UploadRoute
