@@ -1,4 +1,8 @@
-"""Cache of decoded row groups of immutable data files: on disk, one shard per tenant."""
+"""Cache of decoded row groups of immutable data files: on disk, one shard per tenant.
+
+A *segment* is one cached row group with a set of columns; a *pack* is a file of segments, with a *sidecar* that
+describes them; a *shard* is the packs of one tenant and their index.
+"""
 
 from strata.cache.budget import CacheBudget, Cuts
 from strata.cache.index import CacheIndex, Pack, PackedSegment, Segment, SegmentKey

@@ -1,52 +1,62 @@
-"""Divide a changed configuration into what takes effect at once and what needs a restart."""
+"""Read the configuration again on SIGHUP."""
 
 from __future__ import annotations
 
-import attrs
-import structlog
+import signal
+from collections.abc import Callable
+from functools import partial
 
-from strata.acl import CompiledPolicy
-from strata.config import ConfigError, Settings, validate_mode_coherence
-from strata.config.tenants import coherence
+import structlog
+import trio
+
+from strata.config import ConfigError, Problem, Settings
+from strata.config.tls import tls_context
+from strata.http.serving.listening import Tls
+from strata.server.live_settings import Reloaded, difference
+from strata.server.service import Service
 
 log = structlog.get_logger(__name__)
 
-LOGS = frozenset({"log_level", "log_format"})
-"""Settings that reconfigure logging."""
 
-LIVE = frozenset(field.name for field in attrs.fields(Settings) if field.metadata["live"])
-"""Settings that take effect without a restart."""
+async def watch_hangups(service: Service, tls: Tls | None, reload: Callable[[], Settings] | None) -> None:
+    """On SIGHUP read configuration and certificates again; apply all of it or, if any is invalid, nothing.
 
-
-@attrs.frozen
-class Reloaded:
-    """A changed configuration, as far as a running server can apply it.
-
-    Attributes:
-        changed: Settings that take their new values now.
-        waiting: Changed settings that keep their old values until a restart.
-        settings: Settings in effect after the reload.
-        rules: Compiled access rules of those settings; None if there are none.
+    Args:
+        service: The running service.
+        tls: The listener's TLS, whose context is replaced; None without TLS.
+        reload: Reads the configuration; blocking. None to read the certificates alone.
     """
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            read = reload or partial(_same, service.settings)
+            try:
+                found, renewed = await trio.to_thread.run_sync(_read_again, service.settings, read)
+            except ConfigError as error:
+                problems = [str(problem) for problem in error.problems]
+                log.warning("configuration refused: the old one stays", problems=problems)
+                continue
+            if tls is not None and renewed is not None:
+                tls.context = renewed.context
+            service.apply(found)
+            await service.tenant_overrides.refresh()
 
-    changed: tuple[str, ...]
-    waiting: tuple[str, ...]
-    settings: Settings
-    rules: CompiledPolicy | None
+
+def _read_again(old: Settings, reload: Callable[[], Settings]) -> tuple[Reloaded, Tls | None]:
+    found = difference(old, reload())
+    return found, tls_of(found.settings)
 
 
-def difference(old: Settings, new: Settings) -> Reloaded:
-    """Return what a running server can apply of ``new``. Reads files; blocking.
+def _same(settings: Settings) -> Settings:
+    return settings
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Return the server's TLS, or None if none is configured; blocking.
 
     Raises:
-        ConfigError: If the settings that take effect now contradict those that need a restart.
+        ConfigError: If a certificate or key cannot be read or is invalid.
     """
-    names = [field.name for field in attrs.fields(Settings)]
-    differing = [name for name in names if getattr(old, name) != getattr(new, name)]
-    changed = tuple(name for name in differing if name in LIVE)
-    settings = attrs.evolve(old, **{name: getattr(new, name) for name in changed})
-    problems = (*validate_mode_coherence(settings), *coherence(settings))
-    if problems:
-        raise ConfigError(problems)
-    rules = None if settings.acl_config is None else CompiledPolicy(settings.acl_config)
-    return Reloaded(changed, tuple(name for name in differing if name not in LIVE), settings, rules)
+    found = tls_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    if isinstance(found, tuple):
+        raise ConfigError(tuple(Problem(fault.setting, fault.message) for fault in found))
+    return None if found is None else Tls(found)

@@ -10,16 +10,15 @@ from pathlib import Path
 import structlog
 import trio
 
-from strata.config import ConfigError, Problem, Settings
-from strata.config.tls import tls_context
+from strata.config import Settings
 from strata.http.door.tarpit import SHARE
 from strata.http.metrics_app import metrics_app
 from strata.http.serving.connection import ClientTimeouts, Connection
 from strata.http.serving.connection_table import ConnectionCounters, ConnectionTable
-from strata.http.serving.listening import Bind, Tls
+from strata.http.serving.listening import Bind
 from strata.http.serving.serve import serve
 from strata.server.process import connections_within
-from strata.server.reload import Reloaded, difference
+from strata.server.reload import tls_of, watch_hangups
 from strata.server.service import Service, open_service
 
 log = structlog.get_logger(__name__)
@@ -50,7 +49,7 @@ async def run_server(
     tls = await trio.to_thread.run_sync(tls_of, settings)
     async with open_service(settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
-        nursery.start_soon(_watch_hangups, service, tls, reload)
+        nursery.start_soon(watch_hangups, service, tls, reload)
         nursery.start_soon(service.tenant_overrides.poller.watch)
         fitting = connections_within(settings.max_connections)
         connections: ConnectionTable[Connection] = ConnectionTable(fitting, settings.max_connections_per_peer)
@@ -115,18 +114,6 @@ def timeouts_of(settings: Settings) -> ClientTimeouts:
     )
 
 
-def tls_of(settings: Settings) -> Tls | None:
-    """Return the server's TLS, or None if none is configured; blocking.
-
-    Raises:
-        ConfigError: If a certificate or key cannot be read or is invalid.
-    """
-    found = tls_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-    if isinstance(found, tuple):
-        raise ConfigError(tuple(Problem(fault.setting, fault.message) for fault in found))
-    return None if found is None else Tls(found)
-
-
 async def _watch_signals(service: Service, stopping: trio.Event, scope: trio.CancelScope) -> None:
     """On SIGTERM or SIGINT report not ready, wait for the notice, stop; on a second signal stop at once."""
     settings = service.settings
@@ -145,29 +132,3 @@ async def _stop_after(seconds: float, service: Service, stopping: trio.Event) ->
     await trio.sleep(seconds)
     service.registry.draining = True
     stopping.set()
-
-
-async def _watch_hangups(service: Service, tls: Tls | None, reload: Callable[[], Settings] | None) -> None:
-    """On SIGHUP read configuration and certificates again; apply all of it or, if any is invalid, nothing."""
-    with trio.open_signal_receiver(signal.SIGHUP) as signals:
-        async for _ in signals:
-            read = reload or partial(_same, service.settings)
-            try:
-                found, renewed = await trio.to_thread.run_sync(_read_again, service.settings, read)
-            except ConfigError as error:
-                problems = [str(problem) for problem in error.problems]
-                log.warning("configuration refused: the old one stays", problems=problems)
-                continue
-            if tls is not None and renewed is not None:
-                tls.context = renewed.context
-            service.apply(found)
-            await service.tenant_overrides.refresh()
-
-
-def _read_again(old: Settings, reload: Callable[[], Settings]) -> tuple[Reloaded, Tls | None]:
-    found = difference(old, reload())
-    return found, tls_of(found.settings)
-
-
-def _same(settings: Settings) -> Settings:
-    return settings

@@ -28,8 +28,8 @@ from strata.http.door.tarpit import SHARE, Tarpit
 from strata.http.routes import HOT
 from strata.http.routes.app import create_app
 from strata.observability.logs import configure
+from strata.server.live_settings import LOGS, Reloaded
 from strata.server.process import collected_when_idle
-from strata.server.reload import LOGS, Reloaded
 from strata.server.stores import Stores, open_stores
 from strata.tables import Catalogs
 from strata.tenants import Registry, Resources, TenantLimits
@@ -72,7 +72,7 @@ class Service:
     rules: RulesFile
 
     def take(self, settings: Settings, rules: CompiledPolicy | None) -> None:
-        """Apply the settings that a running server can change (:data:`strata.server.reload.LIVE`).
+        """Apply the settings that a running server can change (:data:`strata.server.live_settings.LIVE`).
 
         Args:
             settings: Checked settings.

@@ -13,7 +13,7 @@ from strata.config.effective import changed_settings, check_change, effective
 from strata.config.fields import TenantSection
 from strata.config.sources import load_settings
 from strata.config.tenants import LIMITS, NUMBERS, OWN, Overrides, looser, parse_overrides, print_overrides
-from strata.server.reload import difference
+from strata.server.live_settings import difference
 from strata.server.service import limits_of
 from strata.tenants import TenantLimits
 

@@ -88,7 +88,7 @@ async def test_a_change_of_any_limit_reaches_a_running_actor(settings: Settings)
                     assert (expected == before) == (value is None), f"{name} is in no TenantLimits"
                     with trio.fail_after(
                         10
-                    ):  # a second of a virtual clock: tests/tenants/lifecycle/test_supervision.py
+                    ):  # a second of a virtual clock: tests/tenants/lifecycle/test_operator_actions.py
                         while not holds(server, expected):  # noqa: ASYNC110  # a change has no event
                             await trio.sleep(0.01)
             assert [registry.find(tenant).actor for tenant in ("team-a", "team-b")] == actors

@@ -20,6 +20,7 @@ from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefus
 from strata.http.asgi import GONE_KEY, KNOWN_KEY, LOADS_KEY, App, Receive, Scope, Send
 from strata.http.door import routing
 from strata.http.door.auth_failures import FailureLimit
+from strata.http.door.body import ClientGoneError, take_body
 from strata.http.door.context import SCOPE_KEY, Context
 from strata.http.door.routing import Route
 from strata.http.door.tarpit import Tarpit
@@ -36,9 +37,6 @@ from strata.work import AdmissionQueue, EgressTurns
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
 """The only paths that need no identity."""
 
-DRAIN_BYTES = 64 * 1024 * 1024
-"""Bytes of a refused body that are read and dropped; of a larger one the connection is closed."""
-
 SCANS = frozenset({"/v1/materialize", "/v1/cache/warm"})
 """Paths of which a POST counts as a scan, besides as a request."""
 
@@ -52,10 +50,6 @@ BODY_SECONDS = 60.0
 """Seconds a body may take to arrive; then the request is refused with 408."""
 
 log = structlog.get_logger("strata.access")
-
-
-class _GoneError(Exception):
-    """The client left before its whole request had arrived."""
 
 
 class FrontDoor:
@@ -136,7 +130,7 @@ class FrontDoor:
         with structlog.contextvars.bound_contextvars(request_id=found.request_id):
             try:
                 await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
-            except _GoneError:
+            except ClientGoneError:
                 found.status = found.status or 499
             finally:
                 self._end(found, scope, trio.current_time() - began)
@@ -184,7 +178,7 @@ class FrontDoor:
                 return
         body, whole = None, False
         with trio.move_on_after(self.body_seconds) as patience:
-            body, whole = await _take_body(receive, self.max_request_bytes)
+            body, whole = await take_body(receive, self.max_request_bytes)
         if patience.cancelled_caught:
             await reply.problem(Problem(408, "The request's body did not arrive in time."), close=True)
         elif body is None:
@@ -262,7 +256,7 @@ class FrontDoor:
         except ProblemError as error:
             answer = error.problem
         except UploadGoneError:
-            raise _GoneError from None
+            raise ClientGoneError from None
         answer = body.fault or answer
         slow = isinstance(answer, Problem) and answer.status == 408  # noqa: PLR2004  # the rest would not arrive either
         whole = body.whole or (not slow and await self._drain(receive))
@@ -284,7 +278,7 @@ class FrontDoor:
     async def _drain(self, receive: Receive) -> bool:
         """Read and drop a body, up to the cap; returns whether its end has arrived."""
         with trio.move_on_after(self.body_seconds):
-            return (await _take_body(receive, 0))[1]
+            return (await take_body(receive, 0))[1]
         return False
 
 
@@ -376,30 +370,6 @@ class _Replay:
         if self._context.ended:
             await trio.sleep_forever()
         return message
-
-
-async def _take_body(receive: Receive, keep: int) -> tuple[bytes | None, bool]:
-    """Read a body; returns it if it has at most ``keep`` bytes, and whether its end was read.
-
-    Raises:
-        _GoneError: If the client left.
-    """
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _GoneError
-        part = message.get("body", b"")
-        size += len(part)
-        if size <= keep:
-            parts.append(part)
-        else:
-            parts.clear()
-        if not message.get("more_body", False):
-            return (b"".join(parts) if size <= keep else None), True
-        if size > max(keep, DRAIN_BYTES):
-            return None, False
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})

@@ -11,9 +11,9 @@ from strata.http.door.context import Context
 from strata.http.door.routing import Answer, Call
 from strata.http.problems import STATUS
 from strata.outcomes import Reason, Refused
-from strata.tenants.lifecycle import supervision
+from strata.tenants.lifecycle import operator_actions
 from strata.tenants.lifecycle.handle import State, not_running
-from strata.tenants.lifecycle.supervision import View
+from strata.tenants.lifecycle.operator_actions import View
 from strata.tenants.messages import Description
 from strata.tenants.shared.authorizer import CACHE_RESOURCE
 
@@ -41,7 +41,7 @@ async def me(call: Call) -> Answer:
     It works for a disabled tenant, too, and starts no actor: one that is absent has no usage.
     """
     found, who = call.context, call.context.caller
-    view = await supervision.describe(found.registry, who.tenant)
+    view = await operator_actions.describe(found.registry, who.tenant)
     return json(
         MeAnswer(
             principal=who.id,

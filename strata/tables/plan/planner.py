@@ -23,13 +23,13 @@ from strata.tables.files.footers import is_local
 from strata.tables.plan.deletes import DeleteIndex
 from strata.tables.plan.manifests import Entry, read_entries, read_manifests
 from strata.tables.plan.model import FileTask, ScanPlan, Totals, file_task, plan_of, too_many_files
-from strata.tables.plan.partitions import (
+from strata.tables.plan.prune_by_partition import (
     PartitionTest,
     manifest_might_match,
     partition_might_match,
     partition_tests,
 )
-from strata.tables.plan.prune import metrics_might_match
+from strata.tables.plan.prune_by_statistics import metrics_might_match
 from strata.tables.scan.predicates import Predicate
 from strata.tables.scan.resolve import ResolvedScan, mapping_digest
 

@@ -10,7 +10,7 @@ from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructT
 from strata.tables.errors import Reading, refusable
 from strata.tables.files.footers import Footer
 from strata.tables.plan.model import FileTask, ScanPlan
-from strata.tables.plan.prune import row_group_might_match
+from strata.tables.plan.prune_by_statistics import row_group_might_match
 from strata.tables.plan.sizes import fixed_bits
 from strata.tables.scan.cell_grants import Alternatives
 from strata.tables.scan.constants import absent_value

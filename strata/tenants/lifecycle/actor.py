@@ -22,7 +22,7 @@ from strata.outcomes import RefusalError, Refused
 from strata.tenants import messages as m
 from strata.tenants.builds.materialize import Materializer
 from strata.tenants.builds.runner import Builder
-from strata.tenants.lifecycle.administering import explain_access, reload_rules
+from strata.tenants.lifecycle.rules_administration import explain_access, reload_rules
 from strata.tenants.limits.model import TenantLimits
 from strata.tenants.limits.slots import Slots
 from strata.tenants.results.lineage import LineageReader

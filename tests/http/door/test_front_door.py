@@ -9,8 +9,9 @@ from door_kit import CONTRACT, GOOD, Wire, echo
 from trio.testing import MockClock
 
 from strata.http.door.auth_failures import FailureLimit
+from strata.http.door.body import DRAIN_BYTES
 from strata.http.door.context import SCOPE_KEY
-from strata.http.door.front_door import DRAIN_BYTES, FrontDoor
+from strata.http.door.front_door import FrontDoor
 from strata.outcomes import Reason, Refused
 from strata.tenants.limits.token_bucket import Rate
 

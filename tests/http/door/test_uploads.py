@@ -15,7 +15,8 @@ import trio
 from trio.testing import MockClock
 
 from strata.auth import IdentityContract
-from strata.http.door.front_door import DRAIN_BYTES, FrontDoor
+from strata.http.door.body import DRAIN_BYTES
+from strata.http.door.front_door import FrontDoor
 from strata.http.door.uploads import UploadBody, UploadRoute
 from strata.http.problems import Problem, ProblemError
 

@@ -17,7 +17,7 @@ from strata.http.door.routing import Answer, Call
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Refused
 from strata.tenants import Registry
-from strata.tenants.lifecycle import supervision as act
+from strata.tenants.lifecycle import operator_actions as act
 from strata.tenants.limits.overrides import Unfit
 
 RESOURCE = "admin/tenants"

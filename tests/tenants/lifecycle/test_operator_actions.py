@@ -14,8 +14,8 @@ from strata.config import Settings
 from strata.outcomes import Refused
 from strata.server.service import limits_of
 from strata.tenants import State, TenantLimits
+from strata.tenants.lifecycle import operator_actions as act
 from strata.tenants.lifecycle import registry as module
-from strata.tenants.lifecycle import supervision as act
 from strata.tenants.lifecycle.registry import IDLE_LOOK_SECONDS, LONGEST_PAUSE_SECONDS, Registry
 from strata.tenants.limits.overrides import TenantOverrides
 from strata.tenants.messages import Describe, GetBuild, Materialize, Transformation, UpdateLimits

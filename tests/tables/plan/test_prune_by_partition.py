@@ -10,7 +10,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.transforms import TruncateTransform
 from pyiceberg.types import IcebergType, IntegerType, LongType, NestedField
 
-from strata.tables.plan.partitions import PartitionTest
+from strata.tables.plan.prune_by_partition import PartitionTest
 from strata.tables.scan.predicates import Predicate
 
 

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from strata.config import ConfigError, Settings
-from strata.server.reload import LIVE, difference
+from strata.server.live_settings import LIVE, difference
 
 
 @pytest.fixture

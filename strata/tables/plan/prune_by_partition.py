@@ -58,7 +58,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from strata.tables.plan.prune import decode_bound
+from strata.tables.plan.prune_by_statistics import decode_bound
 from strata.tables.scan.constants import normal_constant
 from strata.tables.scan.literals import Literal
 from strata.tables.scan.predicates import (
