@@ -1,7 +1,7 @@
 """Cache of decoded row groups of immutable data files: on disk, one shard per tenant.
 
-A *segment* is one cached row group with a set of columns; a *pack* is a file of segments, with a *sidecar* that
-describes them; a *shard* is the packs of one tenant and their index.
+A *segment* is one cached row group with a set of columns; a *pack* is a file of segments, with a *sidecar*
+that describes them; a *shard* is the packs of one tenant and their index.
 """
 
 from strata.cache.budget import CacheBudget, Cuts

@@ -39,12 +39,14 @@ OWN_TASKS = ("Tasks._run", "TenantActor._serve")
 Function = tuple[str, str]
 """A module's path in the package, and the function's name in it."""
 
-HIT = (60, 32)
-"""Most functions, and modules they are in, on the way of a materialize hit and the fetch of its bytes."""
-MISS = (82, 32)
-"""The same for a materialize miss and the stream of its result: the request's own tasks."""
+HIT = (53, 28)
+"""Most functions, and modules they are in, on the way of a request that finds a finished result."""
+FETCH = (41, 22)
+"""The same for the request that fetches the result's bytes."""
+MISS = (60, 25)
+"""The same for a request that begins a build: the request's own tasks."""
 WHOLE_MISS = (215, 60)
-"""The same with what the build runs until the stream has ended, in tasks and threads."""
+"""The same for that request and the one that streams the result, with what the build runs, in tasks and threads."""
 
 
 def uncounted() -> Iterator[Function]:
@@ -175,16 +177,22 @@ def told(functions: set[Function]) -> tuple[int, int]:
 
 
 async def test_a_hit_passes_through_few_functions(way: Way, client: httpx.AsyncClient) -> None:
-    """Of a pair: the result is found, and its bytes are fetched."""
-    assert 100 == (await fetch(client, scan("wh:db.hit"))).num_rows
+    """The request that finds a result, and the one that fetches its bytes."""
+    answer = await client.post("/v1/materialize", json=scan("wh:db.hit"))
+    assert answer.json()["hit"]
     assert told(way.passed(own=True)) <= HIT
+    way.calls.clear()
+    assert 200 == (await client.get(answer.json()["stream_url"])).status_code
+    assert told(way.passed(own=True)) <= FETCH
 
 
 async def test_a_miss_passes_through_few_functions(
     way: Way, client: httpx.AsyncClient, commits: threading.Event
 ) -> None:
-    """Of a pair: a build begins, and its stream is read while it is built; then with the build."""
-    assert 100 == (await fetch(client, scan("wh:db.miss"))).num_rows
-    commits.set()
+    """The request that begins a build, and the one that reads its stream while it grows; then with the build."""
+    answer = await client.post("/v1/materialize", json=scan("wh:db.miss"))
+    assert not answer.json()["hit"]
     assert told(way.passed(own=True)) <= MISS
+    assert 200 == (await client.get(answer.json()["stream_url"])).status_code
+    commits.set()
     assert told(way.passed(own=False)) <= WHOLE_MISS
