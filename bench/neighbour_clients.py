@@ -73,7 +73,7 @@ def identity(tenant: str, principal: str) -> dict[str, str]:
 
 
 @attrs.define
-class ConnectionTable:
+class ClientProcess:
     """A process with one thread per task, connected and waiting for :meth:`go`."""
 
     _process: multiprocessing.context.SpawnProcess
@@ -90,7 +90,7 @@ class ConnectionTable:
 
 
 @contextmanager
-def crowd(tasks: Sequence[Task], *, background: bool) -> Iterator[ConnectionTable]:
+def client_process(tasks: Sequence[Task], *, background: bool) -> Iterator[ClientProcess]:
     """Start a client process, ready to go.
 
     Args:
@@ -104,7 +104,7 @@ def crowd(tasks: Sequence[Task], *, background: bool) -> Iterator[ConnectionTabl
     theirs.close()
     try:
         ours.recv()
-        yield ConnectionTable(process, ours)
+        yield ClientProcess(process, ours)
     finally:
         process.terminate()
         process.join()

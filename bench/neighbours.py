@@ -201,20 +201,16 @@ class Bench:
             yield target
 
     @contextmanager
-    def _quiet(
-        self, scene: Scene, target: servers.Target, seconds: float
-    ) -> Iterator[clients.ConnectionTable]:
+    def _quiet(self, scene: Scene, target: servers.Target, seconds: float) -> Iterator[clients.ClientProcess]:
         tasks = [
             self._task("pairs", target, tenant, "ana", workload.SMALL, rate=scene.rate, seconds=seconds)
             for tenant in scene.quiet
         ]
-        with clients.crowd(tasks, background=False) as crowd:
-            yield crowd
+        with clients.client_process(tasks, background=False) as running:
+            yield running
 
     @contextmanager
-    def _loud(
-        self, scene: Scene, target: servers.Target, seconds: float
-    ) -> Iterator[clients.ConnectionTable]:
+    def _loud(self, scene: Scene, target: servers.Target, seconds: float) -> Iterator[clients.ClientProcess]:
         tasks = [
             # All columns but one, a different one each: no scan is answered from another's cache.
             self._task("scan", target, tenant, f"scanner{number}", {"columns": _all_but(number)})
@@ -226,8 +222,8 @@ class Bench:
                 params = workload.SMALL if number % 2 else {"columns": ["no_such_column"]}
                 who = f"flooder{number % SCANS}"
                 tasks.append(self._task("flood", target, tenant, who, params, seconds=seconds))
-        with clients.crowd(tasks, background=True) as crowd:
-            yield crowd
+        with clients.client_process(tasks, background=True) as running:
+            yield running
 
     def _task(
         self, kind: str, target: servers.Target, tenant: str, who: str, params: dict[str, Any], **more: float

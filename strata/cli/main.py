@@ -58,6 +58,7 @@ def serve(**options: Any) -> None:
         why = _words(errors)
     if why:
         raise click.ClickException("\n".join(why))
+    process.end()
 
 
 def _words(errors: BaseExceptionGroup[Exception]) -> list[str]:
