@@ -14,7 +14,7 @@ import attrs
 from strata.config.fields import TenantOnly, TenantSection
 from strata.config.problems import Problem
 from strata.config.settings import Settings
-from strata.config.tenants import LIMITS, OWN, Overrides, Values, looser
+from strata.config.tenants import LIMITS, OWN, Overrides, Values, looser, parse_values
 
 Source = Literal["default", "settings", "section", "operator", "tenant", "maximum"]
 
@@ -89,6 +89,8 @@ def check_change(
             problems.append(Problem(name, "only an operator can change this limit."))
         elif value is None:
             continue
+        elif unfit := parse_values({name: value}, "")[1]:
+            problems += unfit  # the file could not be read again with it
         elif operator and limits[name].maximum is not None and looser(name, value, limits[name].maximum):
             problems.append(
                 Problem(name, f"this tenant's maximum is {limits[name].maximum:.15g}; set that or less.")

@@ -13,8 +13,8 @@ import attrs
 MOST_NUMBER = 2**63 - 1
 """Largest whole number of a setting: what databases and the system take. A larger one is refused."""
 
-MOST_FRACTION = 1e15
-"""Largest number of a setting that need not be whole. A larger one is refused."""
+MOST_FRACTION = float(2**53 - 1)
+"""Largest number of a setting that need not be whole; up to it floats are exact to 1. Larger: refused."""
 
 LEAST_RATE = 0.001
 """Smallest rate above 0 where 0 means no limit: one in 1,000 seconds. A smaller one is refused."""

@@ -130,11 +130,11 @@ async def test_a_bug_in_it_is_met_again_by_the_actor(
     async with server.client() as client:
         await settled(client, messages)
 
-        def broken(_question: m.Materialize) -> None:
+        def broken(_actor: TenantActor, _question: m.Materialize) -> None:
             raise RuntimeError("on purpose")
 
         with monkeypatch.context() as patched:
-            patched.setitem(server.service.registry.find("team-a").actor._handlers, m.Materialize, broken)
+            patched.setitem(HANDLERS, m.Materialize, broken)
             with structlog.testing.capture_logs() as logged:
                 answer = await client.post("/v1/materialize", json=scan("wh:db.events"))
         assert (503, "tenant_restarting") == (answer.status_code, answer.json()["error"])

@@ -35,9 +35,6 @@ from strata.work import Tier
 
 log = structlog.get_logger(__name__)
 
-Handler = Callable[[Any], object]
-"""Does what a question of one kind needs no wait for; returns the answer, or a ``messages.Pending``."""
-
 
 class Envelope:
     """A question in the mailbox, and its answer.
@@ -76,10 +73,6 @@ class Envelope:
         _let_go(self.answer)
 
 
-def _pending(handler: Callable[[Any], Awaitable[object]], question: m.Question) -> m.Pending:
-    return m.Pending(partial(handler, question))
-
-
 def _let_go(answer: object) -> None:
     if isinstance(answer, m.Opened):
         answer.stream.close()
@@ -112,7 +105,6 @@ class TenantActor:
     materializer: Materializer | None = None
     reader: Reader | None = None
     _shard: CacheShard | None = None
-    _handlers: Mapping[type, Handler] = attrs.field(init=False, factory=dict, repr=False)
 
     @property
     def idle(self) -> bool:
@@ -129,6 +121,18 @@ class TenantActor:
         """The tenant's cache, once the actor runs."""
         assert self._shard is not None
         return self._shard
+
+    @property
+    def opened_materializer(self) -> Materializer:
+        """The tenant's builds, once the actor runs."""
+        assert self.materializer is not None
+        return self.materializer
+
+    @property
+    def opened_reader(self) -> Reader:
+        """The tenant's results, once the actor runs."""
+        assert self.reader is not None
+        return self.reader
 
     @property
     def cache(self) -> CacheStats | None:
@@ -151,7 +155,6 @@ class TenantActor:
             self.metrics.cache_closed(self._shard.stats())
             self.left_bytes = self._shard.stats().bytes
             self._shard = None
-            self._handlers = {}  # the actor's own methods: no cycle is left behind
 
     async def _open(self, prefix: str) -> CacheShard:
         opened = partial(
@@ -187,37 +190,6 @@ class TenantActor:
         )
         self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
         self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
-        self._handlers = self._table(self.materializer, self.reader)
-
-    def _table(self, materializer: Materializer, reader: Reader) -> Mapping[type, Handler]:
-        """Return the handler of each kind of question."""
-        lineage_reader = LineageReader(self.tenant, self.resources, reader)
-        waiting: dict[type, Callable[[Any], Awaitable[object]]] = {
-            m.Explain: materializer.explain,
-            m.OpenStream: reader.open_stream,
-            m.GetArtifact: reader.get_artifact,
-            m.GetBuild: reader.get_build,
-            m.ListArtifacts: reader.list_artifacts,
-            m.ArtifactStats: reader.stats,
-            m.GetName: reader.get_name,
-            m.ListNames: reader.list_names,
-            m.ClearCache: self._clear_cache,
-            m.DescribeCache: self._describe_cache,
-            m.GetLineage: lineage_reader.lineage,
-            m.GetDependents: lineage_reader.dependents,
-            m.GetNameStatus: lineage_reader.status,
-            m.WarmCache: CacheWarmer(materializer).warm,
-            m.ExplainAccess: partial(explain_access, self.resources),
-            m.ReloadRules: partial(reload_rules, self.resources),
-            m.UpdateLimits: self._update_limits,
-            m.FitCache: self._fit_cache,
-            m.Describe: self._describe,
-        }
-        return {
-            m.Materialize: materializer.materialize,
-            m.OpenArtifact: reader.open_artifact,
-            **{kind: partial(_pending, handler) for kind, handler in waiting.items()},
-        }
 
     async def _serve(self, envelope: Envelope) -> None:
         question = envelope.question
@@ -227,7 +199,7 @@ class TenantActor:
         try:
             with envelope.scope:
                 try:
-                    answer = envelope.pending or self._handlers[type(question)](question)
+                    answer = envelope.pending or HANDLERS[type(question)](self, question)
                     if isinstance(answer, m.Pending):
                         answer = await answer.finish()
                 except RefusalError as error:  # a store that does not answer is no reason for a restart
@@ -248,11 +220,10 @@ class TenantActor:
         was done: the actor has yet to open its cache, or the handler crashed, which it then does again in the
         actor's own task, where a crash is supervised.
         """
-        handler = self._handlers.get(type(question))
-        if handler is None:
+        if self.reader is None:
             return None
         try:
-            answer = handler(question)
+            answer = HANDLERS[type(question)](self, question)
         except Exception:  # noqa: BLE001  # a bug, or a store that does not answer: see above
             return None
         if not isinstance(answer, m.Pending):
@@ -266,18 +237,21 @@ class TenantActor:
             self.metrics.note_refused(answer, kind)
         self.metrics.answered(kind, outcome)
 
-    async def _clear_cache(self, question: m.ClearCache) -> m.Cleared | Refused:
+    async def clear_cache(self, question: m.ClearCache) -> m.Cleared | Refused:
+        """Empty the tenant's cache; refuse a caller who may not administer it."""
         refused = self.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         if refused is not None:
             return refused
         await self._remove(self.shard.clear())
         return m.Cleared()
 
-    async def _describe_cache(self, question: m.DescribeCache) -> object:
+    async def describe_cache(self, question: m.DescribeCache) -> object:
+        """Return the counters of the tenant's cache; refuse a caller who may not administer it."""
         refused = self.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         return self.shard.stats() if refused is None else refused
 
-    async def _describe(self, _question: m.Describe) -> m.Description:
+    async def describe(self, _question: m.Describe) -> m.Description:
+        """Describe limits, slots, running builds, streams and cache."""
         assert self.builder is not None
         assert self.materializer is not None
         return m.Description(
@@ -299,17 +273,58 @@ class TenantActor:
             cache=self.shard.stats(),
         )
 
-    async def _update_limits(self, question: m.UpdateLimits) -> TenantLimits:
+    async def update_limits(self, question: m.UpdateLimits) -> TenantLimits:
+        """Take new limits, and remove cached files beyond the cache's."""
         assert self.builder is not None
         self.limits = question.limits
         self.builder.update(question.limits)
         await self._remove(self.shard.set_budget(question.limits.cache_bytes))
         return self.limits
 
-    async def _fit_cache(self, _question: m.FitCache) -> None:
+    async def fit_cache(self, _question: m.FitCache) -> None:
+        """Remove cached files beyond what the cache budget grants."""
         await self._remove(self.shard.fit())
 
     async def _remove(self, files: list[Path]) -> None:
         if files:
             remove = partial(self.shard.remove_files, files)
             await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)
+
+
+Handler = Callable[[TenantActor, Any], object]
+"""Does what a question of one kind needs no wait for; returns the answer, or a ``messages.Pending``."""
+
+
+def _waiting(method: Callable[[TenantActor], Callable[[Any], Awaitable[object]]]) -> Handler:
+    """Return the handler of questions that always wait, by the method that answers them."""
+    return lambda actor, question: m.Pending(partial(method(actor), question))
+
+
+def _lineage_reader(actor: TenantActor) -> LineageReader:
+    return LineageReader(actor.tenant, actor.resources, actor.opened_reader)
+
+
+HANDLERS: Mapping[type, Handler] = {
+    m.Materialize: lambda actor, question: actor.opened_materializer.materialize(question),
+    m.OpenArtifact: lambda actor, question: actor.opened_reader.open_artifact(question),
+    m.Explain: _waiting(lambda actor: actor.opened_materializer.explain),
+    m.OpenStream: _waiting(lambda actor: actor.opened_reader.open_stream),
+    m.GetArtifact: _waiting(lambda actor: actor.opened_reader.get_artifact),
+    m.GetBuild: _waiting(lambda actor: actor.opened_reader.get_build),
+    m.ListArtifacts: _waiting(lambda actor: actor.opened_reader.list_artifacts),
+    m.ArtifactStats: _waiting(lambda actor: actor.opened_reader.stats),
+    m.GetName: _waiting(lambda actor: actor.opened_reader.get_name),
+    m.ListNames: _waiting(lambda actor: actor.opened_reader.list_names),
+    m.GetLineage: _waiting(lambda actor: _lineage_reader(actor).lineage),
+    m.GetDependents: _waiting(lambda actor: _lineage_reader(actor).dependents),
+    m.GetNameStatus: _waiting(lambda actor: _lineage_reader(actor).status),
+    m.WarmCache: _waiting(lambda actor: CacheWarmer(actor.opened_materializer).warm),
+    m.ExplainAccess: _waiting(lambda actor: partial(explain_access, actor.resources)),
+    m.ReloadRules: _waiting(lambda actor: partial(reload_rules, actor.resources)),
+    m.ClearCache: _waiting(lambda actor: actor.clear_cache),
+    m.DescribeCache: _waiting(lambda actor: actor.describe_cache),
+    m.UpdateLimits: _waiting(lambda actor: actor.update_limits),
+    m.FitCache: _waiting(lambda actor: actor.fit_cache),
+    m.Describe: _waiting(lambda actor: actor.describe),
+}
+"""The handler of each kind of question, one table for all actors."""
