@@ -18,7 +18,7 @@ from strata.tables import LoadedTable, resolve_scan
 from strata.tenants import Registry
 from strata.tenants import messages as m
 from strata.tenants.builds import materialize
-from strata.tenants.lifecycle.actor import Envelope
+from strata.tenants.lifecycle.actor import HANDLERS, Envelope, TenantActor
 
 ONE_COLUMN = acl.Policy(
     allow=(acl.Rule("ana", "tables/**"), acl.Rule("eve", "tables/wh/db/events", columns=("id",)))
