@@ -19,7 +19,6 @@ SEEN_BY = {
     "cross_tenant_cache_key": "tenants_files_are_their_own",
     "shared_rate_bucket": "failures_are_counted_by_address",
     "lost_wake_up": "nothing_outlives_its_owner",
-    "first_come_first_served": "bulk_keeps_its_floor",
     "bulk_as_it_comes": "bulk_keeps_its_floor",
     "unbounded_queue": "bounds_are_kept",
     "build_failed_by_its_reader": "builds_have_ended",

@@ -22,7 +22,6 @@ from strata.tenants.lifecycle.handle import Tenant
 from strata.tenants.lifecycle.registry import Registry
 from strata.tenants.limits.slots import Lease
 from strata.work import WorkPool, fair
-from strata.work.deficit_round_robin import DeficitRoundRobin
 
 Bug = Callable[[], Any]
 BUGS: dict[str, Bug] = {}
@@ -141,20 +140,6 @@ def lost_wake_up() -> Iterator[None]:
         self._queue.settle(turn)
 
     with mock.patch.object(WorkPool, "_release", release):
-        yield
-
-
-@bug
-def first_come_first_served() -> Iterator[None]:
-    """The first tenant of a round keeps its turn while it has queued work."""
-
-    def following(self: DeficitRoundRobin[Any]) -> Any:
-        return next(key for key, account in self._accounts.items() if account.waiting)
-
-    with (
-        mock.patch.object(DeficitRoundRobin, "next", following),
-        mock.patch.object(DeficitRoundRobin, "take"),
-    ):
         yield
 
 
