@@ -55,7 +55,7 @@ MAX_SCOPE_CHARACTERS: Final = 128
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _TENANT_ID: Final = re.compile(TENANT_ID.encode())
 _SCOPE: Final = re.compile(rf"[!#-\[\]-~]{{1,{MAX_SCOPE_CHARACTERS}}}")  # RFC 6749, section 3.3
 _REQUEST_ID: Final = re.compile(rb"[ -~]{1,128}")
@@ -184,7 +184,7 @@ def _fields(contract: IdentityContract) -> dict[bytes, _Field]:
             named.append(("tenant_alias", TENANT_HEADER_ALIAS))
     fields: dict[bytes, _Field] = {}
     for role, name in named:
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a valid header name")
         folded = _fold(name.encode("ascii"))
         if not folded or folded in fields:

@@ -1,4 +1,4 @@
-"""Check combinations of settings, and the paths that settings name.
+"""Check settings: header names, tokens, listeners, paths, and what contradicts itself.
 
 ``validate_mode_coherence`` keeps an incoherent deployment from starting. It reports all problems at once, and
 creates nothing on disk.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from strata.auth import folded_name
+from strata.auth import HEADER_NAME, folded_name
 from strata.config.problems import Problem
 from strata.config.settings import BUCKETS, MIN_TOKEN_CHARACTERS, Settings
 from strata.config.tls import tls_context
@@ -20,7 +19,6 @@ from strata.config.tls import tls_context
 UNIX_PATH_BYTES = 107
 """Maximum bytes of a Unix socket's path (unix(7): 108 with the final NUL); a longer one is a problem."""
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 
 NOT_A_DIRECTORY = "{} is not a directory; name another path."
 NOT_WRITABLE = "this process cannot write to {}; change its permissions, or name another path."
@@ -229,7 +227,7 @@ def _header_problems(settings: Settings) -> Iterator[Problem]:
         name: str | None = getattr(settings, role)
         if name is None:
             continue
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             yield Problem(role, f"{name!r} is not a header name; use letters, digits and hyphens.")
         elif (folded := folded_name(name)) in taken:
             yield Problem(role, f"{name} already carries {taken[folded]}; choose another header.")

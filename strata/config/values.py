@@ -1,4 +1,4 @@
-"""Convert a given value to the type of its setting, and check its bounds."""
+"""Convert a given text or TOML value to the type of its setting, within its numeric bounds."""
 
 from __future__ import annotations
 
