@@ -29,7 +29,9 @@ _DIRECTORY = click.Path(file_okay=False, path_type=Path)
     "--admin-port", type=_PORT, default=8866, show_default=True, help="Port with the identity demo-admin."
 )
 def demo(*, once: bool, data: Path | None, as_json: bool, port: int, user_port: int, admin_port: int) -> None:
-    """Show service mode on real data: the flights that left New York City in 2013.
+    """Show service mode on real flight data.
+
+    The data are the flights that left New York City in 2013.
 
     Writes them as Iceberg tables with several snapshots and deleted rows, serves them to two tenants on
     127.0.0.1, checks the answers over HTTP against pyiceberg, and serves until Ctrl-C.

@@ -274,7 +274,7 @@ async def open_service(
         tenant_overrides.changed = registry.update_limits
         for shared in (resources.pool, resources.starts, admission):
             shared.weight_of = lambda tenant: tenant_overrides.limits(tenant).weight
-        registry.runtime_stats.requests = lambda: {"in_hand": admission.taken, "waiting": admission.waiting}
+        registry.runtime_stats.requests = lambda: {"admitted": admission.taken, "waiting": admission.waiting}
         service = Service(door, registry, authorizer, tenant_overrides, settings, rules)
         with admission.watching(), collected_when_idle(lambda: resources.busy):
             async with trio.open_nursery() as nursery:
