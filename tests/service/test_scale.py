@@ -54,6 +54,7 @@ trio.run(main, sys.argv[1], int(sys.argv[2]))
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # the coverage of a measured process would be in the figure
 def test_ten_thousand_idle_tenants_cost_sixteen_kibibytes_each(tmp_path: Path) -> None:
     """Each idle tenant beyond the first hundred uses 16 KiB of anonymous memory and no descriptor."""
     found = subprocess.run(
