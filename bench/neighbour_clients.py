@@ -49,12 +49,13 @@ class Task:
 
     Attributes:
         kind: ``pairs``: materialize and fetch of a finished small result, ``scan``: one cold full scan,
-            ``flood``: requests one after the other, as fast as they are answered.
+            ``flood``: requests one after the other, as fast as they are answered, ``me``: ``/v1/me``,
+            ``hog``: the most expensive requests that the limits allow, in turn.
         url: The server's base URL.
         headers: The identity to send.
         uri: The table.
-        params: Parameters of the scan.
-        rate: Pairs per second; only for ``pairs``.
+        params: Parameters of the scan; for ``hog``, ``uri`` names a table of 10,000 columns.
+        rate: Pairs or requests per second; only for ``pairs`` and ``me``.
         seconds: Duration; for all kinds except ``scan``.
     """
 
@@ -139,14 +140,29 @@ def _run(pipe: Pipe, tasks: Sequence[Task], background: bool) -> None:  # noqa: 
 
 
 def _pairs(task: Task, connection: wire.Connection, phase: float) -> Outcome:
+    def ask() -> None:
+        if not workload.scan(connection, task.uri, dict(task.params)).hit:
+            raise wire.WireError("a ready result was built again")
+
+    return _at_rate(task, phase, ask)
+
+
+def _me(task: Task, connection: wire.Connection, phase: float) -> Outcome:
+    def ask() -> None:
+        if connection.get("/v1/me").status != 200:
+            raise wire.WireError("/v1/me was refused")
+
+    return _at_rate(task, phase, ask)
+
+
+def _at_rate(task: Task, phase: float, ask: Callable[[], None]) -> Outcome:
     latencies, failed = [], 0
     began = time.perf_counter()
     due = began + phase / task.rate
     while due < began + task.seconds:
         time.sleep(max(0.0, due - time.perf_counter()))
         try:
-            if not workload.scan(connection, task.uri, dict(task.params)).hit:
-                raise wire.WireError("a ready result was built again")  # noqa: TRY301  # counted below
+            ask()
         except wire.WireError:
             failed += 1
         else:
@@ -167,11 +183,24 @@ def _scan(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
 
 def _flood(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
     body = {"inputs": [task.uri], "transform": {"executor": "scan@v1", "params": dict(task.params)}}
-    answered = refused = failed = 0
+    return _as_fast(task, lambda _number: connection.post("/v1/materialize", body).status)
+
+
+def _hog(task: Task, connection: wire.Connection, phase: float) -> Outcome:
+    def ask(number: int) -> int:
+        path, body = expensive(task.uri, task.params["uri"], number * HOGS_APART + int(phase * HOGS_APART))
+        return (connection.get(path) if body is None else connection.post(path, body)).status
+
+    return _as_fast(task, ask)
+
+
+def _as_fast(task: Task, ask: Callable[[int], int]) -> Outcome:
+    answered = refused = failed = number = 0
     began = time.perf_counter()
     while time.perf_counter() < began + task.seconds:
+        number += 1
         try:
-            status = connection.post("/v1/materialize", body).status
+            status = ask(number)
         except (OSError, wire.WireError):
             failed += 1
             continue
@@ -181,8 +210,55 @@ def _flood(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
     return Outcome((), answered, refused, failed, seconds=time.perf_counter() - began)
 
 
+HOGS_APART = 1_000
+"""Numbers of the requests of one client between two of its requests: no two clients send the same one."""
+
+
+def expensive(uri: str, wide: str, number: int) -> tuple[str, dict[str, Any] | None]:
+    """Return an expensive request: its path, and its body if it is a POST.
+
+    Args:
+        uri: A table.
+        wide: A table of 10,000 columns.
+        number: Chooses the request, and makes it differ from others.
+    """
+    kinds: Sequence[Callable[[], tuple[str, dict[str, Any] | None]]] = (
+        lambda: _scan_of(uri, filters=[_filter("id", "in", [number * 10_000 + at for at in range(10_000)])]),
+        lambda: _scan_of(uri, filters=[_filter("at", "in", [_moment(number, at) for at in range(10_000)])]),
+        lambda: _scan_of(uri, filters=[_filter("id", ">", number * 1_000 + at) for at in range(1_000)]),
+        lambda: _scan_of(wide, columns=_names(), filters=[_filter("c00001", ">", number)]),
+        lambda: _scan_of(wide, filters=[_filter(name, ">", number) for name in _names()[:1_000]]),
+        lambda: _scan_of(wide, filters=[_filter("c00001", ">", number)]),
+        lambda: (f"/v1/names/{'secret/' * 70}{number}", None),
+        lambda: ("/v1/artifacts?limit=1000&offset=49000", None),
+        lambda: ("/v1/artifacts?limit=1000&name_prefix=result/&sort=byte_size", None),
+        lambda: ("/v1/artifacts/stats", None),
+        lambda: ("/v1/names", None),
+    )
+    return kinds[number // HOGS_APART % len(kinds)]()
+
+
+def _scan_of(uri: str, **params: Any) -> tuple[str, dict[str, Any]]:
+    body = {"inputs": [uri], "transform": {"executor": "scan@v1", "params": params}}
+    return "/v1/artifacts/explain-materialize", body
+
+
+def _filter(column: str, op: str, value: object) -> dict[str, object]:
+    return {"column": column, "op": op, "value": value}
+
+
+def _names() -> list[str]:
+    return [f"c{number:05}" for number in range(10_000)]
+
+
+def _moment(number: int, at: int) -> str:
+    return f"__datetime__:2024-01-01T00:{at // 60 % 60:02}:{at % 60:02}.{number % 1000:03}{at % 1000:03}"
+
+
 _KINDS: Mapping[str, Callable[[Task, wire.Connection, float], Outcome]] = {
     "pairs": _pairs,
     "scan": _scan,
     "flood": _flood,
+    "me": _me,
+    "hog": _hog,
 }

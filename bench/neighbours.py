@@ -1,6 +1,6 @@
 """Measure how other tenants affect a tenant: its latencies alone, and beside tenants that use all they can.
 
-Four scenes, each measured on fresh servers several times over, in this order: the quiet tenants alone, the
+Six scenes, each measured on fresh servers several times over, in this order: the quiet tenants alone, the
 loud ones alone, both together.
 
 - ``bulk``: tenant B fetches a small finished result while tenant A runs eight distinct cold full scans of
@@ -9,6 +9,11 @@ loud ones alone, both together.
 - ``flood``: tenant A sends valid and invalid requests over 64 connections as fast as they are answered.
 - ``mixed``: both at once: of 50 tenants two scan, four at a time each, and three flood over 16 connections
   each. It has no aim, and shows all effects together.
+- ``loop``: tenant B asks for ``/v1/me`` while tenant A sends the most expensive requests that the limits
+  allow over four connections: 10,000 values, 1,000 filters, 10,000 columns, long names, listings of 50,000
+  results.
+- ``hung``: tenant B fetches a small finished result while three tenants ask for tables behind a catalog, a
+  database and a store that do not answer, over sixteen connections each.
 
 Rate limits have their defaults. The loud tenants' clients run at a lower priority: they would be on other
 machines, and only the server is measured. Both halves of a ratio are of the same run.
@@ -31,6 +36,7 @@ from typing import Any
 
 import attrs
 import figures
+import hung
 import machine
 import neighbour_clients as clients
 import picture
@@ -42,10 +48,16 @@ ROWS = 5_000_000
 MB = 1e6
 MS = 1e-3
 AIM_P99 = 3.0
+AIM_HUNG_P99 = 1.5
 AIM_KEEP = 0.8
 COLUMNS = ("id", "at", "day", "city", "label", "kind", "value", "price", "ratio", "ok")
 SCANS = 8
 CONNECTIONS = 64
+WAITING = 16
+HOGS = 4
+RESULTS = 50_000
+ABOVE_BUDGET = 150_000_000
+"""Most bytes of memory of a server above its budget."""
 REST = 20.0
 """Seconds of rest before each phase.
 
@@ -65,7 +77,13 @@ class Scene:
         rate: Pairs per second of each quiet tenant.
         scanning: Tenants, and how many distinct full scans each runs at a time.
         flooding: Tenants, and how many connections each floods.
+        hogging: Tenants, and over how many connections each sends expensive requests.
+        waiting: Tenants, and over how many connections each asks for tables behind parts that hang.
+        kind: What the quiet tenants ask for: ``pairs`` or ``me``.
+        aim: Most p99 of the quiet, as a multiple of their p99 alone.
         aimed: The scene has aims.
+        budget: ``memory_budget_bytes``; 0: its default. With one, the server's memory has an aim:
+            :data:`ABOVE_BUDGET` more.
     """
 
     name: str
@@ -74,7 +92,12 @@ class Scene:
     rate: float
     scanning: tuple[tuple[str, int], ...] = ()
     flooding: tuple[tuple[str, int], ...] = ()
+    hogging: tuple[tuple[str, int], ...] = ()
+    waiting: tuple[tuple[str, int], ...] = ()
+    kind: str = "pairs"
+    aim: float = AIM_P99
     aimed: bool = True
+    budget: int = 0
 
 
 FIFTY = tuple(f"quiet{number}" for number in range(45))
@@ -101,6 +124,23 @@ SCENES = (
         flooding=(("loud2", 16), ("loud3", 16), ("loud4", 16)),
         aimed=False,
     ),
+    Scene(
+        "loop",
+        "A tenant beside the most expensive requests of another",
+        ("b",),
+        40.0,
+        hogging=(("a", HOGS),),
+        kind="me",
+        budget=256 << 20,
+    ),
+    Scene(
+        "hung",
+        "A tenant beside three whose catalog, database and store hang",
+        ("b",),
+        40.0,
+        waiting=(("a0", WAITING), ("a1", WAITING), ("a2", WAITING)),
+        aim=AIM_HUNG_P99,
+    ),
 )
 
 
@@ -115,6 +155,7 @@ class Seen:
         solo_rates: Bytes per second of the loud tenants alone.
         kept_rates: Bytes per second of the loud tenants beside the quiet ones.
         failed: Failed requests of the quiet tenants.
+        memory: Most resident bytes of the server with all tenants, without its readers.
         refused: Refused requests of the loud tenants.
         answered: Answered requests of the loud tenants.
     """
@@ -124,6 +165,7 @@ class Seen:
     stolen: list[float] = attrs.field(factory=list)
     solo_rates: list[float] = attrs.field(factory=list)
     kept_rates: list[float] = attrs.field(factory=list)
+    memory: list[int] = attrs.field(factory=list)
     failed: int = 0
     refused: int = 0
     answered: int = 0
@@ -145,6 +187,7 @@ class Bench:
         self._scratch = scratch
         self._seconds = seconds
         self._rest = rest
+        self._hung: tuple[str, ...] = ()
 
     def measure(self, scene: Scene, seen: Seen) -> None:
         """Measure one scene once."""
@@ -176,6 +219,7 @@ class Bench:
             loud.go()
             quiet.go()
             beside, others = quiet.outcomes(), loud.outcomes()
+            seen.memory.append(target.memory())
         seen.together.append([each for found in beside for each in found.latencies])
         seen.failed += sum(found.failed for found in (*alone, *beside))
         seen.refused += sum(found.refused for found in others)
@@ -188,8 +232,16 @@ class Bench:
         time.sleep(self._rest)
         with (
             tempfile.TemporaryDirectory(prefix="run-", dir=self._scratch) as base,
-            servers.strata(Path(base), self._warehouse, limited=True) as target,
+            hung.hung_parts(Path(base) / "hung", self._warehouse, "bench.events") as parts,
+            servers.strata(
+                Path(base),
+                self._warehouse,
+                limited=True,
+                budget=scene.budget,
+                more=parts.config if scene.waiting else "",
+            ) as target,
         ):
+            self._hung = parts.tables
             for tenant in (*scene.quiet, *(name for name, _ in scene.flooding)):
                 with servers.Target(target.url, clients.identity(tenant, "ana")).connect() as connection:
                     workload.settle(connection, self._uri, workload.SMALL)
@@ -198,12 +250,14 @@ class Bench:
                 with servers.Target(target.url, clients.identity(tenant, "ana")).connect() as connection:
                     warm_up = tables.uri_of(self._warehouse, tables.WARM_UP)
                     workload.settle(connection, warm_up, workload.FULL)
+            for tenant, _ in scene.hogging:
+                tables.fill_store(Path(base) / "artifacts" / "metadata.db", tenant, self._uri, RESULTS)
             yield target
 
     @contextmanager
     def _quiet(self, scene: Scene, target: servers.Target, seconds: float) -> Iterator[clients.ClientProcess]:
         tasks = [
-            self._task("pairs", target, tenant, "ana", workload.SMALL, rate=scene.rate, seconds=seconds)
+            self._task(scene.kind, target, tenant, "ana", workload.SMALL, rate=scene.rate, seconds=seconds)
             for tenant in scene.quiet
         ]
         with clients.client_process(tasks, background=False) as running:
@@ -222,6 +276,20 @@ class Bench:
                 params = workload.SMALL if number % 2 else {"columns": ["no_such_column"]}
                 who = f"flooder{number % SCANS}"
                 tasks.append(self._task("flood", target, tenant, who, params, seconds=seconds))
+        wide = {"uri": tables.uri_of(self._warehouse, tables.WIDE)}
+        for tenant, count in scene.hogging:
+            tasks += [
+                self._task("hog", target, tenant, f"hog{number}", wide, seconds=seconds)
+                for number in range(count)
+            ]
+        for tenant, count in scene.waiting:
+            uri = self._hung[len(tasks) // WAITING % len(self._hung)]
+            tasks += [
+                attrs.evolve(
+                    self._task("flood", target, tenant, f"waiter{number}", {}, seconds=seconds), uri=uri
+                )
+                for number in range(count)
+            ]
         with clients.client_process(tasks, background=True) as running:
             yield running
 
@@ -249,7 +317,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 def figures_of(scene: Scene, seen: Seen) -> list[figures.Figure]:
     """Return the scene's lines of the table."""
     found = []
-    for share, aim in ((0.5, None), (0.99, AIM_P99)):
+    for share, aim in ((0.5, None), (0.99, scene.aim)):
         alone, beside = (
             [percentile(run, share) / MS for run in runs] for runs in (seen.alone, seen.together)
         )
@@ -265,6 +333,11 @@ def figures_of(scene: Scene, seen: Seen) -> list[figures.Figure]:
                 name, "the same, alone", "MB/s", kept, solo, AIM_KEEP if scene.aimed else None, "≥"
             )
         )
+    if scene.budget:
+        most = [size / MB for size in seen.memory]
+        allowed = [(scene.budget + ABOVE_BUDGET) / MB] * len(most)
+        name = f"{scene.name}: memory of the server"
+        found.append(figures.Figure(name, "its budget and 150 MB", "MB", most, allowed, 1.0, "≤"))
     return found
 
 
@@ -278,6 +351,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warehouse = (options.data or scratch / "warehouse").resolve()
         print(f"writing {options.rows:,} rows", file=sys.stderr)
         tables.generate(warehouse, options.rows)
+        if any(scene.hogging for scene in scenes):
+            tables.generate_wide(warehouse)
         bench = Bench(warehouse, scratch, options.seconds, options.rest)
         for number in range(options.runs):
             for scene in scenes:

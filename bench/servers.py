@@ -15,14 +15,14 @@ import attrs
 import wire
 
 TOKEN = "bench-only-proxy-token"
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 STOP_SECONDS = 30.0
 
 IDENTITY = {
     "X-Strata-Proxy-Token": TOKEN,
     "X-Strata-Principal": "bench",
     "X-Tenant-ID": "bench",
-    "X-Strata-Scopes": "admin:*",
+    "X-Strata-Scopes": "admin:* notebook:read notebook:write notebook:execute",
 }
 
 CONFIG = """\
@@ -36,8 +36,10 @@ port = {port}
 cache_dir = "{base}/cache"
 artifact_dir = "{base}/artifacts"
 max_response_bytes = 17179869184
+max_tasks_per_scan = 10000
+memory_budget_bytes = {budget}
 rate_limit_enabled = {limited}
-
+{settings}
 [tool.strata.warehouses]
 bench = "{warehouse}"
 """
@@ -50,10 +52,18 @@ class Target:
     Attributes:
         url: Its base URL.
         headers: The identity to send.
+        pid: Its process; None: not known.
     """
 
     url: str
     headers: Mapping[str, str]
+    pid: int | None = None
+
+    def memory(self) -> int:
+        """Return the most bytes of memory that its process has had resident so far, without its readers'."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
 
     def connect(self) -> wire.Connection:
         """Open a connection to it."""
@@ -61,14 +71,34 @@ class Target:
 
 
 @contextmanager
-def strata(base: Path, warehouse: Path, *, limited: bool = False) -> Iterator[Target]:
-    """Run ``strata serve`` in a new process, on empty directories under ``base``."""
+def strata(
+    base: Path,
+    warehouse: Path,
+    *,
+    limited: bool = False,
+    budget: int = 0,
+    settings: str = "",
+    more: str = "",
+    port: int = 0,
+) -> Iterator[Target]:
+    """Run ``strata serve`` in a new process, on empty directories under ``base``.
+
+    Args:
+        base: Directory of the server.
+        warehouse: The warehouse that it serves.
+        limited: Whether rate limits have their defaults, or none.
+        budget: ``memory_budget_bytes``; 0: its default.
+        settings: Further lines of its settings.
+        more: Further tables of its configuration.
+        port: Its port; 0: a free one.
+    """
     for name in ("cache", "artifacts"):
         (base / name).mkdir(parents=True)
-    port = _free_port()
+    port = port or free_port()
     places = {"base": base, "warehouse": warehouse}
     config = base / "strata.toml"
-    config.write_text(CONFIG.format(**places, token=TOKEN, port=port, limited=str(limited).lower()))
+    given = {"limited": str(limited).lower(), "budget": budget, "settings": settings}
+    config.write_text(CONFIG.format(**places, token=TOKEN, port=port, **given) + more)
     command = [sys.executable, "-m", "strata", "serve", "--config", str(config)]
     target = Target(f"http://127.0.0.1:{port}", IDENTITY)
     log = base / "server.log"
@@ -77,7 +107,7 @@ def strata(base: Path, warehouse: Path, *, limited: bool = False) -> Iterator[Ta
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=base)
         try:
             _wait_ready(target, process)
-            yield target
+            yield attrs.evolve(target, pid=process.pid)
         except wire.WireError as error:
             said = log.read_text(errors="replace")[-4000:]
             raise wire.WireError(f"{error}\nThe server's last words:\n{said}") from None
@@ -103,25 +133,58 @@ def bare(script: str, data: bytes, base: Path, *more: str) -> Iterator[Target]:
         _stop(process)
 
 
-def _free_port() -> int:
+@contextmanager
+def executor(base: Path, *options: str) -> Iterator[Target]:
+    """Run ``strata executor`` in a new process, with the files of its builds under ``base``."""
+    base.mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "strata", "executor", "--port", str(port), "--directory", str(base)]
+    env = os.environ | {"PYTHONSAFEPATH": "1"}
+    with (base / "executor.log").open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *options], stdout=output, stderr=subprocess.STDOUT, env=env, cwd=base
+        )
+    target = Target(f"http://127.0.0.1:{port}", {}, process.pid)
+    try:
+        _wait_ready(target, process, "/health")
+        yield target
+    finally:
+        _stop(process)
+
+
+def free_port() -> int:
+    """Return a port that no process listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def _wait_ready(target: Target, process: subprocess.Popen[bytes]) -> None:
+def _wait_ready(target: Target, process: subprocess.Popen[bytes], path: str = "/health/ready") -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
         try:
             with target.connect() as connection:
-                if connection.get("/health/ready").status == 200:
+                if connection.get(path).status == 200:
                     return
         except OSError:
             pass  # not listening yet
         time.sleep(0.05)
     raise wire.WireError("the server did not become ready")
+
+
+def wait_child(process: subprocess.Popen[bytes], port: int) -> int:
+    """Wait until a process listens on a port and has a child; return the child, which does the work."""
+    deadline = time.monotonic() + READY_SECONDS
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return int(children.read_text().split()[0])
+        except (ConnectionRefusedError, IndexError):
+            time.sleep(0.02)
+    raise wire.WireError("nginx did not start")
 
 
 def _stop(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

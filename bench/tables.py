@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -15,6 +17,8 @@ from pyiceberg.table import Table
 NAMESPACE = "bench"
 TABLE = "events"
 WARM_UP = "warm_up"
+WIDE = "wide"
+WIDE_COLUMNS = 10_000
 FILES = 20
 ROW_GROUPS_PER_FILE = 4
 SEED = 20130101
@@ -82,6 +86,47 @@ def generate(warehouse: Path, rows: int) -> None:
     warm_up = catalog.create_table(f"{NAMESPACE}.{WARM_UP}", schema, properties=properties)
     warm_up.append(_rows(generator, 0, warm_up_rows))
     mark.write_text(json.dumps(wanted))
+
+
+def generate_wide(warehouse: Path) -> None:
+    """Write a table of 10,000 columns and no rows into a generated warehouse, unless it has it already."""
+    catalog = _catalog(warehouse)
+    if not catalog.table_exists(f"{NAMESPACE}.{WIDE}"):
+        columns = [(f"c{number:05}", pa.int64()) for number in range(WIDE_COLUMNS)]
+        catalog.create_table(f"{NAMESPACE}.{WIDE}", pa.schema(columns))
+
+
+def fill_store(database: Path, tenant: str, uri: str, count: int) -> None:
+    """Add finished results of a tenant, with a name each, to a server's metadata database.
+
+    Their bytes do not exist: they are listed and counted, and not read.
+    """
+    inputs = json.dumps({uri: "1"})
+    keys = [f"{number:032x}" for number in range(count)]
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO artifacts (tenant, artifact_id, version, state, provenance_hash, query_hash,"
+            " transform_spec, input_versions, created_at, arrow_schema, row_count, byte_size, content_sha256)"
+            " VALUES (?, ?, 1, 'ready', ?, ?, ?, ?, ?, 'id: int64', 1, ?, ?)",
+            (
+                (
+                    tenant,
+                    key,
+                    key * 2,
+                    key * 2,
+                    '{"executor": "scan@v1", "params": {}}',
+                    inputs,
+                    1e9 + n,
+                    n,
+                    key * 2,
+                )
+                for n, key in enumerate(keys)
+            ),
+        )
+        connection.executemany(
+            "INSERT INTO names (tenant, name, artifact_id, version, updated_at) VALUES (?, ?, ?, 1, 0)",
+            ((tenant, f"result/{key}", key) for key in keys),
+        )
 
 
 def files_of(uri: str) -> ScanFiles | None:

@@ -63,7 +63,6 @@ class Connection:
             raise WireError(f"only http:// URLs can be measured, not {url!r}")
         self._address = (parts.hostname, parts.port or 80)
         self._socket = self._open()
-        self._fresh = True
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = f"Host: {parts.netloc}\r\n{lines}"
         self._prefix = parts.path.rstrip("/")
@@ -94,18 +93,17 @@ class Connection:
         return opened
 
     def _exchange(self, request: bytes, *, keep: bool) -> Reply:
-        while True:
+        # A connection may have been closed while it waited, used or not; one opened for this request may not.
+        for opened_for_this in (False, True):
+            if opened_for_this:
+                self._socket.close()
+                self._socket = self._open()
             try:
                 self._socket.sendall(request)
-                reply = self._receive(keep=keep)
+                return self._receive(keep=keep)
             except (_ClosedIdleError, ConnectionResetError, BrokenPipeError):
-                if self._fresh:
-                    raise WireError("the server closed the connection without an answer") from None
-                self._socket.close()
-                self._socket, self._fresh = self._open(), True
-            else:
-                self._fresh = False
-                return reply
+                pass
+        raise WireError("the server closed the connection without an answer")
 
     def _receive(self, *, keep: bool) -> Reply:
         head, rest = self._receive_head()

@@ -57,7 +57,8 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _TENANT_ID: Final = re.compile(TENANT_ID.encode())
-_SCOPE: Final = re.compile(rf"[!#-\[\]-~]{{1,{MAX_SCOPE_CHARACTERS}}}")  # RFC 6749, section 3.3
+# RFC 6749, section 3.3, without the comma: scopes separated by commas would be one that nothing asks for.
+_SCOPE: Final = re.compile(rf"[!#-+\--\[\]-~]{{1,{MAX_SCOPE_CHARACTERS}}}")
 _REQUEST_ID: Final = re.compile(rb"[ -~]{1,128}")
 _SURROUNDING_SPACE: Final = b" \t"  # RFC 9110, section 5.5: no part of a field's value
 
@@ -114,14 +115,15 @@ class IdentityRefused:
     """Refusal of a request with no valid identity.
 
     Attributes:
-        status: 401 when the token or the principal is missing or wrong, 400 when a header is malformed.
+        status: 401 when the token or the principal is missing or wrong, 400 when a header is malformed; 403
+            and 409 are of signed URLs.
         detail: One sentence that names the header concerned and never its value.
         code: A stable word for the kind of fault.
         authenticated: Whether the proxy's token was right; the limit on failed authentication counts refusals
             for which it was not.
     """
 
-    status: Literal[400, 401]
+    status: Literal[400, 401, 403, 409]
     detail: str
     code: str
     authenticated: bool
@@ -271,7 +273,7 @@ def _stated(values: Mapping[str, bytes], contract: IdentityContract) -> Principa
     if scopes is None:
         return _refused(
             400,
-            f"{contract.scopes_header} must be printable ASCII scopes separated by spaces, "
+            f"{contract.scopes_header} must be printable ASCII scopes separated by spaces, not commas, "
             f"at most {MAX_SCOPE_CHARACTERS} characters each and {MAX_SCOPES_CHARACTERS} in all",
             "malformed_scopes",
         )
@@ -293,7 +295,7 @@ def _principal_id(value: bytes) -> str | None:
 
 
 def _scopes(value: bytes) -> frozenset[str] | None:
-    """Split scopes at spaces; ``None`` when one contains a character that scopes must not have."""
+    """Split scopes at spaces; ``None`` when one contains a comma or another character that no scope has."""
     if not value:
         return frozenset()
     text = value.strip(_SURROUNDING_SPACE).decode("latin-1")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+if TYPE_CHECKING:  # ``strata serve`` configures Arrow's memory before it is loaded
+    import pyarrow as pa
 
 PRIVATE_MODE = 0o600
 """Permissions of every file that a server makes: its owner reads and writes it."""
@@ -49,14 +52,20 @@ def replace_file(path: Path, text: str) -> None:
     """Replace a file atomically and durably: at any instant, a crash included, it is the old or the new one.
 
     Raises:
-        OSError: If the new content cannot be written; the old file stays.
+        OSError: If the new content cannot be written; the old file stays, and nothing of the new one. Only if
+            the directory cannot be synced, the new file is in place and a power cut may undo it.
     """
     fresh = path.with_name(f".{path.name}.new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_MODE)
     try:
-        write_parts(descriptor, [text.encode()])
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    fresh.replace(path)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_MODE)
+        try:
+            write_parts(descriptor, [text.encode()])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.replace(path)
+    except BaseException:  # raised again: no unfinished file stays, whatever ended the write
+        with suppress(OSError):  # the first error is the one to report
+            fresh.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)

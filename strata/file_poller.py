@@ -1,7 +1,10 @@
-"""Polling a file for changes: a change is taken once the file is at rest."""
+"""Read a file that operators write, and poll it for changes: a change is taken once the file is at rest."""
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -10,10 +13,35 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
-Signature: TypeAlias = "tuple[int, int, int, int] | None"
-"""What tells contents of a file apart: device, inode, bytes, modification time; None: no readable file."""
+Signature: TypeAlias = "tuple[int, int, int, int, int] | None"
+"""What tells contents of a file apart: device, inode, bytes, modification time, and the time of the last
+change of any kind, which no program can set; None: no readable file."""
+
+MOST_BYTES = 64 * 1024 * 1024
+"""Most bytes of a file of settings or access rules, some 500,000 rules; a larger file is refused."""
 
 _UNREAD = object()
+
+
+def read_operator_file(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a regular file; blocking.
+
+    A FIFO would hold the reading thread until a writer comes, a device might never end: neither is opened for
+    more than its type.
+
+    Raises:
+        OSError: If the file is missing, not readable, not a regular file (``EINVAL``) or has more than
+            ``most`` bytes (``EFBIG``).
+        ValueError: If the path has a null byte.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+    return content
 
 
 def signature_of(path: Path) -> Signature:
@@ -22,7 +50,7 @@ def signature_of(path: Path) -> Signature:
         found = path.stat()
     except (OSError, ValueError):  # ValueError: a path with a null byte
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @attrs.define(eq=False)

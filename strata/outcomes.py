@@ -17,7 +17,9 @@ class Reason(enum.Enum):
     BAD_REQUEST = "bad_request"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
     TOO_LARGE = "too_large"
+    UNPROCESSABLE = "unprocessable"
     BUSY = "busy"
     UNSUPPORTED = "unsupported"
     UNAVAILABLE = "unavailable"
@@ -36,6 +38,7 @@ class Limit:
         reset: Seconds after which a request may succeed again.
         value: The setting's value where it differs from the quota: a rate per second or per day.
         window: Seconds in which an exhausted quota is refilled; ``None`` for a quota not bound to time.
+        wait: Exact seconds after which a request may succeed again, where they are known; ``reset`` is whole.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Limit:
     reset: int
     value: float | None = None
     window: int | None = None
+    wait: float | None = None
 
 
 @attrs.frozen
@@ -57,6 +61,7 @@ class Refused:
         retry_after: Seconds after which the same request may succeed (BUSY, UNAVAILABLE); at least 1.
         loc: Location of the fault in the request, such as ``("body", "transform", "params", "columns")``.
         limit: The limit that was reached (BUSY).
+        final: Whether waiting does not help, so that there is no ``Retry-After`` (UNAVAILABLE).
     """
 
     reason: Reason
@@ -65,6 +70,7 @@ class Refused:
     retry_after: int | None = None
     loc: tuple[str | int, ...] = ()
     limit: Limit | None = None
+    final: bool = False
 
 
 class RefusalError(Exception):

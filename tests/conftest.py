@@ -1,4 +1,4 @@
-"""For all tests: Hypothesis' profiles, an ear to the logs, and no skip in CI.
+"""For all tests: Hypothesis' profiles, an ear to the logs, the event loop's budget, and no skip in CI.
 
 ``ci`` is derandomized and small, ``nightly`` is large, ``thorough`` is for what decides in microseconds; HYPOTHESIS_PROFILE chooses.
 """
@@ -10,7 +10,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["log_watch", "no_skips"]
+pytest_plugins = ["log_watch", "loop_budget", "no_skips", "postgres_kit"]
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 

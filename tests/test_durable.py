@@ -1,11 +1,12 @@
 """Durable writing of files."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from strata.durable import sync_directory, write_parts
+from strata.durable import replace_file, sync_directory, write_parts
 
 
 @pytest.mark.parametrize("most", [1, 3, 1000])
@@ -44,3 +45,25 @@ def test_a_directory_can_be_synced(tmp_path: Path) -> None:
     sync_directory(tmp_path)
     with pytest.raises(FileNotFoundError):
         sync_directory(tmp_path / "nope")
+
+
+@pytest.mark.parametrize("call", ["open", "writev", "fsync", "replace"])
+def test_a_replacement_that_fails_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """On a full disk the old content stays, and neither a temporary file nor a descriptor is left."""
+    path = tmp_path / "overrides.toml"
+    replace_file(path, "old")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, full)
+        with pytest.raises(OSError, match="No space left"):
+            replace_file(path, "new")
+    assert ([path], "old") == (list(tmp_path.iterdir()), path.read_text())
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+    replace_file(path, "new")
+    assert "new" == path.read_text()

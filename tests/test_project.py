@@ -28,47 +28,140 @@ LAYERS = (
     "__main__",
     "cli",
     "demo",
+    "checks",
+    "executor/sidecar",
+    "executor/cluster",
+    "executor/verify",
     "server",
     "http/__init__",
     "http/routes",
+    "http/routes/workers",
+    "http/routes/registry",
+    "http/routes/pulling",
     "http/routes/admin",
+    "http/routes/tables",
+    "http/routes/notebooks",
+    "http/routes/pages",
+    "http/formats",
     "http/api",
+    "http/api/notebooks",
     "http/door",
     "http/metrics_app",
     "http/serving",
     "http/problems",
     "http/peers",
+    "executor/__init__",
     "http/asgi",
     "observability",
     "tenants/__init__",
     "tenants/lifecycle",
+    "tenants/discovery",
+    "tenants/sessions",
+    "tenants/transforms",
     "tenants/results",
+    "tenants/servers",
     "tenants/builds",
+    "tenants/registry",
+    "tenants/retention",
     "tenants/messages",
+    "tenants/discovery_messages",
+    "tenants/registry_messages",
+    "tenants/retention_messages",
+    "tenants/notebooks",
     "tenants/shared",
+    "tenants/auditing",
+    "tenants/budgets",
     "tenants/limits",
     "tenants/stats",
+    "cells",
+    "transforms",
+    "executor/protocol",
+    "http/calling",
     "cache",
+    "notebooks/__init__",
+    "notebooks/store",
+    "notebooks/formats",
+    "notebooks/graph",
+    "notebooks/session",
+    "notebooks/model",
+    "notebooks/names",
+    "readers/child",
+    "readers/__init__",
+    "readers/manifests",
+    "readers/runs",
+    "readers/row_groups",
+    "readers/steps",
+    "readers/remote",
+    "readers/pool",
+    "readers/openers",
+    "readers/processes",
+    "readers/plans",
+    "readers/messages",
+    "readers/shared_memory",
+    "sandbox",
     "tables/__init__",
     "tables/read",
     "tables/plan",
     "tables/scan",
     "tables/catalogs",
+    "tables/callers",
     "tables/caches",
     "tables/files",
     "tables/errors",
     "artifacts/__init__",
+    "artifacts/servers",
+    "artifacts/moving",
+    "artifacts/accesses",
+    "artifacts/registry",
+    "artifacts/retention",
     "artifacts/migrations",
     "artifacts/migrations/versions",
     "artifacts/metadata",
+    "artifacts/database",
     "artifacts/blobs",
     "artifacts/provenance",
-    "client",
-    "config",
+    "client/commands",
+    "client/__init__",
+    "client/sync",
+    "client/asynchronous",
+    "client/methods",
+    "client/frames",
+    "client/tables",
+    "client/wire",
+    "client/operations",
+    "client/results",
+    "client/scans",
+    "client/decoder",
+    "client/answers",
+    "client/retry",
+    "client/filters",
+    "client/errors",
+    "client/display",
+    "ui",
+    "config/report",
+    "config/reference",
+    "config/sources",
+    "config/rules_file",
+    "config/effective",
+    "config/tenants",
+    "config/sections",
+    "config/values",
+    "config/__init__",
+    "config/coherence",
+    "config/tls",
+    "config/settings",
+    "config/groups",
+    "config/problems",
+    "config/fields",
     "auth",
     "work",
     "acl",
+    "postgres_address",
+    "regular_files",
     "durable",
+    "tracing",
+    "decisions",
+    "background",
     "file_poller",
     "outcomes",
     "__init__",
@@ -153,12 +246,16 @@ def test_acl_imports_nothing_of_strata() -> None:
 
 
 def test_nothing_below_http_knows_http() -> None:
-    """Only the front door imports a web framework; only the client and the demo an HTTP client."""
+    """Only the front door imports a web framework; only the client, the commands and the demo an HTTP client.
+
+    So does the exchange of tokens for a catalog, with the client that pyiceberg asks catalogs with.
+    """
     web = {"quart", "quart_trio", "quart_schema", "hypercorn", "werkzeug", "h11", "h2"}
     for path in MODULES:
         found = {imported.split(".")[0] for imported in imports_of(path)}
         assert part_of(path) == "http" or not web & found, name(path)
-        assert part_of(path) in {"client", "demo"} or not {"httpx", "requests"} & found, name(path)
+        clients = {"httpx"} if node_of(path) == "tables/callers" else {"httpx", "requests"}
+        assert part_of(path) in {"cli", "client", "demo"} or not clients & found, name(path)
 
 
 def test_imports_go_down_the_layers() -> None:
@@ -194,8 +291,11 @@ def test_every_folder_has_its_layer() -> None:
 
 
 def test_a_folder_answers_one_question() -> None:
-    """No folder has more than twelve modules."""
-    folders = Counter(name(path.parent) for path in MODULES if path.stem != "__init__")
+    """No folder has more than twelve modules; that of migrations has one for each change of the schema."""
+    modules_of_folders = [
+        path for path in MODULES if path.stem != "__init__" and path.parent.name != "versions"
+    ]
+    folders = Counter(name(path.parent) for path in modules_of_folders)
     assert [] == [folder for folder, modules in folders.items() if modules > FOLDER_MODULES]
 
 
@@ -218,11 +318,18 @@ def test_nothing_is_timed_by_the_wall_clock() -> None:
     """Only timestamps use the wall clock: a limiter that did misjudged at every step of the clock."""
     stamps = {
         "strata/server/stores.py": {"time.time"},  # created_at and the like
+        "strata/artifacts/servers/sql_servers.py": {"time.time"},  # by how much the database is ahead
         "strata/cache/packs.py": {"time.time_ns"},  # names in order of age, across restarts
-        "strata/tenants/shared/cache_sharing.py": {
+        "strata/tenants/budgets/cache_sharing.py": {
             "time.time_ns"
         },  # compared with file times of earlier runs
+        "strata/checks/surroundings.py": {"time.time"},  # is a certificate over
+        "strata/server/schema.py": {"time.time"},  # by how much the database's clock is ahead
+        "strata/server/reload.py": {"time.time"},  # the same
         "strata/http/api/administration.py": {"time.time"},  # start times shown to operators
+        "strata/executor/protocol/signed_urls.py": {"time.time"},  # expires_at, once
+        "strata/tables/callers/token_exchange.py": {"time.time"},  # the end of a signed token
+        "strata/cli/notebook.py": {"dt.datetime.now"},  # created_at of a directory
         "strata/client/wire.py": {"dt.datetime.now"},  # Retry-After may be an HTTP date
     }
     clocks = re.compile(r"\b(?:time\.time(?:_ns)?|(?:dt\.)?(?:datetime|date)\.(?:utcnow|now|today))\b")

@@ -14,7 +14,7 @@ from .index import CompiledPolicy
 from .lint import Finding, lint
 from .model import ACTIONS, Action, Decision, Effect, Grant, Policy, Reason, Request, Rule
 from .parse import PolicyError, parse_policy
-from .patterns import SCOPE_FAMILIES, holds_scope, resource_name
+from .patterns import SCOPE_FAMILIES, caller_problem, holds_scope, resource_name
 from .printing import print_policy
 from .rows import Condition, parse_rows
 
@@ -40,6 +40,7 @@ __all__ = [
     "Reason",
     "Request",
     "Rule",
+    "caller_problem",
     "check_expectations",
     "diff",
     "evaluate",

@@ -7,10 +7,11 @@ request that the covered one matches (checked against requests by :mod:`tests`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, TypeAlias
 
 from .model import Rule
-from .patterns import TABLE_SEGMENTS, ResourcePattern, holds_scope, principal_matches
+from .patterns import TABLE_SEGMENTS, ResourcePattern, holds_scope, matches_in_order, principal_matches
 
 Segment: TypeAlias = tuple[str, ...]
 Segments: TypeAlias = tuple[Segment, ...]
@@ -76,13 +77,7 @@ def _shared_out(count: int, among: int) -> Iterator[tuple[int, ...]]:
 
 
 def _covers(wide: Segments, narrow: Segments) -> bool:
-    if not wide:
-        return not narrow
-    if wide[0] == DEEP:
-        return _covers(wide[1:], narrow) or (bool(narrow) and _covers(wide, narrow[1:]))
-    if not narrow or narrow[0] == DEEP:
-        return False
-    return segment_covers(wide[0], narrow[0]) and _covers(wide[1:], narrow[1:])
+    return matches_in_order(wide, narrow, lambda one, other: other != DEEP and segment_covers(one, other))
 
 
 def segment_covers(wide: Segment, narrow: Segment) -> bool:
@@ -117,33 +112,46 @@ def meetings(one: Segments, other: Segments) -> list[Segments]:
 
     Missing are further overlaps of two texts inside a segment, and long runs of ``**``.
     """
-    found: list[Segments] = []
-    for meeting in _meetings(one, other):
-        if meeting not in found:
-            found.append(meeting)
-        if len(found) == _MOST_MEETINGS:
-            break
-    return found
+    # From the end: the meetings of what is left after segment `at` of one and `beside` of the other, once for
+    # each pair, whatever `**` there are. Two rows of that table are enough.
+    below: list[list[Segments]] = []
+    for at in reversed(range(len(one) + 1)):
+        row: list[list[Segments]] = [[] for _ in range(len(other) + 2)]
+        for beside in reversed(range(len(other) + 1)):
+            found = _meetings(one[at : at + 1], other[beside : beside + 1], row, below, beside)
+            row[beside] = list(islice(dict.fromkeys(islice(found, _MOST_MEETINGS**2)), _MOST_MEETINGS))
+        below = row
+    return below[0]
 
 
-def _meetings(one: Segments, other: Segments) -> Iterator[Segments]:
-    if not one and not other:
+def _meetings(
+    first: Segments, second: Segments, row: list[list[Segments]], below: list[list[Segments]], beside: int
+) -> Iterator[Segments]:
+    """Yield the meetings of two patterns.
+
+    Args:
+        first: The first segment of a pattern; empty at its end.
+        second: The first segment of the other, which is at ``beside``; empty at its end.
+        row: The meetings of the first pattern with the rests of the other.
+        below: The same for the first pattern without its first segment.
+        beside: The place in the other pattern.
+    """
+    if not first and not second:
         yield ()
-        return
-    if one and one[0] == DEEP:
-        yield from _meetings(one[1:], other)
-        if other and other[0] != DEEP:
-            yield from ((other[0], *rest) for rest in _meetings(one, other[1:]))
-        elif other:
-            yield from ((DEEP, *rest) for rest in _meetings(one[1:], other[1:]))
-            yield from _meetings(one, other[1:])
-        return
-    if other and other[0] == DEEP:
-        yield from _meetings(other, one)
-        return
-    if one and other:
-        for segment in _segment_meetings(one[0], other[0]):
-            yield from ((segment, *rest) for rest in _meetings(one[1:], other[1:]))
+    elif first == (DEEP,):
+        yield from below[beside]
+        if second == (DEEP,):
+            yield from ((DEEP, *rest) for rest in below[beside + 1])
+            yield from row[beside + 1]
+        elif second:
+            yield from ((*second, *rest) for rest in row[beside + 1])
+    elif second == (DEEP,):
+        yield from row[beside + 1]
+        if first:
+            yield from ((*first, *rest) for rest in below[beside])
+    elif first and second and below[beside + 1]:
+        for segment in _segment_meetings(first[0], second[0]):
+            yield from ((segment, *rest) for rest in below[beside + 1])
 
 
 def _segment_meetings(one: Segment, other: Segment) -> Iterator[Segment]:

@@ -7,7 +7,8 @@ and action that any rule names; one request is decided for each part.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import combinations
 from typing import Final
 
@@ -24,6 +25,9 @@ _MOST_PIECES: Final = 400
 
 _MOST_SCOPES: Final = 4
 """Up to this many scopes, all sets of them are tried; of more, each one, each pair, all and none."""
+
+_MOST_PAIRED: Final = 60
+"""Of more scopes than this no pairs are tried, and the difference is marked incomplete."""
 
 
 @attrs.frozen
@@ -66,18 +70,27 @@ class Difference:
     complete: bool
 
 
-def diff(old: Policy, new: Policy) -> Difference:
-    """Return the requests that the two policies decide differently."""
+def diff(old: Policy, new: Policy, enough: Callable[[int], bool] = lambda _found: False) -> Difference:
+    """Return the requests that the two policies decide differently.
+
+    Args:
+        old: The one policy.
+        new: The other policy.
+        enough: Asked before each part with the number of changes found so far; once true, the search ends and
+            the difference is incomplete.
+    """
     compiled = CompiledPolicy(old), CompiledPolicy(new)
     rules = tuple(dict.fromkeys((*old.deny, *old.allow, *new.deny, *new.allow)))
     names = _Names.of(rules)
     changes: dict[tuple[str, str], Change] = {}
-    complete = True
+    complete = names.complete
     for rule in _differing(old, new):
-        pieces, whole = _pieces(rule, rules)
+        pieces, whole = _pieces(rule, rules, partial(enough, len(changes)))
         complete = complete and whole
         for resource in sorted({text for piece in pieces for text in names.instances(piece)}):
             for request in names.requests(rule, resource):
+                if enough(len(changes)):
+                    return Difference(tuple(changes[key] for key in sorted(changes)), complete=False)
                 said = compiled[0].decide(request), compiled[1].decide(request)
                 if (said[0].allowed, said[0].grants) != (said[1].allowed, said[1].grants):
                     changes.setdefault((request.principal, resource), Change(request, *said))
@@ -91,13 +104,15 @@ def _differing(old: Policy, new: Policy) -> Iterator[Rule]:
         yield from (Rule("*", "tables/*/*/*" if kind == "tables" else f"{kind}/**") for kind in KINDS)
 
 
-def _pieces(rule: Rule, rules: tuple[Rule, ...]) -> tuple[list[Segments], bool]:
+def _pieces(rule: Rule, rules: tuple[Rule, ...], enough: Callable[[], bool]) -> tuple[list[Segments], bool]:
     """Return the parts into which ``rules`` split this rule's resources, and whether these are all."""
     found: dict[Segments, None] = {}
     for segments in _every_kind(rule):
         found[segments] = None
     others = [segments for other in rules for segments in _every_kind(other)]
     for other in others:
+        if enough():
+            return list(found), False
         for piece in tuple(found):
             for meeting in meetings(piece, other):
                 found[meeting] = None
@@ -126,12 +141,14 @@ class _Names:
         principals: Each id that a rule names, one id per domain that a rule names, and one more.
         tenants: Each tenant that a rule names, and one more.
         scopes: Sets of scopes.
+        complete: Whether the sets have each pair of scopes.
     """
 
     fresh: str
     principals: tuple[str, ...]
     tenants: tuple[str, ...]
     scopes: tuple[frozenset[str], ...]
+    complete: bool
 
     @classmethod
     def of(cls, rules: tuple[Rule, ...]) -> _Names:
@@ -145,7 +162,13 @@ class _Names:
         principals |= {f"{fresh}one{name[1:]}" for name in named if name.startswith("*@")} | {f"{fresh}one"}
         tenants = {rule.tenant for rule in rules if rule.tenant} | {f"{fresh}-tenant"}
         scopes = sorted({rule.scope for rule in rules if rule.scope})
-        return cls(fresh, tuple(sorted(principals)), tuple(sorted(tenants)), tuple(_sets(scopes)))
+        return cls(
+            fresh,
+            tuple(sorted(principals)),
+            tuple(sorted(tenants)),
+            tuple(_sets(scopes)),
+            len(scopes) <= _MOST_PAIRED,
+        )
 
     def instances(self, piece: Segments) -> Iterator[str]:
         """Yield resources that match a pattern; wildcards get a name that occurs in no rule."""
@@ -174,6 +197,8 @@ class _Names:
 
 
 def _sets(scopes: list[str]) -> Iterator[frozenset[str]]:
-    sizes = range(len(scopes) + 1) if len(scopes) <= _MOST_SCOPES else (0, 1, 2, len(scopes))
+    sizes: Iterable[int] = range(len(scopes) + 1)
+    if len(scopes) > _MOST_SCOPES:
+        sizes = (0, 1, 2, len(scopes)) if len(scopes) <= _MOST_PAIRED else (0, 1, len(scopes))
     for size in sizes:
         yield from (frozenset(chosen) for chosen in combinations(scopes, size))

@@ -10,6 +10,7 @@ import attrs
 from .explain import Explanation, explain
 from .model import ACTIONS, Policy, Request
 from .parse import PolicyError
+from .patterns import caller_problem
 
 _KEYS: Final = ("principal", "resource", "allowed", "tenant", "scopes", "action", "why")
 _REQUIRED: Final = ("principal", "resource", "allowed")
@@ -89,6 +90,10 @@ def _problems(entry: object) -> Iterator[str]:
         or not all(isinstance(s, str) for s in scopes)
     ):
         yield '`scopes` must be a list of strings; write ["…"]'
+    elif isinstance(entry.get("principal"), str) and isinstance(entry.get("tenant", ""), str):
+        problem = caller_problem(entry["principal"], entry.get("tenant", _ONE_TENANT), scopes)
+        if problem is not None:
+            yield problem
     if isinstance(entry.get("action"), str) and entry["action"] not in ACTIONS:
         yield f"unknown action {entry['action']!r}; the actions are {', '.join(ACTIONS)}"
 

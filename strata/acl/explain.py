@@ -9,7 +9,7 @@ import attrs
 
 from .evaluate import evaluate
 from .model import Decision, Effect, Policy, Reason, Request, Rule
-from .patterns import holds_scope, principal_matches, split_resource
+from .patterns import caller_problem, holds_scope, principal_matches, resource_name, split_resource
 
 
 @attrs.frozen
@@ -70,17 +70,23 @@ class Explanation:
         considered: Every rule of the policy, deny rules first, in order.
         otherwise: The change that would reverse the decision; ``None`` for a malformed resource, where no
             rule can.
+        resource: The resource that was decided; the request's, except for another name of a catalog.
+        renamed: Whether the request's resource has another name of the catalog.
     """
 
     decision: Decision
     considered: tuple[Considered, ...]
     otherwise: Counterfactual | None
+    resource: str
+    renamed: bool = False
 
     def lines(self) -> Iterator[str]:
         """Yield the explanation as sentences, one a line."""
         verdict = "denied" if not self.decision.allowed else "allowed"
         part = ", but only some columns or rows" if self.decision.grants is not None else ""
         yield f"{verdict}: {self.decision.reason.value}{part}"
+        if self.renamed:
+            yield f"  the table is decided as {self.resource}"
         for one in self.considered:
             verdict = "matches" if one.matches else f"does not match: {', '.join(one.misses)}"
             yield f"  {one.effect} rule {one.number} ({one.rule.principal} on {one.rule.resource}) {verdict}"
@@ -119,7 +125,15 @@ class Explanation:
 
 
 def explain(policy: Policy, request: Request) -> Explanation:
-    """Decide a request and explain the decision; tests every rule."""
+    """Decide a request and explain the decision; tests every rule.
+
+    Raises:
+        ValueError: If no caller can have the request's principal, tenant or scopes; one sentence says why.
+    """
+    problem = caller_problem(request.principal, request.tenant, request.scopes)
+    if problem is not None:
+        raise ValueError(problem)
+    asked, request = request, _under_first_name(policy, request)
     decision = evaluate(policy, request)
     considered = tuple(
         Considered(effect, number, rule, tuple(_misses(rule, request)))
@@ -129,7 +143,16 @@ def explain(policy: Policy, request: Request) -> Explanation:
     otherwise = None
     if decision.reason is not Reason.MALFORMED_RESOURCE:
         otherwise = _otherwise(policy, request, decision, considered)
-    return Explanation(decision, considered, otherwise)
+    return Explanation(decision, considered, otherwise, request.resource, renamed=request != asked)
+
+
+def _under_first_name(policy: Policy, request: Request) -> Request:
+    """Return a request for a table under the name of its catalog by which the server decides."""
+    resource = split_resource(request.resource)
+    name = dict(policy.aliases).get(resource[1]) if resource and resource[0] == "tables" else None
+    if resource is None or name is None:
+        return request
+    return attrs.evolve(request, resource=resource_name("tables", name, *resource[2:]))
 
 
 def _otherwise(
@@ -149,7 +172,8 @@ def _rule_for(request: Request) -> Rule:
     Only ``*`` matches an id that contains a ``*``; tenant and action narrow such a rule.
     """
     named = "*" if "*" in request.principal else request.principal
-    return Rule(named, request.resource, tenant=request.tenant, action=request.action)
+    resource = resource_name(*(split_resource(request.resource) or ()))  # `*` escaped: a name, no pattern
+    return Rule(named, resource, tenant=request.tenant, action=request.action)
 
 
 def _misses(rule: Rule, request: Request) -> Iterator[str]:

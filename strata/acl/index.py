@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator
 
 from .evaluate import rule_matches
 from .model import Decision, Policy, Reason, Request, Rule, grants_of
-from .patterns import segment_matches, split_resource
+from .patterns import holds_scope, principal_matches, segment_matches, split_resource
 
 _STAR = ("", "")
 """Compiled form of a segment that is just ``*``."""
+
+_ANY_NAME = "\U0010ffff"
+"""Stands for a name that no rule spells: only wildcards match it."""
 
 
 class _Node:
@@ -49,20 +52,41 @@ class _Node:
             return self.star
         return self.partial.setdefault(segment, _Node())
 
-    def ends(self, resource: tuple[str, ...], at: int = 0) -> Iterator[_Node]:
-        """Yield the end nodes of patterns that match ``resource`` from segment ``at`` on."""
-        if at == len(resource):
-            yield self
-        else:
-            text = resource[at]
-            following = [self.exact.get(text), self.star]
-            following += [node for segment, node in self.partial.items() if segment_matches(segment, text)]
-            for node in following:
-                if node is not None:
-                    yield from node.ends(resource, at + 1)
-        if self.deep is not None:
-            for skipped in range(at, len(resource) + 1):
-                yield from self.deep.ends(resource, skipped)
+    def ends(self, resource: tuple[str, ...]) -> Iterable[_Node]:
+        """Return the end nodes of patterns that match ``resource``.
+
+        Follows all patterns at once, segment by segment, and enters a node at most once a segment: the work
+        is at most nodes times segments, whatever ``**`` the patterns contain.
+        """
+        lasting: dict[_Node, None] = {}  # the nodes of a `**`: once reached, they stay, for it takes anything
+        active = [self]
+        for text in resource:
+            _note_deep(active, lasting)
+            following = []
+            for node in (*active, *lasting) if lasting else active:
+                exact = node.exact.get(text)
+                if exact is not None:
+                    following.append(exact)
+                if node.star is not None:
+                    following.append(node.star)
+                if node.partial:
+                    following += [
+                        child for segment, child in node.partial.items() if segment_matches(segment, text)
+                    ]
+            active = following
+            if not active and not lasting:
+                return ()
+        _note_deep(active, lasting)
+        return (*active, *lasting)
+
+
+def _note_deep(active: Iterable[_Node], lasting: dict[_Node, None]) -> None:
+    """Add the nodes behind a ``**`` that takes no segment, and those behind a further one."""
+    for node in active:
+        deep = node.deep
+        while deep is not None and deep not in lasting:
+            lasting[deep] = None
+            deep = deep.deep
 
 
 class CompiledPolicy:
@@ -91,6 +115,42 @@ class CompiledPolicy:
             grants = grants_of(_all(self._allow, request, resource)) if self._restricted else None
             return Decision(allowed=True, rule=rule, reason=Reason.ALLOW_RULE, grants=grants)
         return Decision(allowed=self.policy.default == "allow", rule=None, reason=Reason.DEFAULT)
+
+    def reaches(self, request: Request, below: int) -> bool:
+        """Test whether the rules allow a request for some resource with the beginning of the request's.
+
+        A deny rule counts if it denies all of them; one that denies some by name does not.
+
+        Args:
+            request: The request.
+            below: How many of the last segments of its resource stand for any name.
+        """
+        resource = split_resource(request.resource)
+        if resource is None:
+            return False
+        resource = resource[:-below]
+        if _first(self._deny, request, (*resource, *(_ANY_NAME,) * below)) is not None:
+            return False
+        if self.policy.default == "allow":
+            return True
+        tries = (self._allow.get(principal) for principal in _principals(request) if principal)
+        return any(
+            _allows(node, request) for trie in tries if trie is not None for node in trie.ends(resource)
+        )
+
+
+def _allows(node: _Node, request: Request) -> bool:
+    """Test whether a node, or one below it, has a rule for the caller."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        for _, rule in _candidates(node, request):
+            is_caller = principal_matches(rule.principal, request.principal)
+            if is_caller and (rule.scope is None or holds_scope(request.scopes, rule.scope)):
+                return True
+        following = (node.star, node.deep, *node.exact.values(), *node.partial.values())
+        waiting += [one for one in following if one is not None]
+    return False
 
 
 def _by_principal(rules: Iterable[Rule]) -> dict[str, _Node]:
@@ -121,11 +181,16 @@ def _all(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -
 
 def _near(tries: dict[str, _Node], request: Request, resource: tuple[str, ...]) -> Iterator[tuple[int, Rule]]:
     """Yield candidate rules for the resource and caller, each with its position in the policy."""
-    for principal in (request.principal, _domain(request.principal), "*"):
+    for principal in _principals(request):
         trie = tries.get(principal) if principal else None
         if trie is not None:
             for node in trie.ends(resource):
                 yield from _candidates(node, request)
+
+
+def _principals(request: Request) -> tuple[str, str, str]:
+    """Return the names under which the tries have the rules for a caller; the second may be empty."""
+    return request.principal, _domain(request.principal), "*"
 
 
 def _candidates(node: _Node, request: Request) -> Iterator[tuple[int, Rule]]:

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 
 import attrs
 
-from .patterns import ResourcePattern, principal_problem, scope_problem, tenant_problem
+from .patterns import ResourcePattern, fold_domain, principal_problem, scope_problem, tenant_problem
 from .rows import Condition, parse_rows
 
 Effect: TypeAlias = Literal["allow", "deny"]
@@ -38,7 +38,7 @@ class Rule:
     """One rule of a policy; the list that contains it decides whether it allows or denies.
 
     Attributes:
-        principal: An exact id, ``*@domain``, or ``*`` for every caller.
+        principal: An exact id, ``*@domain``, or ``*`` for every caller; a mail domain is kept in lower case.
         resource: A pattern over whole resources, such as ``tables/main/sales/*`` (see
             :class:`~strata.acl.patterns.ResourcePattern`). The short form of a table in a configuration file
             (``tables/<namespace>/<table>``) is expanded by :func:`~strata.acl.parse_policy` and is no pattern
@@ -58,7 +58,7 @@ class Rule:
             action.
     """
 
-    principal: str
+    principal: str = attrs.field(converter=fold_domain)
     resource: str
     tenant: str | None = None
     scope: str | None = None
@@ -134,6 +134,8 @@ class Policy:
         deny: A matching rule decides; no allow rule can undo it.
         allow: A matching rule permits what no deny rule denies.
         default: The decision when no rule matches.
+        aliases: Further names of catalogs, each with the name that requests and rules have. Only
+            :func:`~strata.acl.explain` translates them; a server's requests have no others.
 
     Raises:
         ValueError: If a deny rule is limited to columns or rows, or an allow rule is and the default allows.
@@ -142,6 +144,7 @@ class Policy:
     deny: tuple[Rule, ...] = ()
     allow: tuple[Rule, ...] = ()
     default: Effect = "deny"
+    aliases: tuple[tuple[str, str], ...] = attrs.field(default=(), eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse restrictions that would have no effect."""
@@ -158,14 +161,15 @@ class Request:
     """A request to decide: the caller, the action and the resource.
 
     Attributes:
-        principal: The caller's exact id; never a pattern, whatever characters it contains.
+        principal: The caller's exact id; never a pattern, whatever characters it contains. A mail domain is
+            kept in lower case.
         tenant: The caller's tenant.
         scopes: The scopes the caller holds.
         resource: The resource, as :func:`~strata.acl.patterns.resource_name` writes it.
         action: The action.
     """
 
-    principal: str
+    principal: str = attrs.field(converter=fold_domain)
     tenant: str
     scopes: frozenset[str]
     resource: str

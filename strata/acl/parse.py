@@ -11,7 +11,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from .model import ACTIONS, NO_RESTRICTED_DEFAULT, NO_RESTRICTED_DENY, Effect, Policy, Rule
-from .patterns import SHORT_TABLE_SEGMENTS, resource_name
+from .patterns import (
+    PLACEHOLDER_PRINCIPALS,
+    SHORT_TABLE_SEGMENTS,
+    ResourcePattern,
+    resource_name,
+    segment_matches,
+)
 
 _TEXT_KEYS: Final = ("principal", "resource", "tenant", "scope", "action", "rows")
 _RULE_KEYS: Final = (*_TEXT_KEYS, "columns")
@@ -33,7 +39,7 @@ class PolicyError(ValueError):
 
 
 def parse_policy(
-    mapping: Mapping[str, object], catalogs: Collection[str] | None = None
+    mapping: Mapping[str, object], catalogs: Mapping[str, str] | Collection[str] | None = None
 ) -> tuple[Policy, tuple[str, ...]]:
     """Parse a policy from a TOML parser: ``{"deny": [{…}], "allow": [{…}], "default": "deny"}``.
 
@@ -47,7 +53,9 @@ def parse_policy(
     Args:
         mapping: The policy's table.
         catalogs: The names allowed as ``<catalog>`` in a table's resource; a rule that names another one is
-            refused. ``None``: unknown.
+            refused. A mapping says under which name a catalog's tables are decided, for catalogs with
+            several; a rule that matches another name but not that one would never apply, and is refused.
+            ``None``: unknown.
 
     Returns:
         The policy, with short forms expanded, and warnings for the operator.
@@ -65,8 +73,10 @@ def parse_policy(
 class _Reader:
     """One pass over a mapping that collects problems instead of stopping at the first."""
 
-    def __init__(self, catalogs: Collection[str] | None) -> None:
+    def __init__(self, catalogs: Mapping[str, str] | Collection[str] | None) -> None:
         self.catalogs = None if catalogs is None else frozenset(catalogs)
+        named = catalogs if isinstance(catalogs, Mapping) else {}
+        self.aliases = tuple((alias, name) for alias, name in named.items() if alias != name)
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self._defaults: list[tuple[str, object]] = []
@@ -87,7 +97,7 @@ class _Reader:
                 for rule in allow
                 if rule.restricted
             ]
-        return Policy() if self.problems else Policy(deny, allow, default)
+        return Policy() if self.problems else Policy(deny, allow, default, self.aliases)
 
     def _default(self) -> Effect:
         if len(self._defaults) > 1:
@@ -169,6 +179,11 @@ class _Reader:
         except ValueError as error:
             self.problems.append(f"{place}: {error}")
             return None
+        if rule.principal in PLACEHOLDER_PRINCIPALS:
+            self.warnings.append(
+                f"{place}: the principal {rule.principal!r} is what programs write for no user; all "
+                "requests without an identity would match"
+            )
         catalog = _literal_catalog(rule)
         if catalog is not None and self.catalogs is not None and catalog not in self.catalogs:
             self.problems.append(
@@ -176,6 +191,13 @@ class _Reader:
                 f"{_suggestion(catalog, self.catalogs)}"
             )
             return None
+        for alias, name in self.aliases:
+            if _matches_catalog(rule, alias) and not _matches_catalog(rule, name):
+                self.problems.append(
+                    f"{place}: {rule.resource!r} names {alias!r}, another name of {name!r}, under which its "
+                    f"tables are decided; write '{resource_name('tables', name)}/…'"
+                )
+                return None
         return rule
 
     def _written_out(self, effect: Effect, place: str, resource: str) -> str | None:
@@ -184,6 +206,15 @@ class _Reader:
         if parts[0] != "tables" or len(parts) != SHORT_TABLE_SEGMENTS or "**" in parts or not all(parts):
             return resource
         below = "/".join(parts[1:])
+        meant = sorted(name for name in self.catalogs or () if _looks_like(parts[1], name))
+        if meant:
+            self.problems.append(
+                f"{place}: {resource!r} is the short form of a namespace, but {meant[0]!r} is a catalog; "
+                "write "
+                f"'{resource_name('tables', meant[0])}/<namespace>/<table>' for the catalog's tables, or "
+                f"'tables/*/{below}' for that namespace in every catalog"
+            )
+            return None
         if effect == "deny":
             return f"tables/*/{below}"
         if self.catalogs is not None and not self.catalogs:
@@ -191,15 +222,16 @@ class _Reader:
                 f"{place}: {resource!r} has no effect, since no catalog or warehouse is configured"
             )
             return None
-        if self.catalogs is None or len(self.catalogs) > 1:
-            known = [resource_name("tables", catalog) for catalog in sorted(self.catalogs or ())]
+        decided = (self.catalogs or frozenset()) - {alias for alias, _ in self.aliases}
+        if len(decided) != 1:
+            known = [resource_name("tables", catalog) for catalog in sorted(decided)]
             forms = " or ".join(f"'{prefix}/{below}'" for prefix in known or ["tables/<catalog>"])
             self.problems.append(
                 f"{place}: {resource!r} leaves out the catalog, which an allow rule may do only if exactly "
                 f"one is configured; write {forms}, or 'tables/*/{below}' to open every catalog"
             )
             return None
-        (only,) = self.catalogs
+        (only,) = decided
         return f"{resource_name('tables', only)}/{below}"
 
 
@@ -209,6 +241,25 @@ def _literal_catalog(rule: Rule) -> str | None:
         return None
     catalog = rule.pattern.segments[1]
     return catalog[0] if len(catalog) == 1 else None
+
+
+def _matches_catalog(rule: Rule, catalog: str) -> bool:
+    """Test whether a rule can match a table of the catalog."""
+    first, *below = rule.pattern.segments
+    if first == ("tables",):
+        return below[0] == () or segment_matches(below[0], catalog)
+    return first == ()
+
+
+def _looks_like(namespace: str, catalog: str) -> bool:
+    """Test whether the namespace of a short form is, or is a pattern of, the name of a catalog."""
+    if not namespace.strip("*"):
+        return False
+    try:
+        segment = ResourcePattern.parse(f"artifacts/{namespace}").segments[1]
+    except ValueError:  # reported with the whole rule
+        return False
+    return segment_matches(segment, catalog)
 
 
 def _unknown_keys(place: str, mapping: Mapping[str, object], known: Collection[str]) -> Iterator[str]:

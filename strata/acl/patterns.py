@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 import attrs
+
+T = TypeVar("T")
 
 #: The possible first segments of a resource.
 KINDS: Final = ("tables", "artifacts", "transforms", "streams", "notebooks", "admin")
@@ -25,10 +28,23 @@ SHORT_TABLE_SEGMENTS: Final = 3
 
 MAX_PRINCIPAL_CHARACTERS: Final = 256
 
+PLACEHOLDER_PRINCIPALS: Final = frozenset({"(null)", "-", "None", "null", "nil", "undefined"})
+"""What proxies and scripts write for a user that they do not have; as a principal, all such users are one."""
+
+MAX_RESOURCE_CHARACTERS: Final = 4096
+"""Maximum characters of a resource or a pattern, escapes included: a longer resource is malformed, so it is
+denied, and a longer pattern is refused. The longest name of a result has 512 characters, escaped 1,536."""
+
+MAX_SEGMENTS: Final = 260
+"""Maximum segments of a resource or a pattern; beyond, as above. The longest name of a result has 256."""
+
+MAX_DEPTH_WILDCARDS: Final = 8
+"""Maximum ``**`` of a pattern: a pattern with more is refused."""
+
 _ESCAPES: Final = str.maketrans({"%": "%25", "/": "%2F", "*": "%2A"})
 _ESCAPED: Final = re.compile(r"%(25|2F|2A)?")
 _TENANT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-_SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,128}")
+_SCOPE: Final = re.compile(r"[!#-+\--\[\]-~]{1,128}")
 
 #: One segment of a pattern: the literal texts between its ``*``; a single text is a segment without ``*``.
 _Segment = tuple[str, ...]
@@ -53,11 +69,14 @@ def resource_name(kind: str, *segments: str) -> str:
 def split_resource(resource: str) -> tuple[str, ...] | None:
     """Return the decoded segments of a resource, or ``None`` if it is malformed.
 
-    Well-formed means a known kind, no empty segment, no stray ``%``, and four segments for a table. A
-    malformed resource must be denied: a name that can be split in two ways must not choose its rule.
+    Well-formed means a known kind, no empty segment, no stray ``%``, four segments for a table, and at most
+    :data:`MAX_RESOURCE_CHARACTERS` and :data:`MAX_SEGMENTS`. A malformed resource must be denied: a name that
+    can be split in two ways must not choose its rule.
     """
+    if len(resource) > MAX_RESOURCE_CHARACTERS:
+        return None
     parts = resource.split("/")
-    if parts[0] not in KINDS or len(parts) == 1:
+    if parts[0] not in KINDS or not 1 < len(parts) <= MAX_SEGMENTS:
         return None
     if parts[0] == "tables" and len(parts) != TABLE_SEGMENTS:
         return None
@@ -112,24 +131,33 @@ class ResourcePattern:
 
     def matches(self, resource: tuple[str, ...]) -> bool:
         """Test whether the pattern matches the decoded segments of a resource (:func:`split_resource`)."""
-        pattern = self.segments
-        at = 0
-        item = 0
-        resume_at: int | None = None  # the segment after the last `**` …
-        resume_item = 0  # … and the end of the run that `**` covers so far
-        while item < len(resource):
-            if at < len(pattern) and pattern[at] == _ANY_DEPTH:
-                resume_at, resume_item = at + 1, item
-                at += 1
-            elif at < len(pattern) and segment_matches(pattern[at], resource[item]):
-                at += 1
-                item += 1
-            elif resume_at is not None:
-                resume_item += 1
-                at, item = resume_at, resume_item
-            else:
-                return False
-        return all(segment == _ANY_DEPTH for segment in pattern[at:])
+        return matches_in_order(self.segments, resource, segment_matches)
+
+
+def matches_in_order(
+    pattern: tuple[_Segment, ...], items: Sequence[T], test: Callable[[_Segment, T], bool]
+) -> bool:
+    """Test whether the segments of a pattern match all items, in order; ``**`` matches any number of items.
+
+    Only the last ``**`` is ever tried again, so the work is at most segments times items.
+    """
+    at = 0
+    item = 0
+    resume_at: int | None = None  # the segment after the last `**` …
+    resume_item = 0  # … and the end of the run that `**` covers so far
+    while item < len(items):
+        if at < len(pattern) and pattern[at] == _ANY_DEPTH:
+            resume_at, resume_item = at + 1, item
+            at += 1
+        elif at < len(pattern) and test(pattern[at], items[item]):
+            at += 1
+            item += 1
+        elif resume_at is not None:
+            resume_item += 1
+            at, item = resume_at, resume_item
+        else:
+            return False
+    return all(segment == _ANY_DEPTH for segment in pattern[at:])
 
 
 def _compile_segment(text: str, part: str) -> _Segment:
@@ -165,6 +193,12 @@ def segment_matches(literals: _Segment, text: str) -> bool:
 def _shape_problem(text: str, parts: list[str]) -> str | None:
     """Return why a pattern cannot match anything or can be read in two ways, or ``None``."""
     kind = parts[0]
+    if len(text) > MAX_RESOURCE_CHARACTERS:
+        return f"{text[:80]!r}…: a pattern has at most {MAX_RESOURCE_CHARACTERS} characters"
+    if len(parts) > MAX_SEGMENTS:
+        return f"{text[:80]!r}…: a pattern has at most {MAX_SEGMENTS} segments"
+    if parts.count("**") > MAX_DEPTH_WILDCARDS:
+        return f"{text!r}: a pattern has at most {MAX_DEPTH_WILDCARDS} `**`"
     if not all(parts):
         return f"{text!r}: a segment is empty; remove the extra slash"
     if kind == "**":
@@ -194,8 +228,24 @@ def _table_shape_problem(text: str, parts: list[str]) -> str | None:
     return f"{text!r} names no table; write 'tables/<catalog>/<namespace>/<table>', or 'tables/**' for all"
 
 
-def principal_problem(text: str) -> str | None:
-    """Return what is wrong with a rule's principal (an exact id, ``*@domain`` or ``*``), or ``None``."""
+def fold_domain(principal: str) -> str:
+    """Return a principal with the mail domain after its last ``@`` in lower case.
+
+    Mail domains have no letter case (RFC 5321, section 2.4): without this, ``ann@EXAMPLE.com`` would pass a
+    rule that denies ``*@example.com``. All else of a principal is compared exactly.
+    """
+    name, at, domain = principal.rpartition("@")
+    return f"{name}@{domain.lower()}" if at else principal
+
+
+def caller_problem(principal: str, tenant: str, scopes: Iterable[str]) -> str | None:
+    """Return why no caller can have this id, tenant and scopes, or ``None``."""
+    wrong = id_problem(principal) or tenant_problem(tenant)
+    return wrong or next(filter(None, map(scope_problem, sorted(scopes))), None)
+
+
+def id_problem(text: str) -> str | None:
+    """Return what is wrong with a caller's exact id, or ``None``."""
     if not text or len(text) > MAX_PRINCIPAL_CHARACTERS or text != text.strip() or not text.isprintable():
         return (
             f"principal {text[:80]!r}: must be 1 to {MAX_PRINCIPAL_CHARACTERS} printable characters "
@@ -203,6 +253,14 @@ def principal_problem(text: str) -> str | None:
         )
     if not unicodedata.is_normalized("NFC", text):
         return f"principal {text!r}: not in Unicode NFC, so no caller can have this id"
+    return None
+
+
+def principal_problem(text: str) -> str | None:
+    """Return what is wrong with a rule's principal (an exact id, ``*@domain`` or ``*``), or ``None``."""
+    wrong = id_problem(text)
+    if wrong is not None:
+        return wrong
     body = text.removeprefix("*@")
     if text != "*" and ("*" in body or not body or (text.startswith("*@") and "@" in body)):
         return f"principal {text!r}: a wildcard is `*` for every caller or `*@domain` for one mail domain"
@@ -210,7 +268,10 @@ def principal_problem(text: str) -> str | None:
 
 
 def principal_matches(pattern: str, principal: str) -> bool:
-    """Test whether a rule's principal matches a caller; ``*@domain`` requires a name before the ``@``."""
+    """Test whether a rule's principal matches a caller, both as :func:`fold_domain` writes them.
+
+    ``*@domain`` requires a name before the ``@``.
+    """
     if pattern == "*":
         return True
     if pattern.startswith("*@"):
@@ -229,7 +290,7 @@ def tenant_problem(text: str) -> str | None:
 def scope_problem(text: str) -> str | None:
     """Return what is wrong with a rule's scope (one scope, or a family), or ``None``."""
     if not _SCOPE.fullmatch(text):
-        return f"scope {text[:80]!r}: one scope of 1 to 128 printable ASCII characters, no spaces"
+        return f"scope {text[:80]!r}: one scope of 1 to 128 printable ASCII characters, no spaces or commas"
     if "*" in text and text not in SCOPE_FAMILIES:
         return f"scope {text!r}: the only families of scopes are {' and '.join(SCOPE_FAMILIES)}"
     return None

@@ -9,17 +9,22 @@ from strata.artifacts.blobs.store import (
     BlobWriter,
     LocalBlobStore,
 )
-from strata.artifacts.metadata.contract import ORDERS, SORTS, STORE_DOWN, MetadataStore
-from strata.artifacts.metadata.migrate import NewerDatabaseError
+from strata.artifacts.database.contract import STORE_DOWN
+from strata.artifacts.database.migrate import NewerDatabaseError
+from strata.artifacts.metadata.contract import ORDERS, SORTS, MetadataStore
 from strata.artifacts.metadata.records import (
     Act,
     ArtifactRecord,
     ArtifactState,
     AuditRecord,
     BuildRecord,
+    Cursor,
+    NamedVersion,
+    NameOrder,
     NameRecord,
     Page,
     Stats,
+    VersionSummary,
 )
 from strata.artifacts.metadata.sql_store import SqlMetadataStore
 from strata.artifacts.provenance import canonical_json, provenance_hash, query_hash, tenant_prefix
@@ -39,13 +44,17 @@ __all__ = [
     "BlobStore",
     "BlobWriter",
     "BuildRecord",
+    "Cursor",
     "LocalBlobStore",
     "MetadataStore",
+    "NameOrder",
     "NameRecord",
+    "NamedVersion",
     "NewerDatabaseError",
     "Page",
     "SqlMetadataStore",
     "Stats",
+    "VersionSummary",
     "canonical_json",
     "provenance_hash",
     "query_hash",

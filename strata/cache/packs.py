@@ -7,6 +7,7 @@ last use in nanoseconds; an odd value means that the pack was used again after i
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import threading
@@ -22,12 +23,16 @@ import pyarrow as pa
 
 from strata.cache.index import Pack, PackedSegment, SegmentKey
 from strata.durable import PRIVATE_MODE, sync_directory, write_parts
+from strata.regular_files import open_regular, read_regular
 from strata.tables import FieldKey
 from strata.tables.read.ipc import Encoded
 
 DATA = ".pack"
 SIDECAR = ".index"
 TEMPORARY = ".part"
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors that say nothing of a file: the process or the system has no descriptors or memory left."""
 
 _COPY_BLOCK = 1 * 1024 * 1024
 
@@ -49,7 +54,7 @@ class _Sidecar(msgspec.Struct):
     entries: list[_Entry]
 
 
-_VERSION = 1
+_VERSION = 2
 _CRC_BYTES = 4
 
 _stamp_lock = threading.Lock()
@@ -82,7 +87,7 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
     final = sidecar_of(path)
     temporary = final.with_name(final.name + TEMPORARY)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE_MODE)
+        descriptor = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             write_parts(descriptor, [data])
             os.fsync(descriptor)
@@ -93,13 +98,19 @@ def write_sidecar(path: Path, size: int, columns: Columns, segments: Sequence[Pa
         sync_directory(path.parent)
     except OSError:
         for left in (temporary, final, path):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error is raised; what stays is removed at the next opening
+                left.unlink(missing_ok=True)
         raise
     return Pack(path, size + len(data), columns.fields, columns.schema, tuple(segments))
 
 
 def load(root: Path) -> tuple[list[Pack], list[Path]]:
-    """Return the complete packs in ``root``, least recently used first, and the leftover files."""
+    """Return the complete packs in ``root``, least recently used first, and the leftover files.
+
+    Raises:
+        OSError: If the directory cannot be listed, or no descriptor or memory is left to read a sidecar: what
+            cannot be read now is no leftover.
+    """
     packs: list[tuple[int, Pack]] = []
     kept: set[Path] = set()
     ours: list[Path] = []
@@ -112,19 +123,21 @@ def load(root: Path) -> tuple[list[Pack], list[Path]]:
             continue  # a foreign file stays
         ours.append(path)
         if path.suffix == SIDECAR:
-            pack = _load_one(path)
-            if pack is not None:
-                moment = path.stat().st_mtime_ns
+            found = _load_one(path)
+            if found is not None:
+                pack, moment = found
                 packs.append((moment, attrs.evolve(pack, protected=bool(moment & 1))))
                 kept |= {path, pack.path}
     packs.sort(key=lambda item: item[0])
     return [pack for _, pack in packs], [path for path in ours if path not in kept]
 
 
-def _load_one(sidecar: Path) -> Pack | None:
+def _load_one(sidecar: Path) -> tuple[Pack, int] | None:
+    """Return a pack and the time of its last use, or None for a leftover."""
     path = sidecar.with_suffix(DATA)
     try:
-        data = sidecar.read_bytes()
+        with read_regular(sidecar) as file:
+            data = file.read()
         crc32, entry = int.from_bytes(data[:_CRC_BYTES], "big"), data[_CRC_BYTES:]
         if zlib.crc32(entry) != crc32:
             return None
@@ -132,7 +145,12 @@ def _load_one(sidecar: Path) -> Pack | None:
         schema = pa.ipc.read_schema(pa.py_buffer(found.schema))
         whole = path.stat().st_size == found.size
         coherent = _coherent(found, schema.names)  # .names decodes them, which may fail
-    except (OSError, msgspec.MsgspecError, pa.ArrowException, UnicodeDecodeError):
+        moment = sidecar.stat().st_mtime_ns
+    except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
+        return None
+    except (msgspec.MsgspecError, pa.ArrowException, UnicodeDecodeError):
         return None
     if not (whole and coherent):
         return None
@@ -140,7 +158,7 @@ def _load_one(sidecar: Path) -> Pack | None:
         PackedSegment(SegmentKey(e.file_key, e.row_group), e.offset, e.length, e.crc32, e.rows)
         for e in found.entries
     )
-    return Pack(path, found.size + len(data), tuple(found.fields), schema, segments)
+    return Pack(path, found.size + len(data), tuple(found.fields), schema, segments), moment
 
 
 def _coherent(found: _Sidecar, names: Sequence[str]) -> bool:
@@ -168,13 +186,18 @@ def trim(root: Path, budget: int) -> int:
     """Remove packs in ``root``, least recently used first, until the budget (bytes) holds.
 
     Returns the bytes that remain; a directory without any is removed, too. The shard must not be open.
+
+    Raises:
+        OSError: If the directory cannot be read or a pack cannot be removed.
     """
     found = _by_use(root)
     left = sum(size for _, size, _ in found)
     for _, size, path in found:
         if left <= budget:
             break
-        remove([path])
+        failure = remove([path])
+        if failure is not None:
+            raise failure
         left -= size
     if not left:
         with suppress(OSError):  # missing, or with a foreign file in it
@@ -203,18 +226,26 @@ def _by_use(root: Path) -> list[tuple[int, int, Path]]:
     return sorted((moments.get(path, 0), size, path) for path, size in sizes.items())
 
 
-def remove(paths: Iterable[Path]) -> None:
-    """Remove data files with their sidecars (sidecar first) and leftovers; missing files are no error."""
+def remove(paths: Iterable[Path]) -> OSError | None:
+    """Remove data files with their sidecars (sidecar first) and leftovers; missing files are no error.
+
+    Tries all of them; returns the first error.
+    """
+    failure: OSError | None = None
     for path in paths:
-        if path.suffix == DATA:
-            sidecar_of(path).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        try:
+            if path.suffix == DATA:
+                sidecar_of(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        except OSError as error:  # the others are removed all the same
+            failure = failure or error
+    return failure
 
 
 def touch(paths: Iterable[Path]) -> None:
     """Record the packs as used now, in the order given."""
     for path in paths:
-        with suppress(FileNotFoundError):  # evicted meanwhile
+        with suppress(OSError):  # evicted meanwhile, or the disk is broken: this use is not remembered
             _stamp(sidecar_of(path), again=True)
 
 
@@ -228,7 +259,7 @@ def _stamp(path: Path, *, again: bool) -> None:
 def read(path: Path, packed: PackedSegment) -> bytes | None:
     """Return a segment's bytes; ``None`` if they cannot be read or fail their checksum."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(path)
     except OSError:
         return None
     try:
@@ -249,7 +280,7 @@ def checksum(blob: Path, offset: int, length: int, crc32: int = 0) -> int:
         OSError: If the file is shorter or cannot be read.
     """
     left = length
-    with blob.open("rb", buffering=0) as file:
+    with read_regular(blob, buffering=0) as file:
         file.seek(offset)
         while left:
             block = file.read(min(_COPY_BLOCK, left))
@@ -275,7 +306,13 @@ def adopt(root: Path, blob: Path, columns: Columns, segments: Sequence[PackedSeg
         os.link(blob, path)
     except OSError:
         return None
-    return write_sidecar(path, path.stat().st_size, columns, segments)
+    try:
+        size = path.stat().st_size
+    except OSError:
+        with suppress(OSError):  # a link that stays is removed at the next opening
+            path.unlink()
+        raise
+    return write_sidecar(path, size, columns, segments)
 
 
 def extend(segments: list[PackedSegment], part: PackedSegment) -> None:
@@ -339,7 +376,7 @@ class PackWriter:
         Raises:
             OSError: If the blob is shorter, or a read or write fails.
         """
-        with blob.open("rb", buffering=0) as file:
+        with read_regular(blob, buffering=0) as file:
             file.seek(segment.offset + done)
             data = file.read(length)
         if len(data) != length:
@@ -360,9 +397,11 @@ class PackWriter:
     def abort(self) -> None:
         """Remove the unfinished file; idempotent, and without effect after a commit."""
         if self._fd >= 0:
-            self._close()
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            finally:
+                self._close()
 
     def _close(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
+        descriptor, self._fd = self._fd, -1
+        os.close(descriptor)

@@ -69,6 +69,8 @@ class CacheShard:
     Attributes:
         generation: Number of times the shard was cleared; a pack begun in an earlier generation is not
             installed.
+        failure: Why the directory could not be read; None if it was. Until then the shard is empty and takes
+            no packs.
     """
 
     def __init__(self, root: Path, budget_bytes: int, allowance: Allowance | None = None) -> None:
@@ -81,10 +83,13 @@ class CacheShard:
         self._damaged = 0
         self._used: dict[Path, None] = {}
         self.generation = 0
+        self.failure: OSError | None = None
 
     @classmethod
     def open(cls, root: Path, *, budget_bytes: int, allowance: Allowance | None = None) -> CacheShard:
         """*Worker.* Open the shard in ``root``; removes leftovers and packs over budget.
+
+        A directory that cannot be read is noted as :attr:`failure`; see :meth:`take`.
 
         Args:
             root: The shard's directory; created with the first pack.
@@ -92,11 +97,29 @@ class CacheShard:
             allowance: The shard's part of shared bytes, if any; :meth:`settle` must be called next.
         """
         shard = cls(root, budget_bytes, allowance)
-        found, leftovers = packs.load(root)
+        try:
+            shard._index = shard.read_disk()
+        except OSError as error:  # the cache is an aid: its tenant is served without it
+            shard.failure = error
+        return shard
+
+    def read_disk(self) -> CacheIndex:
+        """*Worker.* Return an index of the packs on disk; removes leftovers and packs over budget.
+
+        Raises:
+            OSError: If the directory cannot be read now.
+        """
+        index = CacheIndex(self._most)
+        found, leftovers = packs.load(self._root)
         packs.remove(leftovers)
         for pack in found:
-            packs.remove(shard._index.add(pack))
-        return shard
+            packs.remove(index.add(pack))
+        return index
+
+    def take(self, index: CacheIndex) -> list[Path]:
+        """*Loop.* Use the packs of a directory that can be read again; returns files to remove."""
+        self._index, self.failure = index, None
+        return self.settle()
 
     def settle(self) -> list[Path]:
         """*Loop.* Claim the bytes found on disk; returns files to remove."""
@@ -113,6 +136,8 @@ class CacheShard:
     @property
     def most_of_one_scan(self) -> int:
         """*Loop.* Maximum bytes that one scan may add to the shard."""
+        if self.failure is not None:
+            return 0
         share = self._most if self._allowance is None else self._allowance.share()
         return self._index.most_of_one_pack(min(self._most, share))
 
@@ -197,9 +222,12 @@ class CacheShard:
         self.generation += 1
         return self._released(self._index.clear())
 
-    def remove_files(self, paths: Iterable[Path]) -> None:
-        """*Worker.* Remove files of dropped packs."""
-        packs.remove(paths)
+    def remove_files(self, paths: Iterable[Path]) -> OSError | None:
+        """*Worker.* Remove files of dropped packs; returns the first error, after trying all of them.
+
+        A file that stays is read again when the shard is opened the next time.
+        """
+        return packs.remove(paths)
 
     def take_used(self) -> list[Path]:
         """*Loop.* Take the packs used since the last call, to note their use; none below ``TOUCH_EVERY``."""

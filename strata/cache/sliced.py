@@ -35,11 +35,12 @@ class SegmentReader:
         segment: The segment to read.
 
     Attributes:
+        segment: The segment.
         checked: Whether all bytes have been verified.
     """
 
     def __init__(self, segment: Segment) -> None:
-        self._segment = segment
+        self.segment = segment
         self._end = segment.packed.offset + segment.packed.length
         self._at = segment.packed.offset
         self._crc32 = 0
@@ -58,7 +59,7 @@ class SegmentReader:
         if self._at >= self._end:
             if not self._whole():
                 return Damaged()
-            self._at, self._crc32, self.checked = self._segment.packed.offset, 0, True
+            self._at, self._crc32, self.checked = self.segment.packed.offset, 0, True
         return None
 
     def read_raw(self, limit: int) -> bytes | Damaged:
@@ -72,13 +73,13 @@ class SegmentReader:
         self, limit: int, fields: Sequence[FieldKey], schema: pa.Schema
     ) -> list[pa.RecordBatch] | Damaged:
         """Return the next rows with the columns ``fields``: at least one batch, about ``limit`` bytes."""
-        positions = [self._segment.fields.index(field) for field in fields]
+        positions = [self.segment.fields.index(field) for field in fields]
         batches, stop = [], min(self._at + limit, self._end)
         try:
             file = self._opened()
             file.seek(self._at)
             while self._at < stop:
-                batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), self._segment.schema)
+                batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), self.segment.schema)
                 batches.append(projected(batch, positions, schema))
                 self._at = file.tell()
         except (pa.ArrowException, OSError, EOFError):
@@ -93,7 +94,7 @@ class SegmentReader:
 
     def _opened(self) -> pa.OSFile:
         if self._file is None:
-            self._file = pa.OSFile(str(self._segment.path), "rb")
+            self._file = pa.OSFile(str(self.segment.path), "rb")
         return self._file
 
     def _read(self, limit: int) -> bytes | None:
@@ -111,4 +112,4 @@ class SegmentReader:
         return data
 
     def _whole(self) -> bool:
-        return self._crc32 == self._segment.packed.crc32
+        return self._crc32 == self.segment.packed.crc32

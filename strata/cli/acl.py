@@ -84,13 +84,17 @@ def explain_command(
     """Explain why a request is permitted or denied.
 
     Prints the decision, the rules that were considered, and what would change the decision. Exit status: 0
-    permitted, 2 denied, 1 if the configuration cannot be loaded.
+    permitted, 2 denied, 1 if the configuration cannot be loaded or no request can have this principal, tenant
+    or scope.
     """
     policy, _ = _configured(options)
     if policy is None:
         click.echo(f"allowed: {_NO_RULES}")
         return
-    found = explain(policy, Request(principal, tenant, frozenset(scopes), resource, action))
+    try:
+        found = explain(policy, Request(principal, tenant, frozenset(scopes), resource, action))
+    except ValueError as error:
+        _fail([error])
     click.echo(json.dumps(found.document(), indent=2) if as_json else "\n".join(found.lines()))
     sys.exit(0 if found.decision.allowed else NO_EXIT)
 
@@ -249,7 +253,7 @@ def _policy_of(path: Path, catalogs: tuple[str, ...]) -> Policy:
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         _fail([f"{path} cannot be read: {error.strerror}"])
     except (ValueError, RecursionError) as error:

@@ -12,8 +12,17 @@ import trio
 
 from strata import __version__
 from strata.cli.acl import acl
-from strata.cli.config import check, checked_settings, config, load, settings_options
+from strata.cli.artifacts import artifacts
+from strata.cli.config import check, checked_settings, config, settings_options
+from strata.cli.executor import executor
+from strata.cli.migrate import migrate
+from strata.cli.moving import migrate_to_service
+from strata.cli.notebook import notebook
+from strata.cli.tenants import tenants
+from strata.cli.workers import workers
+from strata.client.commands.tables import COMMANDS
 from strata.demo.command import demo
+from strata.observability import stderr_queue
 from strata.server import process
 from strata.server.process import return_memory_soon
 
@@ -28,7 +37,7 @@ def main() -> None:
     """Exact, cached and versioned Arrow results from Iceberg tables, for many teams at once.
 
     Try `strata demo` first. For your own tables write a configuration, verify it with `strata check`, and run
-    `strata serve`.
+    `strata serve`. `strata ls` lists the tables of a running server that you may read.
     """
 
 
@@ -40,7 +49,8 @@ def serve(**options: Any) -> None:
     Requests in progress are finished first; a second signal ends the server at once. With problems in the
     configuration the server does not start: every problem is printed, and the exit status is 1.
     """
-    settings = checked_settings(options)
+    stderr_queue.install()
+    settings, reload = checked_settings(options)
     return_memory_soon()
     gc.disable()  # imported objects are never freed; process.begin() turns collection on again
     # Deferred: the server's imports take a second, which `strata --help` does not need.
@@ -52,7 +62,6 @@ def serve(**options: Any) -> None:
     configure(settings.log_level, cast("Literal['json', 'text']", settings.log_format))
     why: list[str] = []
     try:
-        reload = lambda: load(options).settings  # noqa: E731  # one expression, used once
         trio.run(partial(run_server, settings, announce=_announce, reload=reload))
     except* (CannotOpenError, CannotListenError) as errors:
         why = _words(errors)
@@ -77,6 +86,15 @@ def _announce(urls: list[str]) -> None:
 
 
 main.add_command(acl)
+main.add_command(artifacts)
 main.add_command(check)
 main.add_command(config)
 main.add_command(demo)
+main.add_command(executor)
+main.add_command(migrate)
+main.add_command(migrate_to_service)
+main.add_command(notebook)
+main.add_command(tenants)
+main.add_command(workers)
+for command in COMMANDS:
+    main.add_command(command)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
+from strata.client.display.html import Shown, table_html
 from strata.client.errors import BadAnswerError
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ _NAME_URI = re.compile(r"strata://name/(?P<name>[^@?#\ud800-\udfff]+)")
 
 
 @attrs.frozen
-class Materialized:
+class Materialized(Shown):
     """Location of a result that is ready or being built.
 
     Attributes:
@@ -41,7 +42,7 @@ class Materialized:
 
 
 @attrs.frozen
-class Build:
+class Build(Shown):
     """State of a build; times are ISO 8601, progress is from 0.0 to 1.0."""
 
     build_id: str
@@ -59,7 +60,7 @@ class Build:
 
 
 @attrs.frozen
-class Artifact:
+class Artifact(Shown):
     """Metadata of one artifact version; ``transform_spec`` and ``input_versions`` are JSON texts."""
 
     artifact_id: str
@@ -81,6 +82,18 @@ class Artifact:
 
 
 @attrs.frozen
+class Receipt(Shown):
+    """What a whole result is, as the server recorded it; ``policy_hash`` is null if all cells were read."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    artifact_uri: str | None = None
+    policy_hash: str | None = None
+    inputs: tuple[Mapping[str, str | None], ...] = ()
+
+
+@attrs.frozen
 class ArtifactPage:
     """Part of the tenant's artifacts, and the number of all, if the server counts."""
 
@@ -98,7 +111,7 @@ class ChangedInput:
 
 
 @attrs.frozen
-class Explanation:
+class Explanation(Shown):
     """What a materialize request would do now.
 
     Attributes:
@@ -121,6 +134,96 @@ class Explanation:
 
 
 @attrs.frozen
+class Node:
+    """A result or a table of a lineage; ``type``: ``artifact``, ``table``, or ``redacted`` (not readable)."""
+
+    uri: str
+    type: str
+    artifact_id: str | None = None
+    version: int | None = None
+    transform_ref: str | None = None
+    created_at: str | None = None
+
+
+@attrs.frozen
+class Edge:
+    """From an input to what was made of it."""
+
+    from_uri: str
+    to_uri: str
+    input_version: str | None = None
+
+
+@attrs.frozen
+class Lineage:
+    """What a result was made of.
+
+    Attributes:
+        artifact_uri: The result.
+        nodes: The result, its inputs, theirs and so on, as far as the caller may read them.
+        edges: Which was made of which.
+        depth: Steps from the result to the furthest input.
+        direct_inputs: URIs of the result's own inputs.
+        truncated: Whether there is more than the answer holds.
+    """
+
+    artifact_uri: str
+    nodes: tuple[Node, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    depth: int = 0
+    direct_inputs: tuple[str, ...] = ()
+    truncated: bool = False
+
+    def _repr_html_(self) -> str:
+        rows = [(edge.from_uri, edge.input_version, edge.to_uri) for edge in self.edges]
+        return table_html(("input", "version", "result"), rows, self.artifact_uri)
+
+
+@attrs.frozen
+class Dependents:
+    """What was made of a result, as far as the caller may read it."""
+
+    artifact_uri: str
+    dependents: tuple[Node, ...] = ()
+    total_count: int = 0
+
+    def _repr_html_(self) -> str:
+        rows = [(node.uri, node.transform_ref, node.created_at) for node in self.dependents]
+        return table_html(("made of it", "transform", "since"), rows, self.artifact_uri)
+
+
+@attrs.frozen
+class NameStatus(Shown):
+    """What a name points at, and whether its inputs have changed since; then ``stale_reason`` says which."""
+
+    name: str
+    artifact_uri: str
+    state: str
+    is_stale: bool = False
+    stale_reason: str | None = None
+    updated_at: str | None = None
+    input_versions: Mapping[str, str] = attrs.field(factory=dict)
+    changed_inputs: tuple[ChangedInput, ...] = ()
+
+
+@attrs.frozen
+class Cancelled(Shown):
+    """Whether a build was ended: not if it is over, or others asked for it, too; ``state``: the build's."""
+
+    build_id: str
+    cancelled: bool
+    state: str
+
+
+@attrs.frozen
+class Deleted(Shown):
+    """A version of a result that was removed, and the bytes of it."""
+
+    artifact_uri: str
+    byte_size: int | None = None
+
+
+@attrs.frozen
 class Name:
     """The artifact that a name points at."""
 
@@ -128,7 +231,15 @@ class Name:
 
 
 @attrs.frozen
-class CacheStats:
+class Accesses:
+    """A page of the access audit; ``next`` is the ``before`` of the page behind it."""
+
+    entries: list[Any]
+    next: int | None = None
+
+
+@attrs.frozen
+class CacheStats(Shown):
     """Counters of the tenant's cache."""
 
     hits: int = 0

@@ -7,17 +7,34 @@ import datetime as dt
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import anyio
 import httpx
 import pyarrow as pa
 
 from strata.client import operations, wire
-from strata.client.answers import Artifact, ArtifactPage, Build, CacheStats, Explanation, Materialized, Me
-from strata.client.operations import ClientEnvironment, Operation, Pause, Reply, Scan, ScanOptions, Send
-from strata.client.results import IncomingResult, ProgressCallback, ResultDecoder
+from strata.client.answers import (
+    Artifact,
+    ArtifactPage,
+    Build,
+    CacheStats,
+    Explanation,
+    Materialized,
+    Me,
+    Receipt,
+)
+from strata.client.display.progress import ProgressOption, display_of
+from strata.client.errors import ConnectionFailedError
+from strata.client.methods.notebook_runs import AsyncNotebookRunMethods
+from strata.client.methods.notebooks import AsyncNotebookMethods
+from strata.client.methods.results import AsyncResultMethods
+from strata.client.methods.tables import AsyncTableMethods
+from strata.client.methods.workers import AsyncWorkerMethods
+from strata.client.operations import ClientEnvironment, Operation, Pause, Reply, Send
+from strata.client.results import IncomingResult, QueryResult, ResultDecoder
 from strata.client.retry import RetryPolicy
+from strata.client.scans import Query, Scan, ScanOptions
 
 T = TypeVar("T")
 
@@ -29,10 +46,19 @@ class AsyncBatchStream(IncomingResult):
     normally only after the complete result; otherwise it raises ``TruncatedStreamError``.
     """
 
-    def __init__(self, response: httpx.Response, decoder: ResultDecoder) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        decoder: ResultDecoder,
+        env: ClientEnvironment,
+        run: Callable[[Operation[Any]], Awaitable[Any]],
+    ) -> None:
         super().__init__(decoder)
-        self._response = response
-        self._chunks = response.aiter_bytes()
+        self._env = env
+        self._run = run
+        self._opening = reply.request
+        self._response: httpx.Response = reply.stream
+        self._chunks = self._response.aiter_bytes()
 
     async def start(self) -> Self:
         """Read up to the schema; the client calls this before it returns the stream."""
@@ -67,33 +93,67 @@ class AsyncBatchStream(IncomingResult):
     async def aclose(self) -> None:
         """Close the connection."""
         self._over = True
+        self._decoder.end_display(whole=False)
         await self._response.aclose()
 
     async def _advance(self) -> None:
         try:
             chunk = await anext(self._chunks, None)
-            if chunk is None:
-                await self.aclose()
-                self._decoder.finish()
-            else:
+            if chunk is not None:
                 self._ready += self._decoder.feed(chunk)
-        except wire.BODY_ERRORS as error:
+                return
+            await self._response.aclose()
+            self._decoder.finish()
+            path = self._decoder.awaited_receipt
+            if path is not None:
+                self._decoder.check(await self._run(operations.receipt(self._env, path)))
+            self._decoder.end_display(whole=True)
             await self.aclose()
-            raise self._decoder.broken(error) from error
+        except wire.BODY_ERRORS as error:
+            await self._response.aclose()
+            await self._reconnect(error)
         except BaseException:  # cancellation, too: the connection is inside a body and cannot be reused
             await self.aclose()
             raise
 
+    async def _reconnect(self, error: Exception) -> None:
+        """Go on with the rest of the result on another connection.
 
-class AsyncStrataClient:
+        Raises:
+            TruncatedStreamError: If that is not possible.
+        """
+        failure, broken = self._decoder.broken(error), wire.is_broken(error)
+        resuming = operations.resume(self._env, self._decoder, self._opening, failure, broken=broken)
+        try:
+            reply = await self._run(resuming)
+        except BaseException:  # raised again, cancellation too: the connection is inside a body
+            await self.aclose()
+            raise
+        self._response = reply.stream
+        if not self._decoder.carry_on(reply.status, reply.headers):
+            await self.aclose()
+            raise failure from error
+        self._chunks = self._response.aiter_bytes()
+
+
+class AsyncStrataClient(
+    AsyncTableMethods,
+    AsyncResultMethods,
+    AsyncNotebookMethods,
+    AsyncNotebookRunMethods,
+    AsyncWorkerMethods,
+):
     """Client of a Strata server for trio and asyncio; belongs to one event loop.
 
-    Requests to a busy server (429, 503) are repeated as ``Retry-After`` says, within the retry policy; equal
-    requests share one result, so repeating is safe.
+    Requests to a busy server (429, 503) are repeated as ``Retry-After`` says, and those whose connection was
+    refused or broke, within the retry policy; equal requests share one result, so repeating is safe. A result
+    whose connection breaks is carried on with where it broke, and then compared with its receipt.
 
     Args:
-        base_url: The server's address, with the path under which a proxy serves it, if any.
-        headers: Headers of every request, such as those for an authenticating proxy.
+        base_url: The server's address, with the path under which a proxy serves it, if any; default:
+            ``STRATA_CLIENT_URL`` of the environment, else ``http://127.0.0.1:8765``.
+        headers: Headers of every request, such as those for an authenticating proxy. Without ``base_url``
+            they are added to those of ``STRATA_CLIENT_HEADERS``, one ``Name: value`` in each line.
         timeout: httpx timeouts in seconds; ``read`` bounds the time between two chunks.
         retry: Limits on repeating requests to a busy server.
         transport: httpx transport to use instead of the network.
@@ -105,7 +165,7 @@ class AsyncStrataClient:
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | None = None,
         *,
         headers: Mapping[str, str] | None = None,
         timeout: httpx.Timeout | float = wire.DEFAULT_TIMEOUT,
@@ -116,8 +176,12 @@ class AsyncStrataClient:
         wall: Callable[[], dt.datetime] = wire.wall_clock,
         chance: random.Random | None = None,
     ) -> None:
+        given = headers if base_url is not None else wire.environment_headers() | dict(headers or {})
         self._http = httpx.AsyncClient(
-            base_url=base_url, headers=wire.client_headers(headers), timeout=timeout, transport=transport
+            base_url=base_url or wire.address(),
+            headers=wire.client_headers(given),
+            timeout=timeout,
+            transport=transport,
         )
         self._sleep = sleep
         self._env = ClientEnvironment(retry or RetryPolicy(), clock, wall, chance or random.Random())  # noqa: S311 - jitter
@@ -159,7 +223,7 @@ class AsyncStrataClient:
             **options: ``columns`` in the order of the result (left out: all; an empty list: none);
                 ``filters``, AND-ed: ``Filter``, ``(column, op, value)`` or a mapping of these;
                 one of ``snapshot_id``, ``ref`` (branch or tag) and ``as_of`` (aware datetime) for an older
-                state; ``name`` to name the result.
+                state; ``limit``, a number of rows; ``name`` to name the result.
 
         Raises:
             StrataError: If the server refuses or does not answer.
@@ -175,7 +239,7 @@ class AsyncStrataClient:
         inputs: str | Iterable[str],
         *,
         refresh: bool = False,
-        progress: ProgressCallback | None = None,
+        progress: ProgressOption = None,
         **options: Unpack[ScanOptions],
     ) -> pa.Table:
         """Return the complete result of a scan as a table with columns in request order.
@@ -183,7 +247,8 @@ class AsyncStrataClient:
         Args:
             inputs: A table URI, or several.
             refresh: Build a new version even if a result exists.
-            progress: Called after each chunk with the bytes received and the rows of the result, when known.
+            progress: True for a line on standard error, with rows, bytes and their totals; or a function,
+                called after each chunk with the bytes received and the rows of the result, when known.
             **options: As for :meth:`materialize`.
 
         Raises:
@@ -202,7 +267,7 @@ class AsyncStrataClient:
         inputs: str | Iterable[str],
         *,
         refresh: bool = False,
-        progress: ProgressCallback | None = None,
+        progress: ProgressOption = None,
         **options: Unpack[ScanOptions],
     ) -> AsyncBatchStream:
         """Return a scan's result as a stream of record batches; arguments and errors of :meth:`fetch`."""
@@ -210,7 +275,7 @@ class AsyncStrataClient:
             operations.open_scan(self._env, Scan(inputs, **options), refresh=refresh), progress
         )
 
-    async def read(self, source: Materialized | str, *, progress: ProgressCallback | None = None) -> pa.Table:
+    async def read(self, source: Materialized | str, *, progress: ProgressOption = None) -> pa.Table:
         """Return the rows of a result of :meth:`materialize` or of an artifact URI; waits for its build.
 
         Raises:
@@ -220,6 +285,39 @@ class AsyncStrataClient:
             ValueError: If the text is no artifact URI.
         """
         return await self._table(operations.open_result(self._env, source), progress)
+
+    async def sql(
+        self,
+        query: str,
+        /,
+        *inputs: str,
+        refresh: bool = False,
+        name: str | None = None,
+        progress: ProgressOption = None,
+        **named: str,
+    ) -> QueryResult:
+        """Run a SQL query on the server and return its rows.
+
+        ``sql("SELECT count(*) AS n FROM flights", flights="demo:nyc.flights")``
+
+        Args:
+            query: One SELECT statement.
+            *inputs: URIs of tables and results, which the query calls ``input0``, ``input1`` and so on.
+            refresh: Build a new version even if a result exists.
+            name: Name for the result.
+            progress: True for a line on standard error, with rows, bytes and their totals; or a function,
+                called after each chunk with the bytes received and the rows of the result, when known.
+            **named: URIs of further inputs by the name that the query calls them.
+
+        Raises:
+            TruncatedStreamError: If the result is cut off; an incomplete result is never returned.
+            StrataError: If the server refuses the query or does not answer; for a fault in the query its text
+                names the line and the column.
+            TypeError: For a query or an input that is no text.
+        """
+        found = Query(query, inputs, named, name=name)
+        opening = operations.open_scan(self._env, found, refresh=refresh)
+        return QueryResult(await self._table(opening, progress))
 
     async def explain(self, inputs: str | Iterable[str], **options: Unpack[ScanOptions]) -> Explanation:
         """Return what :meth:`materialize` would do with the same arguments; builds nothing."""
@@ -251,6 +349,16 @@ class AsyncStrataClient:
         """
         return await self._run(operations.artifact(self._env, uri))
 
+    async def receipt(self, uri: str) -> Receipt:
+        """Return the receipt of an artifact, to compare a copy with: rows, bytes, SHA-256, inputs.
+
+        Raises:
+            TruncatedStreamError: If the artifact is not finished, or is gone.
+            StrataError: If the server refuses.
+            ValueError: If the text is no such URI.
+        """
+        return await self._run(operations.receipt_of(self._env, uri))
+
     async def artifacts(self, **options: str | int) -> ArtifactPage:
         """Return a page of the tenant's artifacts; options are query parameters (``limit``, ``offset`` …)."""
         return await self._run(operations.artifacts(self._env, options))
@@ -267,24 +375,30 @@ class AsyncStrataClient:
         """Empty the tenant's cache (scope ``admin:cache``)."""
         await self._run(operations.clear_cache(self._env))
 
-    async def _table(self, opening: Operation[Reply], progress: ProgressCallback | None) -> pa.Table:
+    async def _table(self, opening: Operation[Reply], progress: ProgressOption) -> pa.Table:
         async with await self._open(opening, progress) as stream:
             return pa.Table.from_batches([batch async for batch in stream], stream.schema)
 
-    async def _open(self, opening: Operation[Reply], progress: ProgressCallback | None) -> AsyncBatchStream:
+    async def _open(self, opening: Operation[Reply], progress: ProgressOption) -> AsyncBatchStream:
         reply = await self._run(opening)
-        return await AsyncBatchStream(reply.stream, ResultDecoder(reply.headers, progress)).start()
+        decoder = ResultDecoder(reply.headers, display_of(progress))
+        return await AsyncBatchStream(reply, decoder, self._env, self._run).start()
 
     async def _run(self, operation: Operation[T]) -> T:
         reply: Reply | None = None
+        failed: ConnectionFailedError | None = None
         with contextlib.closing(operation):
             while True:
                 try:
-                    command = operation.send(reply)
+                    command = operation.send(reply) if failed is None else operation.throw(failed)
                 except StopIteration as stop:
                     result: T = stop.value
                     return result
-                reply = await self._perform(command)
+                reply, failed = None, None
+                try:
+                    reply = await self._perform(command)
+                except ConnectionFailedError as error:  # the operation decides whether it is repeated
+                    failed = error
 
     async def _perform(self, command: Send | Pause) -> Reply | None:
         if isinstance(command, Pause):

@@ -47,7 +47,15 @@ class StrataError(Exception):
 
 
 class ConnectionFailedError(StrataError):
-    """No answer arrived: the connection was refused or reset, or timed out."""
+    """No answer arrived: the connection was refused or reset, or timed out.
+
+    Attributes:
+        broken: Whether the connection was refused or broke, so that asking again at once may help.
+    """
+
+    def __init__(self, detail: str, *, title: str = "", broken: bool = False) -> None:
+        super().__init__(detail, title=title)
+        self.broken = broken
 
 
 class TruncatedStreamError(StrataError):

@@ -8,17 +8,36 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from strata.auth import HEADER_NAME, folded_name
+from strata.config.groups.object_stores import object_store_problems
+from strata.config.groups.serving import MIN_TOKEN_CHARACTERS
 from strata.config.problems import Problem
-from strata.config.settings import BUCKETS, MIN_TOKEN_CHARACTERS, Settings
+from strata.config.settings import Settings
 from strata.config.tls import tls_context
+from strata.postgres_address import DsnError, parse_dsn
+from strata.tracing.opening import NOT_INSTALLED, is_installed
+
+CATALOG_FILE = "catalog.db"
+"""The file of a warehouse that holds its catalog (wire contract, "Table URIs")."""
+
+WAREHOUSE_CATALOG_NAME = "strata"
+"""The catalog name inside a warehouse's ``catalog.db`` (wire contract, "Table URIs")."""
+
+_SQLITE_SCHEMES = ("sqlite", "sqlite+pysqlite")
 
 UNIX_PATH_BYTES = 107
 """Maximum bytes of a Unix socket's path (unix(7): 108 with the final NUL); a longer one is a problem."""
 
+
+EMPTY = "it is empty; remove it, or give it a value."
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?")
+"""A DNS name or an IP address; IPv6 with or without brackets."""
 
 NOT_A_DIRECTORY = "{} is not a directory; name another path."
 NOT_WRITABLE = "this process cannot write to {}; change its permissions, or name another path."
@@ -33,8 +52,15 @@ PATHS = (
     "tls_certificate",
     "tls_key",
     "tls_client_ca",
+    "gcs_service_account_file",
 )
 """Settings that are a path; in a configuration file, a relative one is relative to that file."""
+
+
+def tracing_problems(settings: Settings) -> Iterator[Problem]:
+    """Yield the problem of tracing that is switched on and not installed."""
+    if settings.tracing_enabled and not is_installed():
+        yield Problem("tracing_enabled", f"{NOT_INSTALLED}.")
 
 
 def path_problems(settings: Settings) -> Iterator[Problem]:
@@ -42,8 +68,11 @@ def path_problems(settings: Settings) -> Iterator[Problem]:
     texts = {name: getattr(settings, name) for name in PATHS}
     texts |= {f"warehouses.{alias}": text for alias, text in settings.warehouses.items()}
     for name, text in texts.items():
+        if text == "":  # it would mean the working directory
+            yield Problem(name, EMPTY)
+            continue
         try:
-            os.lstat(Path(text or ".").expanduser())
+            Path(text or ".").expanduser().stat()
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue  # a usable path, though it is absent or hidden from this process
         except (OSError, ValueError, RuntimeError):  # too long or a loop; NUL; home of an unknown user
@@ -62,17 +91,88 @@ def metadata_problems(settings: Settings, writable: Callable[[Path], bool]) -> I
 def directories(settings: Settings) -> Mapping[str, Path]:
     """Return the directories the server uses, by setting."""
     found = {"artifact_dir": settings.artifact_root, "cache_dir": Path(settings.cache_dir).expanduser()}
-    if settings.deployment_mode == "service" and not settings.artifact_dir:
+    if settings.needs_no_directory or (settings.deployment_mode == "service" and not settings.artifact_dir):
         del found["artifact_dir"]
     return found
 
 
 def alias_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield each alias that names both a warehouse and a catalog."""
+    """Yield each alias that names both a warehouse and a catalog, and each catalog's address that is none."""
+    for alias, properties in settings.catalogs.items():
+        try:
+            urlsplit(properties.get("uri", ""))
+        except ValueError:
+            yield Problem(f"catalogs.{alias}", "its uri is not a URL; correct its host.")
     for alias in sorted(set(settings.warehouses) & set(settings.catalogs)):
         yield Problem(
             f"catalogs.{alias}", "it is also an alias in warehouses; give one of them another name."
         )
+
+
+def first_names(warehouses: Mapping[str, Path], catalogs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return for each alias the first alias of the same warehouse or catalog; blocking: follows links.
+
+    Access is decided under that name, so that a rule covers a table whatever name a request uses. Two
+    catalogs are one only if all of their properties are equal: with other credentials it is another one.
+    """
+    found: dict[object, str] = {}
+    names: dict[str, str] = {}
+    for alias, directory in warehouses.items():
+        place = ("sqlite", f"{directory.resolve()}/{CATALOG_FILE}", WAREHOUSE_CATALOG_NAME)
+        names[alias] = found.setdefault(place, alias)
+    for alias, properties in catalogs.items():
+        names[alias] = found.setdefault(_identity(alias, properties), alias)
+    return names
+
+
+def first_names_of(settings: Settings) -> dict[str, str]:
+    """Return :func:`first_names` of the configured warehouses and catalogs; blocking."""
+    paths = {alias: Path(text).expanduser() for alias, text in settings.warehouses.items()}
+    return first_names(paths, settings.catalogs)
+
+
+def neighbours(catalogs: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield each catalog with the address of an earlier one but other properties, and the earlier alias."""
+    first: dict[object, str] = {}
+    seen: set[object] = set()
+    for alias, properties in catalogs.items():
+        identity = _identity(alias, properties)
+        if sqlite_path(properties) is not None or identity in seen or not properties.get("uri"):
+            continue
+        seen.add(identity)
+        address = tuple(properties.get(key, "").rstrip("/") for key in ("uri", "warehouse", "prefix"))
+        earlier = first.setdefault(address, alias)
+        if earlier != alias:
+            yield alias, earlier
+
+
+def _identity(alias: str, properties: Mapping[str, str]) -> object:
+    """Return a key that is equal for two aliases of one catalog."""
+    file = sqlite_path(properties)
+    if file is not None:
+        return ("sqlite", file, alias)
+    if properties.get("type") == "sql" or "py-catalog-impl" in properties or not properties.get("uri"):
+        return ("named", alias)  # the alias selects rows of the database, or further properties
+    merged = own_properties(alias) | {key: text.rstrip("/") for key, text in properties.items()}
+    return ("remote", tuple(sorted(merged.items())))
+
+
+def own_properties(alias: str) -> dict[str, str]:
+    """Return the properties that pyiceberg's variables and file give an alias, credentials for example."""
+    from pyiceberg.utils.config import Config  # noqa: PLC0415  # 0.1 s, and only for catalogs with a server
+
+    return {str(key): str(value) for key, value in (Config().get_catalog_config(alias) or {}).items()}
+
+
+def sqlite_path(properties: Mapping[str, str]) -> str | None:
+    """Return the resolved path of a SQL catalog's SQLite file; ``None`` for other catalogs. Blocking."""
+    if properties.get("type", "sql") != "sql" or "py-catalog-impl" in properties:
+        return None
+    parts = urlsplit(properties.get("uri", ""))
+    if parts.scheme not in _SQLITE_SCHEMES or parts.query or len(parts.path) < 2:  # noqa: PLR2004 - "/" and a name
+        return None
+    # sqlite:///relative and sqlite:////absolute: everything after the third slash (SQLAlchemy's rule).
+    return str(Path(unquote(parts.path[1:])).resolve())
 
 
 def directory_problems(settings: Settings, writable: Callable[[Path], bool]) -> Iterator[Problem]:
@@ -118,11 +218,14 @@ def validate_mode_coherence(
     listener = () if unusable else (_listener_problems,)  # unusable paths cannot be checked further
     checks = (
         _mode_problems,
+        _port_problems,
         *listener,
         _token_problems,
         _header_problems,
+        _host_problems,
         _artifact_problems,
         alias_problems,
+        tracing_problems,
     )
     found = [problem for check in checks for problem in check(settings)]
     if unusable:
@@ -177,7 +280,24 @@ def _mode_problems(settings: Settings) -> Iterator[Problem]:
         )
 
 
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # compared with, not listened on
+
+
+def _port_problems(settings: Settings) -> Iterator[Problem]:
+    if settings.unix_socket is None and settings.port and settings.port == settings.metrics_port:
+        hosts = {settings.host.strip("[]"), settings.metrics_host.strip("[]")}
+        if len(hosts) == 1 or hosts & _EVERY_ADDRESS:
+            yield Problem("metrics_port", f"{settings.port} is also port; give each its own.")
+
+
 def _listener_problems(settings: Settings) -> Iterator[Problem]:
+    for name in ("host", "metrics_host"):
+        host: str = getattr(settings, name)
+        if not host.strip():  # it would mean all addresses
+            yield Problem(name, EMPTY)
+        if host.startswith("[") or host.endswith("]"):
+            bare = host.strip("[]")
+            yield Problem(name, f"an address has brackets in a URL only; write {bare} instead of {host}.")
     found = tls_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     if isinstance(found, tuple):
         yield from (Problem(fault.setting, fault.message) for fault in found)
@@ -239,8 +359,19 @@ def _header_problems(settings: Settings) -> Iterator[Problem]:
         )
 
 
+def _host_problems(settings: Settings) -> Iterator[Problem]:
+    for name in map(str.strip, (settings.allowed_hosts or "").split(",")):
+        if name and not _HOST_NAME.fullmatch(name):
+            advice = "write names without scheme and port, separated by commas."
+            yield Problem("allowed_hosts", f"{name!r} is not a host name; {advice}")
+
+
 def _artifact_problems(settings: Settings) -> Iterator[Problem]:
-    if settings.deployment_mode == "service" and not settings.artifact_dir:
+    if (
+        settings.deployment_mode == "service"
+        and not settings.artifact_dir
+        and not settings.needs_no_directory
+    ):
         if settings.artifact_blob_backend == "local":
             yield Problem(
                 "artifact_dir",
@@ -249,13 +380,23 @@ def _artifact_problems(settings: Settings) -> Iterator[Problem]:
         else:
             yield Problem(
                 "artifact_dir",
-                "metadata and unfinished results need a local directory; set artifact_dir.",
+                "metadata needs a local directory; set artifact_dir, or keep it by artifact_metadata_dsn.",
             )
-    bucket = BUCKETS.get(settings.artifact_blob_backend)
-    if bucket is not None and not getattr(settings, bucket):
+    if settings.artifact_metadata_dsn is not None:
+        try:
+            parse_dsn(settings.artifact_metadata_dsn)
+        except DsnError as error:
+            yield Problem("artifact_metadata_dsn", str(error))
+        if settings.metadata_db:
+            yield Problem("metadata_db", "artifact_metadata_dsn is given, too; keep one of the two.")
+    accel = settings.accel_redirect
+    if accel is not None and not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", accel):
+        yield Problem("accel_redirect", f"{accel[:80]!r} is no path such as /_strata/results.")
+    if accel is not None and settings.auth_mode != "trusted_proxy":
         yield Problem(
-            bucket, f"artifact_blob_backend = {settings.artifact_blob_backend} requires {bucket}; set it."
+            "accel_redirect", "without a proxy nothing sends the results; set auth_mode = trusted_proxy."
         )
+    yield from object_store_problems(settings)
 
 
 def _is_loopback(host: str) -> bool:

@@ -37,6 +37,12 @@ def shown(name: str, value: Any) -> Any:
             tenant: dict(section.values) | ({"maximum": dict(section.maximum)} if section.maximum else {})
             for tenant, section in value.items()
         }
+    if name == "transforms":
+        return attrs.asdict(value)
+    if name in ("notebook_workers", "notebook_environments"):
+        return [attrs.asdict(one) for one in value]
+    if name == "catalog_callers":
+        return {alias: _caller(attrs.asdict(one)) for alias, one in value.items()}
     if name == "catalogs":
         return {alias: _catalog(properties) for alias, properties in value.items()}
     return value
@@ -49,6 +55,11 @@ def _rule(rule: Any) -> dict[str, str]:
 
 def _catalog(properties: Mapping[str, str]) -> dict[str, str]:
     return {key: _location(value) if key in _HARMLESS else REDACTED for key, value in properties.items()}
+
+
+def _caller(values: Mapping[str, str | None]) -> dict[str, str]:
+    given = {key: text for key, text in values.items() if text is not None}
+    return {key: _location(text) if key == "token_url" else text for key, text in given.items()}
 
 
 def _location(text: str) -> str:
@@ -125,7 +136,9 @@ def _identity(settings: Settings) -> dict[str, Any]:
 def _storage(settings: Settings) -> dict[str, Any]:
     bucket = BUCKETS.get(settings.artifact_blob_backend)
     return {
-        "artifacts": settings.artifact_dir
+        "artifacts": "no local directory"
+        if settings.needs_no_directory
+        else settings.artifact_dir
         or (settings.deployment_mode == "personal" and str(settings.artifact_root)),
         "blob_backend": settings.artifact_blob_backend,
         "bucket": getattr(settings, bucket) if bucket else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from strata.acl import CompiledPolicy, Policy, PolicyError, parse_policy
-from strata.file_poller import FilePoller, signature_of
+from strata.file_poller import FilePoller, read_operator_file, signature_of
 
 log = structlog.get_logger(__name__)
 
@@ -36,13 +36,31 @@ def read_rules(path: Path, catalogs: Collection[str]) -> tuple[Policy, tuple[str
         PolicyError: If the file cannot be read or a rule is invalid; it has every problem found.
     """
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        text = read_operator_file(path).decode("utf-8-sig")
     except OSError as error:
         raise PolicyError((f"{path} cannot be read: {error.strerror}.",)) from None
     except UnicodeDecodeError:
         raise PolicyError((f"{path} is not UTF-8.",)) from None
+    return parse_rules(text, str(path), catalogs)
+
+
+def parse_rules(text: str, name: str, catalogs: Collection[str] | None) -> tuple[Policy, tuple[str, ...]]:
+    """Parse the text of a file of rules, as :func:`read_rules` does.
+
+    Args:
+        text: The text.
+        name: What problems call it.
+        catalogs: The configured warehouses and catalogs; None: unknown.
+
+    Raises:
+        PolicyError: If the text is not TOML or a rule is invalid; it has every problem found.
+    """
+    try:
+        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError also for a number of too many digits
-        raise PolicyError((f"{path} is not valid TOML: {error}.",)) from None
+        raise PolicyError((f"{name} is not valid TOML: {error}.",)) from None
+    if not document:  # a file that lost its content: it would deny every request of every tenant
+        raise PolicyError((f'{name} is empty; to deny everything, write `default = "deny"`.',))
     return parse_policy(document, catalogs)
 
 
@@ -52,12 +70,12 @@ class RulesPlace:
 
     Attributes:
         path: The file (``acl_file``); None: the configuration itself.
-        catalogs: The configured warehouses and catalogs.
+        catalogs: The configured warehouses and catalogs; see :func:`~strata.acl.parse_policy`.
         seconds: Seconds between two looks at the file (``acl_file_watch_seconds``); 0: no looks.
     """
 
     path: Path | None
-    catalogs: tuple[str, ...]
+    catalogs: Collection[str]
     seconds: float
 
 
@@ -166,4 +184,4 @@ def place_of(path: str | None, catalogs: Collection[str], seconds: float) -> Rul
     """Return the place that the settings ``acl_file`` and ``acl_file_watch_seconds`` name."""
     # Not Path.expanduser: it raises for an unknown user, where reading says that there is no such file.
     file = None if path is None else Path(os.path.expanduser(path))  # noqa: PTH111  # raises nothing
-    return RulesPlace(file, tuple(catalogs), seconds)
+    return RulesPlace(file, catalogs if isinstance(catalogs, Mapping) else tuple(catalogs), seconds)

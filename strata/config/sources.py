@@ -17,16 +17,24 @@ from typing import Any, Literal
 import attrs
 
 from strata.acl import Policy, PolicyError, parse_policy
-from strata.config.coherence import PATHS, validate_mode_coherence
+from strata.config.coherence import PATHS, first_names, neighbours, validate_mode_coherence
 from strata.config.problems import NOT_A_TABLE, ConfigError, Problem
 from strata.config.rules_file import place_of, read_rules
+from strata.config.sections.catalog_callers import caller_coherence, parse_callers
+from strata.config.sections.notebook_environments import environment_coherence, parse_environments
+from strata.config.sections.notebook_workers import parse_workers, worker_coherence
+from strata.config.sections.transforms import parse_transforms, transform_coherence
 from strata.config.settings import Settings
 from strata.config.tenants import coherence, parse_maximum, parse_sections, read_overrides
 from strata.config.values import InvalidError, convert, suggest
+from strata.file_poller import read_operator_file
 
 PREFIX = "STRATA_"
 FILE_SUFFIX = "_file"
 ACL_ALIASES = ("acl_config", "acl")
+
+CLIENT_VARIABLES = ("STRATA_CLIENT_URL", "STRATA_CLIENT_HEADERS")
+"""The variables of ``strata.client``, which are no settings of a server; ``client_stall_seconds`` is one."""
 
 _SERVICE_LINK = re.compile(
     r"STRATA_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -37,6 +45,14 @@ documentation, "Discovering services", environment variables)."""
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 """How the value of ``STRATA_PORT`` begins where Kubernetes sets it."""
 
+_TABLES = {
+    "tenants",
+    "tenant_maximum",
+    "transforms",
+    "notebook_workers",
+    "notebook_environments",
+    "catalog_callers",
+}
 _FIELDS = {field.name: field for field in attrs.fields(Settings)}
 _TYPES = typing.get_type_hints(Settings)
 
@@ -62,11 +78,13 @@ class Loaded:
         settings: Valid and coherent values.
         sources: Source of each value, by setting.
         warnings: Sentences for the operator.
+        file: The configuration file, as an absolute path; None: no file has settings.
     """
 
     settings: Settings
     sources: Mapping[str, Source]
     warnings: tuple[str, ...] = ()
+    file: Path | None = None
 
 
 def load_settings(
@@ -100,13 +118,14 @@ class _Collector:
         self.warnings: list[str] = []
         self._acl: Mapping[str, object] | None = None
         self._base = Path()
+        self._file: Path | None = None
 
     def add_file(self, config_file: Path | None, cwd: Path) -> None:
         path = config_file if config_file is not None else cwd / "pyproject.toml"
         if config_file is None and not path.is_file():
             return
         try:
-            document = tomllib.loads(path.read_text("utf-8-sig"))
+            document = tomllib.loads(read_operator_file(path).decode("utf-8-sig"))
         except OSError as error:
             self._wrong("--config", f"{path} cannot be read: {error.strerror}.")
             return
@@ -123,6 +142,7 @@ class _Collector:
             if key != "strata" and difflib.get_close_matches(key, ["strata"], cutoff=0.8):
                 self._wrong(f"tool.{key}", "unknown section; did you mean tool.strata?")
         self._base = path.parent
+        self._file = cwd / path if "strata" in tool else None
         self._add_table(tool.get("strata", {}), Source(path.name, "file"))
 
     def _add_table(self, table: object, source: Source) -> None:
@@ -139,8 +159,8 @@ class _Collector:
                 self._add_acl(key, value, source)
             elif key.endswith(FILE_SUFFIX) and _is_secret(key.removesuffix(FILE_SUFFIX)):
                 self._add_secret_file(key.removesuffix(FILE_SUFFIX), value, source)
-            elif key in ("tenants", "tenant_maximum"):
-                self._add_tenants(key, value, source)
+            elif key in _TABLES:
+                self._add_tables(key, value, source)
             elif key not in _FIELDS:
                 self._wrong(key, f"unknown setting{suggest(key, _known_keys())}")
             else:
@@ -153,8 +173,18 @@ class _Collector:
         else:
             self._wrong(key, NOT_A_TABLE)
 
-    def _add_tenants(self, key: str, value: object, source: Source) -> None:
-        found, problems = parse_sections(value) if key == "tenants" else parse_maximum(value, key)
+    def _add_tables(self, key: str, value: object, source: Source) -> None:
+        found: object
+        if key == "transforms":
+            found, problems = parse_transforms(value)
+        elif key == "notebook_workers":
+            found, problems = parse_workers(value)
+        elif key == "catalog_callers":
+            found, problems = parse_callers(value, self._from_base)
+        elif key == "notebook_environments":
+            found, problems = parse_environments(value)
+        else:
+            found, problems = parse_sections(value) if key == "tenants" else parse_maximum(value, key)
         self.problems += problems
         self.values[key], self.sources[key] = found, source
 
@@ -165,6 +195,8 @@ class _Collector:
             self.warnings.append(f"ignored what Kubernetes sets for a Service named strata: {shown}.")
         for variable, text in sorted(environ.items()):
             if not variable.upper().startswith(PREFIX) or variable in linked:
+                continue
+            if variable in CLIENT_VARIABLES:
                 continue
             key = variable[len(PREFIX) :].lower()
             source = Source(variable, "environment")
@@ -200,7 +232,7 @@ class _Collector:
             return
         try:
             path = self._from_base(value) if source.layer == "file" else value
-            text = Path(path).expanduser().read_text("utf-8-sig").rstrip("\r\n")
+            text = read_operator_file(Path(path).expanduser()).decode("utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError, RuntimeError):  # unreadable, not a path, home of an unknown user
             self._wrong(where, "the file cannot be read; check its path and permissions.")
             return
@@ -223,7 +255,7 @@ class _Collector:
         if source.layer != "file":
             return value
         if key == "warehouses":
-            return {alias: self._from_base(text) for alias, text in value.items()}
+            return {alias: text and self._from_base(text) for alias, text in value.items()}
         return self._from_base(value) if value and key in PATHS else value
 
     def _from_base(self, text: str) -> str:
@@ -247,16 +279,32 @@ class _Collector:
             *self.problems,
             *validate_mode_coherence(settings),
             *coherence(settings),
+            *transform_coherence(settings),
+            *worker_coherence(settings),
+            *caller_coherence(settings),
+            *environment_coherence(settings),
         )
         if not {"artifact_dir", "tenant_overrides_file"} & {problem.setting for problem in problems}:
             problems = (*problems, *read_overrides(settings.overrides_path)[1])
         if problems:
             raise ConfigError(problems)
         sources = {name: self.sources.get(name, Source("default", "default")) for name in _FIELDS}
-        return Loaded(settings, sources, tuple(self.warnings))
+        return Loaded(settings, sources, tuple(self.warnings), self._file)
 
-    def _take_rules(self, setting: str, read: Callable[[list[str]], tuple[Policy, tuple[str, ...]]]) -> None:
-        aliases = [*self.values.get("warehouses", {}), *self.values.get("catalogs", {})]
+    def _take_rules(
+        self, setting: str, read: Callable[[Mapping[str, str]], tuple[Policy, tuple[str, ...]]]
+    ) -> None:
+        warehouses, catalogs = self.values.get("warehouses", {}), self.values.get("catalogs", {})
+        try:
+            places = {alias: Path(text).expanduser() for alias, text in warehouses.items()}
+            aliases = first_names(places, catalogs)
+        except (OSError, ValueError, RuntimeError):  # no usable path or address: a problem of its own
+            aliases = {alias: alias for alias in (*warehouses, *catalogs)}
+        for alias, earlier in neighbours(catalogs):
+            self.warnings.append(
+                f"catalogs.{alias} has the address of catalogs.{earlier} and other properties: access rules "
+                "for the one do not apply to the other."
+            )
         try:
             policy, warnings = read(aliases)
         except PolicyError as error:

@@ -6,6 +6,9 @@ The admin API writes the overrides file::
     interactive_slots = 8
     [tenants.team-a.own]     # by the tenant's own administrators, who can only lower limits
     bulk_slots = 2
+
+A file that lost its end or all of its content would lift limits and enable disabled tenants. So a file
+without the table ``tenants`` is refused, and one that begins with the API's first line must have its last.
 """
 
 from __future__ import annotations
@@ -24,9 +27,13 @@ from strata.config.fields import TenantOnly, TenantSection
 from strata.config.problems import NOT_A_TABLE, Problem
 from strata.config.settings import Settings
 from strata.config.values import InvalidError, convert, suggest
+from strata.file_poller import read_operator_file
 
 MOST_BYTES = 8 * 1024 * 1024
 """Most bytes of an overrides file, about 10,000 tenants with twelve limits each; a larger file is refused."""
+
+FIRST_LINE = "# Written by the admin API. Values may be edited by hand, but keep the first and the last line."
+LAST_LINE = "# End of the limits of tenants."
 
 _TENANT_ID = re.compile(TENANT_ID)
 _TYPES = typing.get_type_hints(Settings) | typing.get_type_hints(TenantOnly)
@@ -174,6 +181,12 @@ def parse_overrides(text: str) -> tuple[Overrides, list[Problem]]:
         for key in document
         if key != "tenants"
     ]
+    if "tenants" not in document:
+        what = "it has no table [tenants]; restore it, or write that table, empty if no tenant has limits."
+        problems.append(Problem("tenant_overrides_file", what))
+    elif text.startswith(FIRST_LINE) and LAST_LINE not in text:
+        what = f"it is cut off: its last line, `{LAST_LINE}`, is missing; restore it."
+        problems.append(Problem("tenant_overrides_file", what))
     granted, own = {}, {}
     for tenant, section in _tables(document.get("tenants", {}), "tenant_overrides_file: tenants", problems):
         where = f"tenant_overrides_file: tenants.{tenant}"
@@ -189,19 +202,15 @@ def parse_overrides(text: str) -> tuple[Overrides, list[Problem]]:
     return Overrides(_without_empty(granted), _without_empty(own)), problems
 
 
-def read_overrides(path: Path) -> tuple[Overrides, list[Problem]]:
+def read_overrides(path: Path) -> tuple[Overrides | None, list[Problem]]:
     """Return the overrides in the file at ``path``, and its problems; blocking.
 
-    A missing file has no overrides and no problems; one that is unreadable or too large has one problem.
+    A missing file has the overrides None and no problems; one that cannot be read has one problem.
     """
     try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
-        if len(raw) > MOST_BYTES:
-            return Overrides(), [Problem("tenant_overrides_file", f"it has more than {MOST_BYTES} bytes.")]
-        return parse_overrides(raw.decode("utf-8"))
+        return parse_overrides(read_operator_file(path, MOST_BYTES).decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
-        return Overrides(), []
+        return None, []
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or "it is not UTF-8 text"
         return Overrides(), [Problem("tenant_overrides_file", f"it cannot be read: {words}.")]
@@ -209,14 +218,16 @@ def read_overrides(path: Path) -> tuple[Overrides, list[Problem]]:
 
 def print_overrides(overrides: Overrides) -> str:
     """Return the text of an overrides file that reads as ``overrides``, unless it :func:`is_too_large`."""
-    lines = ["# Written by the admin API. Values may be edited by hand; comments are not kept."]
+    lines = [FIRST_LINE]
+    if not overrides.tenants():
+        lines += ["", "[tenants]"]
     for tenant in sorted(overrides.tenants()):
         for layer, name in ((overrides.granted, tenant), (overrides.own, f"{tenant}.own")):
             values = layer.get(tenant, {})
             if values:
                 lines += ["", f"[tenants.{name}]"]
                 lines += [f"{key} = {_toml(values[key])}" for key in sorted(values)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", LAST_LINE]) + "\n"
 
 
 def is_too_large(text: str) -> bool:

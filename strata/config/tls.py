@@ -5,11 +5,23 @@ ALPN offers only HTTP/1.1: the parallel streams of HTTP/2 would bypass limits pe
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import ssl
 from pathlib import Path
+from typing import Final
 
 import attrs
+
+CERTIFICATE_DAYS: Final = 14
+"""Days before its end from which on a certificate is warned of, as of the alert StrataCertificateExpires."""
+
+DAY_SECONDS: Final = 86_400.0
+
+_BEGIN = "-----BEGIN CERTIFICATE-----"
+_END = "-----END CERTIFICATE-----"
+_VERSION = 0xA0
+_UTC_TIME = 0x17
 
 
 @attrs.frozen
@@ -109,6 +121,45 @@ def _unreadable(text: str) -> str:
             return ""
     except OSError as error:
         return error.strerror or "unknown"
+
+
+def expiry_of(certificate: str) -> float | None:
+    """Return the end of the first certificate of a PEM file, in seconds since the epoch. Blocking.
+
+    The standard library tells that of a peer's certificate only, so what precedes it in the certificate is
+    read here (RFC 5280, section 4.1). None if the file cannot be read or holds no certificate.
+    """
+    try:
+        text = Path(_path(certificate)).read_text(errors="replace")
+        begin = text.index(_BEGIN)
+        return _not_after(ssl.PEM_cert_to_DER_cert(text[begin : text.index(_END, begin) + len(_END)]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _not_after(der: bytes) -> float:
+    _, body, _ = _element(der, 0)
+    _, at, _ = _element(der, body)
+    tag, _, after = _element(der, at)
+    if tag == _VERSION:
+        at = after
+    for _ in ("serial number", "signature", "issuer"):
+        at = _element(der, at)[2]
+    _, at, _ = _element(der, at)  # the validity: its two times
+    tag, begin, end = _element(der, _element(der, at)[2])
+    text = der[begin:end].decode("ascii")
+    if tag == _UTC_TIME:  # two digits of the year, from 1950 to 2049
+        text = ("19" if text >= "50" else "20") + text
+    return dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC).timestamp()
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Return the tag of the element at an offset, and where its content begins and ends."""
+    tag, length, at = der[at], der[at + 1], at + 2
+    if length & 0x80:
+        size = length & 0x7F
+        length, at = int.from_bytes(der[at : at + size], "big"), at + size
+    return tag, at, at + length
 
 
 def _path(text: str) -> str:

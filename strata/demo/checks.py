@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import attrs
+import duckdb
 import httpx
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
@@ -16,7 +18,11 @@ from pyiceberg.table import Table
 from strata.client import RetryPolicy, StrataClient, StrataError
 from strata.client.answers import CacheStats
 from strata.client.filters import FilterLike
+from strata.demo import notebook
 from strata.demo.dataset import ALIAS, TAG, DataSet
+from strata.demo.errors import CheckFailedError, require
+
+T = TypeVar("T")
 
 FLIGHTS = f"{ALIAS}:nyc.flights"
 INTERNAL = f"{ALIAS}:internal.delays"
@@ -29,6 +35,17 @@ _RETRY = RetryPolicy(attempts=5, total_seconds=15)
 
 
 @attrs.frozen
+class Beside:
+    """Something to compare a time with: what gave the same rows, and its seconds."""
+
+    what: str
+    seconds: float
+
+
+PYICEBERG = "pyiceberg in this process"
+
+
+@attrs.frozen
 class Check:
     """Result of one check.
 
@@ -37,16 +54,14 @@ class Check:
         passed: Whether it did.
         detail: What was observed.
         seconds: Measured times by what was timed.
+        beside: For each of them, what else gives the same rows, and its time on the same machine.
     """
 
     name: str
     passed: bool
     detail: str
     seconds: Mapping[str, float] = attrs.field(factory=dict)
-
-
-class CheckFailedError(Exception):
-    """The server did not do what it should."""
+    beside: Mapping[str, Beside] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -59,6 +74,14 @@ class _Bench:
     anonymous: StrataClient
     catalog: SqlCatalog
     seconds: dict[str, float] = attrs.field(factory=dict)
+    beside: dict[str, Beside] = attrs.field(factory=dict)
+
+    def compared(self, times: Sequence[str], call: Callable[[], T], who: str = PYICEBERG) -> T:
+        """Return the rows that another reader gives, with its time beside those named."""
+        begun = time.perf_counter()
+        result = call()
+        self.beside |= dict.fromkeys(times, Beside(who, time.perf_counter() - begun))
+        return result
 
     def timed(self, what: str, call: Callable[[], Any]) -> Any:
         begun = time.perf_counter()
@@ -118,14 +141,14 @@ def run_checks(
             except Exception as error:  # noqa: BLE001 - any failure is the result of this check
                 text = str(error) if isinstance(error, (CheckFailedError, StrataError)) else repr(error)
                 passed, detail = False, text
-            yield Check(name, passed, detail, bench.seconds)
+            yield Check(name, passed, detail, bench.seconds, bench.beside)
 
 
 def _exact_cold(bench: _Bench) -> str:
     """A cold scan returns exactly the table's rows."""
     bench.admin.clear_cache()
     found = bench.timed("cold scan", lambda: bench.user.fetch(FLIGHTS, refresh=True))
-    expected = bench.rows("nyc.flights")
+    expected = bench.compared(["cold scan"], lambda: bench.rows("nyc.flights"))
     _same_rows(expected, found)
     return f"{_count(found)}, {_size(found)}, equal to pyiceberg's"
 
@@ -140,18 +163,22 @@ def _kept(bench: _Bench) -> CacheStats:
 
 def _exact_cached(bench: _Bench) -> str:
     """A cached scan and the finished result return the same rows."""
-    expected = bench.rows("nyc.flights")
+    expected = bench.compared(["cached scan", "finished result"], lambda: bench.rows("nyc.flights"))
     before = _kept(bench)
     found = bench.timed("cached scan", lambda: bench.user.fetch(FLIGHTS, refresh=True))
     _same_rows(expected, found)
     columns = ["carrier", "origin", "dest", "distance"]
     narrow = bench.timed("fewer columns, cached", lambda: bench.user.fetch(FLIGHTS, columns=columns))
-    _same_rows(expected.select(columns), narrow)
+    fields = tuple(columns)
+    narrow_expected = bench.compared(
+        ["fewer columns, cached"], lambda: bench.rows("nyc.flights", selected_fields=fields)
+    )
+    _same_rows(narrow_expected.select(columns), narrow)
     after = bench.admin.cache_stats()
-    _require(after.hits > before.hits, "the cache was not used")
-    _require(after.misses == before.misses, "cached data was read again")
+    require(after.hits > before.hits, "the cache was not used")
+    require(after.misses == before.misses, "cached data was read again")
     where = bench.user.materialize(FLIGHTS)
-    _require(where.hit, "an existing result was not found")
+    require(where.hit, "an existing result was not found")
     again = bench.timed("finished result", lambda: bench.user.read(where))
     _same_rows(expected, again)
     return f"{_count(found)} from {after.hits - before.hits} reads of the cache; the finished result again"
@@ -178,9 +205,12 @@ def _exact_filtered(bench: _Bench) -> str:
         f"time_hour >= '{since.isoformat()}' and carrier in ('UA', 'B6') "
         "and dep_delay > 60 and tailnum is not null"
     )
-    expected = bench.rows("nyc.flights", row_filter=where, selected_fields=tuple(columns))
+    expected = bench.compared(
+        ["filtered scan"],
+        lambda: bench.rows("nyc.flights", row_filter=where, selected_fields=tuple(columns)),
+    )
     _same_rows(expected.select(columns), found)  # pyiceberg answers in the table's order
-    _require(found.num_rows > 0, "the filter found nothing")
+    require(found.num_rows > 0, "the filter found nothing")
     return f"{_count(found)} of flights since 4 July, over an hour late"
 
 
@@ -200,8 +230,8 @@ def _deleted(bench: _Bench) -> str:
     snapshots = sorted(table.snapshots(), key=lambda snapshot: snapshot.sequence_number or 0)
     now = bench.user.fetch(FLIGHTS, filters=_BLIZZARD)
     before = bench.user.fetch(FLIGHTS, filters=_BLIZZARD, snapshot_id=snapshots[-2].snapshot_id)
-    _require(now.num_rows == 0, f"{now.num_rows} deleted rows came back")
-    _require(before.num_rows > 0, "the rows are missing before they were deleted")
+    require(now.num_rows == 0, f"{now.num_rows} deleted rows came back")
+    require(before.num_rows > 0, "the rows are missing before they were deleted")
     return f"{before.num_rows} flights cancelled by the blizzard: in the snapshot before, not in the last"
 
 
@@ -211,13 +241,60 @@ def _time_travel(bench: _Bench) -> str:
     snapshot = table.snapshot_by_name(TAG)
     assert snapshot is not None
     moment = dt.datetime.fromtimestamp(snapshot.timestamp_ms / 1000, dt.UTC)
-    expected = bench.rows("nyc.flights", snapshot_id=snapshot.snapshot_id)
+    expected = bench.compared(
+        ["time travel"], lambda: bench.rows("nyc.flights", snapshot_id=snapshot.snapshot_id)
+    )
     found = bench.timed("time travel", lambda: bench.user.fetch(FLIGHTS, ref=TAG))
     _same_rows(expected, found)
     _same_rows(expected, bench.user.fetch(FLIGHTS, snapshot_id=snapshot.snapshot_id))
     _same_rows(expected, bench.user.fetch(FLIGHTS, as_of=moment))
-    _require("carrier_name" not in found.column_names, "a column added later is in an older snapshot")
+    require("carrier_name" not in found.column_names, "a column added later is in an older snapshot")
     return f"{_count(found)} at the tag {TAG}"
+
+
+_JOIN = """
+SELECT a.name, p.manufacturer, count(*) AS flights, avg(f.distance) AS distance
+FROM flights f JOIN airlines a USING (carrier) JOIN planes p USING (tailnum)
+GROUP BY ALL ORDER BY ALL
+"""
+
+
+def _joined(bench: _Bench) -> str:
+    """A SQL query joins three tables, and a second one queries its result."""
+    tables = {name: f"{ALIAS}:nyc.{name}" for name in ("flights", "airlines", "planes")}
+
+    def join(name: str) -> pa.Table:
+        return bench.user.sql(
+            _JOIN, flights=FLIGHTS, airlines=tables["airlines"], planes=tables["planes"], name=name
+        ).table
+
+    found = bench.timed("join of three tables", partial(join, "flights_by_maker"))
+
+    def in_process() -> pa.Table:
+        with duckdb.connect() as connection:
+            for name in tables:
+                connection.register(name, bench.rows(f"nyc.{name}"))
+            return connection.sql(_JOIN).to_arrow_table()
+
+    who = "pyiceberg and DuckDB in this process"
+    expected = bench.compared(["join of three tables"], in_process, who)
+    _same_rows(expected, found.replace_schema_metadata(None))
+    top = bench.user.sql("SELECT sum(flights) AS n FROM made", made="strata://name/flights_by_maker").table
+    require(top["n"].to_pylist() == [sum(expected["flights"].to_pylist())], "the chain has another sum")
+    return f"{_count(found)}, equal to DuckDB on pyiceberg's rows; a query of the result adds up"
+
+
+def _failing(bench: _Bench) -> str:
+    """A fault in a query is shown with its place, and what is not registered is refused."""
+    refused = _refusal(lambda: bench.user.sql("SELECT carier FROM flights", flights=FLIGHTS), 400)
+    lines = (refused.detail or "").splitlines()
+    require(any(line.strip() == "^" for line in lines), "the error has no caret")
+    body = {"inputs": [FLIGHTS], "transform": {"executor": "python@v1", "params": {}}}
+    transport = httpx.HTTPTransport()
+    with httpx.Client(base_url=bench.user.base_url, timeout=_PATIENCE, transport=transport) as client:
+        answer = client.post("/v1/materialize", json=body)
+    require(answer.status_code == httpx.codes.FORBIDDEN, "an unregistered transform was not refused")
+    return "\n".join([*lines, f"python@v1: 403 {answer.json()['error']}"])
 
 
 def _denied(bench: _Bench) -> str:
@@ -225,7 +302,7 @@ def _denied(bench: _Bench) -> str:
     denied = _refusal(lambda: bench.user.fetch(INTERNAL), 404)
     missing = _refusal(lambda: bench.user.fetch(f"{ALIAS}:internal.nonesuch"), 404)
     same = (denied.detail, denied.title, denied.error) == (missing.detail, missing.title, missing.error)
-    _require(same, "a denied table and a missing one can be told apart")
+    require(same, "a denied table and a missing one can be told apart")
     found = bench.admin.fetch(INTERNAL)
     _same_rows(bench.rows("internal.delays"), found)
     return f"demo-user: 404 {denied.detail!r}; demo-admin: {_count(found)}"
@@ -240,7 +317,7 @@ def _scopes(bench: _Bench) -> str:
     _refusal(bench.user.clear_cache, 403)
     bench.admin.clear_cache()
     left = bench.admin.cache_stats()
-    _require(left.segments == 0, f"{left.segments} segments are left in a cleared cache")
+    require(left.segments == 0, f"{left.segments} segments are left in a cleared cache")
     return f"demo-user: 403 {refused.detail!r}; demo-admin: cleared"
 
 
@@ -253,16 +330,26 @@ def _unauthenticated(bench: _Bench) -> str:
 def _isolated(bench: _Bench) -> str:
     """A second tenant sees none of the first tenant's results."""
     theirs = bench.user.materialize(FLIGHTS)
-    _require(theirs.hit, "the first tenant's own result is gone")
-    _require(not bench.other.artifacts().artifacts, "the second tenant lists the first one's artifacts")
+    require(theirs.hit, "the first tenant's own result is gone")
+    require(not bench.other.artifacts().artifacts, "the second tenant lists the first one's artifacts")
     _refusal(lambda: bench.other.artifact(theirs.artifact_uri), 404)
     _refusal(lambda: bench.other.read(theirs), 404)
-    _require(not bench.other.explain(FLIGHTS).would_hit, "the second tenant hits the first one's result")
+    require(not bench.other.explain(FLIGHTS).would_hit, "the second tenant hits the first one's result")
     own = bench.other.fetch(f"{ALIAS}:nyc.airlines")
     _same_rows(bench.rows("nyc.airlines"), own)
     listed = bench.other.artifacts().artifacts
-    _require(len(listed) == 1, f"the second tenant has {len(listed)} artifacts after one scan")
+    require(len(listed) == 1, f"the second tenant has {len(listed)} artifacts after one scan")
     return "other-team: 0 artifacts, 404 on demo-team's; then its own scan and its own artifact"
+
+
+def _notebook(bench: _Bench) -> str:
+    """A notebook runs in Python and SQL, and its members share one result."""
+    return notebook.make_and_run(bench.user, bench.admin)
+
+
+def _edited(bench: _Bench) -> str:
+    """After an edit of a cell, cells are stale as far as values have changed, and no further."""
+    return notebook.edit_and_run(bench.user)
 
 
 _CHECKS = (
@@ -272,38 +359,37 @@ _CHECKS = (
     _exact_others,
     _deleted,
     _time_travel,
+    _joined,
+    _failing,
     _denied,
     _isolated,
     _scopes,
     _unauthenticated,
+    _notebook,
+    _edited,
 )
 CHECK_COUNT = len(_CHECKS)
 
 
 def _same_rows(expected: pa.Table, found: pa.Table) -> None:
     """Compare schemas, and rows as a multiset, since the order of rows is not specified."""
-    _require(expected.schema.equals(found.schema), f"other columns or types: {found.schema.names}")
-    _require(
+    require(expected.schema.equals(found.schema), f"other columns or types: {found.schema.names}")
+    require(
         expected.num_rows == found.num_rows, f"{found.num_rows} rows, and {expected.num_rows} in the table"
     )
     if expected.equals(found):
         return
     keys = [(name, "ascending") for name in expected.column_names]
-    _require(expected.sort_by(keys).equals(found.sort_by(keys)), "other rows than the table's")
+    require(expected.sort_by(keys).equals(found.sort_by(keys)), "other rows than the table's")
 
 
 def _refusal(call: Callable[[], object], status: int) -> StrataError:
     try:
         call()
     except StrataError as error:
-        _require(error.status == status, f"{error.status} instead of {status}: {error.detail}")
+        require(error.status == status, f"{error.status} instead of {status}: {error.detail}")
         return error
     raise CheckFailedError(f"the request was answered instead of refused with {status}")
-
-
-def _require(condition: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as an assertion
-    if not condition:
-        raise CheckFailedError(otherwise)
 
 
 def _count(table: pa.Table) -> str:

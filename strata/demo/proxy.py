@@ -70,6 +70,7 @@ def inject_identity(app: App, headers: Mapping[str, str]) -> App:
             scope = {**scope, "headers": kept + added}
         await app(scope, receive, send)
 
+    proxied.opens_socket = getattr(app, "opens_socket", None)  # type: ignore[attr-defined]  # see `Protocol`
     return proxied
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -15,7 +17,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from strata.demo.checks import FLIGHTS, INTERNAL, Check
-from strata.demo.dataset import TAG
 
 
 @attrs.frozen
@@ -85,9 +86,21 @@ class Reporter:
             self._out.write("\n".join(_plain(checks)) + "\n")
             self._out.flush()
 
+    def rows(self, title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show rows of a table; on standard error if results are JSON."""
+        console = self._err if self._json else self._console
+        if not console.is_terminal:
+            lines = [title, *("  ".join(row) for row in (names, *rows))]
+            console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+            return
+        table = Table(*names, title=title, box=box.SIMPLE_HEAD)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+
     def hints(self, addresses: Addresses, token_file: str) -> None:
         """Show commands to try; on standard error if results are JSON."""
-        text = curl_examples(addresses, token_file)
+        text = examples(addresses, token_file)
         (self._err if self._json else self._console).print(
             text, markup=False, highlight=False, soft_wrap=True
         )
@@ -102,53 +115,34 @@ def results_json(addresses: Addresses, checks: Sequence[Check]) -> dict[str, Any
     }
 
 
-def curl_examples(addresses: Addresses, token_file: str) -> str:
-    """Return ``curl`` commands to paste."""
-    body = json.dumps(
-        {
-            "inputs": [FLIGHTS],
-            "transform": {
-                "executor": "scan@v1",
-                "params": {
-                    "columns": ["time_hour", "carrier", "origin", "dest", "dep_delay"],
-                    "filters": [{"column": "dep_delay", "op": ">", "value": 600}],
-                },
-            },
-        }
-    )
-    denied = json.dumps({"inputs": [INTERNAL], "transform": {"executor": "scan@v1", "params": {}}})
-    past = json.dumps({"inputs": [FLIGHTS], "transform": {"executor": "scan@v1", "params": {"ref": TAG}}})
-    arrow = "-H 'Accept: application/vnd.apache.arrow.stream'"
-    post = "-H 'Content-Type: application/json'"
+def command() -> str:
+    """Return how to call ``strata`` in a shell: by its name, if it is there under it."""
+    return "strata" if shutil.which("strata") else f"{shlex.quote(sys.executable)} -m strata"
+
+
+def examples(addresses: Addresses, token_file: str) -> str:
+    """Return commands to paste; each runs as it is printed."""
+    strata = command()
     return f"""
-Try it (demo-user at {addresses.user}, demo-admin at {addresses.admin}):
+Open it in a browser: {addresses.user}/ as demo-user, {addresses.admin}/ as demo-admin
 
-  # What would a scan do, and what is it? The answer says where its bytes are.
-  curl -s {post} {addresses.user}/v1/artifacts/explain-materialize -d '{body}'
-  curl -s {post} {addresses.user}/v1/materialize -d '{body}'
+Or try it in another terminal, as demo-user:
 
-  # The result itself in one round trip: an Arrow stream.
-  curl -s {post} {arrow} {addresses.user}/v1/materialize -d '{body}' -o late.arrows
-  python3 -c "import pyarrow as pa; print(pa.ipc.open_stream('late.arrows').read_all())"
+  export STRATA_CLIENT_URL={addresses.user}
+  {strata} ls
+  {strata} head {FLIGHTS}
+  curl -s "{addresses.user}/v1/tables/describe?uri={FLIGHTS}"
 
-  # The first half of the year, as it was tagged then.
-  curl -s {post} {addresses.user}/v1/materialize -d '{past}'
+A table that is not for demo-user, and demo-admin, who may read it:
 
-  # Denied to demo-user, as if it did not exist; demo-admin may.
-  curl -s {post} {addresses.user}/v1/materialize -d '{denied}'
-  curl -s {post} {addresses.admin}/v1/materialize -d '{denied}'
+  {strata} why {INTERNAL} || {strata} why {INTERNAL} --url {addresses.admin}
 
-  # 403 for demo-user, cleared for demo-admin.
-  curl -s -X POST {addresses.user}/v1/cache/clear
-  curl -s -X POST {addresses.admin}/v1/cache/clear
+Another tenant, by the server's own port, sees none of demo-team's results:
 
-  # Another tenant, by the server's own port: sees none of demo-team's results.
-  curl -s {addresses.user}/v1/artifacts
-  curl -s {addresses.server}/v1/artifacts -H "X-Strata-Proxy-Token: $(cat '{token_file}')" \\
+  curl -s {addresses.server}/v1/artifacts -H "X-Strata-Proxy-Token: $(cat {shlex.quote(token_file)})" \\
       -H 'X-Strata-Principal: other-user' -H 'X-Tenant-ID: other-team'
 
-  # What else there is.
-  {addresses.user}/docs
+All routes: {addresses.user}/docs
 
 Ctrl-C ends it.
 """
@@ -163,15 +157,25 @@ def _drawn(checks: Sequence[Check]) -> Table:
     table.add_column("seen", ratio=3)
     for check in checks:
         mark = "[green]pass[/]" if check.passed else "[red]FAIL[/]"
-        times = [f"[cyan]{what}: {seconds:.3f} s[/]" for what, seconds in check.seconds.items()]
+        times = [f"[cyan]{escape(line)}[/]" for line in _times(check)]
         table.add_row(mark, escape(check.name), "\n".join([escape(check.detail), *times]))
     return table
+
+
+def _times(check: Check) -> list[str]:
+    """Return a line for each measured time, with what to compare it with."""
+    lines = []
+    for what, seconds in check.seconds.items():
+        other = check.beside.get(what)
+        compared = f"; {other.what}: {other.seconds:.3f} s" if other is not None else ""
+        lines.append(f"{what}: {seconds:.3f} s{compared}")
+    return lines
 
 
 def _plain(checks: Sequence[Check]) -> list[str]:
     lines = []
     for check in checks:
         lines.append(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
-        lines += [f"      {what}: {seconds:.3f} s" for what, seconds in check.seconds.items()]
+        lines += [f"      {line}" for line in _times(check)]
     failed = sum(not check.passed for check in checks)
     return [*lines, f"{len(checks) - failed} of {len(checks)} checks passed"]

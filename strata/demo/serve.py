@@ -13,9 +13,10 @@ from functools import partial
 import attrs
 import trio
 
+from strata.client import StrataClient, StrataError
 from strata.config import ConfigError, Settings
 from strata.config.sources import load_settings
-from strata.demo.checks import CHECK_COUNT, Check, run_checks
+from strata.demo.checks import CHECK_COUNT, FLIGHTS, Check, run_checks
 from strata.demo.dataset import ALIAS, DataSet
 from strata.demo.errors import DemoError, PortInUseError
 from strata.demo.proxy import DEMO_ADMIN, DEMO_USER, OTHER_USER, inject_identity
@@ -29,6 +30,10 @@ GRACE_SECONDS = 5.0
 """Time for open connections to end after a stop."""
 ONCE_SECONDS = 55.0
 """Time limit of all checks; unfinished ones count as failed. The demo promises to end within a minute."""
+
+SHOWN_ROWS = 5
+SHOWN_COLUMNS = ("time_hour", "carrier", "flight", "origin", "dest", "dep_delay")
+"""Rows and columns of the flights that are shown."""
 
 _CONFIG = """\
 # The configuration of `strata demo`, written anew at every start.
@@ -46,6 +51,16 @@ cache_dir = {cache}
 
 [tool.strata.warehouses]
 {alias} = {warehouse}
+
+[tool.strata.transforms]
+enabled = true
+
+[[tool.strata.transforms.registry]]
+ref = "duckdb_sql@*"
+
+[[tool.strata.notebook_workers]]
+name = "local"
+url = "embedded://local"
 
 [tool.strata.acl_config]
 default = "allow"
@@ -171,12 +186,24 @@ async def _serve_and_check(
             addresses = await _listen(demo, service, stopping, listeners)
             checks = await _check(demo, reporter, addresses, stopping)
             reporter.results(addresses, checks)
+            await trio.to_thread.run_sync(_show_rows, addresses, reporter, abandon_on_cancel=True)
             if not once and not stopping.is_set():
                 reporter.hints(addresses, demo.token_file)
                 await stopping.wait()
         finally:
             stopping.set()  # the listeners end, and with them the nursery
     return all(check.passed for check in checks)
+
+
+def _show_rows(addresses: Addresses, reporter: Reporter) -> None:
+    """Show some rows of the first table, as a client reads them; blocking."""
+    try:
+        with StrataClient(addresses.user) as client:
+            rows = client.head(FLIGHTS, SHOWN_ROWS, columns=SHOWN_COLUMNS)
+    except StrataError:  # the server is being stopped, or a check has failed for the same reason
+        return
+    texts = [[str(value) for value in row.values()] for row in rows.to_pylist()]
+    reporter.rows(f"First rows of {FLIGHTS}", rows.column_names, texts)
 
 
 async def _listen(demo: Demo, service: Service, stopping: trio.Event, nursery: trio.Nursery) -> Addresses:

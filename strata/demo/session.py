@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +14,7 @@ from pathlib import Path
 import trio
 
 from strata.demo.dataset import STEPS, prepare
-from strata.demo.errors import DemoError
+from strata.demo.errors import DemoError, DirectoryInUseError
 from strata.demo.report import Reporter
 from strata.demo.serve import Ports, configure_demo, run_demo
 from strata.observability.logs import configure
@@ -62,9 +64,33 @@ def _leaves(group: BaseExceptionGroup[OSError]) -> Iterator[OSError]:
 
 
 @contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Lock the directory itself until the end of the block: a demo deletes what it finds of an earlier one.
+
+    Raises:
+        DirectoryInUseError: If another demo has it, or it is no directory.
+    """
+    other = "use --data with another one"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DirectoryInUseError(f"{directory} cannot be used: {error.strerror}; {other}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DirectoryInUseError(f"{directory} is in use by another demo; {other}") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _directory(data: Path | None) -> Iterator[Path]:
     if data is not None:
-        yield data
+        with _alone_in(data.expanduser()):
+            yield data
         return
     with tempfile.TemporaryDirectory(prefix="strata-demo-", ignore_cleanup_errors=True) as directory:
         yield Path(directory)

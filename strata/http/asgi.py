@@ -21,3 +21,6 @@ LOADS_KEY = "strata.loads"
 
 GONE_KEY = "strata.gone"
 """Key in an ASGI scope: takes a function to call when the client has left or the answer's end was sent."""
+
+STOPPING_KEY = "strata.stopping"
+"""Key in an ASGI scope's state: an async function that returns when the server begins to stop."""

@@ -6,6 +6,7 @@ never contains a header's value, a value of the request's body, a server path or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +20,9 @@ STATUS: Mapping[Reason, int] = {
     Reason.BAD_REQUEST: 400,
     Reason.FORBIDDEN: 403,
     Reason.NOT_FOUND: 404,
+    Reason.CONFLICT: 409,
     Reason.TOO_LARGE: 413,
+    Reason.UNPROCESSABLE: 422,
     Reason.BUSY: 429,
     Reason.FAILED: 500,
     Reason.DATA_UNREADABLE: 500,
@@ -43,6 +46,7 @@ class Problem:
         retry_after: Seconds until a retry may succeed, at least 1.
         limit: Limit that was reached.
         headers: Additional headers.
+        reason: Kind of refusal, for the log.
     """
 
     status: int
@@ -52,15 +56,17 @@ class Problem:
     retry_after: int | None = None
     limit: Limit | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    reason: str | None = None
 
     @classmethod
     def of(cls, refused: Refused) -> Problem:
         """Return the response to a refusal."""
         status = STATUS[refused.reason]
         errors = ({"loc": list(refused.loc), "msg": refused.detail},) if refused.loc else ()
-        needs_retry = status in (429, 503)
+        needs_retry = status in (429, 503) and not refused.final
         retry_after = max(1, refused.retry_after or 1) if needs_retry else None
-        return cls(status, refused.detail, refused.code, errors, retry_after, refused.limit)
+        reason = refused.reason.value
+        return cls(status, refused.detail, refused.code, errors, retry_after, refused.limit, reason=reason)
 
     @classmethod
     def crash(cls) -> Problem:
@@ -83,6 +89,9 @@ class Problem:
         if self.limit is not None:
             value = self.limit.value if self.limit.value is not None else self.limit.quota
             content["limit"] = {"name": self.limit.name, "value": value}
+            if self.limit.wait is not None:
+                # Rounded up: a request before its time is refused again.
+                content["retry_after_seconds"] = math.ceil(self.limit.wait * 1000) / 1000
         return msgspec.json.encode(content)
 
     def header_pairs(self) -> list[tuple[str, str]]:

@@ -66,7 +66,33 @@ QUESTIONS = _family(
     "kind",
     "outcome",
 )
+CERTIFICATE = _family(
+    "strata_tls_certificate_expires_timestamp_seconds",
+    "gauge",
+    "End of the server's own TLS certificate, in seconds since the epoch.",
+)
+AUDITED = _family(
+    "strata_access_records",
+    "counter",
+    "Records of the access audit, written or dropped for want of room.",
+    "outcome",
+)
+AUDIT_WAITING = _family(
+    "strata_access_records_waiting", "gauge", "Records of the access audit to be written."
+)
 REFUSALS = _family("strata_refusals", "counter", "Refused requests, by error code.", "tenant", "reason")
+DENIED = _family(
+    "strata_denied",
+    "counter",
+    "Requests for a table that the access rules deny; they are answered as if it was missing.",
+    "tenant",
+)
+UNIDENTIFIED = _family(
+    "strata_unidentified_requests",
+    "counter",
+    "Requests without a valid identity, by error code: `invalid_token` is a wrong or missing proxy token.",
+    "reason",
+)
 MATERIALIZATIONS = _family(
     "strata_materializations",
     "counter",
@@ -91,6 +117,18 @@ LOOKUPS = _family(
     "found",
 )
 EVICTIONS = _family("strata_cache_evictions", "counter", "Row groups evicted from the cache.", "tenant")
+STORED_BYTES = _family(
+    "strata_stored_bytes",
+    "gauge",
+    "Bytes of the tenant's results with their texts, as of some seconds ago; of the 1,000 largest tenants.",
+    "tenant",
+)
+DISK_FREE = _family(
+    "strata_disk_free_bytes", "gauge", "Free bytes of the disk of `artifact_dir`, as of some seconds ago."
+)
+DISK_RESERVE = _family(
+    "strata_disk_reserve_bytes", "gauge", "Bytes of it that results leave free (`disk_reserve_bytes`)."
+)
 CACHE_BYTES = _family("strata_cache_bytes", "gauge", "Bytes of cached row groups on disk.", "tenant")
 BUDGET = _family("strata_cache_budget_bytes", "gauge", "Cache budget of all tenants together, in bytes.")
 BUDGET_HELD = _family(
@@ -100,7 +138,7 @@ BUDGET_HELD = _family(
 )
 RESTARTS = _family("strata_actor_restarts", "counter", "Crashes of the tenant's actor.", "tenant")
 TENANTS = _family("strata_tenants", "gauge", "Live tenants, by state.", "state")
-QUANTA = _family("strata_work_quanta", "gauge", "Quanta in the work pool, running or waiting.", "state")
+QUANTA = _family("strata_work_quanta", "gauge", "Quanta of the pool: running, waiting, or hung.", "state")
 QUEUED = _family("strata_work_queued_bytes", "gauge", "Expected bytes of the quanta waiting.", "tenant")
 DEFICIT = _family(
     "strata_work_largest_deficit_bytes",
@@ -116,10 +154,32 @@ OLDEST_WAIT = _family(
     "strata_work_oldest_wait_seconds", "gauge", "Time the oldest waiting quantum has waited."
 )
 BULK_LIMIT = _family("strata_work_bulk_slots", "gauge", "Work pool slots that bulk quanta may use now.")
+THREADS = _family(
+    "strata_waiting_threads",
+    "gauge",
+    "Calls that wait for a database, a catalog, a store, a disk or the analysis of a cell, by group of "
+    "threads: running, waiting for a thread, or hung (abandoned, with a thread that has not ended).",
+    "group",
+    "state",
+)
+THREADS_REFUSED = _family(
+    "strata_waiting_threads_refused",
+    "counter",
+    "Calls refused because no thread or no answer came in time, by group of threads.",
+    "group",
+)
 LOOP_LAG = _family(
     "strata_loop_lag_seconds",
     "histogram",
     "Delay of a task of the event loop past its due time, four samples a second.",
+)
+LONG_STEPS = _family(
+    "strata_loop_long_steps",
+    "counter",
+    "Steps of a task that held the event loop for longer than 50 ms; the log names the task.",
+)
+LONGEST_STEP = _family(
+    "strata_loop_longest_step_seconds", "gauge", "Longest of these steps since the server started."
 )
 ADMISSION = _family(
     "strata_admission_requests", "gauge", "Requests admitted, and waiting in the admission queue.", "state"
@@ -127,6 +187,39 @@ ADMISSION = _family(
 CONNECTIONS = _family("strata_connections", "gauge", "Open connections, by state.", "state")
 CONNECTIONS_CUT = _family(
     "strata_connections_cut", "counter", "Connections closed or not accepted by the server.", "reason"
+)
+READERS = _family(
+    "strata_readers", "gauge", "Reader processes, in which local data files are parsed, that are alive."
+)
+READER_ENDS = _family(
+    "strata_reader_ends",
+    "counter",
+    "Readers that ended early: by a signal while they read a file (the log names it; a file that ends two is "
+    "refused), `late`, `idle`.",
+    "reason",
+)
+READER_RETRIES = _family(
+    "strata_reader_retries", "counter", "Steps of a file begun again because their reader had ended."
+)
+READER_STEPS = _family("strata_reader_steps", "counter", "Steps of files in readers, by kind.", "kind")
+READER_PEAK = _family(
+    "strata_reader_peak_bytes", "gauge", "Most memory that a reader which is alive has had, in bytes."
+)
+BACKGROUND_FAILURES = _family(
+    "strata_background_failures",
+    "counter",
+    "Failures of the server's background tasks, each started again: see the log.",
+    "task",
+)
+LOG_DROPPED = _family(
+    "strata_log_lines_dropped", "counter", "Log lines that could not be written and were dropped."
+)
+SPANS = _family(
+    "strata_spans",
+    "counter",
+    "Spans by outcome: `exported`; `failed`, not taken by the collector; `dropped`, for which the queue "
+    "had no room. None with `tracing_enabled` off.",
+    "outcome",
 )
 
 LIBRARY_FAMILIES = (

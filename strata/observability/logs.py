@@ -1,12 +1,14 @@
 """Write logs: one JSON object a line (or readable text), with ids and numbers only.
 
-No token, header value, request value or row belongs in a log call. Exceptions are written without their
+No token, header value, request value or row belongs in a log call, except the ids of a request: its caller,
+tenant, path and known tables. Exceptions are written without their
 messages, because libraries put the values they failed on into them. Log records of libraries are written from
 WARNING up: below that they repeat requests, statements and URLs.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -18,6 +20,8 @@ from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor
+
+from strata.decisions import tell_decisions
 
 OURS = "strata"
 """Name of the logger above all loggers of this package."""
@@ -38,6 +42,7 @@ def configure(level: str, style: Literal["json", "text"], stream: TextIO | None 
     """
     out = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level]
+    tell_decisions(told=number <= logging.DEBUG)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -46,7 +51,9 @@ def configure(level: str, style: Literal["json", "text"], stream: TextIO | None 
     renderer: Processor
     if style == "json":
         shared.append(structlog.processors.ExceptionRenderer(failure))
-        renderer = structlog.processors.JSONRenderer()
+        # One encoder: json.dumps makes one for each line.
+        encoder = json.JSONEncoder(default=repr)
+        renderer = structlog.processors.JSONRenderer(lambda event, **_options: encoder.encode(event))
     else:
         shared.append(_visible)
         renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=_write_failure)

@@ -8,18 +8,21 @@ every fourth scrape of 1,000 tenants started a full collection, which held the l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import attrs
 
 from strata.observability import families as f
+from strata.observability import stderr_queue
 from strata.observability.families import Family
+from strata.readers import READERS
 from strata.tenants import Registry
+from strata.tenants.budgets.cache_sharing import FLOW
 from strata.tenants.lifecycle.handle import Tenant
-from strata.tenants.shared.cache_sharing import FLOW
 from strata.tenants.stats.counters import TenantMetrics
 from strata.tenants.stats.histogram import Histogram
+from strata.tenants.stats.runtime import RuntimeStats
 from strata.work.fairness import jain_index
 
 OTHER = "other"
@@ -104,6 +107,7 @@ class Snapshot:
         for histogram in had.streams.values():
             add(f.STREAMS, name, *_of(histogram))
         add(f.SENT, name, had.bytes_sent)
+        add(f.DENIED, name, had.denied)
         add(f.RESULT_ROWS, name, had.rows_built)
         add(f.RESULT_BYTES, name, had.bytes_built)
         add(f.MATERIALIZATIONS, name, "yes", had.hits)
@@ -133,6 +137,12 @@ class Snapshot:
         pool = registry.resources.pool
         add(f.QUANTA, "running", pool.running)
         add(f.QUANTA, "waiting", pool.waiting)
+        add(f.QUANTA, "hung", pool.hung.total())
+        for name, counts in registry.resources.threads.counts().items():
+            add(f.THREADS, name, "running", counts.running)
+            add(f.THREADS, name, "waiting", counts.waiting)
+            add(f.THREADS, name, "hung", counts.hung)
+            add(f.THREADS_REFUSED, name, counts.refusals)
         add(f.DEFICIT, pool.largest_deficit)
         served = [nbytes for flow, nbytes in pool.served_bytes().items() if flow != FLOW]
         add(f.JAIN, jain_index(served))
@@ -144,17 +154,58 @@ class Snapshot:
             queued[name] = queued.get(name, 0) + nbytes
         for name, nbytes in queued.items():
             add(f.QUEUED, name, nbytes)
+        self._storage(registry, named)
         if registry.sharing is not None:
             add(f.BUDGET, registry.sharing.budget.total)
             add(f.BUDGET_HELD, registry.sharing.budget.held)
-        stats = registry.runtime_stats
+        add(f.LOG_DROPPED, stderr_queue.dropped())
+        self._server(registry.runtime_stats)
+
+    def _storage(self, registry: Registry, named: Collection[str]) -> None:
+        """Copy the bytes that tenants keep, and the state of the disk."""
+        stored = {OTHER: 0}
+        for tenant, nbytes in registry.resources.stored.items():
+            name = tenant if tenant in named else OTHER
+            stored[name] = stored.get(name, 0) + nbytes
+        for name, nbytes in stored.items():
+            self._add(f.STORED_BYTES, name, nbytes)
+        audit = registry.resources.accesses
+        if audit is not None:
+            self._add(f.AUDITED, "written", audit.written)
+            self._add(f.AUDITED, "dropped", audit.dropped)
+            self._add(f.AUDIT_WAITING, audit.waiting)
+        disk = registry.resources.disk_space
+        if disk is not None:
+            self._add(f.DISK_FREE, disk.free)
+            self._add(f.DISK_RESERVE, disk.reserve)
+
+    def _server(self, stats: RuntimeStats) -> None:
+        """Copy the counters of the loop, of connections and of background tasks."""
+        add = self._add
         add(f.LOOP_LAG, *_of(stats.lag))
+        if (expires := stats.certificate_expires()) is not None:
+            add(f.CERTIFICATE, expires)
+        add(f.LONG_STEPS, stats.long_steps.count)
+        add(f.LONGEST_STEP, stats.long_steps.longest)
+        add(f.READERS, READERS.alive)
+        add(f.READER_RETRIES, READERS.retries)
+        add(f.READER_PEAK, READERS.peak_bytes())
+        for reason, count in READERS.ends.copy().items():
+            add(f.READER_ENDS, reason, count)
+        for kind, count in READERS.steps.copy().items():
+            add(f.READER_STEPS, kind, count)
         for state, count in stats.requests().items():
             add(f.ADMISSION, state, count)
         for state, count in stats.connections().items():
             add(f.CONNECTIONS, state, count)
         for reason, count in stats.cut.items():
             add(f.CONNECTIONS_CUT, reason.replace(" ", "_").replace(":", ""), count)
+        for reason, count in stats.unidentified.items():
+            add(f.UNIDENTIFIED, reason, count)
+        for task, count in stats.failures.items():
+            add(f.BACKGROUND_FAILURES, task, count)
+        for outcome, count in stats.spans().items():
+            add(f.SPANS, outcome, count)
 
     def _add(self, family: Family, *row: str | float) -> None:
         self.rows[family].append(row)

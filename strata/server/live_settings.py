@@ -7,6 +7,10 @@ import structlog
 
 from strata.acl import CompiledPolicy
 from strata.config import ConfigError, Settings, validate_mode_coherence
+from strata.config.sections.catalog_callers import caller_coherence
+from strata.config.sections.notebook_environments import environment_coherence
+from strata.config.sections.notebook_workers import worker_coherence
+from strata.config.sections.transforms import transform_coherence
 from strata.config.tenants import coherence
 
 log = structlog.get_logger(__name__)
@@ -45,7 +49,14 @@ def difference(old: Settings, new: Settings) -> Reloaded:
     differing = [name for name in names if getattr(old, name) != getattr(new, name)]
     changed = tuple(name for name in differing if name in LIVE)
     settings = attrs.evolve(old, **{name: getattr(new, name) for name in changed})
-    problems = (*validate_mode_coherence(settings), *coherence(settings))
+    problems = (
+        *validate_mode_coherence(settings),
+        *coherence(settings),
+        *transform_coherence(settings),
+        *worker_coherence(settings),
+        *caller_coherence(settings),
+        *environment_coherence(settings),
+    )
     if problems:
         raise ConfigError(problems)
     rules = None if settings.acl_config is None else CompiledPolicy(settings.acl_config)

@@ -7,11 +7,14 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeAlias
 
 import structlog
 import trio
+
+from strata.observability import stderr_queue
 
 PURGE_DELAY_MS = "100"
 """Milliseconds after which free memory is returned to the system.
@@ -60,10 +63,58 @@ def end() -> None:
     the interpreter's shutdown unwinds the stack of a thread that comes back from native code, for which C++
     aborts the process (python/cpython issue 87135).
     """
+    stderr_queue.end()
     if threading.active_count() > 1:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as it is where the process started without
+                stream.flush()
+        os._exit(0)
+
+
+CLOSING_SECONDS = 1.5
+"""Seconds from the end of the grace period to the end of the process, whatever still waits."""
+
+FLUSH_SECONDS = 0.5
+"""Seconds that closing the stores and writing the last line may take then."""
+
+
+Leave: TypeAlias = "Callable[[float, Callable[[], None]], None]"
+"""Ends the process after some seconds; the function, which may block, closes the stores."""
+
+
+@asynccontextmanager
+async def leaving() -> AsyncIterator[Leave]:
+    """Yield a function that ends the process after some seconds, unless the block has ended by then.
+
+    A call that waits (a frozen database, a hung disk) cannot be ended, nor a task that must know its outcome.
+    What was not committed is undone by the next start, as after a crash.
+    """
+    timers: list[threading.Timer] = []
+
+    def within(seconds: float, close: Callable[[], None]) -> None:
+        timers.append(threading.Timer(seconds, _leave, (close,)))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    try:
+        yield within
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _leave(close: Callable[[], None]) -> None:
+    def last() -> None:
+        log.warning("leaving while threads wait", threads=threading.active_count() - 1)
+        close()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+
+    # In a thread of its own, which may hang as well: in a log pipe without a reader, or in the stores.
+    ending = threading.Thread(target=last, daemon=True)
+    ending.start()
+    ending.join(FLUSH_SECONDS)
+    os._exit(0)
 
 
 @contextmanager
@@ -97,6 +148,10 @@ class _Collector(trio.abc.Instrument):
 RESERVED = 512
 """File descriptors kept for files, databases and catalogs; client connections get the others."""
 
+DESCRIPTORS_A_CONNECTION = 3
+"""Descriptors of a connection on which a result is sent: the socket, the result's file, and the socket's
+duplicate while a thread sends."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -112,9 +167,9 @@ def connections_within(wanted: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard == resource.RLIM_INFINITY or wanted <= hard - RESERVED:
+    fitting = max(1, (hard - RESERVED) // DESCRIPTORS_A_CONNECTION)
+    if hard == resource.RLIM_INFINITY or wanted <= fitting:
         return wanted
-    fitting = max(1, hard - RESERVED)
     log.warning(
         "fewer connections than max_connections", fitting=fitting, max_connections=wanted, nofile=hard
     )

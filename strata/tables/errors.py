@@ -15,6 +15,11 @@ from pyiceberg.exceptions import ResolveError
 
 from strata.outcomes import Reason, RefusalError, Refused
 
+
+class EncryptedError(ValueError):
+    """A file is encrypted."""
+
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -41,11 +46,36 @@ def unreadable(what: str, location: str) -> Refused:
     )
 
 
-def _schema_mismatch(what: str, location: str) -> Refused:
+def encrypted(what: str, location: str) -> Refused:
+    """Return the refusal (UNSUPPORTED) for a file that is encrypted; arguments as of :func:`unreadable`."""
+    return Refused(
+        Reason.UNSUPPORTED,
+        f"The {what} {file_name(location)} is encrypted, which is not supported",
+        code="unsupported_table_feature",
+    )
+
+
+def contradicted(what: str, location: str, found: str, stated: str) -> Refused:
+    """Return the refusal (DATA_UNREADABLE) for a file that is not as the table's manifest describes it.
+
+    Args:
+        what: The kind of file, such as ``data file``.
+        location: The file's location; the refusal repeats its last component only.
+        found: What the file has, such as ``5 rows``.
+        stated: What the manifest says.
+    """
     return Refused(
         Reason.DATA_UNREADABLE,
-        f"The {what} {file_name(location)} does not fit the table's schema",
+        f"The {what} {file_name(location)} has {found}, but the table's manifest says {stated}",
         code="data_unreadable",
+    )
+
+
+def _schema_mismatch(what: str, location: str, cause: ResolveError) -> Refused:
+    return Refused(
+        Reason.UNSUPPORTED,
+        f"The {what} {file_name(location)} does not fit the table's schema: {cause}",
+        code="unsupported_table_feature",
     )
 
 
@@ -68,8 +98,9 @@ class Reading:
         location: The file's location.
 
     Raises:
-        RefusalError: On leaving the block: DATA_UNREADABLE, because the file is missing or damaged, or does
-            not fit the table's schema (pyiceberg's ``ResolveError``).
+        RefusalError: On leaving the block: DATA_UNREADABLE, because the file is missing or damaged, or
+            UNSUPPORTED, with the cause's message, because it does not fit the table's schema (pyiceberg's
+            ``ResolveError``) or is encrypted.
     """
 
     what: str
@@ -85,10 +116,13 @@ class Reading:
             return
         if isinstance(cause, RefusalError | MemoryError | pa.ArrowMemoryError):
             return
-        fits = not isinstance(cause, ResolveError)
-        event = "file_unreadable" if fits else "file_does_not_fit"
+        if isinstance(cause, ResolveError):
+            event, refused = "file_does_not_fit", _schema_mismatch(self.what, self.location, cause)
+        elif isinstance(cause, EncryptedError):
+            event, refused = "file_encrypted", encrypted(self.what, self.location)
+        else:
+            event, refused = "file_unreadable", unreadable(self.what, self.location)
         _log.warning(event, what=self.what, location=_masked(self.location), exc_info=cause)
-        refused = unreadable(self.what, self.location) if fits else _schema_mismatch(self.what, self.location)
         raise RefusalError(refused) from cause
 
 

@@ -1,7 +1,6 @@
 """The questions to a tenant's actor and its answers: frozen values without behaviour.
 
-Every question of a request carries its principal. An answer is the value named in the question's docstring or
-a :class:`~strata.outcomes.Refused`.
+An answer is the value named in the question's docstring or a :class:`~strata.outcomes.Refused`.
 """
 
 from __future__ import annotations
@@ -13,10 +12,13 @@ from typing import Any
 import attrs
 
 from strata import acl
-from strata.artifacts import ArtifactRecord, BuildRecord, NameRecord
+from strata.artifacts import ArtifactRecord, BuildRecord, Cursor, NameRecord
 from strata.auth import Principal
 from strata.cache import CacheStats
+from strata.tenants.discovery_messages import DiscoveryQuestion
 from strata.tenants.limits.model import TenantLimits
+from strata.tenants.notebooks.messages import NotebookQuestion
+from strata.tenants.registry_messages import RegistryQuestion
 from strata.tenants.shared.byte_stream import ByteStream
 
 
@@ -44,13 +46,14 @@ class Transformation:
 
 @attrs.frozen
 class Materialize:
-    """Find a result or build it. Answer: :class:`Materialized`."""
+    """Find a result or build it. Answer: :class:`Materialized`. ``request_id`` is for the audit."""
 
     principal: Principal
     what: Transformation
     mode: Mode = Mode.STREAM
     name: str | None = None
     refresh: bool = False
+    request_id: str = ""
 
 
 @attrs.frozen
@@ -99,6 +102,7 @@ class Opened:
         version: Its version.
         rows: Rows in the whole stream, when known.
         sha256: Hex digest of the whole stream, when known.
+        inputs: Versions of its inputs by URI, for the access audit.
     """
 
     stream: ByteStream
@@ -106,15 +110,17 @@ class Opened:
     version: int
     rows: int | None = None
     sha256: str | None = None
+    inputs: Mapping[str, str] | None = None
 
 
 @attrs.frozen
 class GetArtifact:
-    """Describe an artifact. Answer: :class:`~strata.artifacts.ArtifactRecord`."""
+    """Describe an artifact, ``finished`` only or any. Answer: :class:`~strata.artifacts.ArtifactRecord`."""
 
     principal: Principal
     artifact_id: str
     version: int
+    finished: bool = False
 
 
 @attrs.frozen
@@ -180,6 +186,8 @@ class ListArtifacts:
     since: float | None = None
     sort: str = "created_at"
     order: str = "desc"
+    after: Cursor | None = None  # the last one of the page before; `total` is that of the first page
+    total: int = 0
 
 
 @attrs.frozen
@@ -199,9 +207,11 @@ class GetName:
 
 @attrs.frozen
 class ListNames:
-    """List all names of the tenant. Answer: a tuple of :class:`~strata.artifacts.NameRecord`."""
+    """List up to ``limit`` names, in order. Answer: a tuple of :class:`~strata.artifacts.NameRecord`."""
 
     principal: Principal
+    after: str = ""
+    limit: int | None = None
 
 
 @attrs.frozen
@@ -388,10 +398,7 @@ class AccessExplained:
 
 @attrs.frozen
 class ReloadRules:
-    """Read the rules' own file again.
-
-    Answer: what :meth:`~strata.config.rules_file.RulesFile.reload` returns.
-    """
+    """Read the rules' file again. Answer: that of :meth:`~strata.config.rules_file.RulesFile.reload`."""
 
     principal: Principal
 
@@ -486,4 +493,7 @@ Question = (
     | UpdateLimits
     | FitCache
     | Describe
+    | DiscoveryQuestion
+    | RegistryQuestion
+    | NotebookQuestion
 )

@@ -8,8 +8,10 @@ from functools import partial
 from typing import TypeVar
 
 import attrs
+import structlog
 import trio
 
+from strata.outcomes import Reason, RefusalError, Refused
 from strata.work.fair import LEAST_COST, FairQueue, QueueEntry
 from strata.work.fairness import Served
 from strata.work.gradient_limit import Gradient
@@ -18,11 +20,25 @@ from strata.work.tier import Tier
 
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
+
 QUANTUM_SECONDS = 0.005
 """Usual seconds of an interactive quantum; a shorter wait does not reduce the slots of bulk work."""
 
 QUIET_SECONDS = 1.0
 """Seconds without interactive work after which bulk work may use all slots again."""
+
+
+HUNG_SECONDS = 5.0
+"""Seconds after which a quantum counts as hung: it waits for a disk that does not answer. Its slot goes to
+others, and a tenant with as many hung quanta as the pool has slots gets no more, until one of them ends."""
+
+HUNG = Refused(
+    Reason.UNAVAILABLE,
+    "The storage of this tenant's data does not answer.",
+    code="storage_unavailable",
+    retry_after=30,
+)
 
 
 def _equal(_flow: str) -> float:
@@ -45,6 +61,7 @@ class WorkPool:
         slots: Most quanta that run at the same time.
         running: Quanta that run now.
         running_bulk: Bulk quanta among ``running``.
+        hung: Quanta that run for longer than :data:`HUNG_SECONDS`, by tenant; not among ``running``.
         weight_of: Returns a tenant's weight, above zero; called for each quantum.
 
     Raises:
@@ -57,9 +74,11 @@ class WorkPool:
         self.slots = slots
         self.running = 0
         self.running_bulk = 0
+        self.hung: Counter[str] = Counter()
         self.weight_of: Callable[[str], float] = _equal
         self._queue = FairQueue()
         self._waiting: OrderedDict[_Turn, None] = OrderedDict()
+        self._begun: OrderedDict[_Turn, float] = OrderedDict()
         self._served = Served()
         self._bulk = Gradient(1, slots, tolerance=tolerance) if tolerance else None
         self._interactive_at = float("-inf")
@@ -130,11 +149,25 @@ class WorkPool:
         Raises:
             ValueError: If the tenant's weight is not above zero.
             RuntimeError: If the system has no thread for the quantum.
+            RefusalError: UNAVAILABLE if too many quanta of the tenant hang (:data:`HUNG_SECONDS`).
         """
         turn = _Turn(flow, tier, cost, urgent, principal, self.weight_of(flow), pool=self)
         work = quantum if charge is None else partial(turn.charged_by, quantum, charge)
         await turn.wait()
         return await self._execute(turn, work, abandon=abandon)
+
+    async def watch(self) -> None:
+        """Give the slots of hung quanta to others, until cancelled."""
+        while True:
+            await trio.sleep(HUNG_SECONDS / 4)
+            late = trio.current_time() - HUNG_SECONDS
+            hung = [turn for turn, began in self._begun.items() if began <= late]
+            for turn in hung:
+                log.warning("quantum hangs", tenant=turn.flow, seconds=HUNG_SECONDS)
+                del self._begun[turn]
+                self.hung[turn.flow] += 1
+            for turn in hung:  # all are counted before a slot goes to another quantum of their tenant
+                self._free(turn)
 
     async def _execute(self, turn: _Turn, work: Callable[[], T], *, abandon: bool) -> T:
         """Run ``work`` in a thread, and give the slot back when it has ended."""
@@ -148,15 +181,23 @@ class WorkPool:
     def _leave_queue(self, turn: _Turn) -> None:
         if self._queue.remove(turn):
             del self._waiting[turn]
-        else:
+        elif not turn.refused:
             turn.cost_known = 0
             self._release(turn)  # its turn came in the same instant
 
     def _release(self, turn: _Turn) -> None:
-        self.running -= 1
-        self.running_bulk -= turn.tier is Tier.BULK
         self._queue.settle(turn, turn.cost_known)
         self._served.add(turn.flow, turn.charged, trio.current_time())
+        if self._begun.pop(turn, None) is not None:
+            self._free(turn)
+            return
+        self.hung[turn.flow] -= 1
+        if not self.hung[turn.flow]:
+            del self.hung[turn.flow]
+
+    def _free(self, turn: _Turn) -> None:
+        self.running -= 1
+        self.running_bulk -= turn.tier is Tier.BULK
         self._start()
 
     def _start(self) -> None:
@@ -171,9 +212,15 @@ class WorkPool:
                 return
             assert isinstance(following, _Turn)
             del self._waiting[following]
+            if self.hung and self.hung[following.flow] >= self.slots:
+                following.refused = True
+                self._queue.settle(following, 0)
+                following.come.set()
+                continue
             if following.tier is Tier.INTERACTIVE:
                 self._note_wait(following)
             self.running += 1
+            self._begun[following] = trio.current_time()
             self.running_bulk += following.tier is Tier.BULK
             following.come.set()
 
@@ -192,12 +239,14 @@ class _Turn(QueueEntry):
         come: Set when the quantum's turn comes.
         since: Start of the wait, on Trio's clock.
         cost_known: Bytes the quantum really took; None until known.
+        refused: Whether it is refused, since its tenant's quanta hang.
     """
 
     pool: WorkPool = attrs.field(kw_only=True)
     come: trio.Event = attrs.field(factory=trio.Event)
     since: float = attrs.field(factory=trio.current_time)
     cost_known: int | None = None
+    refused: bool = False
 
     def charged_by(self, quantum: Callable[[], T], charge: Callable[[T], int | None]) -> T:
         """Run the quantum and store the bytes it took; called in a worker thread."""
@@ -206,14 +255,20 @@ class _Turn(QueueEntry):
         return result
 
     async def wait(self) -> None:
-        """Wait for the quantum's turn, which :meth:`WorkPool.run` ends."""
+        """Wait for the quantum's turn, which :meth:`WorkPool.run` ends.
+
+        Raises:
+            RefusalError: As :meth:`WorkPool.run`.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         self.pool._enter(self)  # noqa: SLF001  # the pool's own class
         if self.come.is_set():
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return
-        try:
-            await self.come.wait()
-        except trio.Cancelled:
-            self.pool._leave_queue(self)  # noqa: SLF001  # as above
-            raise
+        else:
+            try:
+                await self.come.wait()
+            except trio.Cancelled:
+                self.pool._leave_queue(self)  # noqa: SLF001  # as above
+                raise
+        if self.refused:
+            raise RefusalError(HUNG)

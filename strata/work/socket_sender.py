@@ -43,6 +43,10 @@ class ShortFileError(OSError):
     """A file of a result is shorter than recorded, or cannot be read."""
 
 
+class RevokedError(OSError):
+    """The right to read a result was taken away while it was sent: the connection is to be cut."""
+
+
 class ByteSource(Protocol):
     """Source of a file range's bytes, which may move from memory to the file while they wait."""
 
@@ -54,6 +58,9 @@ class ByteSource(Protocol):
         """Return bytes from ``position`` that are in memory, or the number of bytes to read from the file.
 
         Exactly one of the two results is non-empty; neither exceeds ``wanted`` bytes.
+
+        Raises:
+            RevokedError: If no byte more may be sent.
         """
 
 
@@ -87,6 +94,7 @@ class FileRange:
 
         Raises:
             ShortFileError: If the file is shorter than recorded or cannot be read.
+            RevokedError: If the right to read the result was taken away.
             OSError: If the connection broke.
             RuntimeError: If the system has no thread for the send.
         """

@@ -136,7 +136,11 @@ def close_file(descriptor: int) -> None:
     Raises:
         OSError: If ``descriptor`` is not open.
     """
-    found = os.fstat(descriptor)
+    try:
+        found = os.fstat(descriptor)
+    except OSError:  # whatever cannot be told of the file, its descriptor must not stay open
+        os.close(descriptor)
+        return
     if not found.st_nlink and found.st_size >= FREED_BYTES:
         with suppress(RuntimeError):  # the system has no thread
             _THREADS.start(partial(os.close, descriptor), _ignore)

@@ -1,9 +1,10 @@
 """Explanations match the decision, and the change they name reverses it."""
 
+import pytest
 from acl_strategies import policies, requests
 from hypothesis import given
 
-from strata.acl import Policy, Reason, Request, Rule, evaluate, explain
+from strata.acl import Policy, Reason, Request, Rule, evaluate, explain, parse_policy
 
 WAY_OUT = (
     "to permit it: remove deny rule 1; add a rule that allows bob@x.org on tables/main/internal/pay, "
@@ -54,3 +55,43 @@ def test_it_reads_as_sentences() -> None:
         "  allow rule 1 (ann@x.org on tables/main/sales/*) does not match: principal, resource",
         WAY_OUT,
     ] == list(explain(policy, request).lines())
+
+
+@pytest.mark.parametrize("who", ["ana ", "", "a\x07", "e\u0301", "x" * 257])
+def test_a_principal_that_no_caller_can_have_is_no_question(who: str) -> None:
+    """The question is refused with a sentence, whatever the policy decides."""
+    for policy in (Policy(), Policy(default="allow")):
+        with pytest.raises(ValueError, match="principal"):
+            explain(policy, Request(who, "team-a", frozenset(), "tables/main/hr/x", "read"))
+
+
+@pytest.mark.parametrize(
+    ("tenant", "scope"), [("a b", "x"), ("", "x"), ("*", "x"), ("team-a", "x,y"), ("team-a", "")]
+)
+def test_a_tenant_or_scope_that_no_caller_can_have_is_no_question(tenant: str, scope: str) -> None:
+    """As for a principal."""
+    with pytest.raises(ValueError, match=r"tenant|scope"):
+        explain(Policy(), Request("ana", tenant, frozenset({scope}), "tables/main/hr/x", "read"))
+
+
+@pytest.mark.parametrize(
+    "resource", ["tables/main/hr/*", "tables/main/hr/a**b", "artifacts/**x", "artifacts/a/**"]
+)
+def test_a_star_in_a_resource_is_a_name_and_can_be_explained(resource: str) -> None:
+    """The rule that would permit it names the star, and no pattern."""
+    request = Request("ana", "team-a", frozenset(), resource, "read")
+    change = explain(Policy(), request).otherwise
+
+    assert change is not None
+    assert [resource.replace("*", "%2A")] == [rule.resource for _, rule in change.add]
+    assert evaluate(change.applied(Policy()), request).allowed
+
+
+def test_another_name_of_a_catalog_is_decided_as_the_server_decides_it() -> None:
+    """The explanation names the resource that was decided."""
+    mapping = {"deny": [{"principal": "*", "resource": "tables/main/hr/*"}], "default": "allow"}
+    policy, _ = parse_policy(mapping, {"main": "main", "alt": "main"})
+    found = explain(policy, Request("ana", "team-a", frozenset(), "tables/alt/hr/x", "read"))
+
+    assert not found.decision.allowed
+    assert "  the table is decided as tables/main/hr/x" in list(found.lines())

@@ -5,7 +5,7 @@ import pytest
 from acl_strategies import patterns, policies, requests, resources, rules
 from hypothesis import assume, example, given
 
-from strata.acl import Policy, Rule, evaluate, lint
+from strata.acl import Policy, Rule, covering, evaluate, lint
 from strata.acl.covering import covers, meetings, pattern_covers
 from strata.acl.evaluate import rule_matches
 from strata.acl.lint import ASKED
@@ -115,3 +115,24 @@ def test_rules_that_do_something_are_not_reported() -> None:
         Rule("ann", "tables/other/*/*", columns=("v",), rows="id > 1"),
     )
     assert () == lint(Policy(DENY, allow))
+
+
+def test_comparing_two_patterns_takes_a_step_for_each_pair_of_their_segments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Patterns with eight ``**`` and two hundred segments are compared by pairs, not by every way to match."""
+    names = "/".join(["**", *["a"] * 24] * 8)
+    wide, narrow = (
+        ResourcePattern.parse(f"artifacts/{names}/b"),
+        ResourcePattern.parse(f"artifacts/{names}/c"),
+    )
+    compared, real = [], covering.segment_covers
+
+    def counted(one: tuple, other: tuple) -> bool:
+        compared.append(one)
+        return real(one, other)
+
+    monkeypatch.setattr(covering, "segment_covers", counted)
+    assert not pattern_covers(wide, narrow)
+    assert [] == meetings(wide.segments, narrow.segments)
+    assert len(compared) <= 4 * len(wide.segments) * len(narrow.segments)

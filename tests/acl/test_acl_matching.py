@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strata.acl import Rule, holds_scope, resource_name
+from strata.acl import CompiledPolicy, Policy, Request, Rule, evaluate, holds_scope, resource_name
 from strata.acl.patterns import ResourcePattern, principal_matches, split_resource
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "acl.md"
@@ -233,3 +234,24 @@ def test_a_rule_that_could_never_apply_cannot_be_made(wrong: dict[str, str]) -> 
 def test_families_of_scopes_go_one_way(held: set[str], wanted: str, *, answer: bool) -> None:
     """A family covers its members; all members together do not make the family."""
     assert holds_scope(frozenset(held), wanted) is answer
+
+
+@pytest.mark.parametrize(
+    ("written", "caller", "matches"),
+    [
+        ("*@example.com", "A@EXAMPLE.com", True),
+        ("*@Example.COM", "a@example.com", True),
+        ("a@EXAMPLE.com", "a@example.com", True),
+        ("a@example.com", "a@Example.Com", True),
+        ("a@example.com", "A@example.com", False),
+        ("*@example.com", "a@b@EXAMPLE.com", True),
+        ("Example", "example", False),
+        ("*@example.com", "a@example.com.evil", False),
+    ],
+)
+def test_the_letter_case_of_a_mail_domain_does_not_count(written: str, caller: str, *, matches: bool) -> None:
+    """In a rule and in a caller; everything else of a principal is compared exactly."""
+    rule = Rule(written, "artifacts/**")
+    request = Request(caller, "team-a", frozenset(), "artifacts/a", "read")
+    for decide in (partial(evaluate, Policy(allow=(rule,))), CompiledPolicy(Policy(allow=(rule,))).decide):
+        assert matches == decide(request).allowed

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def read(toml: str) -> Any:
     return tomllib.loads(toml)["tool"]["strata"]["acl_config"]
 
 
-def problems(mapping: object, catalogs: tuple[str, ...] | None = ("main",)) -> tuple[str, ...]:
+def problems(
+    mapping: object, catalogs: Mapping[str, str] | tuple[str, ...] | None = ("main",)
+) -> tuple[str, ...]:
     with pytest.raises(PolicyError) as caught:
         parse_policy(mapping, catalogs)  # type: ignore[arg-type]  # wrong types are the point
     return caught.value.problems
@@ -282,3 +285,67 @@ def test_the_library_imports_nothing_of_strata() -> None:
             if isinstance(node, ast.ImportFrom):
                 assert node.level <= 1, module.name
                 assert (node.module or "").split(".")[0] != "strata", module.name
+
+
+@pytest.mark.parametrize("effect", ["deny", "allow"])
+@pytest.mark.parametrize(
+    "short", ["tables/main/*", "tables/main/orders", "tables/m*/orders", "tables/*ai*/*"]
+)
+def test_a_short_form_that_names_a_catalog_is_refused(effect: str, short: str) -> None:
+    """It would mean that namespace in every catalog, and deny nothing in the catalog it seems to name."""
+    (problem,) = problems({effect: [{"principal": "*", "resource": short}]})
+
+    assert f"{short!r} is the short form of a namespace, but 'main' is a catalog" in problem
+    assert "write 'tables/main/<namespace>/<table>'" in problem
+    assert f"or 'tables/*/{short.removeprefix('tables/')}'" in problem
+
+
+@pytest.mark.parametrize("short", ["tables/*/orders", "tables/mainly/*", "tables/m%2A/x", "tables/Main/*"])
+def test_a_short_form_that_names_no_catalog_is_a_namespace(short: str) -> None:
+    """A wildcard alone, a longer name, an escaped star and other letters are no name of a catalog."""
+    policy, _ = parse_policy({"deny": [{"principal": "*", "resource": short}]}, ["main"])
+    assert [short.replace("tables/", "tables/*/")] == [rule.resource for rule in policy.deny]
+
+
+NAMES = {"main": "main", "alt": "main", "archive": "archive"}
+
+
+@pytest.mark.parametrize("effect", ["deny", "allow"])
+@pytest.mark.parametrize(
+    "resource", ["tables/alt/hr/*", "tables/al*/hr/*", "tables/a*/hr/*", "tables/alt/**/x"]
+)
+def test_a_rule_on_another_name_of_a_catalog_is_refused(effect: str, resource: str) -> None:
+    """Requests are decided under the first name, so the rule would never apply to them."""
+    (problem,) = problems({effect: [{"principal": "*", "resource": resource}]}, NAMES)
+
+    assert "names 'alt', another name of 'main'" in problem
+    assert "write 'tables/main/…'" in problem
+
+
+@pytest.mark.parametrize(
+    "resource", ["tables/main/hr/*", "tables/*/hr/*", "tables/**", "**", "tables/archive/*/*"]
+)
+def test_a_rule_that_matches_the_first_name_covers_all_names(resource: str) -> None:
+    """Rules of the first name, of all names, and of other catalogs are as before."""
+    policy, _ = parse_policy({"deny": [{"principal": "*", "resource": resource}]}, NAMES)
+    assert [resource] == [rule.resource for rule in policy.deny]
+
+
+def test_a_short_allow_means_the_only_catalog_of_several_names() -> None:
+    """Two names of one catalog are one catalog."""
+    rule = {"principal": "ann", "resource": "tables/hr/*"}
+    policy, _ = parse_policy({"allow": [rule]}, {"main": "main", "alt": "main"})
+    assert ["tables/main/hr/*"] == [rule.resource for rule in policy.allow]
+
+
+@pytest.mark.parametrize("principal", ["(null)", "-", "None", "null", "nil", "undefined"])
+def test_a_rule_for_what_programs_write_for_no_user_has_a_warning(principal: str) -> None:
+    """Every request without an identity would be that one user."""
+    _, (warning,) = parse_policy({"allow": [{**OK, "principal": principal}]}, ["main"])
+    assert f"allow rule 1: the principal {principal!r} is what programs write for no user" in warning
+
+
+def test_a_scope_with_a_comma_is_refused() -> None:
+    """No caller can hold it: scopes are separated by spaces."""
+    (problem,) = problems({"allow": [{**OK, "scope": "a,b"}]})
+    assert "no spaces or commas" in problem

@@ -81,7 +81,7 @@ def test_every_scene_is_measured_and_nobody_quiet_fails(tmp_path: Path) -> None:
     )  # fmt: skip
     found = json.loads(done.stdout)
     assert 0 == found["failed"]
-    assert {"bulk", "fifty", "flood", "mixed"} == {
+    assert {"bulk", "fifty", "flood", "mixed", "loop", "hung"} == {
         line["name"].partition(":")[0] for line in found["figures"]
     }
-    assert 4 == len(list((tmp_path / "pictures").glob("*.svg")))
+    assert 6 == len(list((tmp_path / "pictures").glob("*.svg")))

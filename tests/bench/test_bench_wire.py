@@ -146,10 +146,31 @@ def test_a_server_that_has_had_enough_of_a_connection_gets_another(wire) -> None
 
 def test_a_server_that_never_answers_is_an_error(wire) -> None:
     """A new connection closed without an answer is an error, not a reason to retry for ever."""
-    peer = Peer([HANG_UP])
+    peer = Peer([HANG_UP], [HANG_UP])
     with (
         wire.Connection(peer.url, {}) as connection,
         pytest.raises(wire.WireError, match="without an answer"),
     ):
         connection.get("/")
     peer.join()
+
+
+def test_a_connection_closed_before_its_first_request_is_opened_again(wire) -> None:
+    """A scene opens connections before it starts; a server may close those that wait too long."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        wire.Connection(f"http://127.0.0.1:{listener.getsockname()[1]}", {}) as connection,
+    ):
+        listener.accept()[0].close()
+        answering = threading.Thread(target=_answer_one, args=(listener,))
+        answering.start()
+        assert 200 == connection.get("/").status
+        answering.join(10)
+
+
+def _answer_one(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        while b"\r\n\r\n" not in connection.recv(4096):
+            pass
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")

@@ -1,6 +1,7 @@
 """The shard: stored segments come back, damage is a miss, the budget holds, a restart loses nothing."""
 
 import errno
+import io
 import os
 import shutil
 import stat
@@ -527,3 +528,56 @@ def test_a_shard_that_is_not_open_is_measured_and_trimmed(shard: CacheShard, tmp
     assert 0 == packs_module.trim(root, second.size - 1)
     assert not root.exists()
     assert ((0, 0), 0) == (packs_module.measure(root), packs_module.trim(root, 0))
+
+
+@pytest.mark.parametrize("call", ["listdir", "stat", "open"])
+def test_a_shortage_at_the_opening_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Without descriptors a shard is empty and takes nothing; read again, it has all that it had."""
+    shard = reopened(tmp_path)
+    store(shard, 0, 1)
+    store(shard, 2)
+    there = sorted((tmp_path / "shard").iterdir())
+
+    def short(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(io if call == "open" else os, call, short)
+        again = CacheShard.open(tmp_path / "shard", budget_bytes=BUDGET)
+        with pytest.raises(OSError, match="open files"):
+            again.read_disk()
+    assert errno.EMFILE == again.failure.errno
+    assert (None, 0, there) == (
+        find(again, 0),
+        again.most_of_one_scan,
+        sorted((tmp_path / "shard").iterdir()),
+    )
+
+    assert [] == again.take(again.read_disk())
+    assert None is again.failure
+    assert [rows(0)] == read(again, 0)
+    assert [rows(2000)] == read(again, 2)
+    store(again, 3)
+    assert [rows(3000)] == read(again, 3)
+
+
+def test_a_file_that_cannot_be_removed_keeps_no_other_one(
+    shard: CacheShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All files are tried; the first error is returned, for who must know that the cache is not empty."""
+    packs = [store(shard, number) for number in range(3)]
+    real = os.unlink
+
+    def unlink(path: Path, **kwargs: object) -> None:
+        if Path(path).stem == packs[0].path.stem:
+            raise OSError(errno.EACCES, "not permitted")
+        real(path, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", unlink)
+        failure = shard.remove_files(shard.clear())
+    assert errno.EACCES == failure.errno
+    assert [True, False, False] == [pack.path.exists() for pack in packs]
+    assert None is shard.remove_files([packs[0].path])

@@ -54,6 +54,15 @@ def test_a_permitted_request_ends_in_0(ask) -> None:
     assert "  allow rule 1 (*@example.com on tables/main/sales/*) matches" in lines
 
 
+@pytest.mark.parametrize("odd", [("alice ", "team-a"), ("", "team-a"), ("alice", "a b"), ("alice", "*")])
+def test_a_caller_that_cannot_be_is_one_sentence(ask, odd: tuple[str, str]) -> None:
+    """`explain` of a malformed principal or tenant exits with 1 and a sentence, not a traceback."""
+    principal, tenant = odd
+    found = ask("tables/main/db/t", "--tenant", tenant, principal=principal)
+    assert (1, True) == (found.exit_code, isinstance(found.exception, SystemExit))
+    assert found.output.strip()
+
+
 def test_a_denied_one_ends_in_2_and_names_the_way_out(ask) -> None:
     """`explain` of a denied request exits with 2 and names the change that would permit it, as text and JSON."""
     found = ask("tables/main/internal/pay")
@@ -206,3 +215,14 @@ def test_expectations_that_are_not_understood_end_in_1(run, text: str, problem: 
     """`test` exits with 1 for a file that it does not understand: a misspelled key would test nothing."""
     found = run("test", "expect.toml", expect=text)
     assert (1, True) == (found.exit_code, problem in found.output), found.output
+
+
+@pytest.mark.parametrize(
+    "odd", [("--principal", "ana "), ("--tenant", "a b"), ("--scope", "a,b"), ("--tenant", "")]
+)
+def test_what_no_request_can_have_is_refused_in_a_sentence(ask, odd: tuple[str, str]) -> None:
+    """Exit status 1 and the reason, no traceback and no answer."""
+    found = ask("tables/main/sales/orders", *odd)
+
+    assert (1, SystemExit) == (found.exit_code, type(found.exception))
+    assert odd[0].removeprefix("--") in found.output

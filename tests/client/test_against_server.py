@@ -5,14 +5,17 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
 
+import attrs
 import httpx
 import pyarrow as pa
 import pytest
 import trio
 from pyiceberg.catalog.sql import SqlCatalog
 
-from strata.client import AsyncStrataClient, StrataClient, StrataError
+from strata.client import AsyncStrataClient, QueryResult, StrataClient, StrataError
+from strata.client.operations import Query
 from strata.config import Settings
+from strata.config.fields import RegisteredTransform, TransformSection
 from strata.http.serving.listening import Bind
 from strata.http.serving.serve import serve
 from strata.server import open_service
@@ -162,3 +165,33 @@ async def test_who_one_is_to_the_server(settings, kind):
     assert ("ann", "team", (), "absent") == (found.principal, found.tenant, found.scopes, found.state)
     assert 8 == found.limits["bulk_slots"]["value"]
     assert {"missing_scope", "writes_disabled"} == {check.error for check in found.refused}
+
+
+async def test_a_query_of_both_clients_returns_rows(settings):
+    """Named and numbered inputs can be mixed; the result converts to what a program works with."""
+    settings = attrs.evolve(
+        settings, transforms=TransformSection(enabled=True, registry=(RegisteredTransform("duckdb_sql@*"),))
+    )
+    query = "SELECT count(*) AS n, max(t.id) AS most FROM input0 JOIN t USING (id)"
+    async with running(settings) as url:
+        async with AsyncStrataClient(url, headers=IDENTITY) as client:
+            found = await client.sql(query, URI, t=URI, name="joined")
+            again = await client.sql("FROM joined", joined="strata://name/joined")
+            with pytest.raises(StrataError, match=r"line 1, column 8"):
+                await client.sql("SELECT nothing FROM t", t=URI)
+
+        def in_a_thread() -> tuple[QueryResult, pa.Table]:
+            with StrataClient(url, headers=IDENTITY) as client:
+                same = client.sql(query, URI, t=URI)
+                return same, same.to_duckdb().to_arrow_table()
+
+        same, converted = await trio.to_thread.run_sync(in_a_thread)
+    expected = [{"n": 6, "most": 5}]
+    assert [expected] * 4 == [one.to_pylist() for one in (found.table, again.table, same.table, converted)]
+    assert "QueryResult(table=1 rows of 2 columns)" == repr(found)
+
+
+def test_a_query_of_something_else_is_refused_before_it_is_sent():
+    """A mapping in the place of keyword arguments is a mistake that is named."""
+    with pytest.raises(TypeError, match="are texts"):
+        Query("SELECT 1", ({"t": URI},)).body()  # type: ignore[arg-type]

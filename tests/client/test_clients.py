@@ -18,6 +18,7 @@ from strata.client import (
     BuildFailedError,
     ChangedInput,
     ConnectionFailedError,
+    Materialized,
     RetryPolicy,
     StrataClient,
     StrataError,
@@ -436,6 +437,19 @@ def test_a_busy_server_is_asked_again_when_it_says(client, server, clock):
     assert len({request.content for request in server.seen}) == 1
 
 
+def test_a_client_returns_after_the_exact_wait_and_numbers_its_attempts(client, server, clock):
+    """The server keeps a place for the second attempt, which no first one takes."""
+    server.script = [
+        problem(429, headers={"Retry-After": "1"}, retry_after_seconds=0.2),
+        problem(429, headers={"Retry-After": "2"}, retry_after_seconds=1.25),
+        arrow_answer(BYTES),
+    ]
+
+    assert TABLE.equals(client.fetch(URI))
+    assert clock.pauses == [0.2, 1.25]
+    assert [request.headers["x-strata-attempt"] for request in server.seen] == ["1", "2", "3"]
+
+
 def test_retries_are_bounded_and_then_the_refusal_is_told(client, server, clock):
     """After the last attempt, the server's text is the error."""
     server.answer = lambda _: problem(429, "Too many scans.", headers={"Retry-After": "1"}, error="busy")
@@ -493,11 +507,12 @@ def test_no_answer_is_a_connection_error(client, server):
     def refuse():
         raise httpx.ConnectError("Connection refused")
 
-    server.script = [refuse]
+    server.script = [refuse] * 4
 
     with pytest.raises(ConnectionFailedError, match="refused") as caught:
         client.explain(URI)
     assert caught.value.status is None
+    assert server.script == []
 
 
 def test_identity_headers_go_with_every_request_but_never_to_another_server(client, server, clock):
@@ -602,6 +617,38 @@ def test_artifacts_are_described_listed_and_the_cache_is_counted_and_cleared(cli
         "GET /base/v1/cache/stats",
         "POST /base/v1/cache/clear",
     ]
+
+
+def test_results_have_lineage_dependents_status_and_an_end(client, server):
+    """By URI or name, at the contract's paths; unknown fields of a newer server are ignored."""
+    node = {"uri": URI, "type": "table", "newer": 1}
+    uri = "strata://artifact/a1@v=2"
+    server.script = [
+        json_answer(artifact_uri=uri, nodes=[node], edges=[{"from_uri": URI, "to_uri": uri}], depth=1),
+        json_answer(artifact_uri=uri),
+        json_answer(artifact_uri=uri, dependents=[node], total_count=1),
+        json_answer(name="a/b", artifact_uri=uri, state="ready", is_stale=True, stale_reason="r"),
+        json_answer(build_id="b1", cancelled=True, state="failed"),
+        json_answer(status="deleted", artifact_uri=uri, byte_size=5),
+    ]
+
+    assert client.lineage(uri, 3).edges[0].from_uri == URI
+    assert client.dependents("strata://name/daily").dependents[0].type == "table"
+    assert client.status("a/b").is_stale
+    assert client.cancel("b1").cancelled
+    assert client.delete(uri).byte_size == 5
+    assert server.paths == [
+        "GET /base/v1/artifacts/a1/v/2/lineage?max_depth=3",
+        "GET /base/v1/names/daily",
+        "GET /base/v1/artifacts/a1/v/2/dependents",
+        "GET /base/v1/artifacts/names/a/b/status",
+        "POST /base/v1/builds/b1/cancel",
+        "DELETE /base/v1/artifacts/a1/v/2",
+    ]
+    with pytest.raises(ValueError, match="no build to cancel"):
+        client.cancel(Materialized(hit=True, artifact_uri=uri, state="ready"))
+    with pytest.raises(ValueError, match="is no name"):
+        client.status(uri)
 
 
 def test_an_endless_answer_is_not_held_in_memory(client, server, monkeypatch):

@@ -9,7 +9,15 @@ import pyarrow as pa
 import pytest
 import trio
 
-from strata.client import AsyncStrataClient, ConnectionFailedError, StrataClient, TruncatedStreamError
+from strata.client import (
+    AsyncStrataClient,
+    ConnectionFailedError,
+    RetryPolicy,
+    StrataClient,
+    TruncatedStreamError,
+)
+
+ONCE = RetryPolicy(reconnects=0)
 
 TABLE = pa.table({"id": pa.array(range(1000), pa.int64())})
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.apache.arrow.stream\r\n"
@@ -52,13 +60,13 @@ def peer():
 
 
 def fetch_sync(url):
-    with StrataClient(url, transport=httpx.HTTPTransport()) as client:
+    with StrataClient(url, transport=httpx.HTTPTransport(), retry=ONCE) as client:
         return client.fetch("demo:a.b")
 
 
 def fetch_async(url):
     async def fetch():
-        async with AsyncStrataClient(url, transport=httpx.AsyncHTTPTransport()) as client:
+        async with AsyncStrataClient(url, transport=httpx.AsyncHTTPTransport(), retry=ONCE) as client:
             return await client.fetch("demo:a.b")
 
     return trio.run(fetch)

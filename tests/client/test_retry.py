@@ -2,7 +2,7 @@ import datetime as dt
 
 import pytest
 
-from strata.client.retry import RetryPolicy, next_wait, parse_retry_after
+from strata.client.retry import RetryPolicy, exact_seconds, next_wait, parse_retry_after
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
 
@@ -63,3 +63,29 @@ def test_a_wait_that_does_not_fit_into_the_time_is_not_begun():
     assert wait(elapsed=58.1) is None
     assert wait(retry_after="3600") is None
     assert wait(retry_after="9" * 400) is None
+
+
+def test_the_exact_wait_is_kept_without_jitter():
+    """The server keeps a place from that moment on; an exact wait that contradicts the header is ignored."""
+    assert wait(exact=1.234, chance=1.0) == 1.234
+    for odd in (0.9, 2.1, -1.0, float("nan"), float("inf")):
+        assert wait(exact=odd) == 2.0
+    assert wait(exact=0.3, retry_after=None) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"retry_after_seconds": 0.25, "other": [1]}', 0.25),
+        (b'{"retry_after_seconds": 2}', 2.0),
+        (b'{"retry_after_seconds": "2"}', None),
+        (b'{"detail": "no"}', None),
+        (b"<html>busy</html>", None),
+        (b"\xff", None),
+        (b"", None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_a_body_without_the_exact_wait_is_no_fault(body, expected):
+    """It may be another server's, or a proxy's."""
+    assert exact_seconds(body) == expected

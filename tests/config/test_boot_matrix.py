@@ -27,7 +27,9 @@ UNSENDABLE = "proxy_token: a header cannot carry the token; use printable ASCII 
 NO_TARGET = (
     "artifact_dir: service mode has no default directory for results; set artifact_dir to a persistent one."
 )
-NO_LOCAL = "artifact_dir: metadata and unfinished results need a local directory; set artifact_dir."
+NO_LOCAL = (
+    "artifact_dir: metadata needs a local directory; set artifact_dir, or keep it by artifact_metadata_dsn."
+)
 PROXY_IN_PERSONAL = "auth_mode: trusted_proxy requires service mode; set deployment_mode = service."
 TENANTS_IN_PERSONAL = "multi_tenant_enabled: tenants require service mode; set deployment_mode = service."
 HEADER_IN_PERSONAL = "require_tenant_header: tenants require service mode; set deployment_mode = service."
@@ -40,6 +42,7 @@ USER_HEADER = (
 RULES = "acl_config: access rules require authentication; set auth_mode = trusted_proxy, or remove the rules."
 
 
+ONE_PORT = "metrics_port: 8765 is also port; give each its own."
 TLS_ALONE = "{}: requires tls_certificate; set it as well, or remove this setting."
 
 
@@ -56,7 +59,22 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("service with tenants", SERVICE | {"multi_tenant_enabled": True, "require_tenant_header": True}, []),
     ("service with rules", SERVICE | {"acl_config": Policy()}, []),
     ("service on every address", SERVICE | {"host": "0.0.0.0"}, []),
+    ("metrics on the port of requests", SERVICE | {"port": 8765, "metrics_port": 8765}, [ONE_PORT]),
+    ("the same on every address", SERVICE | {"host": "0.0.0.0", "port": 8765, "metrics_port": 8765}, [ONE_PORT]),
+    ("one port, two addresses", SERVICE | {"host": "127.0.0.2", "port": 8765, "metrics_port": 8765}, []),
+    ("any free port, twice", SERVICE | {"port": 0, "metrics_port": 0}, []),
     ("service with a rotated token", SERVICE | {"proxy_token_previous": TOKEN + "2"}, []),
+    ("service with host names", SERVICE | {"allowed_hosts": "strata.example, 192.0.2.1,[2001:db8::1],"}, []),
+    (
+        "a URL as a host name",
+        SERVICE | {"allowed_hosts": "strata.example,https://ui.example"},
+        [
+            (
+                "allowed_hosts: 'https://ui.example' is not a host name; write names without scheme and port, "
+                "separated by commas."
+            )
+        ],
+    ),
     ("personal on IPv6 loopback", PERSONAL | {"host": "::1"}, []),
     ("personal on localhost", PERSONAL | {"host": "localhost"}, []),
     ("personal on purpose remote", PERSONAL | {"host": "0.0.0.0", "allow_remote_clients_in_personal": True}, []),
@@ -87,6 +105,8 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
     ("azure without its container", SERVICE | {"artifact_blob_backend": "azure"}, ["artifact_azure_container: artifact_blob_backend = azure requires artifact_azure_container; set it."]),
     ("s3 with no local directory", SERVICE | {"artifact_dir": None, "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, [NO_LOCAL]),
     ("s3 with only a metadata database", SERVICE | {"artifact_dir": None, "metadata_db": "{tmp}/m.db", "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, [NO_LOCAL]),
+    ("s3 and PostgreSQL with no local directory", SERVICE | {"artifact_dir": None, "artifact_metadata_dsn": "postgresql://db.example/strata", "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}, []),
+    ("PostgreSQL alone with no local directory", SERVICE | {"artifact_dir": None, "artifact_metadata_dsn": "postgresql://db.example/strata"}, [NO_TARGET]),
     ("a metadata database that is a directory", SERVICE | {"metadata_db": "{tmp}/locked"}, ["metadata_db: {tmp}/locked is a directory; name a file."]),
     ("personal behind a proxy's token", PERSONAL | {"auth_mode": "trusted_proxy", "proxy_token": TOKEN}, [PROXY_IN_PERSONAL]),
     ("personal with tenants", PERSONAL | {"multi_tenant_enabled": True}, [TENANTS_IN_PERSONAL]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from strata.config import ConfigError
+from strata.config.coherence import PATHS
 from strata.config.sources import Loaded, load_settings
 from strata.config.tenants import parse_overrides
 from strata.server.service import contract_of
@@ -159,3 +161,43 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
     toml = SERVICE.replace('proxy_token = "a-token-of-twenty-characters"', 'proxy_token_file = "token"')
 
     assert "a-token-of-twenty-characters" == load(tmp_path, "\ufeff" + toml).settings.proxy_token
+
+
+@pytest.mark.parametrize("setting", ["host", "metrics_host"])
+def test_an_address_in_brackets_is_refused_with_the_way_to_write_it(tmp_path: Path, setting: str) -> None:
+    """As in a URL: it was looked up as a name, and refused without a hint."""
+    expected = [f"{setting}: an address has brackets in a URL only; write ::1 instead of [::1]."]
+    assert expected == problems(tmp_path, SERVICE + f'{setting} = "[::1]"\n')
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [*(name for name in PATHS if name not in {"artifact_dir", "cache_dir"}), "host", "metrics_host"],
+)
+def test_an_empty_path_or_address_in_a_file_is_refused_by_its_name(tmp_path: Path, setting: str) -> None:
+    """It would be the working directory or all addresses, as an empty variable would."""
+    wrong = problems(tmp_path, SERVICE + f'{setting} = ""\n')
+    assert f"{setting}: it is empty; remove it, or give it a value." in wrong
+
+
+@pytest.mark.parametrize("setting", ["artifact_dir", "cache_dir"])
+def test_an_empty_directory_in_a_file_is_refused(tmp_path: Path, setting: str) -> None:
+    """As above, of the two settings that each configuration here has."""
+    wrong = problems(tmp_path, re.sub(rf'{setting} = ".*"', f'{setting} = ""', SERVICE))
+    assert any(problem.startswith(f"{setting}: ") for problem in wrong)
+
+
+def test_an_empty_warehouse_is_refused(tmp_path: Path) -> None:
+    """It would be the directory of the configuration file."""
+    wrong = problems(tmp_path, SERVICE + '[tool.strata.warehouses]\nmain = ""\n')
+    assert ["warehouses.main: it is empty; remove it, or give it a value."] == wrong
+
+
+@pytest.mark.parametrize(
+    "line", ['cache_dir = "loop"', 'metadata_db = "loop"', '[tool.strata.warehouses]\nw = "loop"']
+)
+def test_a_loop_of_links_is_no_usable_path(tmp_path: Path, line: str) -> None:
+    """It was a traceback at a start."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    wrong = problems(tmp_path, SERVICE.replace('cache_dir = "cache"\n', "") + line + "\n")
+    assert ["is not a usable path; name another one."] == [text.partition("' ")[2] for text in wrong]

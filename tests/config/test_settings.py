@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 from click.testing import CliRunner
 
 from strata.cli.main import main
+from strata.client.wire import HEADERS_VARIABLE, URL_VARIABLE
 from strata.config import ConfigError, Problem, Settings
 from strata.config.reference import reference
 from strata.config.report import effective
-from strata.config.sources import Loaded, load_settings
+from strata.config.sources import CLIENT_VARIABLES, Loaded, load_settings
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-twenty-characters"
@@ -329,3 +331,29 @@ def test_a_problem_reads_as_a_sentence_about_its_setting() -> None:
     assert "port: it is odd." == str(Problem("port", "it is odd."))
     assert "port: it is odd." == str(ConfigError((Problem("port", "it is odd."),)))
     assert "proxy_token" not in repr(Settings(proxy_token="x" * 20))
+
+
+def test_every_setting_is_taken_from_its_variable(tmp_path: Path) -> None:
+    """None is passed over in silence: a variable is a setting's, or one of the client's, or refused."""
+    taken = {}
+    for field in attrs.fields(Settings):
+        if not field.metadata["toml_only"]:
+            environ = {f"STRATA_{field.name.upper()}": "no such value, of any kind"}
+            try:
+                found = load(tmp_path, environ=environ)
+            except ConfigError as error:
+                taken[field.name] = any(field.name in str(one).lower() for one in error.problems)
+            else:
+                taken[field.name] = field.name in found.sources and "STRATA" in found.sources[field.name].name
+    assert [] == [name for name, known in taken.items() if not known]
+    assert "client_stall_seconds" in taken
+
+
+def test_variables_of_the_client_are_no_settings(tmp_path: Path) -> None:
+    """They are passed over, by their whole names: others that begin like them are refused."""
+    assert {URL_VARIABLE, HEADERS_VARIABLE} == set(CLIENT_VARIABLES)
+    environ = dict.fromkeys(CLIENT_VARIABLES, "x")
+    assert Settings() == load(tmp_path, environ=environ).settings
+    assert ["STRATA_CLIENT_UR: unknown variable"] == [
+        problem[:34] for problem in problems(tmp_path, environ={"STRATA_CLIENT_UR": "x"})
+    ]

@@ -45,7 +45,9 @@ def test_every_limit_of_a_tenant_can_be_said_of_one_tenant() -> None:
     everything = {}
     for name in LIMITS:
         value = getattr(of_all, name, None)
-        if name not in ("weight", "enabled"):
+        if isinstance(value, str):
+            everything[name] = f"{value}another"
+        elif name not in ("weight", "enabled"):
             everything[name] = not value if isinstance(value, bool) else (value or 0) + 1
     changed = limits_of(attrs.evolve(of_all, **everything))
 

@@ -1,5 +1,6 @@
 """TLS files: all their problems are reported at start, by setting."""
 
+import datetime as dt
 import os
 import ssl
 from pathlib import Path
@@ -9,7 +10,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from strata.config import Settings, validate_mode_coherence
-from strata.config.tls import tls_context
+from strata.config.tls import expiry_of, tls_context
 
 
 @pytest.fixture
@@ -87,3 +88,25 @@ def test_what_opens_and_is_no_file_is_neither_waited_for_nor_read(files, tmp_pat
     assert fault.message.startswith("/proc/self/mem is not a PEM certificate")
     [fault] = tls_context(files["cert"], files["key"], "/proc/self/mem")
     assert "tls_client_ca" == fault.setting
+
+
+@pytest.mark.parametrize("year", [2031, 2061])
+def test_the_end_of_a_certificate_is_read(tmp_path: Path, year: int) -> None:
+    """Of both forms of time that certificates have; of the first one of a file."""
+    ends = dt.datetime(year, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
+    authority = trustme.CA()
+    first = authority.issue_cert("localhost", not_after=ends).cert_chain_pems[0]
+    path = tmp_path / "chain.pem"
+    path.write_bytes(b"text before it\n" + first.bytes() + authority.cert_pem.bytes())
+    assert ends.timestamp() == expiry_of(str(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "x" * 99]
+)
+def test_what_is_no_certificate_has_no_end(tmp_path: Path, text: str) -> None:
+    """Nor has a file that is not there; why it is unusable is told elsewhere."""
+    path = tmp_path / "x.pem"
+    assert expiry_of(str(path)) is None
+    path.write_text(text)
+    assert expiry_of(str(path)) is None

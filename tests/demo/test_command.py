@@ -1,4 +1,6 @@
+import fcntl
 import json
+import os
 import socket
 
 import pytest
@@ -26,6 +28,42 @@ def test_a_port_in_use_is_named_with_the_option_that_changes_it(taken, option, t
     assert option in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "d").exists()
+
+
+def test_a_directory_that_another_demo_uses_is_left_alone(tmp_path):
+    """Two demos would delete each other's results; the lock ends with its holder."""
+    arguments = [
+        "--once",
+        "--data",
+        str(tmp_path / "d"),
+        "--port",
+        "0",
+        "--user-port",
+        "0",
+        "--admin-port",
+        "0",
+    ]
+    (tmp_path / "d" / "artifacts").mkdir(parents=True)
+    holder = os.open(tmp_path / "d", os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        result = CliRunner().invoke(demo, arguments)
+    finally:
+        os.close(holder)
+
+    assert result.exit_code == 1
+    assert "is in use by another demo; use --data with another one" in result.output
+    assert (tmp_path / "d" / "artifacts").is_dir()
+    assert "in use by another demo" not in CliRunner().invoke(demo, arguments).output
+
+
+def test_a_directory_that_is_a_file_is_named(tmp_path):
+    """A sentence, not a traceback."""
+    (tmp_path / "d").touch()
+    result = CliRunner().invoke(demo, ["--once", "--data", str(tmp_path / "d" / "e"), "--port", "0"])
+
+    assert result.exit_code == 1
+    assert "cannot be used: Not a directory" in result.output
 
 
 def test_without_its_data_the_demo_says_what_to_install(monkeypatch):
@@ -65,5 +103,7 @@ def test_once_checks_everything_over_http_and_ends_in_success(tmp_path):
         assert [] == [check for check in found["checks"] if not check["passed"]]
         assert found["passed"] is True
         assert result.exit_code == 0
-        assert len(found["checks"]) == 10
+        assert len(found["checks"]) == 14
         assert found["checks"][0]["seconds"]["cold scan"] > 0
+        for check in found["checks"]:  # each time has something beside it
+            assert set(check["seconds"]) == set(check["beside"])

@@ -73,6 +73,17 @@ async def test_scopes_without_headers_pass_unchanged():
     assert (await through([], kind="lifespan"))["headers"] == []
 
 
+def test_a_port_opens_the_sockets_of_the_server():
+    """The browser's WebSocket passes, by the paths of the application behind the port."""
+
+    class App:
+        opens_socket = staticmethod(lambda target: target == b"/v1/notebooks/n/session")
+
+    proxied = inject_identity(App(), DEMO_USER.headers("t" * 32))
+    assert proxied.opens_socket(b"/v1/notebooks/n/session")
+    assert not proxied.opens_socket(b"/v1/me")
+
+
 def test_the_ports_speak_for_the_callers_of_the_product_page():
     """Principals, scopes and tenant are those of the product page."""
     assert DEMO_ADMIN.headers(TOKEN) == {

@@ -3,12 +3,18 @@ import json
 
 import pytest
 
-from strata.demo.checks import Check
+from strata.demo.checks import Beside, Check
 from strata.demo.report import Addresses, Reporter
 
 ADDRESSES = Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")
 CHECKS = [
-    Check("Rows are exact", passed=True, detail="3 rows [all]", seconds={"cold scan": 0.25}),
+    Check(
+        "Rows are exact",
+        passed=True,
+        detail="3 rows [all]",
+        seconds={"cold scan": 0.25},
+        beside={"cold scan": Beside("pyiceberg", 0.5)},
+    ),
     Check("Denied is denied", passed=False, detail="answered [200], where 404 was due"),
 ]
 
@@ -41,6 +47,7 @@ def test_json_is_all_there_is_on_standard_output():
         "passed": True,
         "detail": "3 rows [all]",
         "seconds": {"cold scan": 0.25},
+        "beside": {"cold scan": {"what": "pyiceberg", "seconds": 0.5}},
     }
     assert "curl" in err
 
@@ -49,7 +56,7 @@ def test_away_from_a_terminal_results_are_plain_lines():
     """A log file gets no boxes and no colours; brackets are text."""
     out, err = shown(io.StringIO())
 
-    assert "pass  Rows are exact: 3 rows [all]\n      cold scan: 0.250 s\n" in out
+    assert "pass  Rows are exact: 3 rows [all]\n      cold scan: 0.250 s; pyiceberg: 0.500 s\n" in out
     assert "FAIL  Denied is denied: answered [200], where 404 was due" in out
     assert "1 of 2 checks passed" in out
     assert out.isascii()
@@ -63,7 +70,7 @@ def test_on_a_terminal_results_are_a_table(monkeypatch):
 
     assert "3 rows [all]" in out
     assert "FAIL" in out
-    assert "0.250 s" in out
+    assert "0.250 s; pyiceberg: 0.500 s" in out
 
 
 @pytest.mark.parametrize("address", [ADDRESSES.user, ADDRESSES.admin, ADDRESSES.server])
@@ -72,4 +79,4 @@ def test_every_address_is_in_what_there_is_to_try(address):
     out, _ = shown(io.StringIO())
 
     assert address in out
-    assert "$(cat '/d/proxy-token')" in out
+    assert "$(cat /d/proxy-token)" in out

@@ -39,10 +39,15 @@ class Request:
 class Recorder:
     """An HTTP server that records its requests and answers 200 with the given headers."""
 
-    def __init__(self, answer_headers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        answer_headers: tuple[str, ...] = (),
+        more: Callable[[Request], tuple[str, ...]] = lambda _request: (),
+    ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self.answer_headers = answer_headers
+        self.more = more
         self.status = "200 OK"
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -78,7 +83,7 @@ class Recorder:
                         buffered += connection.recv(65536)
                     buffered = buffered[int(length) :]
                 self.requests.append(request)
-                extra = "".join(f"{header}\r\n" for header in self.answer_headers)
+                extra = "".join(f"{header}\r\n" for header in (*self.answer_headers, *self.more(request)))
                 connection.sendall(f"HTTP/1.1 {self.status}\r\n{extra}Content-Length: 2\r\n\r\nok".encode())
 
     def close(self) -> None:
@@ -216,8 +221,22 @@ def nginx_of(tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts nginx on the shipped files after a change to them."""
     with ExitStack() as stack:
 
-        def start(config: str, upstreams: dict[int, int], *, change: Change, listening: int) -> Proxy:
+        def start(
+            config: str, upstreams: dict[int, int], *, change: Change, listening: int | None = None
+        ) -> Proxy:
             return stack.enter_context(running(config, tmp_path, upstreams, change, listening))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def nginx_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Return the same function for the tests of a module that share an nginx."""
+    with ExitStack() as stack:
+
+        def start(config: str, upstreams: dict[int, int], *, change: Change, listening: int) -> Proxy:
+            place = tmp_path_factory.mktemp("nginx")
+            return stack.enter_context(running(config, place, upstreams, change, listening))
 
         yield start
 

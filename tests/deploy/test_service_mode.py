@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ def compose() -> dict:
 def test_the_configuration_boots(tmp_path: Path) -> None:
     """Strata accepts the stack's configuration: every key exists, and the mode is coherent."""
     text = (STACK / "pyproject.toml").read_text().replace("/data/", f"{tmp_path}/")
-    for name in ("artifacts", "cache", "warehouse"):
-        (tmp_path / name).mkdir()
+    for name in ("artifacts", "cache", "demo/warehouse"):
+        (tmp_path / name).mkdir(parents=True)
     path = tmp_path / "pyproject.toml"
     path.write_text(text)
     loaded = load_settings(config_file=path, environ={}, options={}, cwd=tmp_path)
@@ -60,9 +61,112 @@ def test_every_mounted_path_exists(compose: dict) -> None:
 
 
 def test_the_image_has_the_directories_of_the_configuration(compose: dict) -> None:
-    """Every directory the configuration names is made in the image that compose builds."""
+    """Every directory the configuration names is made in the image that compose builds; tables are written later."""
     build = compose["services"]["strata"]["build"]
     dockerfile = (STACK / build["context"] / build["dockerfile"]).read_text()
     strata = tomllib.loads((STACK / "pyproject.toml").read_text())["tool"]["strata"]
-    for path in (strata["artifact_dir"], strata["cache_dir"], *strata["warehouses"].values()):
+    tables = [str(Path(path).parent) for path in strata["warehouses"].values()]
+    for path in (strata["artifact_dir"], strata["cache_dir"], *tables):
         assert path in dockerfile
+    assert tables == [compose["services"]["data"]["command"][-1]]
+
+
+def test_every_service_has_only_what_it_needs(compose: dict) -> None:
+    """No service can gain privileges, keeps a capability, or writes anywhere but to its volumes and memory."""
+    assert {"data", "strata", "executor", "proxy"} == set(compose["services"])
+    for name, service in compose["services"].items():
+        hardening = (service["read_only"], service["cap_drop"], service["security_opt"])
+        assert ("true", ["ALL"], ["no-new-privileges:true"]) == hardening, name
+        assert "/tmp" in service["tmpfs"], name
+        assert "privileged" not in service, name
+        assert "cap_add" not in service, name
+        for volume in service.get("volumes", []):
+            source, _, mode = volume.partition(":")
+            assert source in compose["volumes"] or mode.endswith(":ro"), volume
+        if name != "data":  # which ends by itself
+            check = service["healthcheck"]
+            assert check["test"][0] == "CMD", name
+            assert {"start_period", "interval", "timeout"} < set(check), name
+
+
+def test_no_service_runs_as_root(compose: dict) -> None:
+    """Strata's image has a numeric user, and the proxy's is given one."""
+    dockerfile = (STACK / "Dockerfile").read_text()
+    assert re.findall(r"^USER (.+)$", dockerfile, re.MULTILINE) == ["10001"]
+    for service in compose["services"].values():
+        assert service["image"] == "strata-demo" or service["user"] == "101:101"
+
+
+def test_health_checks_ask_what_is_listening(compose: dict) -> None:
+    """Each health check asks a port of the configuration, on the loopback that the services share."""
+    strata = tomllib.loads((STACK / "pyproject.toml").read_text())["tool"]["strata"]
+    executor = strata["transforms"]["registry"][0]["executor_url"]
+    asked = {
+        name: re.findall(r"http://127\.0\.0\.1:\d+/[a-z/]+", " ".join(service["healthcheck"]["test"]))
+        for name, service in compose["services"].items()
+        if "test" in service["healthcheck"]
+    }
+    assert {
+        "strata": [f"http://127.0.0.1:{strata['port']}/health/ready"],
+        "executor": [f"{executor}/health"],
+        "proxy": ["http://127.0.0.1:8865/health"],
+    } == asked
+    assert "service:strata" == compose["services"]["executor"]["network_mode"]
+
+
+ROOT = Path(__file__).parents[2]
+SECRETS = (
+    "service/proxy-token",
+    "service/nginx/proxy_token.conf",
+    ".env",
+    ".git/config",
+    "pyproject.local.toml",
+    "deploy/service-mode/proxy_token.conf",
+    "strata.toml",
+    "executor-token",
+    "strata-demo-stack/pyproject.toml",
+)
+
+
+def _is_sent(path: str) -> bool:
+    """Return whether Docker sends a file of the checkout to the build: the last matching line decides."""
+    sent = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").strip()
+        if not pattern or pattern.startswith("#"):
+            continue
+        parts = Path(path).parts
+        heads = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        plain = pattern.removeprefix("**/")
+        names = parts if pattern.startswith("**/") else heads
+        if any(fnmatchcase(name, plain) for name in names):
+            sent = line.startswith("!")
+    return sent
+
+
+@pytest.mark.parametrize("path", SECRETS)
+def test_the_build_sees_no_secret(path: str) -> None:
+    """Tokens and private files of a checkout are not sent to the build, whatever they are called."""
+    assert not _is_sent(path)
+
+
+def test_the_build_sees_what_the_wheel_is_made_of() -> None:
+    """All that pyproject.toml names for the wheel, and every module, is sent."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = [
+        "pyproject.toml",
+        "hatch_build.py",
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+    ]
+    modules = [str(path.relative_to(ROOT)) for path in (ROOT / "strata").rglob("*.py")]
+    assert [] == [
+        path for path in (*named, *modules, "strata/ui/web/package-lock.json") if not _is_sent(path)
+    ]
+
+
+def test_only_the_wheel_comes_into_the_image() -> None:
+    """The stage that sees the sources is thrown away; what is left has nothing copied into it."""
+    build, last = (STACK / "Dockerfile").read_text().split("\nFROM ")[1:]
+    assert "COPY . /src" in build
+    assert not re.search(r"^(COPY|ADD)\b", last, re.MULTILINE)

@@ -11,8 +11,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+import trio
 from log_watch import watch
+from socket_kit import RejectedError, socket
 
 STACK = Path(__file__).parents[2] / "deploy" / "service-mode"
 
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def strata(tmp_path: Path, free_port) -> Iterator[int]:
     """Run ``strata serve`` on the stack's configuration, with other directories and another port."""
-    for name in ("artifacts", "cache", "warehouse"):
+    for name in ("artifacts", "cache", "demo/warehouse"):
         (tmp_path / "data" / name).mkdir(parents=True)
     port = free_port()
     text = (STACK / "pyproject.toml").read_text()
@@ -106,6 +109,33 @@ def test_an_early_answer_never_stalls_the_next_request(
         assert 200 == _ask(second, "GET", "/v1/artifacts")[0]
     first.close()
     second.close()
+
+
+def test_a_notebooks_socket_passes_the_proxy(nginx, strata: int) -> None:
+    """Two users at two ports meet in one session, with the ports' identities; another path upgrades nothing."""
+    proxy = nginx("service-mode/nginx.conf", {8765: strata})
+    one, two = (f"http://127.0.0.1:{proxy.ports[port]}" for port in (8865, 8866))
+
+    async def meet() -> None:
+        body = {"title": "N", "cells": [{"id": "c", "source": "x = 1"}]}
+        async with httpx.AsyncClient(base_url=one) as client:
+            answer = await client.post("/v1/notebooks", json=body)
+        assert 201 == answer.status_code, answer.text
+        path = f"/v1/notebooks/{answer.json()['name']}/session"
+        forged = {"X-Strata-Principal": "root", "X-Strata-Scopes": "admin:*", "Origin": one}
+        async with socket(one, path, **forged) as user, socket(two, path) as admin:
+            assert "demo-user" == (await user.event("hello"))["principal"]
+            assert "demo-admin" == (await user.event("joined", principal="demo-admin"))["principal"]
+            edit = {"op": "replace", "id": "c", "source": "x = 2"}
+            assert 200 == (await user.ask("edit", revision=1, edits=[edit]))["status"]
+            assert (2, ["c"]) == ((event := await admin.event("edited"))["revision"], event["cells"])
+        for where, headers, status in ((path, {"Origin": "https://evil.example"}, 403), ("/v1/me", {}, 200)):
+            with pytest.raises(RejectedError) as caught:
+                async with socket(one, where, **headers):
+                    pass
+            assert status == caught.value.status
+
+    trio.run(meet)
 
 
 def test_requests_with_identities_of_their_own_get_those_of_the_port(nginx, strata: int) -> None:

@@ -165,6 +165,8 @@ def test_toml_blocks_are_configurations(block, tmp_path: Path, monkeypatch) -> N
     for name in ("main", "warehouse", "artifacts"):
         (tmp_path / name).mkdir()
     (tmp_path / "proxy-token").write_text("a-token-of-the-documentation")
+    (tmp_path / "lake-credential").write_text("a-client:a-secret-of-the-documentation")
+    (tmp_path / "science.lock").write_text(f"a-package==1.0 --hash=sha256:{'1' * 64}\n")
     (tmp_path / "pyproject.toml").write_text(block.code)
     besides = {
         "deployment_mode": "service",

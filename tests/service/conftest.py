@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from reading_here import read_here
 from service_kit import TOKEN, Running, Warehouse, running
 
 from strata.config import Settings
+from strata.tenants.builds import scan_pipeline
+from strata.work import pool
 
 
 @pytest.fixture
@@ -43,3 +47,20 @@ def settings(tmp_path: Path, warehouse: Warehouse) -> Settings:
 async def server(settings: Settings) -> AsyncIterator[Running]:
     async with running(settings) as found:
         yield found
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Let the second row group be read only when the gate is open."""
+    opened, real = threading.Event(), scan_pipeline.read_slice
+
+    def gated(group, *rest):
+        if group.task.index == 1:
+            assert opened.wait(30)
+        return real(group, *rest)
+
+    read_here(monkeypatch)
+    monkeypatch.setattr(scan_pipeline, "read_slice", gated)
+    monkeypatch.setattr(pool, "HUNG_SECONDS", 60.0)  # a closed gate is no disk that hangs
+    yield opened
+    opened.set()

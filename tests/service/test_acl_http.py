@@ -159,6 +159,27 @@ async def test_an_explanation_over_http_is_the_librarys_and_decides_as_the_serve
                 assert (200 if found["allowed"] else 404) == answer.status_code
 
 
+@pytest.mark.parametrize("odd", ["ana ", "", "a\u0007", "e\u0301"])
+@pytest.mark.parametrize("field", ["principal", "tenant"])
+async def test_an_odd_caller_is_a_bad_question_and_crashes_nothing(
+    settings: Settings, field: str, odd: str
+) -> None:
+    """A principal or tenant that no request can have is 422 or answered; the actor that was asked goes on."""
+    async with (
+        running(attrs.evolve(settings, acl_config=RULES)) as server,
+        server.client(**ADMIN) as root,
+    ):
+        await root.get("/v1/names")
+        [tenant] = server.service.registry.tenants()
+        actor = tenant.actor
+        answer = await root.post("/v1/admin/acl/explain", json=question(**{field: odd}))
+        assert answer.status_code in (200, 422), answer.text
+        if answer.status_code == 422:
+            assert "invalid_caller" == answer.json()["error"]
+        assert 200 == (await root.get("/v1/names")).status_code
+        assert (actor, 0) == (tenant.actor, tenant.metrics.restarts)
+
+
 @pytest.mark.parametrize("path", ["explain", "reload"])
 async def test_the_rules_are_administered_by_those_with_the_scope_and_the_right(
     settings: Settings, path: str
@@ -247,7 +268,7 @@ async def test_rules_are_read_again_on_request_whole_or_not_at_all(
             assert 404 == (await client.get(url)).status_code
             assert not (await root.post("/v1/admin/acl/reload")).json()["changed"]
         resources = server.service.registry.resources
-        noted = await resources.ask(resources.metadata.list_audit, tenant=None, before=None, limit=9)
+        noted = await resources.ask("", resources.metadata.list_audit, tenant=None, before=None, limit=9)
         assert [(None, "root", "acl.reload")] * 4 == [
             (one.act.tenant, one.act.principal, one.act.action) for one in noted
         ]
@@ -270,3 +291,29 @@ async def test_rules_are_read_again_when_their_file_changes(
                 while (await eve.post("/v1/materialize", json=scan("wh:db.events"))).status_code != 404:
                     pass
         assert 200 == await status(server, "db.events", identity("ana", "team-a"))
+
+
+DENY_EVE = '[[deny]]\nprincipal = "eve"\nresource = "tables/{}/db/*"\n\n'
+
+
+async def test_a_second_alias_is_decided_and_explained_as_the_first(
+    settings: Settings, warehouse: Warehouse, file: Path
+) -> None:
+    """A rule on the second alias, which would never apply, is refused; one on the first covers both."""
+    warehouse.create(numbers(5))
+    both = attrs.evolve(settings, warehouses={**settings.warehouses, "alt": settings.warehouses["wh"]})
+    eve = identity("eve", "team-a")
+    async with running(with_file(both, file)) as server, server.client(**ADMIN) as root:
+        await trio.Path(file).write_text(ALLOW + DENY_EVE.format("alt") + ROOT)
+        refused = await root.post("/v1/admin/acl/reload")
+        assert (409, "acl_refused") == (refused.status_code, refused.json()["error"])
+        assert "names 'alt', another name of 'wh'" in refused.json()["errors"][0]["msg"]
+
+        await trio.Path(file).write_text(ALLOW + DENY_EVE.format("wh") + ROOT)
+        assert 200 == (await root.post("/v1/admin/acl/reload")).status_code
+        for alias in ("wh", "alt"):
+            asked = question(resource=f"tables/{alias}/db/events")
+            assert not (await root.post("/v1/admin/acl/explain", json=asked)).json()["allowed"]
+            async with server.client(**eve) as client:
+                answer = await client.post("/v1/materialize", json=scan(f"{alias}:db.events"))
+                assert 404 == answer.status_code

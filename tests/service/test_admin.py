@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 import structlog
 import trio
-from service_kit import Running, Warehouse, fetch, identity, numbers, running, scan
+from reading_here import read_here
+from service_kit import Running, Warehouse, crashing_actor, fetch, identity, numbers, running, scan
 
 from strata import acl
 from strata.artifacts import STORE_DOWN
@@ -43,6 +44,7 @@ ROUTES = [
     ("POST", f"{A}/drain", 200, 200),
     ("POST", f"{A}/enable", 200, 403),
     ("POST", f"{A}/disable", 200, 403),
+    ("GET", "/v1/admin/servers", 200, 403),
     ("POST", "/v1/admin/drain", 200, 403),
     ("DELETE", "/v1/admin/drain", 200, 403),
 ]
@@ -113,6 +115,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         gate.wait(30)
         return real(*args)
 
+    read_here(monkeypatch)
     monkeypatch.setattr(scan_pipeline, "read_slice", read_slice)
     return gate
 
@@ -141,9 +144,8 @@ async def test_a_tenant_is_described_while_it_works(
     assert [begun["build_id"]] == [build["build_id"] for build in found["usage"]["in_flight"]]
     assert {"interactive": 1, "bulk": 0} == {use["tier"]: use["used"] for use in found["usage"]["slots"]}
     assert ["max_concurrent_scans"] == [error["code"] for error in found["last_errors"]]
-    assert {"value": 1, "source": "operator", "maximum": None, "granted": 1} == found["limits"][
-        "max_concurrent_scans"
-    ]
+    expected = {"value": 1, "source": "operator", "maximum": None, "granted": 1}
+    assert expected.items() <= found["limits"]["max_concurrent_scans"].items()
     assert {"building": 1} == found["artifacts"]["by_state"]
     assert 0 == found["usage"]["cache"]["hits"]
 
@@ -191,6 +193,7 @@ class Gates:
             next(waiting).wait(30)
             return real(*args)
 
+        read_here(monkeypatch)
         monkeypatch.setattr(scan_pipeline, "read_slice", read_slice)
         monkeypatch.setattr(CacheShard, "lookup", lambda *_: None)
 
@@ -326,7 +329,7 @@ async def test_a_stopped_actor_loses_no_ready_result(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
-            await until(lambda: 2 == len(registry.find("team-a").actor.materializer.streams))
+            await until(lambda: 1 == registry.find("team-a").actor.unread)
             actor = registry.find("team-a").actor
             done = await call(server, "POST", f"{A}/{action}", ADMIN)
             assert (200, True) == (done.status_code, done.json()["changed"])
@@ -352,9 +355,9 @@ async def test_a_restart_brings_a_tenant_back_that_is_down(settings: Settings, w
         await fetch(ana, scan(warehouse.uri()))
         assert (await ana.post("/v1/materialize", json=scan(warehouse.uri()))).json()["hit"]
         [tenant] = server.service.registry.tenants()
-        tenant.actor.materializer.resources = None
-        with structlog.testing.capture_logs():  # its traceback takes a minute to render with all locals
-            await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+        assert State.RUNNING is tenant.state
+        with structlog.testing.capture_logs(), crashing_actor("team-a"):  # rendering its traceback takes long
+            await ana.get("/v1/names")
         down = (await call(server, "GET", A, ADMIN)).json()
         assert ("down", 1, [("AttributeError", "crash")]) == (
             down["state"],

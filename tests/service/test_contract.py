@@ -13,7 +13,7 @@ BUILD = {
 }  # fmt: skip
 ARTIFACT = {
     "artifact_id", "version", "state", "arrow_schema", "row_count", "byte_size", "created_at",
-    "content_sha256", "provenance_hash", "transform_spec", "input_versions",
+    "content_sha256", "provenance_hash", "transform_spec", "input_versions", "ordered",
 }  # fmt: skip
 
 
@@ -210,7 +210,9 @@ async def test_values_are_never_echoed_back(server: Running) -> None:
     """Neither a 422 nor a 400 repeats a value of the request."""
     async with server.client() as client:
         for body in (b'{"inputs": ["s3cr3t"', b'{"inputs": [17, "s3cr3t"], "transform": "s3cr3t"}'):
-            answer = await client.post("/v1/materialize", content=body)
+            answer = await client.post(
+                "/v1/materialize", content=body, headers={"Content-Type": "application/json"}
+            )
             assert 422 == answer.status_code
             assert "s3cr3t" not in answer.text
 

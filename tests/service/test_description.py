@@ -8,6 +8,7 @@ import pytest
 from service_kit import Running, identity
 
 from strata.http.api.responses import ARROW_STREAM
+from strata.http.formats.negotiation import MEDIA
 from strata.http.routes.app import create_app
 
 
@@ -43,16 +44,19 @@ async def test_paths_name_all_of_their_parts() -> None:
 
 
 async def test_problems_are_problems_and_results_are_arrow() -> None:
-    """Each response has its content type: problem, Arrow stream or JSON."""
+    """Each response has its content type: problem, a format of results, or JSON."""
     document = await description()
     for _, _, operation in operations(document):
         for status, answer in operation["responses"].items():
-            if int(status) >= 400 and "StatusAnswer" not in json.dumps(answer):
+            if int(status) >= 400 and not {"StatusAnswer", "ReadyAnswer"} & set(
+                json.dumps(answer).split('"')
+            ):
                 assert ["application/problem+json"] == list(answer["content"])
             assert answer["headers"]["X-Request-ID"]["required"]
     data = document["paths"]["/v1/artifacts/{artifact_id}/v/{version}/data"]["get"]["responses"]
-    assert [ARROW_STREAM] == list(data["200"]["content"]) == list(data["206"]["content"])
-    assert ["application/json", ARROW_STREAM] == list(
+    assert list(MEDIA.values()) == list(data["200"]["content"])
+    assert [ARROW_STREAM] == list(data["206"]["content"])
+    assert ["application/json", *MEDIA.values()] == list(
         document["paths"]["/v1/materialize"]["post"]["responses"]["200"]["content"]
     )
 
@@ -94,5 +98,22 @@ async def test_a_body_nested_too_deeply_is_422(server: Running, opening: bytes) 
     """A too deeply nested body is 422, and does not crash the parser."""
     body = b'{"inputs":[],"transform":{"executor":"scan@v1","params":{"a":' + opening * 100_000
     async with server.client() as client:
-        answer = await client.post("/v1/materialize", content=body)
+        answer = await client.post(
+            "/v1/materialize", content=body, headers={"Content-Type": "application/json"}
+        )
     assert (422, "invalid_json") == (answer.status_code, answer.json()["error"])
+
+
+async def test_what_a_request_must_have_is_marked_as_required() -> None:
+    """Parameters without which a route refuses are required, and an import has its body."""
+    paths = (await description())["paths"]
+    assert paths["/v1/notebook-imports"]["post"]["requestBody"]["required"]
+    for path, names in {
+        "/v1/notebooks/{notebook}/diff": {"before", "after"},
+        "/v1/tables/describe": {"uri"},
+        "/v1/tables/snapshots": {"uri"},
+        "/v1/tables/refs": {"uri"},
+        "/v1/tables/history": {"uri"},
+    }.items():
+        found = {item["name"] for item in paths[path]["get"]["parameters"] if item["required"]}
+        assert names == found - {"notebook"}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import structlog
 import trio
-from service_kit import ARROW, Running, Warehouse, fetch, identity, numbers, running, scan
+from service_kit import ARROW, Running, Warehouse, crashing_actor, fetch, identity, numbers, running, scan
 
 from strata import acl
 from strata.config import Settings
@@ -294,8 +294,8 @@ async def test_a_crash_in_one_tenant_leaves_the_other_streaming(
         ) as flow:
             parts = [await anext(chunks := flow.aiter_bytes(65536))]
             [tenant] = [found for found in registry.tenants() if found.id == "team-a"]
-            tenant.actor.materializer.resources = None  # the next question meets a bug
-            broken = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+            with crashing_actor("team-a"):
+                broken = await ana.get("/v1/names")
             assert (503, "tenant_restarting") == (broken.status_code, broken.json()["error"])
             assert int(broken.headers["retry-after"]) >= 1
             parts += [part async for part in chunks]
@@ -316,8 +316,8 @@ async def test_too_many_crashes_leave_a_tenant_down_and_reported(
         async with server.client(**A) as ana, server.client(**B) as bob:
             await fetch(ana, scan(warehouse.uri()))
             [tenant] = server.service.registry.tenants()
-            tenant.actor.materializer.resources = None
-            await ana.post("/v1/materialize", json=scan(warehouse.uri()))
+            with crashing_actor("team-a"):
+                await ana.get("/v1/names")
             down = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
             assert (503, "tenant_down") == (down.status_code, down.json()["error"])
             assert State.DOWN is tenant.state

@@ -10,6 +10,7 @@ from route_matrix import BODIES, CALLERS, OWN_TENANT, ROUTES, RULES, UNSEEN, has
 from service_kit import Running, Warehouse, identity, numbers, running, scan
 
 from strata.acl import print_policy
+from strata.artifacts import Act, NameOrder
 from strata.config import Settings
 from strata.http.routes import HOT
 from strata.http.routes.app import create_app
@@ -61,6 +62,9 @@ async def guarded(settings: Settings, warehouse: Warehouse, tmp_path) -> AsyncIt
 async def made_by_ana(server: Running) -> Made:
     async with server.client(**identity("cyd", "team-c")) as cyd:  # a tenant of none of the callers
         await cyd.get("/v1/names")
+    async with server.client(**CALLERS["no scope"]) as writer:
+        body = {"title": "Of ana alone", "cells": [{"source": "secret_of_ana = 1"}]}
+        notebook = (await writer.post("/v1/notebooks", json=body)).json()["name"]
     async with server.client(**CALLERS["own"]) as ana:
         body = scan("wh:db.events", mode="artifact", name="ana/daily")
         built = (await ana.post("/v1/materialize", json=body)).json()
@@ -71,6 +75,10 @@ async def made_by_ana(server: Running) -> Made:
         ).json()
         artifact_id, _, version = built["artifact_uri"].removeprefix("strata://artifact/").partition("@v=")
         record = (await ana.get(f"/v1/artifacts/{artifact_id}/v/{version}")).json()
+    act = Act(tenant="team-a", principal="ana", principal_tenant="team-a", action="x", request_id="r")
+    registry, target = server.service.registry.resources.registry, (artifact_id, int(version))
+    registry.set_alias("team-a", NameOrder(name="ana/daily", act=act), "latest", target)
+    registry.set_tag("team-a", target, "stage", "ana/gold", act)
     known = {
         "artifact_id": artifact_id,
         "version": version,
@@ -79,11 +87,18 @@ async def made_by_ana(server: Running) -> Made:
         "name": "ana/daily",
         "key": "a",
         "alias": "latest",
+        "provenance_hash": record["provenance_hash"],
         "tenant": "team-c",
+        "notebook": notebook,
+        "cell": "c",
+        "member": "0" * 16,
+        "run": "none",
+        "schedule": "none",
+        "worker": "none",
     }
     ids = (known[part] for part in ("artifact_id", "build_id", "stream_id", "name"))
     # Not the hash of the bytes: bob's own result of the same table has the same.
-    return Made(known, (*ids, record["provenance_hash"]))
+    return Made(known, (*ids, record["provenance_hash"], notebook, "secret_of_ana", "ana/gold"))
 
 
 async def test_every_route_answers_every_caller_as_written(guarded: Running) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import httpx
 import pytest
+from reading_here import read_here
 from service_kit import TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
@@ -61,7 +62,14 @@ async def test_a_proxy_that_is_wrong_is_found_in_one_request(settings: Settings)
         if header["name"] in ("X-May", "X-Tenant-ID")
     }
     assert "no_tenant" == refused(found)["a tenant of one's own"]
-    assert ["admin:cache", "admin:metrics", "admin:tenants", "admin:limits", "admin:*"] == scopes(found)
+    assert [
+        "admin:cache",
+        "admin:metrics",
+        "admin:tenants",
+        "admin:limits",
+        "admin:workers",
+        "admin:*",
+    ] == scopes(found)
 
 
 async def test_an_operator_lacks_nothing(server: Running) -> None:
@@ -104,6 +112,7 @@ async def test_usage_says_nothing_of_what_others_of_the_tenant_do(
         gate.wait(30)
         return real(*args)
 
+    read_here(monkeypatch)
     monkeypatch.setattr(scan_pipeline, "read_slice", slow)
     async with server.client() as ana:
         made = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
@@ -129,12 +138,21 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize(("state", "status", "error"), STATES)
+@pytest.mark.parametrize("case", STATES)
 async def test_what_is_refused_is_what_would_be(
-    settings: Settings, warehouse: Warehouse, state: str, status: int, error: str
+    settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, case: tuple[str, int, str]
 ) -> None:
     """A check has the status and code of the refused request, and `/v1/me` itself is answered."""
+    state, status, error = case
     warehouse.create(numbers(10))
+    gate, real = threading.Event(), scan_pipeline.read_slice
+
+    def slow(*args: Any) -> Any:
+        gate.wait(30)
+        return real(*args)
+
+    read_here(monkeypatch)
+    monkeypatch.setattr(scan_pipeline, "read_slice", slow)
     async with running(attrs.evolve(settings, max_tenants=1)) as server:
         registry = server.service.registry
         if state == "disabled":
@@ -147,15 +165,14 @@ async def test_what_is_refused_is_what_would_be(
             registry.draining = True
         else:
             async with server.client(**identity("bob", "team-b")) as bob:
-                await bob.post(
-                    "/v1/materialize", json=scan(warehouse.uri())
-                )  # a stream that waits for its reader
+                await bob.post("/v1/materialize", json=scan(warehouse.uri()))  # a build that goes on
         found = await me(server, identity())
         async with server.client() as ana:
             answer = await ana.post("/v1/materialize", json=scan(warehouse.uri()))
         [check] = [check for check in found["checks"] if check["what"] == "POST /v1/materialize"]
         assert (status, error) == (check["status"], check["error"])
         assert (answer.status_code, answer.json()["error"]) == (check["status"], check["error"])
+        gate.set()
 
 
 async def test_no_free_slot_is_said_before_one_waits(settings: Settings, warehouse: Warehouse) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import httpx
@@ -16,6 +17,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from service_kit import Running, Warehouse, fetch, free_port, identity, numbers, running, scan
 
+from strata.acl import Policy, Rule
 from strata.config import Settings
 from strata.http.metrics_app import metrics_app
 from strata.http.serving.listening import CannotListenError
@@ -24,10 +26,13 @@ from strata.observability.collector import page_of
 from strata.observability.families import FAMILIES, LIBRARY_FAMILIES, reference
 from strata.observability.metrics import encoder, expose, expose_at_once
 from strata.observability.snapshot import SLICE, Snapshot
+from strata.readers import READERS
 from strata.server import run_server
 from strata.server.process import YOUNG_OBJECTS
 from strata.tenants import Registry, TenantLimits
 from strata.tenants.lifecycle.handle import Tenant
+from strata.tenants.retention.sweeper import Sweeper
+from strata.tenants.shared.thread_groups import ThreadGroups
 from strata.tenants.stats.counters import TenantMetrics
 from strata.tenants.stats.histogram import BUCKETS, Histogram
 from strata.work import WorkPool
@@ -223,6 +228,42 @@ def promtool() -> str:
     return need("promtool")
 
 
+async def test_readers_are_counted_by_what_they_did_and_what_ended_them(
+    server: Running, warehouse: Warehouse
+) -> None:
+    """Steps by kind, ends by signal, retries, and the most memory of one that is alive."""
+    await trio.to_thread.run_sync(READERS.prepare)  # until the first is there, plans are made in the server
+    await used(server, warehouse)
+    ended = READERS.ends["SIGSEGV"]
+    READERS.note_death("a file", "SIGSEGV", again=False)
+    samples = read((await expose(server.service.registry, ""))[0])
+    assert ended + 1 == value(samples, "strata_reader_ends_total", reason="SIGSEGV")
+    assert value(samples, "strata_reader_retries_total") >= 1
+    steps = {labels[0][1] for name, labels in samples if name == "strata_reader_steps_total"}
+    assert "manifest" in steps
+    assert steps & {"rows", "rows_of_files"}
+    assert steps & {"footer", "footers"}
+    assert value(samples, "strata_reader_peak_bytes") > 1_000_000
+
+
+async def test_the_disk_and_what_tenants_keep_are_gauges(server: Running, warehouse: Warehouse) -> None:
+    """Free bytes, reserve and stored bytes by tenant; a tenant without series of its own is in `other`."""
+    await used(server, warehouse)
+    resources = server.service.registry.resources
+    sweeper = Sweeper(resources, server.service.registry.limits, lambda: 0.0)
+    await sweeper.look()
+    resources.stored["absent"] = 7
+    samples = read((await expose(server.service.registry, ""))[0])
+    assert resources.disk_space is not None
+    assert resources.disk_space.reserve == value(samples, "strata_disk_reserve_bytes")
+    assert resources.disk_space.free == value(samples, "strata_disk_free_bytes")
+    kept = resources.stored["team-a"]
+    assert kept > 0
+    assert (kept, 7) == tuple(
+        value(samples, "strata_stored_bytes", tenant=name) for name in ("team-a", "other")
+    )
+
+
 async def test_promtool_finds_nothing_to_complain_about(
     promtool: str, server: Running, warehouse: Warehouse
 ) -> None:
@@ -238,7 +279,9 @@ async def test_promtool_finds_nothing_to_complain_about(
 def many(count: int, name: str = "t{}") -> Registry:
     """Return a registry of `count` tenants whose counters have counted; no actor runs."""
     found = Registry(
-        resources=attrs.make_class("Lent", ["pool"])(WorkPool(1)),
+        resources=SimpleNamespace(
+            pool=WorkPool(1), threads=ThreadGroups(), stored={"t1": 5, "nobody": 2}, disk_space=None, accesses=None
+        ),
         limits=lambda _tenant: TenantLimits(), max_tenants=count, mailbox_size=3, max_crashes=2,
         crash_window=60, probe=lambda: True,
     )  # fmt: skip
@@ -507,3 +550,19 @@ async def test_a_metrics_port_that_is_taken_is_named(settings: Settings) -> None
         pytest.RaisesExc(CannotListenError, match="metrics_host, metrics_port"), flatten_subgroups=True
     ):
         await run_server(changed, announce=lambda _urls: None)
+
+
+async def test_what_is_refused_at_the_door_is_counted(settings: Settings, warehouse: Warehouse) -> None:
+    """Requests without a valid identity by their code; requests for denied tables, which callers see as missing."""
+    warehouse.create(numbers(1), "db.closed")
+    rules = Policy(allow=(Rule("*", "tables/wh/db/events"),))
+    async with running(attrs.evolve(settings, acl_config=rules)) as server, server.client() as client:
+        for wrong in ({"X-Strata-Proxy-Token": "x" * 20}, {"X-Strata-Principal": ""}):
+            assert 401 == (await client.get("/v1/me", headers=identity() | wrong)).status_code
+        for table, status in (("db.closed", 404), ("db.events", 404), ("db.none", 404)):
+            assert status == (await client.post("/v1/materialize", json=scan(f"wh:{table}"))).status_code
+        stats = server.service.registry.runtime_stats
+        assert {"invalid_token": 1, "missing_principal": 1} == dict(stats.unidentified)
+        text, _ = await expose(server.service.registry, "")
+    assert b'strata_unidentified_requests_total{reason="invalid_token"} 1.0' in text
+    assert b'strata_denied_total{tenant="team-a"} 2.0' in text

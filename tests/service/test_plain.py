@@ -12,8 +12,8 @@ from strata.http.routes import HOT
 from strata.http.routes.app import create_app
 from strata.tenants.lifecycle.registry import Registry
 
-OWN = {"date", "x-request-id"}
-THROUGH_THE_APP = {"params": {"through": "the application"}}  # a query is the application's
+OWN = {"date", "x-request-id", "server-timing"}
+THROUGH_THE_APP = {"params": {"download": "false"}}  # a query is the application's
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ async def test_ranges_and_validators_are_honoured(server: Running, warehouse: Wa
         )
 
 
-@pytest.mark.parametrize("query", [b"", b"?through=the-application"])
+@pytest.mark.parametrize("query", [b"", b"?download=false"])
 async def test_http_1_0_gets_whole_results_with_their_length(
     server: Running, warehouse: Warehouse, query: bytes
 ) -> None:
     """HTTP/1.0 cannot tell a truncated stream from a complete one, so it gets complete results."""
     warehouse.create(numbers(10))
     head = b"POST /v1/materialize%b HTTP/1.0\r\n" % query
-    for name, value in (identity() | {"Accept": ARROW}).items():
+    for name, value in (identity() | {"Accept": ARROW, "Content-Type": "application/json"}).items():
         head += f"{name}: {value}\r\n".encode()
     body = json.dumps(scan(warehouse.uri())).encode()
     stream = await trio.open_tcp_stream("127.0.0.1", int(server.url.rpartition(":")[2]))
@@ -177,3 +177,23 @@ async def test_another_name_of_a_path_reaches_nothing(server: Running, warehouse
         for path in ("//v1/materialize", "/%2Fv1/materialize", "/v1//materialize", "/v1/materialize/"):
             answer = await client.post(f"{server.url}{path}", json=scan(warehouse.uri()))
             assert 404 == answer.status_code, path
+
+
+async def test_an_encoded_slash_is_no_slash_of_a_route(server: Running, warehouse: Warehouse) -> None:
+    """It names no other route, and is a slash in a name, which may have some."""
+    warehouse.create(numbers(10))
+    async with server.client(**identity(scopes="admin:*")) as client:
+        for _ in range(2):  # the second one finds the result, once it is committed
+            await fetch(client, scan(warehouse.uri(), name="prod/report"))
+        for path in ("/v1%2Fme", "/v1/cache%2Fstats", "/v1/artifacts%2fstats", "/%2Fv1/me", "/v1/me%2F"):
+            assert 404 == (await client.get(path)).status_code, path
+        for path in ("/v1/names/prod%2Freport", "/v1/names/prod/report"):
+            assert 200 == (await client.get(path)).status_code, path
+        named = "/v1/artifacts/names/prod%2Freport"
+        assert "prod/report" == (await client.get(f"{named}/status")).json()["name"]
+        for path in (f"{named}%2Fstatus", "/v1/names/prod%252Freport", "/v1/admin/tenants/team-a%2Flimits"):
+            assert 404 == (await client.get(path)).status_code, path
+        made = (await client.get("/v1/names/prod/report")).json()["artifact_uri"]
+        artifact, version = made.removeprefix("strata://artifact/").split("@v=")
+        assert 404 == (await client.get(f"/v1/artifacts/{artifact}%2Fv/{version}")).status_code
+        assert 404 == (await client.get(f"/v1/artifacts/{artifact}/v/{version}%2Fdata")).status_code

@@ -15,7 +15,8 @@ import pytest
 import structlog
 import trio
 from log_watch import MARK
-from service_kit import TOKEN, Running, Warehouse, identity, numbers, running, scan
+from reading_here import read_here
+from service_kit import TOKEN, Running, Warehouse, crashing_actor, identity, numbers, running, scan
 
 from strata.config import Settings
 from strata.http.routes.app import create_app
@@ -23,6 +24,7 @@ from strata.observability.logs import OURS, configure
 from strata.tables import read_slice
 from strata.tenants.messages import GetName
 from strata.tenants.results.read import Reader
+from strata.work import pool
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ class Caller:
         self.statuses: set[int] = set()
 
     async def __call__(self, method: str, path: str, expected: int, **options) -> httpx.Response:
-        headers = identity(f"ana-{MARK}", scopes=f"admin:* {MARK}:scope") | options.pop("headers", {})
+        headers = identity("ana", scopes=f"admin:* notebook:* {MARK}:scope") | options.pop("headers", {})
         request_id = f"request-{len(self.ids)}"
         self.ids.append(request_id)
         answer = await self._client.request(
@@ -86,16 +88,69 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(settings: Settings, warehouse: Warehouse, out: io.StringIO):
+async def scene(settings: Settings, warehouse: Warehouse, out: io.StringIO, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool, "HUNG_SECONDS", 60.0)  # a busy machine is no disk that hangs, which has a line
     warehouse.create(numbers(100))
     small = attrs.evolve(settings, max_request_bytes=2048, log_level="DEBUG")
     async with running(small) as server, httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         yield Scene(server, Caller(client, out), out)
 
 
+DIRECT_WRITES = {
+    ("delete", "/v1/artifacts/{artifact_id}/v/{version}"),
+    ("delete", "/v1/names/{name}"),
+    ("post", "/v1/names"),
+    ("put", "/v1/artifacts"),
+    ("put", "/v1/names/{name}/aliases/{alias}"),
+    ("delete", "/v1/names/{name}/aliases/{alias}"),
+    ("put", "/v1/artifacts/{artifact_id}/v/{version}/tags"),
+    ("delete", "/v1/artifacts/{artifact_id}/v/{version}/tags/{key}"),
+    ("post", "/v1/artifacts/{artifact_id}/v/{version}/pin"),
+    ("delete", "/v1/artifacts/{artifact_id}/v/{version}/pin"),
+}
+"""Those that service mode has, without a body, if it is configured so; here it is not."""
+
+
+SIGNED = {
+    ("get", "/v1/artifacts/download"),
+    ("post", "/v1/artifacts/upload"),
+    ("post", "/v1/builds/{build_id}/log"),
+    ("post", "/v1/builds/{build_id}/finalize"),
+}
+"""Those that a signed URL permits, which these are not."""
+
+
+INCOMPLETE = {
+    "/v1/registry/artifacts",
+    "/v1/notebooks/{notebook}/diff",
+    "/v1/notebooks/{notebook}/session/events",
+    "/v1/notebooks/{notebook}/session/locks/{cell}",
+    "/v1/notebooks/{notebook}/session/output",
+    "/v1/tables/describe",
+    "/v1/tables/history",
+    "/v1/tables/refs",
+    "/v1/tables/snapshots",
+}
+"""Those that must be given a parameter of the query."""
+
+
 def empty(path: str) -> str:
     return path.format(
-        stream_id="x", build_id="x", artifact_id="x", version=1, name="x", key="x", alias="x", tenant="team-a"
+        stream_id="x",
+        build_id="x",
+        artifact_id="x",
+        version=1,
+        name="x",
+        key="x",
+        alias="x",
+        tenant="team-a",
+        notebook="x",
+        cell="x",
+        member="x",
+        run="x",
+        schedule="x",
+        worker="x",
+        provenance_hash="x",
     )
 
 
@@ -107,10 +162,14 @@ async def test_every_route_has_the_id_in_its_answer_and_on_its_lines(scene: Scen
     for path, methods in sorted(paths.items()):
         for method, operation in methods.items():
             expected = (
-                422
-                if "requestBody" in operation
-                else 403
-                if ["writes"] == operation["tags"]
+                403
+                if (method, path) in DIRECT_WRITES | SIGNED
+                else 404
+                if "{worker}" in path
+                else 422
+                if "requestBody" in operation or "/v1/notebook-imports" == path  # a file of any type
+                else 400
+                if path in INCOMPLETE
                 else 404
                 if "{" in path and "{tenant}" not in path
                 else 409  # there is no file of rules to be read again
@@ -146,7 +205,11 @@ async def test_every_status_has_the_id_in_its_answer_and_on_its_lines(
     )
     await call("POST", "/v1/materialize", 404, json=scan(f"wh:{MARK}.table"))
     await call("POST", "/v1/materialize", 413, content=MARK.encode() * 1000)
-    await call("POST", "/v1/materialize", 422, content=f'{{"{MARK}'.encode())
+    await call("POST", "/v1/materialize", 415, content=f'{{"{MARK}'.encode())
+    await call("GET", hit["stream_url"], 412, headers={"If-Match": f'"{MARK}"'})
+    typed = {"Content-Type": "application/json"}
+    await call("POST", "/v1/materialize", 422, content=f'{{"{MARK}'.encode(), headers=typed)
+    await call("POST", "/v1/materialize", 403, json=scan(uri), headers={"Origin": f"https://{MARK}.example"})
 
     warehouse.create(numbers(10), "db.lost")
     for path in Path(warehouse.path, "db", "lost").rglob("*.parquet"):
@@ -161,7 +224,7 @@ async def test_every_status_has_the_id_in_its_answer_and_on_its_lines(
     await call("GET", f"/v1/builds/{made['build_id']}", 500)
     scene.server.service.registry.draining = True
     await call("GET", "/v1/artifacts", 503)
-    assert {200, 206, 304, 400, 401, 403, 404, 413, 416, 422, 500, 503} == call.statuses
+    assert {200, 206, 304, 400, 401, 403, 404, 412, 413, 415, 416, 422, 500, 503} == call.statuses
 
 
 async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
@@ -174,10 +237,11 @@ async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
         path.write_bytes(b"PAR1" + bytes(150) + whole[154:])  # pages destroyed, the footer as it was
     go = threading.Event()
 
-    def read_later(group):
+    def read_later(group, *many):
         assert go.wait(10)
-        return read_slice(group)
+        return read_slice(group, *many)
 
+    read_here(monkeypatch)
     monkeypatch.setattr("strata.tenants.builds.scan_pipeline.read_slice", read_later)
     client = scene.call._client
     first = {"X-Request-ID": "the-one-that-began-it"} | identity()
@@ -191,14 +255,15 @@ async def test_what_a_build_logs_carries_the_id_of_the_request_that_began_it(
             await trio.lowlevel.checkpoint()
 
     found = [line for line in lines(scene.out) if "request" != line["event"]]
-    assert ["file_unreadable"] == [line["event"] for line in found]
+    told = [line["event"] for line in found if "debug" != line["level"]]
+    assert ["file_unreadable", "table unreadable"] == told
     assert {"the-one-that-began-it"} == {line["request_id"] for line in found}
 
 
-async def test_a_crash_names_the_requests_that_it_failed(
+async def test_a_question_that_crashes_names_its_request(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message's line has its request's id, the supervisor's line those of all waiting requests."""
+    """A bug in a question is 500, its traceback is logged once under its request's id, and the actor goes on."""
 
     async def crash(_reader: Reader, _question: GetName) -> None:
         raise ValueError(MARK)
@@ -207,9 +272,28 @@ async def test_a_crash_names_the_requests_that_it_failed(
     await scene.call("GET", "/v1/names", 200)
     answer = await scene.call._client.get("/v1/names/x", headers={"X-Request-ID": "the-unlucky"} | identity())
 
+    assert (500, "internal", "the-unlucky") == (
+        answer.status_code,
+        answer.json()["error"],
+        answer.json()["request_id"],
+    )
+    assert "ValueError" not in answer.text
+    found = [line for line in lines(scene.out) if "exception" in line]
+    assert [("question crashed", "the-unlucky")] == [(line["event"], line["request_id"]) for line in found]
+    assert "ValueError" in found[0]["exception"]
+    assert 200 == (await scene.call._client.get("/v1/names", headers=identity())).status_code
+
+
+async def test_a_crash_names_the_requests_that_it_failed(scene: Scene) -> None:
+    """The supervisor's line has the ids of all requests that waited, and none of its own."""
+    await scene.call("GET", "/v1/names", 200)
+    with crashing_actor("team-a"):
+        answer = await scene.call._client.get(
+            "/v1/names/x", headers={"X-Request-ID": "the-unlucky"} | identity()
+        )
+
     assert 503 == answer.status_code
     found = {line["event"]: line for line in lines(scene.out)}
-    assert "the-unlucky" == found["question crashed"]["request_id"]
     assert ["the-unlucky"] == found["tenant crashed"]["request_ids"]
     assert "request_id" not in found["tenant crashed"]
-    assert "ValueError" in found["tenant crashed"]["exception"]
+    assert "AttributeError" in found["tenant crashed"]["exception"]

@@ -17,7 +17,10 @@ from strata.acl import Policy, Rule
 from strata.config import Settings
 from strata.tenants import Resources
 from strata.tenants.lifecycle.actor import TenantActor
+from strata.tenants.shared import resources as resources_module
+from strata.tenants.shared import table_loader
 from strata.tenants.shared.authorizer import Authorizer
+from strata.tenants.shared.table_loader import TableLoader
 from strata.work import WorkPool
 
 ROUNDS = 12
@@ -52,7 +55,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         real = getattr(kind, method)
 
         def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            named = getattr(getattr(args[0], "func", args[0]), "__name__", "") if method == "ask" else ""
+            named = getattr(getattr(args[1], "func", args[1]), "__name__", "") if method == "ask" else ""
             if at_once or answers_a_question(trio.lowlevel.current_task()):
                 work[label + named] += 1
             return real(self, *args, **kwargs)
@@ -73,6 +76,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     monkeypatch.setattr(TenantActor, "answer_at_once", answer)
 
     count(Resources, "ask", "thread: ")
+    count(Resources, "write", "thread of a write")
+    count(TableLoader, "load", "table")
     count(Resources, "transfer", "transfer")
     count(WorkPool, "run", "quantum")
     count(Authorizer, "_decide", "decision")
@@ -138,6 +143,10 @@ async def cases(server: Running, *, tables: bool) -> dict[str, Asked]:
     return found
 
 
+TIMES = {"date", "server-timing"}
+"""Headers that say when, or how long, not what."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("why", POLICIES)
 async def test_denied_and_missing_take_the_same_work_and_give_the_same_answer(
@@ -147,6 +156,9 @@ async def test_denied_and_missing_take_the_same_work_and_give_the_same_answer(
     warehouse.create(numbers(10))
     warehouse.create(numbers(10), "db.open")
     draw = random.Random(why)
+    monkeypatch.setattr(
+        table_loader, "NEGATIVE_SECONDS", 0.0
+    )  # else the work depends on the time between two
     async with running(attrs.evolve(settings, acl_config=POLICIES[why])) as server:
         asked = await cases(server, tables=why in ("by a rule on the table", "by default"))
         work: dict[str, dict[bool, Counter[str]]] = defaultdict(lambda: {True: Counter(), False: Counter()})
@@ -160,7 +172,7 @@ async def test_denied_and_missing_take_the_same_work_and_give_the_same_answer(
                 body = one.denied_body if denied else one.missing_body
                 with counted(monkeypatch) as operations:
                     answer = await eve.request(one.method, path, json=body)
-                headers = sorted((name, value) for name, value in answer.headers.items() if name != "date")
+                headers = sorted((name, value) for name, value in answer.headers.items() if name not in TIMES)
                 answers[case][denied].add(repr((answer.status_code, headers, answer.content)))
                 work[case][denied][repr(sorted(operations.items()))] += 1
     for case in asked:
@@ -185,3 +197,39 @@ async def test_a_store_call_more_or_less_would_be_noticed(
     assert there != missing
     assert 1 == missing["thread: get_artifact"]
     assert missing["steps"] >= 2
+
+
+async def test_a_missing_result_is_decided_on_as_one_of_other_rows(
+    settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is not there takes the decisions, on the table and on its cells, of a hidden result's name."""
+    warehouse.create(numbers(10))
+    rows = [Rule(who, "tables/wh/db/events", rows=f"id < {most}") for who, most in (("ana", 5), ("eve", 7))]
+    asked: list[str] = []
+    real_reading, real_sees = Authorizer.reading, resources_module._sees
+
+    def reading(self: Authorizer, principal: Any, resource: str) -> Any:
+        asked.append(resource)
+        return real_reading(self, principal, resource)
+
+    def sees(table: Any, version: str, visible: Any) -> bool:
+        asked.append(version)
+        return real_sees(table, version, visible)
+
+    async with (
+        running(attrs.evolve(settings, acl_config=Policy(allow=tuple(rows)))) as server,
+        server.client(**identity("ana", "team-a")) as ana,
+        server.client(**identity("eve", "team-a")) as eve,
+    ):
+        await fetch(ana, scan("wh:db.events", name="plan"))
+        await ana.post("/v1/materialize", json=scan("wh:db.events"))  # waits for the commit
+        assert 404 == (await eve.get("/v1/names/plan")).status_code
+        monkeypatch.setattr(Authorizer, "reading", reading)
+        monkeypatch.setattr(resources_module, "_sees", sees)
+        decisions = []
+        for name in ("plan", "none", "plan", "other"):
+            asked.clear()
+            assert 404 == (await eve.get(f"/v1/names/{name}")).status_code
+            decisions.append(list(asked))
+    assert 2 == len(decisions[0])
+    assert [decisions[0]] * 4 == decisions

@@ -17,7 +17,7 @@ from strata.server import open_service
 from strata.server.stores import open_stores
 from strata.tenants.lifecycle.registry import Registry
 
-KIBIBYTES_EACH = 16
+KIBIBYTES_EACH = 17
 
 MEASURE = """
 import gc, sys, trio
@@ -55,8 +55,8 @@ trio.run(main, sys.argv[1], int(sys.argv[2]))
 
 @pytest.mark.slow
 @pytest.mark.alone  # the coverage of a measured process would be in the figure
-def test_ten_thousand_idle_tenants_cost_sixteen_kibibytes_each(tmp_path: Path) -> None:
-    """Each idle tenant beyond the first hundred uses 16 KiB of anonymous memory and no descriptor."""
+def test_ten_thousand_idle_tenants_cost_seventeen_kibibytes_each(tmp_path: Path) -> None:
+    """Each idle tenant beyond the first hundred uses 17 KiB of anonymous memory (15.7 as measured) and no descriptor."""
     found = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path), "10000"],
         capture_output=True, text=True, check=True, timeout=600,

@@ -9,6 +9,7 @@ import httpx
 import pyarrow as pa
 import pytest
 import trio
+from reading_here import read_here
 from service_kit import ARROW, TOKEN, Running, Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
@@ -20,6 +21,28 @@ from strata.tenants.builds import planning, scan_pipeline
 from strata.work import Tier
 
 ELSEWHERE = {
+    **dict.fromkeys(
+        ("access_audit", "access_audit_days", "access_audit_max_bytes", "access_audit_required"),
+        "tests/service/test_access_audit.py",
+    ),
+    "accel_redirect": "tests/deploy/test_accelerated.py",
+    "catalog_callers": "tests/service/test_catalogs_as_the_caller.py",
+    "tracing_enabled": "tests/service/test_tracing.py",
+    "artifact_gc_interval_seconds": "tests/service/test_retention.py",
+    "artifact_max_bytes": "tests/service/test_retention.py",
+    "artifact_max_count": "tests/service/test_retention.py",
+    "artifact_max_idle_days": "tests/service/test_retention.py",
+    "artifact_min_idle_seconds": "tests/service/test_retention.py",
+    "artifact_names_shared": "tests/service/test_registry.py",
+    "registry_protected_aliases": "tests/service/test_registry.py",
+    "notebook_workers": "tests/service/test_notebook_sessions.py",
+    "notebook_environments": "tests/service/test_notebook_executors.py",
+    "transforms": "tests/service/test_sql.py",
+    "transform_memory_bytes": "tests/service/test_sql_escapes.py",
+    "transform_spill_bytes": "tests/service/test_sql_escapes.py",
+    "transform_threads": "tests/service/test_sql.py",
+    "service_writes_enabled": "tests/service/test_removal.py",
+    "allowed_hosts": "tests/service/test_browsers.py, tests/http/door/test_cross_site.py",
     "deployment_mode": "tests/config/test_boot_matrix.py, tests/service/test_contract.py (direct writes)",
     "host": "tests/service/test_settings.py::test_host_and_port_are_where_the_server_listens",
     "port": "tests/service/test_settings.py::test_host_and_port_are_where_the_server_listens",
@@ -71,8 +94,16 @@ ELSEWHERE = {
 }
 for _name in ("s3_bucket", "s3_prefix", "gcs_bucket", "gcs_prefix", "azure_container", "azure_prefix"):
     ELSEWHERE[f"artifact_{_name}"] = "tests/artifacts/blobs/test_object_settings.py"
-for _name in ("region", "endpoint_url", "access_key", "secret_key", "anonymous"):
+for _name in ("region", "endpoint_url", "access_key", "secret_key", "session_token", "anonymous"):
     ELSEWHERE[f"s3_{_name}"] = "tests/artifacts/blobs/test_object_settings.py"
+for _name in (
+    "azure_account", "azure_account_key", "azure_client_id", "azure_client_secret", "azure_directory_id",
+    "azure_endpoint_url", "azure_sas_token", "gcs_endpoint_url", "gcs_service_account_file",
+):  # fmt: skip
+    ELSEWHERE[_name] = "tests/artifacts/blobs/test_object_settings.py"
+for _name in ("dsn", "connections"):
+    ELSEWHERE[f"artifact_metadata_{_name}"] = "tests/service/test_on_postgresql.py"
+ELSEWHERE["artifact_lease_seconds"] = "tests/service/test_two_servers.py"
 ELSEWHERE["artifact_copies_bytes"] = "tests/service/test_on_s3.py"
 for _name in ("connect", "request"):
     ELSEWHERE[f"s3_{_name}_timeout_seconds"] = "tests/artifacts/blobs/test_object_settings.py"
@@ -151,7 +182,9 @@ async def test_bodies_are_capped_at_max_request_bytes(settings: Settings) -> Non
     """The limit is exact to the byte."""
     async with running(attrs.evolve(settings, max_request_bytes=2000)) as server, server.client() as client:
         for size, expected in ((2000, 422), (2001, 413)):
-            answer = await client.post("/v1/materialize", content=b"x" * size)
+            answer = await client.post(
+                "/v1/materialize", content=b"x" * size, headers={"Content-Type": "application/json"}
+            )
             assert expected == answer.status_code
 
 
@@ -229,6 +262,7 @@ async def test_row_groups_are_read_at_most_so_many_at_a_time(  # noqa: PLR0917  
             now[0] -= 1
         return found
 
+    read_here(monkeypatch)
     monkeypatch.setattr(scan_pipeline, "read_slice", counted)
     changed = attrs.evolve(
         settings, fetch_parallelism=parallelism, work_slots=slots, max_fetch_workers=workers
@@ -270,6 +304,8 @@ def slow(monkeypatch: pytest.MonkeyPatch, module, name: str) -> threading.Event:
         gate.wait(20)
         return real(*args, **kwargs)
 
+    if module is scan_pipeline:
+        read_here(monkeypatch)
     monkeypatch.setattr(module, name, waiting)
     return gate
 

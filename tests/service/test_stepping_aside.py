@@ -6,6 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 import trio
+from reading_here import read_here
 from service_kit import Warehouse, fetch, identity, numbers, running, scan
 
 from strata.config import Settings
@@ -52,6 +53,7 @@ async def test_another_tenant_is_answered_while_a_request_waits_for_a_thread(
             if stage == "plan":
                 monkeypatch.setattr(planning, "plan_step", waiting(planning.plan_step, gate, began))
             elif stage == "rows":
+                read_here(monkeypatch)
                 monkeypatch.setattr(
                     scan_pipeline, "read_slice", waiting(scan_pipeline.read_slice, gate, began)
                 )

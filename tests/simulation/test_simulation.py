@@ -15,7 +15,7 @@ SEEN_BY = {
     "leaked_slot": "nothing_outlives_its_owner",
     "missing_fsync": "a_promised_result_survives",
     "double_actor": "bounds_are_kept",
-    "swallowed_cancel": "no_build_runs_without_its_slot",
+    "impatient_wait": "no_build_runs_without_its_slot",
     "cross_tenant_cache_key": "tenants_files_are_their_own",
     "shared_rate_bucket": "failures_are_counted_by_address",
     "lost_wake_up": "nothing_outlives_its_owner",

@@ -15,6 +15,10 @@ from unittest import mock
 import attrs
 import pytest
 import trio
+from memory_notebooks import MemoryNotebookStore
+from memory_registry import MemoryRegistry
+from memory_retention import MemoryRetention
+from reading_here import read_here
 from simulator.lake import SHARED, lake
 from simulator.run import _memory, _schedule
 from simulator.twins import CatalogTwin, Threads, metadata_twin
@@ -48,6 +52,12 @@ def settings_of(root: Path) -> Settings:
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process runs on the virtual clock."""
+    read_here(monkeypatch)
+
+
 async def on_the_clock(work: Callable[[Service], Awaitable[Any]]) -> Any:
     with tempfile.TemporaryDirectory(prefix="strata-deadlines-", dir=_memory()) as name:
         root = Path(name)
@@ -55,9 +65,16 @@ async def on_the_clock(work: Callable[[Service], Awaitable[Any]]) -> Any:
             (root / part).mkdir(parents=True)
         catalogs = Catalogs(warehouses={"wh": lake().path}, catalogs={}, any_file_warehouse=False)
         catalogs._sqlite = {"wh": CatalogTwin(lake(), dict.fromkeys(lake().tables, 0), random.Random(1), 0.0)}
+        metadata = metadata_twin(random.Random(2), 0.0)
         stores = SimpleNamespace(
-            metadata=metadata_twin(random.Random(2), 0.0),
+            retention=MemoryRetention(metadata),
+            registry=MemoryRegistry(metadata),
+            notebooks=MemoryNotebookStore(lambda: 0.0),
+            accesses=None,
+            metadata=metadata,
             blobs=LocalBlobStore(root / "artifacts" / "blobs"),
+            root=root / "artifacts",
+            servers=None,
             close=lambda: None,
         )
         async with open_service(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import trio
 
 from strata.auth import IdentityContract
+from strata.tenants.stats.runtime import RuntimeStats
 
 TOKEN = "t" * 20
 GOOD = [
@@ -59,3 +61,8 @@ async def echo(scope: dict, receive: Callable, send: Callable) -> None:
     message = await receive()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": message["body"], "more_body": False})
+
+
+def nothing_behind() -> SimpleNamespace:
+    """Return a registry that has no tenants: it only counts who could not be identified."""
+    return SimpleNamespace(runtime_stats=RuntimeStats())

@@ -15,6 +15,9 @@ _BYTES = f"{_RATES}test_a_request_is_refused_while_its_bytes_are_in_debt"
 _WAIT = f"{_EDGES}test_a_wait_for_a_slot_is_exactly_as_long_as_it_may_be"
 _SMALL = f"{_EDGES}test_a_scan_is_small_up_to_exactly_so_many_bytes_and_columns"
 _SLOTS = f"{_EDGES}test_slots_are_given_to_the_last_one"
+_SQL = "tests/service/test_sql.py::test_a_query_has_exactly_the_limits_of_its_tenant"
+_REGISTRY = "tests/service/test_registry.py::"
+_DECIDING = "tests/tenants/retention/test_deciding.py::"
 _OWN = "tests/tenants/limits/test_slots.py::test_a_principal_at_its_cap_is_told_so_and_others_go_on"
 
 EDGES: dict[str, str] = {
@@ -49,6 +52,21 @@ EDGES: dict[str, str] = {
     "rate_limit_bytes_per_day": _BYTES,
     "rate_limit_client_bytes_per_day": _BYTES,
     "max_cache_size_bytes": "tests/cache/test_cache_shard.py::test_a_budget_is_filled_to_the_last_byte",
+    **dict.fromkeys(("transform_memory_bytes", "transform_spill_bytes", "transform_threads"), _SQL),
+    "artifact_max_bytes": (
+        "tests/service/test_retention.py::test_a_tenant_over_its_quota_makes_room_out_of_its_own_results"
+    ),
+    "artifact_max_count": (
+        "tests/service/test_retention.py::"
+        "test_a_tenant_whose_results_are_held_is_refused_and_told_when_waiting_helps"
+    ),
+    "artifact_max_idle_days": f"{_DECIDING}test_results_go_in_the_order_of_their_use_and_no_more_than_needed",
+    "artifact_min_idle_seconds": (
+        f"{_DECIDING}test_results_go_in_the_order_of_their_use_and_no_more_than_needed"
+    ),
+    "artifact_names_shared": f"{_REGISTRY}test_names_of_others_can_be_shared_by_a_setting",
+    "access_audit": "tests/service/test_access_audit.py::test_it_is_off_unless_a_tenant_has_it_on",
+    "registry_protected_aliases": f"{_REGISTRY}test_a_protected_alias_needs_a_second_person",
     "weight": "tests/work/test_fair_bound.py::test_bytes_follow_the_weights",
     "enabled": "tests/service/test_admin.py::test_a_disabled_tenant_is_403_and_has_no_actor",
 }

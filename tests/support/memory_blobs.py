@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from strata.artifacts.blobs.growing import GrowingFile, Parts
-from strata.artifacts.blobs.store import BLOB_GONE, BLOB_UNREADABLE, BlobFacts, BlobReader
+from strata.artifacts.blobs.store import BLOB_GONE, BLOB_UNREADABLE, BlobFacts, BlobReader, Emptied
 from strata.outcomes import Refused
 
 
@@ -53,6 +53,16 @@ class MemoryBlobStore:
             kept = self._blobs.pop((prefix, sha256), None)
         if kept is not None:
             os.close(kept)
+
+    def empty(self, prefix: str) -> Emptied:
+        """Remove all blobs of a prefix."""
+        self._before("empty")
+        with self._lock:
+            kept = [self._blobs.pop(key) for key in [key for key in self._blobs if key[0] == prefix]]
+        sizes = [os.fstat(descriptor).st_size for descriptor in kept]
+        for descriptor in kept:
+            os.close(descriptor)
+        return Emptied(len(kept), sum(sizes))
 
     def sweep(self) -> int:
         """Remove nothing: uncommitted blobs end with their process."""

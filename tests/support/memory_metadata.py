@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,19 +13,43 @@ import attrs
 
 from strata.artifacts.blobs.store import BlobFacts
 from strata.artifacts.metadata.contract import INTERRUPTED, LOST, NOT_RUNNING, artifact_id_of, check_listing
+from strata.artifacts.metadata.listings import is_artifact
+from strata.artifacts.metadata.naming import (
+    NAME_IS_ALIAS,
+    NAME_OWNED,
+    may_move,
+    state,
+    state_of,
+    with_subject,
+)
 from strata.artifacts.metadata.records import (
     Act,
     ArtifactRecord,
     ArtifactState,
     AuditRecord,
     BuildRecord,
+    Cursor,
+    NamedVersion,
+    NameOrder,
     NameRecord,
     Page,
     Stats,
+    VersionSummary,
+    within_page,
 )
+from strata.artifacts.registry.contract import AliasRecord, PendingChange, PinRecord
 from strata.outcomes import RefusalError, Refused
 
 _UNFINISHED = (ArtifactState.PENDING, ArtifactState.BUILDING)
+
+
+@attrs.frozen
+class Gone:
+    """A removed version: when, and its hash as long as its bytes may exist."""
+
+    at: float
+    byte_size: int
+    sha256: str | None
 
 
 @attrs.frozen
@@ -44,6 +68,7 @@ class MemoryMetadataStore:
     """
 
     def __init__(self, now: Callable[[], float], before: Callable[[str], None] = lambda _call: None) -> None:
+        self.secret = bytes(range(32))  # known, so that a seed gives the same ids in every run
         self._now = now
         self._before = before
         self._lock = threading.Lock()
@@ -51,6 +76,12 @@ class MemoryMetadataStore:
         self._builds: dict[tuple[str, str], _Noted] = {}
         self._names: dict[tuple[str, str], NameRecord] = {}
         self._audit: list[AuditRecord] = []
+        self._aliases: dict[tuple[str, str, str], AliasRecord] = {}
+        self._pending: dict[tuple[str, str, str], PendingChange] = {}
+        self._tags: dict[tuple[str, str, int], dict[str, str]] = {}
+        self._pins: dict[tuple[str, str, int], dict[str, PinRecord]] = {}
+        self._used: dict[tuple[str, str, int], float] = {}
+        self._removed: dict[tuple[str, str, int], Gone] = {}
 
     def probe(self) -> bool:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -85,7 +116,9 @@ class MemoryMetadataStore:
             running = [record.version for record in mine if record.state in _UNFINISHED]
             if running and not refresh:
                 return self._build_of(tenant, artifact_id, max(running)).record
-            version = max((record.version for record in mine), default=0) + 1
+            gone = [number for owner, one, number in self._removed if (owner, one) == (tenant, artifact_id)]
+            version = max([0, *gone, *(record.version for record in mine)]) + 1
+            self._used[tenant, artifact_id, version] = now
             self._artifacts[tenant, artifact_id, version] = ArtifactRecord(
                 artifact_id=artifact_id,
                 version=version,
@@ -110,7 +143,15 @@ class MemoryMetadataStore:
             return record
 
     def finish_build(
-        self, tenant: str, build_id: str, *, facts: BlobFacts, row_count: int, arrow_schema: str
+        self,
+        tenant: str,
+        build_id: str,
+        *,
+        facts: BlobFacts,
+        row_count: int,
+        arrow_schema: str,
+        names: Collection[NameOrder] = (),
+        act: Act | None = None,
     ) -> ArtifactRecord | Refused:
         """See :class:`~strata.artifacts.MetadataStore`."""
         now = self._now()
@@ -119,8 +160,10 @@ class MemoryMetadataStore:
             if noted is None:
                 return NOT_RUNNING
             artifact_id, version = noted.record.artifact_id, noted.record.version
-            if noted.name is not None:
-                self._names[tenant, noted.name] = NameRecord(noted.name, artifact_id, version, now)
+            if act is not None:
+                self._note(attrs.evolve(act, new=state(artifact_id=artifact_id, version=version)), now)
+            for order in names:
+                self._put_name(tenant, order, (artifact_id, version), now)
             ready = attrs.evolve(
                 self._artifacts[tenant, artifact_id, version],
                 state=ArtifactState.READY,
@@ -130,6 +173,7 @@ class MemoryMetadataStore:
                 arrow_schema=arrow_schema,
             )
             self._artifacts[tenant, artifact_id, version] = ready
+            self._used[tenant, artifact_id, version] = now
             return ready
 
     def fail_build(self, tenant: str, build_id: str, *, code: str, message: str) -> None:
@@ -180,12 +224,63 @@ class MemoryMetadataStore:
         if refused is not None:
             return refused
 
-        def rank(record: ArtifactRecord) -> tuple[object, ...]:
-            value = getattr(record, sort)
-            known = (False, 0) if value is None else (True, value)
-            return (*known, record.artifact_id, record.version)
+        found = self._listed(
+            "list_artifacts", tenant, sort, order, state=state, name_prefix=name_prefix, since=since
+        )
+        return Page(within_page(found[offset : offset + limit]), len(found))
 
-        with self._call("list_artifacts"):
+    def list_summaries(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        state: str | None = None,
+        name_prefix: str | None = None,
+        since: float | None = None,
+        sort: str = "created_at",
+        order: str = "desc",
+    ) -> tuple[VersionSummary, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        found = self._listed(
+            "list_summaries", tenant, sort, order, state=state, name_prefix=name_prefix, since=since
+        )
+        if after is not None:
+            place = _rank(after.value, after.artifact_id, after.version)
+            ranks = [_rank(getattr(record, sort), record.artifact_id, record.version) for record in found]
+            behind = [rank < place if order == "desc" else rank > place for rank in ranks]
+            found = [record for record, further in zip(found, behind, strict=True) if further]
+        return tuple(summary_of(record) for record in found[:limit])
+
+    def get_artifacts(self, tenant: str, versions: Sequence[tuple[str, int]]) -> tuple[ArtifactRecord, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        with self._call("get_artifacts"):
+            found = [self._artifacts.get((tenant, *version)) for version in versions]
+            return tuple(record for record in found if record is not None)
+
+    def list_dependents(
+        self, tenant: str, uri: str, *, after: Cursor | None, limit: int
+    ) -> tuple[VersionSummary, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        found = self._listed("list_dependents", tenant, "created_at", "asc")
+        found = [record for record in found if is_artifact(uri) and uri in record.inputs]
+        if after is not None:
+            place = (after.value, after.artifact_id, after.version)
+            found = [r for r in found if (r.created_at, r.artifact_id, r.version) > place]
+        return tuple(summary_of(record) for record in found[:limit])
+
+    def _listed(
+        self,
+        call: str,
+        tenant: str,
+        sort: str,
+        order: str,
+        *,
+        state: str | None = None,
+        name_prefix: str | None = None,
+        since: float | None = None,
+    ) -> list[ArtifactRecord]:
+        with self._call(call):
             found = self._of(tenant)
             if state is not None:
                 found = [record for record in found if record.state.value == state]
@@ -195,8 +290,11 @@ class MemoryMetadataStore:
                 names = [name for (owner, _), name in self._names.items() if owner == tenant]
                 named = {(n.artifact_id, n.version) for n in names if n.name.startswith(name_prefix)}
                 found = [record for record in found if (record.artifact_id, record.version) in named]
-        found.sort(key=rank, reverse=order == "desc")
-        return Page(tuple(found[offset : offset + limit]), len(found))
+        found.sort(
+            key=lambda record: _rank(getattr(record, sort), record.artifact_id, record.version),
+            reverse=order == "desc",
+        )
+        return found
 
     def stats(self, tenant: str) -> Stats:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -205,23 +303,46 @@ class MemoryMetadataStore:
             total = sum(record.byte_size or 0 for record in self._ready(tenant))
             return Stats(counts.total(), total, dict(counts))
 
-    def set_name(self, tenant: str, name: str, artifact_id: str, version: int) -> NameRecord:
-        """See :class:`~strata.artifacts.MetadataStore`."""
-        record = NameRecord(name, artifact_id, version, self._now())
-        with self._call("set_name"):
-            self._names[tenant, name] = record
-        return record
-
     def get_name(self, tenant: str, name: str) -> NameRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         with self._call("get_name"):
             return self._names.get((tenant, name))
 
-    def list_names(self, tenant: str) -> tuple[NameRecord, ...]:
+    def list_names(
+        self,
+        tenant: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        limit: int | None = None,
+        targets: bool = True,
+    ) -> tuple[NamedVersion, ...]:
         """See :class:`~strata.artifacts.MetadataStore`."""
         with self._call("list_names"):
             names = [name for (owner, _), name in self._names.items() if owner == tenant]
-            return tuple(sorted(names, key=lambda record: record.name))
+            found = sorted(
+                (one for one in names if one.name.startswith(prefix) and one.name > after),
+                key=lambda record: record.name,
+            )
+            if not targets:
+                kept = [one for one in found if (tenant, one.artifact_id, one.version) in self._artifacts]
+                return tuple(
+                    NamedVersion(one.name, one.artifact_id, one.version, one.updated_at, owner=one.owner)
+                    for one in kept[:limit]
+                )
+            return tuple(
+                NamedVersion(
+                    one.name,
+                    one.artifact_id,
+                    one.version,
+                    one.updated_at,
+                    None
+                    if (target := self._artifacts.get((tenant, one.artifact_id, one.version))) is None
+                    else summary_of(target),
+                    owner=one.owner,
+                )
+                for one in found[:limit]
+            )
 
     def fail_version(self, tenant: str, artifact_id: str, version: int, *, code: str) -> None:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -247,8 +368,7 @@ class MemoryMetadataStore:
         """See :class:`~strata.artifacts.MetadataStore`."""
         at = self._now()
         with self._call("add_audit"):
-            self._audit.append(AuditRecord(len(self._audit) + 1, at, act))
-            return self._audit[-1]
+            return self._note(act, at)
 
     def list_audit(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditRecord, ...]:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -273,6 +393,25 @@ class MemoryMetadataStore:
 
     def close(self) -> None:
         """See :class:`~strata.artifacts.MetadataStore`."""
+
+    def _note(self, act: Act, at: float) -> AuditRecord:
+        self._audit.append(AuditRecord(len(self._audit) + 1, at, with_subject(act)))
+        return self._audit[-1]
+
+    def _put_name(
+        self, tenant: str, order: NameOrder, target: tuple[str, int], at: float
+    ) -> NameRecord | Refused:
+        old = self._names.get((tenant, order.name))
+        if old is not None and not may_move(old.owner, order):
+            return NAME_OWNED
+        base, sign, alias = order.name.rpartition("@")
+        if old is None and sign and (tenant, base, alias) in self._aliases:
+            return NAME_IS_ALIAS
+        owner = order.act.principal if old is None or old.owner is None else old.owner
+        record = self._names[tenant, order.name] = NameRecord(order.name, *target, at, owner=owner)
+        before = None if old is None else state_of(old)
+        self._note(attrs.evolve(order.act, old=before, new=state_of(record)), at)
+        return record
 
     @contextmanager
     def _call(self, name: str) -> Iterator[None]:
@@ -313,3 +452,21 @@ class MemoryMetadataStore:
 
 def _runs(record: BuildRecord) -> bool:
     return record.state in _UNFINISHED
+
+
+def _rank(value: object, artifact_id: str, version: int) -> tuple[object, ...]:
+    known = (False, 0) if value is None else (True, value)
+    return (*known, artifact_id, version)
+
+
+def summary_of(record: ArtifactRecord) -> VersionSummary:
+    """Return the summary of a record."""
+    return VersionSummary(
+        artifact_id=record.artifact_id,
+        version=record.version,
+        state=record.state,
+        created_at=record.created_at,
+        row_count=record.row_count,
+        byte_size=record.byte_size,
+        input_versions=record.input_versions,
+    )

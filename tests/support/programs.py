@@ -19,11 +19,15 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
+    "chromium": "chromium",
     "curl": "curl",
+    "haproxy": "haproxy",
     "initdb": "postgresql",
     "nginx": "nginx",
+    "npm": "npm",
     "pg_ctl": "postgresql",
     "promtool": "prometheus",
+    "systemd-analyze": "systemd",
 }
 """Debian's package of each program."""
 

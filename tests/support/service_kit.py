@@ -7,7 +7,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -15,7 +14,9 @@ from pathlib import Path
 
 import attrs
 import httpx
+import loop_budget
 import pyarrow as pa
+import pytest
 import trio
 from log_watch import MARK, watch
 from pyiceberg.catalog.sql import SqlCatalog
@@ -25,6 +26,8 @@ from strata.config import Settings
 from strata.http.serving.listening import Bind
 from strata.http.serving.serve import serve
 from strata.server import Service, open_service
+from strata.tenants.lifecycle.actor import TenantActor
+from strata.tenants.lifecycle.envelope import Envelope
 
 TOKEN = "a-token-of-twenty-characters"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -77,11 +80,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """Open a service and serve it on a free port."""
+async def running(settings: Settings, port: int = 0) -> AsyncIterator[Running]:
+    """Open a service and serve it on a port; 0: a free one."""
     stop = trio.Event()
     async with open_service(settings) as service, trio.open_nursery() as nursery:
-        serving = partial(serve, service.app, [Bind()], stop=stop.wait, grace=1)
+        serving = partial(serve, service.app, [Bind(port=port)], stop=stop.wait, grace=1)
         urls = await nursery.start(serving)
         try:
             yield Running(service, urls[0])
@@ -102,6 +105,21 @@ async def fetch(client: httpx.AsyncClient, body: dict) -> pa.Table:
     data = await client.get(answer.json()["stream_url"])
     assert 200 == data.status_code, data.text
     return pa.ipc.open_stream(data.content).read_all()
+
+
+@contextmanager
+def crashing_actor(tenant: str) -> Iterator[None]:
+    """Have the actor of a tenant itself crash, outside of any question's own work, at its next message."""
+    real = TenantActor._serve
+
+    async def serve(self: TenantActor, envelope: Envelope) -> None:
+        if self.tenant == tenant:
+            raise AttributeError("on purpose")
+        await real(self, envelope)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TenantActor, "_serve", serve)
+        yield
 
 
 def free_port() -> int:
@@ -153,7 +171,7 @@ def process(
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
     with log.open("wb") as out:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "strata", "serve", "--port", str(port)],
+            [*loop_budget.program(), "serve", "--port", str(port)],
             env=clean | {"STRATA_LOG_LEVEL": "DEBUG"} | environment,
             stdout=out,
             stderr=out,
@@ -173,7 +191,9 @@ def process(
             except subprocess.TimeoutExpired:
                 popen.kill()
                 popen.wait()
-        watch.note(log.read_text(errors="replace"))
+        text = log.read_text(errors="replace")
+        watch.note(text)
+        loop_budget.note_log(text)
 
 
 def _wait_ready(found: Process, transport: httpx.HTTPTransport) -> None:

@@ -93,6 +93,32 @@ class Warehouse:
         """Paths of the current data files, in plan order."""
         return [task.path for task in self.plan({}, name).files]
 
+    def add_file(
+        self, data: pa.Table, name: str = "t", *, partition: Record | None = None, **options: Any
+    ) -> str:
+        """Append a Parquet file as another engine writes it, ids and options its own; returns its path."""
+        path = self._new_path(name, "parquet")
+        pq.write_table(data, path.removeprefix("file://"), **options)
+        return self.commit_file(path, name, partition=partition or Record())
+
+    def commit_file(self, path: str, name: str = "t", **stated: Any) -> str:
+        """Append the Parquet file at ``path``; ``stated`` are its manifest's words instead of the truth."""
+        local = Path(path.removeprefix("file://"))
+        truth: dict[str, Any] = {"file_size_in_bytes": local.stat().st_size, "partition": Record()}
+        if "record_count" not in stated:
+            truth["record_count"] = pq.read_metadata(local).num_rows
+        data_file = DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=path,
+            file_format=FileFormat.PARQUET,
+            **(truth | stated),
+        )
+        table = self.table(name)
+        data_file.spec_id = table.metadata.default_spec_id
+        with table.transaction() as change, change.update_snapshot().fast_append() as append:
+            append.append_data_file(data_file)
+        return path
+
     # -- deletes, as other engines write them
 
     def delete_positions(self, positions: Mapping[str, Iterable[int]], name: str = "t") -> str:
@@ -105,6 +131,10 @@ class Warehouse:
             ],
             schema=pa.schema([PATH_FIELD, POSITION_FIELD]),
         )
+        return self.delete_by_positions(content, name, like=next(iter(positions)))
+
+    def delete_by_positions(self, content: pa.Table, name: str = "t", *, like: str) -> str:
+        """Commit a position delete file with this content in the partition of a data file; returns its path."""
         path = self._new_path(name, "parquet")
         pq.write_table(content, path.removeprefix("file://"))
         self._commit_delete(
@@ -112,8 +142,8 @@ class Warehouse:
             DataFileContent.POSITION_DELETES,
             path,
             file_format=FileFormat.PARQUET,
-            records=len(pairs),
-            like=next(iter(positions)),
+            records=content.num_rows,
+            like=like,
         )
         return path
 
@@ -140,13 +170,21 @@ class Warehouse:
         return path
 
     def delete_equal(
-        self, keys: pa.Table, name: str = "t", *, field_ids: Sequence[int], like: str | None = None
+        self,
+        keys: pa.Table,
+        name: str = "t",
+        *,
+        field_ids: Sequence[int],
+        like: str | None = None,
+        in_file: bool = True,
     ) -> str:
-        """Commit an equality delete file that holds ``keys``, with these field ids as columns."""
-        fields = [
-            field.with_metadata({"PARQUET:field_id": str(field_id)})
-            for field, field_id in zip(keys.schema, field_ids, strict=True)
-        ]
+        """Commit an equality delete file that holds ``keys``, with these field ids, in the file or not."""
+        fields = keys.schema
+        if in_file:
+            fields = [
+                field.with_metadata({"PARQUET:field_id": str(field_id)})
+                for field, field_id in zip(keys.schema, field_ids, strict=True)
+            ]
         path = self._new_path(name, "parquet")
         pq.write_table(keys.cast(pa.schema(fields)), path.removeprefix("file://"))
         self._commit_delete(
@@ -161,7 +199,9 @@ class Warehouse:
         return path
 
     def _new_path(self, name: str, suffix: str) -> str:
-        return f"{self.table(name).location()}/data/delete-{next(self._count)}.{suffix}"
+        path = f"{self.table(name).location()}/data/other-{next(self._count)}.{suffix}"
+        Path(path.removeprefix("file://")).parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _commit_delete(
         self,
@@ -347,3 +387,9 @@ def warehouse(tmp_path: Path) -> Iterable[Warehouse]:
     one = Warehouse(tmp_path / "wh")
     yield one
     one.close()
+
+
+@pytest.fixture(scope="session")
+def warehouse_class() -> type[Warehouse]:
+    """Return the class of warehouses, for fixtures of modules."""
+    return Warehouse

@@ -1,12 +1,16 @@
 """The work pool around the fair queue: threads, slots and cancellation."""
 
 import threading
+from functools import partial
 
 import pytest
 import trio
 from inline_pool import InlinePool
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from strata.outcomes import RefusalError, Refused
 from strata.work import Tier, WorkPool
+from strata.work.pool import HUNG, HUNG_SECONDS
 
 
 async def test_runs_at_most_as_many_quanta_as_slots() -> None:
@@ -102,3 +106,35 @@ async def test_no_cancel_leaks_a_slot() -> None:
             nursery.start_soon(one, index % 7)
 
     assert (0, 0) == (pool.running, pool.waiting)
+
+
+async def test_a_hung_quantum_gives_its_slot_back(mock_clock: MockClock) -> None:
+    """Others go on after ``HUNG_SECONDS``; the tenant whose quanta hang in all slots gets no further ones."""
+    workers, over = WorkPool(2), threading.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(workers.watch)
+        async with trio.open_nursery() as inner:
+            for _ in range(2):
+                inner.start_soon(workers.run, "a", Tier.INTERACTIVE, partial(over.wait, 60))
+            await wait_all_tasks_blocked()
+            late = partial(workers.run, "a", Tier.INTERACTIVE, int)
+            refused: list[Refused] = []
+
+            async def queued() -> None:
+                with pytest.raises(RefusalError) as raised:
+                    await late()
+                refused.append(raised.value.refused)
+
+            inner.start_soon(queued)
+            inner.start_soon(workers.run, "b", Tier.INTERACTIVE, int)
+            await wait_all_tasks_blocked()
+            assert (2, 2) == (workers.running, workers.waiting)
+            mock_clock.jump(HUNG_SECONDS * 1.25)
+            assert 0 == await workers.run("b", Tier.INTERACTIVE, int)
+            assert {"a": 2} == workers.hung
+            await queued()
+            over.set()
+        assert [HUNG, HUNG] == refused
+        assert 0 == await late()
+        assert ({}, 0, 0) == (workers.hung, workers.running, workers.waiting)
+        nursery.cancel_scope.cancel()

@@ -62,7 +62,8 @@ class LocalCopies:
                 self._bytes -= size
                 surplus.append(key)
             for old in surplus:
-                self._local.delete(*old)
+                with suppress(OSError):  # a copy that stays is counted again at the next start
+                    self._local.delete(*old)
 
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
         """Open a copy; returns the refusals of :class:`~strata.artifacts.LocalBlobStore`."""
@@ -80,6 +81,13 @@ class LocalCopies:
         with self._guard:
             self._bytes -= self._forget((prefix, sha256))
             self._local.delete(prefix, sha256)
+
+    def empty(self, prefix: str) -> None:
+        """Remove all copies of a prefix."""
+        with self._guard:
+            for key in [key for key in (*self._sizes, *self._earlier) if key[0] == prefix]:
+                self._bytes -= self._forget(key)
+            self._local.empty(prefix)
 
     def sweep(self) -> int:
         """Remove unfinished files of killed processes; returns their number."""
@@ -100,15 +108,18 @@ class LocalCopies:
         """Examine up to ``most`` files of earlier runs; all of them count as older than this run's."""
         if self._unexamined is None:
             return
-        for path in islice(self._unexamined, most):
-            most -= 1
-            key = (path.parts[-3], path.stem)
-            if key in self._sizes:
-                continue
-            with suppress(FileNotFoundError):
-                facts = path.stat()
-                self._earlier[key] = (facts.st_atime_ns, facts.st_size)
-                self._bytes += facts.st_size
+        with suppress(
+            OSError
+        ):  # a directory that cannot be listed: what is in it is counted at the next start
+            for path in islice(self._unexamined, most):
+                most -= 1
+                key = (path.parts[-3], path.stem)
+                if key in self._sizes:
+                    continue
+                with suppress(OSError):  # removed meanwhile, or unreadable
+                    facts = path.stat()
+                    self._earlier[key] = (facts.st_atime_ns, facts.st_size)
+                    self._bytes += facts.st_size
         if most:
             self._unexamined = None
             for key in sorted(self._earlier, key=lambda key: self._earlier[key], reverse=True):

@@ -104,14 +104,21 @@ class GrowingFile:
             self._hashed += len(block)
         return self._hashed < self._size
 
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the bytes that were hashed."""
+        return self._sha256.hexdigest()
+
     def _digest(self) -> str:
         """Return the hex SHA-256 of the whole file, hashing the remaining bytes."""
         self.hash_more(self._size)
         return self._sha256.hexdigest()
 
     def _close(self) -> None:
-        if self._tail is not None:
-            self._tail.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        descriptor, self._fd = self._fd, -1
+        try:
+            if self._tail is not None:
+                self._tail.close()
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)

@@ -1,22 +1,26 @@
 """Blob store on an object store: S3, Google Cloud Storage or Azure, through obstore.
 
 A blob is written to a local file, as by :class:`~strata.artifacts.LocalBlobStore`: readers follow it and
-the cache adopts it. Its commit uploads it under its hash before it counts as finished; the object appears
-complete or not at all. Reads use the local copy; a missing one is downloaded whole and checked against its
-hash. Local copies are a cache of bounded size: the directory may be emptied while the server is down.
+the cache adopts it. Its commit uploads it under its hash, and asks the store for its size, before it counts
+as finished; the object appears complete or not at all. Reads use the local copy; a missing one is downloaded
+whole and checked against its hash. Local copies are a cache of bounded size: the directory may be emptied
+while the server is down.
+
+An answer with other bytes than those of the hash does not mean that the object is lost: it is fetched again,
+and readers are refused for the time being. A blob counts as lost only if the store says that the object does
+not exist or has another size.
 
 An upload overwrites: since the key is the hash of the bytes, a second upload writes the same bytes and
-repairs a damaged object. Parts of an aborted upload are invisible but stay; let the bucket's lifecycle rules
-remove them.
+repairs a damaged object.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -24,14 +28,31 @@ import structlog
 
 from strata.artifacts.blobs.copies import COPIES_BYTES, LocalCopies
 from strata.artifacts.blobs.growing import Parts
+from strata.artifacts.blobs.object_failures import (
+    DAMAGED,
+    NOT_REMOVED,
+    NOT_STORED,
+    STORE_DOWN,
+    failures_as_refusals,
+)
 from strata.artifacts.blobs.object_stores import open_object_store
-from strata.artifacts.blobs.store import BLOB_GONE, SUFFIX, BlobFacts, BlobReader, LocalBlobWriter
-from strata.outcomes import Reason, RefusalError, Refused
+from strata.artifacts.blobs.store import (
+    BLOB_GONE,
+    SUFFIX,
+    BlobFacts,
+    BlobReader,
+    Emptied,
+    LocalBlobWriter,
+    check_prefix,
+)
+from strata.outcomes import RefusalError, Refused
+from strata.regular_files import read_regular
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
-__all__ = ["ObjectBlobStore", "open_object_store"]
+__all__ = ["STORE_DOWN", "ObjectBlobStore", "open_object_store"]
 
 PART_BYTES = 8 * 1024 * 1024
 """Bytes per request of an upload, each with ``s3_request_timeout_seconds``; S3 requires at least 5 MiB."""
@@ -48,9 +69,12 @@ MOST_PARTS = 10_000
 FETCHES = 3
 """Downloads of a copy that is evicted before it could be opened; then the store counts as unavailable."""
 
-STORE_DOWN = Refused(
-    Reason.UNAVAILABLE, "The artifact store does not answer.", code="blob_store_down", retry_after=5
-)
+LISTED = 1000
+"""Objects that are listed and removed in one request each; the most that S3 permits."""
+
+ANSWERS = 2
+"""Downloads of an object whose answers have other bytes than its hash says; then readers are refused for the
+time being. Each reader that comes later has it downloaded anew."""
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +104,9 @@ class ObjectBlobStore:
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
         """Open the local copy, downloaded first if need be; see :meth:`BlobStore.open_reader`.
 
-        Returns a refusal: :data:`BLOB_GONE` if the object is missing or has another size or hash,
-        :data:`STORE_DOWN` if the object store does not answer or the copy is evicted again and again.
+        Returns a refusal: :data:`BLOB_GONE` if the object is missing or has another size; :data:`DAMAGED` if
+        the store gives other bytes; another one of :mod:`~strata.artifacts.blobs.object_failures` if the
+        object store does not answer or the copy is evicted again and again.
         """
         for _ in range(FETCHES):
             found = self._local.open_reader(prefix, sha256, size)
@@ -102,11 +127,45 @@ class ObjectBlobStore:
         import obstore  # noqa: PLC0415  # an extra
 
         with (
-            _failures_as_refusals(),
+            failures_as_refusals("delete"),
             suppress(FileNotFoundError),
         ):  # most stores do not report a missing object
             obstore.delete(self._store, self._key(prefix, sha256))
         self._local.delete(prefix, sha256)
+
+    def empty(self, prefix: str) -> Emptied:
+        """Remove all blobs of a prefix, however many, and their local copies.
+
+        Raises:
+            RefusalError: UNAVAILABLE if the object store does not answer, or still lists what it removed.
+        """
+        import obstore  # noqa: PLC0415  # an extra
+
+        place = "/".join(filter(None, (self._prefix, check_prefix(prefix))))
+        blobs = nbytes = 0
+        last: set[str] = set()
+        # Each time from the start: where a page begins after a removal differs between stores.
+        while page := self._first_page(place):
+            paths = {found["path"] for found in page}
+            if paths & last:
+                log.error("object store lists what it removed", objects=len(paths & last))
+                raise RefusalError(NOT_REMOVED)
+            with failures_as_refusals("delete"), suppress(FileNotFoundError):
+                obstore.delete(self._store, sorted(paths))
+            blobs, nbytes, last = blobs + len(page), nbytes + sum(one["size"] for one in page), paths
+        self._local.empty(prefix)
+        return Emptied(blobs, nbytes)
+
+    def _first_page(self, place: str) -> list[ObjectMeta]:
+        import obstore  # noqa: PLC0415  # an extra
+
+        # An empty object is no blob, but a mark of a folder, as consoles make it: its key ends in a slash,
+        # which obstore drops, so that it cannot be removed by the name it is listed with.
+        with failures_as_refusals("list"):
+            for page in obstore.list(self._store, place, chunk_size=LISTED):
+                if blobs := [found for found in page if found["size"]]:
+                    return blobs
+        return []
 
     def sweep(self) -> int:
         """Remove unfinished local files of killed processes; returns their number."""
@@ -122,8 +181,17 @@ class ObjectBlobStore:
 
         key = self._key(prefix, facts.sha256)
         part = max(PART_BYTES, -(-facts.size // MOST_PARTS))
-        with _failures_as_refusals():
+        with failures_as_refusals("put"):
             obstore.put(self._store, key, file, chunk_size=part, max_concurrency=UPLOADS)
+        # A store may acknowledge what it does not have: a gateway that lost its disk, a quota, a proxy.
+        with failures_as_refusals("head"):
+            try:
+                stored = obstore.head(self._store, key)["size"]
+            except FileNotFoundError:
+                stored = None
+        if stored != facts.size:
+            log.error("object store acknowledged an object and does not have it", stored_bytes=stored)
+            raise RefusalError(NOT_STORED)
         self._local.keep(prefix, facts)
 
     def forget(self, prefix: str, sha256: str) -> None:
@@ -137,8 +205,12 @@ class ObjectBlobStore:
             os.close(found.fd)
             return None
         try:
-            with _failures_as_refusals():
-                return self._copy(prefix, sha256, size)
+            with failures_as_refusals("get"):
+                for _ in range(ANSWERS):
+                    refused = self._copy(prefix, sha256, size)
+                    if refused != DAMAGED:
+                        break
+                return refused
         except RefusalError as error:
             return error.refused
 
@@ -163,7 +235,8 @@ class ObjectBlobStore:
             writer.abort()
         if (facts.sha256, facts.size) != (sha256, size):
             self._local.delete(prefix, facts.sha256)
-            return BLOB_GONE
+            log.error("object store gives other bytes than were stored", wanted=sha256, found=facts.sha256)
+            return DAMAGED
         self._local.keep(prefix, facts)
         return None
 
@@ -209,6 +282,11 @@ class UploadingWriter:
         """Hash up to ``limit`` more bytes; returns whether any are left."""
         return self._local.hash_more(limit)
 
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the bytes that were hashed."""
+        return self._local.sha256
+
     def commit(self) -> BlobFacts:
         """Finish the local file and upload it; without a successful upload no local copy stays.
 
@@ -216,11 +294,12 @@ class UploadingWriter:
             RefusalError: UNAVAILABLE if the upload fails.
             OSError: If the disk is full or broken.
         """
-        with self.path.open("rb") as file:  # open before: a copy of equal bytes may be evicted at any moment
+        # Open before the commit: a copy of equal bytes may be evicted at any moment.
+        with read_regular(self.path) as file:
             facts = self._local.commit()
             try:
                 self._store.upload(self._prefix, facts, file)
-            except BaseException:
+            except BaseException:  # raised again: the copy of a blob that was not stored is none
                 self._store.forget(self._prefix, facts.sha256)
                 raise
         return facts
@@ -252,22 +331,10 @@ class _SharedFetches:
             return flight.result()
         try:
             mine.set_result(fetch())
-        except BaseException as error:
+        except BaseException as error:  # raised again, here and where it is waited for
             mine.set_exception(error)
             raise
         finally:
             with self._guard:
                 del self._flights[key]
         return mine.result()
-
-
-@contextmanager
-def _failures_as_refusals() -> Iterator[None]:
-    """Turn errors of the object store or the disk into a refusal; logs the kind only, errors contain URLs."""
-    from obstore.exceptions import BaseError  # noqa: PLC0415  # an extra
-
-    try:
-        yield
-    except (BaseError, OSError) as error:
-        log.warning("object store does not answer", error=type(error).__name__)
-        raise RefusalError(STORE_DOWN) from error

@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +22,7 @@ import structlog
 from strata.artifacts.blobs.growing import GrowingFile, Parts
 from strata.durable import PRIVATE_MODE, sync_directory
 from strata.outcomes import Reason, Refused
+from strata.regular_files import open_regular
 
 SUFFIX = ".arrow"
 TEMPORARY = ".part"
@@ -29,6 +32,9 @@ GROWING = "growing"
 
 DIRECTORIES_REMEMBERED = 4096
 """Directories known to be durable; beyond, the set starts anew."""
+
+_NO_FILE = (errno.EINVAL, errno.ELOOP, errno.ENXIO)
+"""What ``open_regular`` raises where something else stands in the blob's place, which will not become one."""
 
 log = structlog.get_logger(__name__)
 BLOB_GONE = Refused(Reason.DATA_UNREADABLE, "The stored result cannot be read.", code="blob_missing")
@@ -85,6 +91,10 @@ class BlobWriter(Protocol):
     def hash_more(self, limit: int) -> bool:
         """Hash up to ``limit`` more bytes; returns whether any are left."""
 
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of all bytes, once :meth:`hash_more` has said that none are left."""
+
     def commit(self) -> BlobFacts:
         """Make the blob durable under its final name, and return its facts.
 
@@ -95,6 +105,19 @@ class BlobWriter(Protocol):
 
     def abort(self) -> None:
         """Remove the unfinished file; idempotent, and without effect after :meth:`commit`."""
+
+
+@attrs.frozen
+class Emptied:
+    """What was removed of a prefix.
+
+    Attributes:
+        blobs: Number of blobs.
+        nbytes: Their bytes.
+    """
+
+    blobs: int
+    nbytes: int
 
 
 @attrs.frozen
@@ -130,6 +153,14 @@ class BlobStore(Protocol):
     def delete(self, prefix: str, sha256: str) -> None:
         """Remove a blob, if it exists."""
 
+    def empty(self, prefix: str) -> Emptied:
+        """Remove all blobs of a prefix; one that is removed halfway is emptied by the next call.
+
+        Raises:
+            RefusalError: UNAVAILABLE if a remote store does not answer, or does not remove what it should.
+            OSError: If the disk is broken, or a directory is not this process's.
+        """
+
     def sweep(self) -> int:
         """Remove unfinished files of killed processes; returns their number. Call before the first blob."""
 
@@ -155,13 +186,20 @@ class LocalBlobStore:
     def open_reader(self, prefix: str, sha256: str, size: int) -> BlobReader | Refused:
         """Open a blob; returns :data:`BLOB_GONE` if it is missing or not ``size`` bytes long."""
         try:
-            descriptor = os.open(_place(self._root / prefix, sha256), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_regular(_place(self._root / prefix, sha256))
         except (FileNotFoundError, NotADirectoryError):
             return BLOB_GONE
         except OSError as error:
+            if error.errno in _NO_FILE:
+                return BLOB_GONE
             log.warning("blob cannot be opened", error=errno.errorcode.get(error.errno or 0, "unknown"))
             return BLOB_UNREADABLE
-        if os.fstat(descriptor).st_size != size:
+        try:
+            found = os.fstat(descriptor).st_size
+        except OSError:
+            os.close(descriptor)
+            return BLOB_UNREADABLE
+        if found != size:
             os.close(descriptor)
             return BLOB_GONE
         return BlobReader(descriptor, size)
@@ -174,12 +212,42 @@ class LocalBlobStore:
         """Remove a blob, if it exists."""
         _place(self._root / prefix, sha256).unlink(missing_ok=True)
 
+    def empty(self, prefix: str) -> Emptied:
+        """Remove all blobs of a prefix, and their directories."""
+        blobs = nbytes = 0
+        place = self._root / check_prefix(prefix)
+        for file in place.glob(f"*/*{SUFFIX}"):
+            size = file.lstat().st_size
+            file.unlink(missing_ok=True)
+            blobs, nbytes = blobs + 1, nbytes + size
+        for directory in (*place.glob("*"), place):
+            with suppress(FileNotFoundError):
+                directory.rmdir()
+        self._directories.forget()
+        return Emptied(blobs, nbytes)
+
     def sweep(self) -> int:
         """Remove unfinished files of killed processes; returns their number. Call before the first blob."""
         swept = 0
         for leftover in self._root.glob(f"{GROWING}/*{TEMPORARY}"):
             leftover.unlink(missing_ok=True)
             swept += 1
+        return swept
+
+    def sweep_unreferenced(self, prefix: str, referenced: Collection[str]) -> int:
+        """Remove the blobs of a prefix that a killed process wrote and did not record; returns their number.
+
+        Args:
+            prefix: The prefix.
+            referenced: SHA-256 of all blobs that are recorded.
+
+        Call before the first blob.
+        """
+        swept = 0
+        for file in (self._root / check_prefix(prefix)).glob(f"*/*{SUFFIX}"):
+            if file.name.removesuffix(SUFFIX) not in referenced:
+                file.unlink(missing_ok=True)
+                swept += 1
         return swept
 
 
@@ -205,8 +273,10 @@ class LocalBlobWriter(GrowingFile):
     def abort(self) -> None:
         """Remove the file, unless it is committed; idempotent."""
         if self._fd >= 0:
-            self._close()
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            finally:
+                self._close()
 
 
 class _Directories:
@@ -219,6 +289,10 @@ class _Directories:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._durable: set[Path] = set()  # only added to, which is atomic
+
+    def forget(self) -> None:
+        """Forget which directories are durable: some were removed."""
+        self._durable = set()
 
     def ensure(self, directory: Path) -> None:
         """Create ``directory`` (the root or below it) and its parents, durably."""
@@ -233,6 +307,17 @@ class _Directories:
         if len(self._durable) >= DIRECTORIES_REMEMBERED:
             self._durable = set()  # a tenant has up to 257
         self._durable.add(directory)
+
+
+def check_prefix(prefix: str) -> str:
+    """Return a prefix; an empty one would be that of all tenants.
+
+    Raises:
+        ValueError: If it is no name of a directory of blobs.
+    """
+    if not prefix.isalnum():
+        raise ValueError("the prefix of blobs is not a tenant's")
+    return prefix
 
 
 def _place(directory: Path, sha256: str) -> Path:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 
 import attrs
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""Bytes of memory of the artifacts of one page; a page that would take more ends before its limit."""
+
+_RECORD_BYTES = 1024
+"""Memory of an artifact's record besides its texts: ids, hashes, numbers, and its place in a cache."""
 
 
 class ArtifactState(enum.Enum):
@@ -60,6 +67,47 @@ class ArtifactRecord(_Derived):
     byte_size: int | None = None
     content_sha256: str | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory of the record."""
+        texts = (self.transform_spec, self.input_versions, self.arrow_schema)
+        return _RECORD_BYTES + sum(map(sys.getsizeof, texts))
+
+    def without_texts(self) -> ArtifactRecord:
+        """Return the record without transform and schema, whose length depends on the request."""
+        return attrs.evolve(self, transform_spec="", arrow_schema=None)
+
+
+@attrs.frozen
+class Cursor:
+    """A place in a listing: that of one version.
+
+    Attributes:
+        value: The version's value of the column that the listing is sorted by.
+        artifact_id: The version's artifact.
+        version: Number of the version.
+    """
+
+    value: str | float | None
+    artifact_id: str
+    version: int
+
+
+@attrs.frozen(kw_only=True)
+class VersionSummary(_Derived):
+    """What a listing decides on of one version; all attributes are those of :class:`ArtifactRecord`."""
+
+    artifact_id: str
+    version: int
+    state: ArtifactState
+    created_at: float
+    row_count: int | None
+    byte_size: int | None
+
+    def cursor(self, sort: str) -> Cursor:
+        """Return the place of this version in a listing sorted by ``sort``."""
+        return Cursor(getattr(self, sort), self.artifact_id, self.version)
+
 
 @attrs.frozen(kw_only=True)
 class BuildRecord(_Derived):
@@ -76,6 +124,7 @@ class BuildRecord(_Derived):
         completed_at: Time it ended.
         error_message: Why it failed, for the user.
         error_code: Why it failed, machine-readable.
+        server_id: The server that runs it, where several share the database.
     """
 
     build_id: str
@@ -88,21 +137,30 @@ class BuildRecord(_Derived):
     completed_at: float | None = None
     error_message: str | None = None
     error_code: str | None = None
+    server_id: str | None = None
 
 
 @attrs.frozen
 class NameRecord:
-    """A name and the version it points at, since ``updated_at``."""
+    """A name and the version it points at, since ``updated_at``; ``owner`` is ``None`` if unknown."""
 
     name: str
     artifact_id: str
     version: int
     updated_at: float
+    owner: str | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen
+class NamedVersion(NameRecord):
+    """A name with the version it points at; ``target`` is ``None`` if there is no such version."""
+
+    target: VersionSummary | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Act:
-    """An action through the admin API, for the audit log.
+    """An action of a principal, for the audit log.
 
     Attributes:
         tenant: The tenant acted on; ``None``: the process.
@@ -112,6 +170,8 @@ class Act:
         old: Value before, as JSON.
         new: Value after, as JSON.
         request_id: Id of the request.
+        name: The name acted on, if there is one.
+        artifact_id: The artifact acted on, if there is one.
     """
 
     tenant: str | None
@@ -121,6 +181,23 @@ class Act:
     request_id: str
     old: str | None = None
     new: str | None = None
+    name: str | None = None
+    artifact_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NameOrder:
+    """A name that a principal has point at a version.
+
+    Attributes:
+        name: The name.
+        act: Who does it; its principal becomes the name's owner. The store adds what changes.
+        others: Whether a name of another principal may be moved.
+    """
+
+    name: str
+    act: Act
+    others: bool = False
 
 
 @attrs.frozen
@@ -132,12 +209,32 @@ class AuditRecord:
     act: Act
 
 
+def within_page(records: Iterable[ArtifactRecord]) -> tuple[ArtifactRecord, ...]:
+    """Return the first records that take :data:`PAGE_BYTES` together, at least one; no more are read."""
+    page: list[ArtifactRecord] = []
+    size = 0
+    for record in records:
+        size += record.nbytes
+        if page and size > PAGE_BYTES:
+            break
+        page.append(record)
+    return tuple(page)
+
+
 @attrs.frozen
 class Page:
-    """Part of a listing, and the number of artifacts in all pages."""
+    """Part of a listing, and the number of artifacts in all pages.
+
+    Attributes:
+        artifacts: The artifacts of this page.
+        total: Number of artifacts in all pages.
+        last: The place of this page's last artifact if there are further ones; ``None`` at the end, and where
+            it was not asked for.
+    """
 
     artifacts: tuple[ArtifactRecord, ...]
     total: int
+    last: Cursor | None = None
 
 
 @attrs.frozen

@@ -1,50 +1,55 @@
-"""Metadata store on SQLite in WAL mode; commits are synced to disk, except those that begin a build."""
+"""Metadata store in a SQL database; commits are synced to disk, except those that begin a build."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import sqlalchemy as sa
-import structlog
-from sqlalchemy import event
 
 from strata.artifacts.blobs.store import BlobFacts
+from strata.artifacts.database.connections import Transactions
+from strata.artifacts.database.contract import Database
+from strata.artifacts.database.schema import artifacts, audit, builds, names, removed_versions
+from strata.artifacts.database.sqlite import SqliteDatabase
+from strata.artifacts.metadata import listings
 from strata.artifacts.metadata.contract import (
     INTERRUPTED,
     LOST,
     MAX_INTEGER,
     NOT_RUNNING,
-    STORE_DOWN,
     artifact_id_of,
     check_listing,
 )
-from strata.artifacts.metadata.migrate import opening, upgrade
+from strata.artifacts.metadata.naming import note, put_name, state
+from strata.artifacts.metadata.ownership import give_up_bytes, interrupt, lives
 from strata.artifacts.metadata.records import (
     Act,
     ArtifactRecord,
     ArtifactState,
     AuditRecord,
     BuildRecord,
+    Cursor,
+    NamedVersion,
+    NameOrder,
     NameRecord,
     Page,
     Stats,
+    VersionSummary,
+    within_page,
 )
-from strata.artifacts.metadata.schema import artifacts, audit, builds, names
-from strata.outcomes import RefusalError, Refused
+from strata.artifacts.metadata.rows import artifact_record, audit_record, build_record, name_record
+from strata.artifacts.metadata.usage import charge, text_bytes
+from strata.outcomes import Refused
 
 _READY = ArtifactState.READY.value
 _BUILDING = ArtifactState.BUILDING.value
 _FAILED = ArtifactState.FAILED.value
-
 _UNFINISHED = (ArtifactState.PENDING.value, _BUILDING)
-
 # Statements of every build and uncached read, built once: that takes SQLAlchemy longer than executing them.
 # Parameters are named after their columns.
 _FIND_READY = (
@@ -75,59 +80,49 @@ _FIND_RUNNING = (
     .order_by(builds.c.version.desc())
     .limit(1)
 )
-_LAST_VERSION = sa.select(sa.func.max(artifacts.c.version)).where(
-    artifacts.c.tenant == sa.bindparam("tenant"), artifacts.c.artifact_id == sa.bindparam("artifact_id")
+_VERSIONS = tuple(
+    sa.select(sa.func.max(table.c.version).label("version")).where(
+        table.c.tenant == sa.bindparam("tenant"), table.c.artifact_id == sa.bindparam("artifact_id")
+    )
+    for table in (artifacts, removed_versions)
 )
+_LAST_VERSION = sa.select(sa.func.max(sa.union_all(*_VERSIONS).subquery().c.version))
 _ADD_ARTIFACT, _ADD_BUILD = artifacts.insert(), builds.insert()
 _NO_BUILD = {column.name: None for column in builds.c}
 
-BUSY_SECONDS = 30
-"""Seconds a write waits for other writers, such as a backup; then the store counts as not answering."""
-
-log = structlog.get_logger(__name__)
-
 
 class SqlMetadataStore:
-    """Artifacts, builds and names in a SQLite file; see :class:`~strata.artifacts.MetadataStore`.
+    """Artifacts, builds and names in a SQL database; see :class:`~strata.artifacts.MetadataStore`.
 
     Args:
-        path: The file; its directory must exist.
+        database: The database, or the path of a SQLite file, whose directory must exist.
         now: Wall clock, in seconds since the epoch.
 
     Raises:
-        NewerDatabaseError: If a newer Strata wrote the file.
+        SchemaError: If this version cannot use the database's schema.
+        RefusalError: If the database does not answer.
     """
 
-    def __init__(self, path: Path, now: Callable[[], float]) -> None:
-        self._now = now
-        self._engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-            poolclass=sa.pool.QueuePool,
-            pool_size=8,
-            max_overflow=64,
-        )
-        self._writer = self._engine.execution_options(writes=True)
-        self._unsynced_writer = self._engine.execution_options(writes=True, unsynced=True)
-        self._write_lock = threading.Lock()
-        event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
+    def __init__(self, database: Database | Path, now: Callable[[], float]) -> None:
+        self.now = now
+        self.server_id: str | None = None
+        self.dead_servers: Callable[[], Mapping[str, float]] = dict
+        self.database = SqliteDatabase(database) if isinstance(database, Path) else database
+        self.reading, self.writing = self.database.reading, self.database.writing
         try:
-            with opening(path):
-                _use_wal(self._engine)
-                upgrade(self._writer)
-        except BaseException:
+            self.secret = self.database.open()
+        except BaseException:  # raised again: no other code closes it
             self.close()
             raise
 
+    @property
+    def transactions(self) -> Transactions:
+        """The transactions of this store's database, for stores of other things in it."""
+        return Transactions(self.reading, self.writing)
+
     def probe(self) -> bool:
-        """Test whether the file can be read."""
-        try:
-            with self._reading() as connection:
-                connection.execute(sa.text("SELECT 1 FROM alembic_version"))
-        except (RefusalError, sa.exc.SQLAlchemyError):
-            return False
-        return True
+        """Test whether the database answers."""
+        return self.database.probe()
 
     def begin_build(
         self,
@@ -143,20 +138,23 @@ class SqlMetadataStore:
         refresh: bool = False,
     ) -> BuildRecord:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        now = self._now()
+        now = self.now()
         artifact_id = artifact_id_of(provenance_hash)
         # Unsynced: a power cut ends the build, too, and a sync would delay every first byte.
-        with self._writing(unsynced=True) as connection:
+        with self.writing(tenant, unsynced=True) as connection:
             existing = _existing_build(connection, tenant, build_id, None if refresh else artifact_id)
+            if existing is not None and self._is_dead(connection, existing):
+                interrupt(connection, existing, now)
+                existing = None
             if existing is not None:
-                return _build_record(existing._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
+                return build_record(existing._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
             mine = {"tenant": tenant, "artifact_id": artifact_id}
-            last = connection.scalar(_LAST_VERSION, mine)
+            last, inputs = connection.scalar(_LAST_VERSION, mine), json.dumps(dict(input_versions))
             both = {
                 **mine,
                 "version": (last or 0) + 1,
                 "state": _BUILDING,
-                "input_versions": json.dumps(dict(input_versions)),
+                "input_versions": inputs,
                 "created_at": now,
             }
             version = {
@@ -164,51 +162,60 @@ class SqlMetadataStore:
                 "query_hash": query_hash,
                 "transform_spec": transform_spec,
             }
-            build = {"build_id": build_id, "executor_ref": executor_ref, "name": name, "started_at": now}
-            connection.execute(_ADD_ARTIFACT, both | version)
+            build = {"build_id": build_id, "executor_ref": executor_ref, "name": name, "started_at": now} | {
+                "server_id": self.server_id
+            }
+            connection.execute(_ADD_ARTIFACT, both | version | {"used_at": now})
+            charge(connection, tenant, text_bytes(transform_spec, inputs), 1)
+            listings.note_inputs(connection, both, input_versions)
             connection.execute(_ADD_BUILD, both | build)
-        return _build_record(_NO_BUILD | both | build)
+        return build_record(_NO_BUILD | both | build)
 
     def finish_build(
-        self, tenant: str, build_id: str, *, facts: BlobFacts, row_count: int, arrow_schema: str
+        self,
+        tenant: str,
+        build_id: str,
+        *,
+        facts: BlobFacts,
+        row_count: int,
+        arrow_schema: str,
+        names: Collection[NameOrder] = (),
+        act: Act | None = None,
     ) -> ArtifactRecord | Refused:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        now = self._now()
-        with self._writing() as connection:
+        now = self.now()
+        with self.writing(tenant) as connection:
             build = self._end(connection, tenant, build_id, state=_READY, completed_at=now)
             if build is None:
                 return NOT_RUNNING
             mine = _version(tenant, build.artifact_id, build.version)
-            connection.execute(
-                artifacts.update()
-                .where(mine)
-                .values(
-                    state=_READY,
-                    row_count=row_count,
-                    byte_size=facts.size,
-                    content_sha256=facts.sha256,
-                    arrow_schema=arrow_schema,
-                )
-            )
-            if build.name is not None:
-                _set_name(connection, tenant, NameRecord(build.name, build.artifact_id, build.version, now))
-            return _artifact(connection.execute(sa.select(artifacts).where(mine)).one())
+            ready = {"state": _READY, "row_count": row_count, "arrow_schema": arrow_schema}
+            blob = {"byte_size": facts.size, "content_sha256": facts.sha256}
+            connection.execute(artifacts.update().where(mine).values(ready | blob | {"used_at": now}))
+            charge(connection, tenant, facts.size + text_bytes(arrow_schema))
+            if act is not None:
+                told = state(artifact_id=build.artifact_id, version=build.version)
+                note(connection, attrs.evolve(act, new=told), now)
+            for order in names:
+                put_name(connection, tenant, order, (build.artifact_id, build.version), now)
+            return artifact_record(connection.execute(sa.select(artifacts).where(mine)).one())
 
     def fail_build(self, tenant: str, build_id: str, *, code: str, message: str) -> None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        with self._writing() as connection:
-            changes = {"completed_at": self._now(), "error_code": code, "error_message": message}
+        with self.writing(tenant) as connection:
+            changes = {"completed_at": self.now(), "error_code": code, "error_message": message}
             build = self._end(connection, tenant, build_id, state=_FAILED, **changes)
             if build is not None:
                 mine = _version(tenant, build.artifact_id, build.version)
                 connection.execute(artifacts.update().where(mine).values(state=_FAILED))
+                give_up_bytes(connection, build, self.now())
 
     def find_ready(self, tenant: str, provenance_hash: str) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             wanted = {"tenant": tenant, "provenance_hash": provenance_hash}
             found = connection.execute(_FIND_READY, wanted).first()
-        return None if found is None else _artifact(found)
+        return None if found is None else artifact_record(found)
 
     def find_latest_by_query(self, tenant: str, query_hash: str) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -219,24 +226,24 @@ class SqlMetadataStore:
             artifacts.c.state == _READY,
         )
         query = sa.select(artifacts).where(*wanted).order_by(*latest).limit(1)
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(query).first()
-        return None if found is None else _artifact(found)
+        return None if found is None else artifact_record(found)
 
     def get_artifact(self, tenant: str, artifact_id: str, version: int) -> ArtifactRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         if version > MAX_INTEGER:  # the driver would raise for a number no row can have
             return None
-        with self._reading() as connection:
+        with self.reading() as connection:
             wanted = {"tenant": tenant, "artifact_id": artifact_id, "version": version}
             found = connection.execute(_GET_ARTIFACT, wanted).first()
-        return None if found is None else _artifact(found)
+        return None if found is None else artifact_record(found)
 
     def get_build(self, tenant: str, build_id: str) -> BuildRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(_GET_BUILD, {"tenant": tenant, "build_id": build_id}).first()
-        return None if found is None else _build_record(found._mapping)  # noqa: SLF001  # a public name
+        return None if found is None else build_record(found._mapping)  # noqa: SLF001  # a public name
 
     def list_artifacts(
         self,
@@ -254,58 +261,69 @@ class SqlMetadataStore:
         refused = check_listing(limit=limit, offset=offset, state=state, since=since, sort=sort, order=order)
         if refused is not None:
             return refused
-        wanted = [artifacts.c.tenant == tenant]
-        if state is not None:
-            wanted.append(artifacts.c.state == state)
-        if since is not None:
-            wanted.append(artifacts.c.created_at >= since)
-        if name_prefix is not None:
-            named = sa.select(names.c.artifact_id).where(
-                names.c.tenant == tenant,
-                # Not LIKE, which knows no case in SQLite.
-                sa.func.substr(names.c.name, 1, len(name_prefix)) == name_prefix,
-                names.c.artifact_id == artifacts.c.artifact_id,
-                names.c.version == artifacts.c.version,
-            )
-            wanted.append(sa.exists(named))
-        by = artifacts.c[sort]
-        columns = (by, artifacts.c.artifact_id, artifacts.c.version)
-        keys = [column.desc() if order == "desc" else column.asc() for column in columns]
-        with self._reading() as connection:
-            total = connection.scalar(sa.select(sa.func.count()).select_from(artifacts).where(*wanted))
-            query = sa.select(artifacts).where(*wanted).order_by(*keys).limit(limit).offset(offset)
-            found = connection.execute(query).all()
-        return Page(tuple(_artifact(row) for row in found), total or 0)
+        chosen = partial(listings.listed, tenant=tenant, state=state, name_prefix=name_prefix, since=since)
+        query = chosen(artifacts).order_by(*listings.ordered(sort, order)).limit(limit).offset(offset)
+        with self.reading() as connection:
+            total = connection.scalar(chosen(sa.func.count()))
+            found = connection.execute(query, execution_options={"yield_per": 8})  # a page may end early
+            return Page(within_page(map(artifact_record, found)), total or 0)
+
+    def list_summaries(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        state: str | None = None,
+        name_prefix: str | None = None,
+        since: float | None = None,
+        sort: str = "created_at",
+        order: str = "desc",
+    ) -> tuple[VersionSummary, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        chosen = {"tenant": tenant, "state": state, "name_prefix": name_prefix, "since": since}
+        with self.reading() as connection:
+            return listings.summaries(connection, sort=sort, order=order, after=after, limit=limit, **chosen)
+
+    def get_artifacts(self, tenant: str, versions: Sequence[tuple[str, int]]) -> tuple[ArtifactRecord, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        with self.reading() as connection:
+            return listings.artifacts_of(connection, tenant, versions)
+
+    def list_dependents(
+        self, tenant: str, uri: str, *, after: Cursor | None, limit: int
+    ) -> tuple[VersionSummary, ...]:
+        """See :class:`~strata.artifacts.MetadataStore`."""
+        with self.reading() as connection:
+            return listings.dependents(connection, tenant, uri, after=after, limit=limit)
 
     def stats(self, tenant: str) -> Stats:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        size = sa.func.coalesce(sa.func.sum(artifacts.c.byte_size), 0)
-        query = sa.select(artifacts.c.state, sa.func.count(), size).where(artifacts.c.tenant == tenant)
-        with self._reading() as connection:
-            rows = connection.execute(query.group_by(artifacts.c.state)).all()
-        counts = {state: count for state, count, _ in rows}
-        ready = sum(total for state, _, total in rows if state == _READY)
-        return Stats(sum(counts.values()), ready, counts)
-
-    def set_name(self, tenant: str, name: str, artifact_id: str, version: int) -> NameRecord:
-        """See :class:`~strata.artifacts.MetadataStore`."""
-        record = NameRecord(name, artifact_id, version, self._now())
-        with self._writing() as connection:
-            _set_name(connection, tenant, record)
-        return record
+        with self.reading() as connection:
+            return listings.stats_of(connection, tenant)
 
     def get_name(self, tenant: str, name: str) -> NameRecord | None:
         """See :class:`~strata.artifacts.MetadataStore`."""
         query = sa.select(names).where(names.c.tenant == tenant, names.c.name == name)
-        with self._reading() as connection:
+        with self.reading() as connection:
             found = connection.execute(query).first()
-        return None if found is None else _name(found)
+        return None if found is None else name_record(found)
 
-    def list_names(self, tenant: str) -> tuple[NameRecord, ...]:
+    def list_names(
+        self,
+        tenant: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        limit: int | None = None,
+        targets: bool = True,
+    ) -> tuple[NamedVersion, ...]:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        query = sa.select(names).where(names.c.tenant == tenant).order_by(names.c.name)
-        with self._reading() as connection:
-            return tuple(_name(row) for row in connection.execute(query))
+        with self.reading() as connection:
+            asked = {"prefix": prefix, "after": after}
+            if not targets:
+                return listings.plain_names(connection, tenant, **asked, limit=limit)
+            return listings.named_versions(connection, tenant, **asked, limit=limit)
 
     def fail_version(self, tenant: str, artifact_id: str, version: int, *, code: str) -> None:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -313,15 +331,17 @@ class SqlMetadataStore:
         same = sa.and_(
             builds.c.tenant == tenant, builds.c.artifact_id == artifact_id, builds.c.version == version
         )
-        with self._writing() as connection:
+        with self.writing(tenant) as connection:
+            size = connection.scalar(sa.select(artifacts.c.byte_size).where(mine))
             if connection.execute(artifacts.update().where(mine).values(state=_FAILED)).rowcount:
+                charge(connection, tenant, -(size or 0))
                 failed = {"state": _FAILED, "error_code": code, "error_message": LOST}
                 connection.execute(builds.update().where(same).values(failed))
 
     def list_tenants(self, *, after: str, limit: int) -> tuple[str, ...]:
         """See :class:`~strata.artifacts.MetadataStore`."""
         found: list[str] = []
-        with self._reading() as connection:
+        with self.reading() as connection:
             while len(found) < limit:  # one index look-up per tenant, however many artifacts it has
                 last = found[-1] if found else after
                 query = sa.select(sa.func.min(artifacts.c.tenant)).where(artifacts.c.tenant > last)
@@ -333,11 +353,9 @@ class SqlMetadataStore:
 
     def add_audit(self, act: Act) -> AuditRecord:
         """See :class:`~strata.artifacts.MetadataStore`."""
-        at = self._now()
-        with self._writing() as connection:
-            added = connection.execute(audit.insert().values(at=at, **attrs.asdict(act)))
-            assert added.inserted_primary_key is not None
-            return AuditRecord(added.inserted_primary_key[0], at, act)
+        at = self.now()
+        with self.writing(act.tenant) as connection:
+            return note(connection, act, at)
 
     def list_audit(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditRecord, ...]:
         """See :class:`~strata.artifacts.MetadataStore`."""
@@ -346,103 +364,57 @@ class SqlMetadataStore:
             query = query.where(audit.c.tenant == tenant)
         if before is not None:
             query = query.where(audit.c.id < min(before, MAX_INTEGER))
-        with self._reading() as connection:
-            return tuple(_audit_record(row) for row in connection.execute(query))
+        with self.reading() as connection:
+            return tuple(audit_record(row) for row in connection.execute(query))
+
+    def interrupted(self) -> list[str]:
+        """Return the tenants with builds that are not over; at the start, those of a killed process."""
+        with self.reading() as connection:
+            of = sa.select(builds.c.tenant).where(builds.c.state.in_(_UNFINISHED)).distinct()
+            return list(connection.scalars(of))
+
+    def hashes(self, tenant: str) -> set[str]:
+        """Return the SHA-256 of the bytes that a tenant's rows name."""
+        with self.reading() as connection:
+            query = sa.select(artifacts.c.content_sha256).where(
+                artifacts.c.tenant == tenant, artifacts.c.content_sha256.is_not(None)
+            )
+            return set(connection.scalars(query))
 
     def sweep_interrupted(self) -> int:
-        """See :class:`~strata.artifacts.MetadataStore`."""
+        """See :class:`~strata.artifacts.MetadataStore`; one transaction for each tenant."""
         code, message = INTERRUPTED
-        ended = {"completed_at": self._now(), "error_code": code, "error_message": message}
-        with self._writing() as connection:
-            versions = artifacts.update().where(artifacts.c.state.in_(_UNFINISHED))
-            connection.execute(versions.values(state=_FAILED))
-            left = builds.update().where(builds.c.state.in_(_UNFINISHED))
-            return connection.execute(left.values(state=_FAILED, **ended)).rowcount
+        ended = {"completed_at": self.now(), "error_code": code, "error_message": message}
+        swept = 0
+        for tenant in self.interrupted():
+            with self.writing(tenant) as connection:
+                for table, changes in ((artifacts, {}), (builds, ended)):
+                    left = sa.and_(table.c.tenant == tenant, table.c.state.in_(_UNFINISHED))
+                    done = connection.execute(table.update().where(left).values(state=_FAILED, **changes))
+                swept += done.rowcount
+        return swept
 
     def close(self) -> None:
         """Close the connections."""
-        self._engine.dispose()
+        self.database.close()
 
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """Read a snapshot of the database; waits for no writer."""
-        with _failures_as_refusals(), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _writing(self, *, unsynced: bool = False) -> Iterator[sa.Connection]:
-        """Transaction that excludes other writers and is synced to disk when it ends.
-
-        With ``unsynced``, it is synced with the next synced commit: a power cut may undo it, a crash of the
-        process does not, and the database stays consistent.
-
-        Writers of this process queue on a lock that wakes the next one at once. SQLite's own busy handler
-        polls at intervals of up to a tenth of a second and may starve a writer.
-        """
-        if not self._write_lock.acquire(timeout=BUSY_SECONDS):
-            raise RefusalError(STORE_DOWN)
-        try:
-            with (
-                _failures_as_refusals(),
-                (self._unsynced_writer if unsynced else self._writer).begin() as connection,
-            ):
-                yield connection
-        finally:
-            self._write_lock.release()
+    def _is_dead(self, connection: sa.Connection, build: sa.Row[Any]) -> bool:
+        """Whether a build runs no more because its server is gone; another one of its artifact may begin."""
+        if self.server_id in (None, build.server_id) or build.state not in _UNFINISHED:
+            return False
+        return not lives(connection, build.server_id, self.dead_servers())
 
     def _end(
         self, connection: sa.Connection, tenant: str, build_id: str, **changes: object
     ) -> sa.Row[Any] | None:
         """End a running build and return its row; ``None`` if it is not running."""
         mine = sa.and_(_build(tenant, build_id), builds.c.state == _BUILDING)
+        if self.server_id is not None:  # its id is a fencing token: the build of a dead server has ended
+            mine = sa.and_(mine, builds.c.server_id == self.server_id)
         found = connection.execute(sa.select(builds).where(mine)).first()
         if found is not None:
             connection.execute(builds.update().where(mine).values(**changes))
         return found
-
-
-@contextmanager
-def _failures_as_refusals() -> Iterator[None]:
-    """Turn a full disk, a lock held too long or a damaged file into a refusal; the cause is logged.
-
-    Other database errors, such as a violated constraint, are bugs and pass.
-    """
-    try:
-        yield
-    except (sa.exc.DatabaseError, sa.exc.TimeoutError) as error:
-        cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-        passing = isinstance(cause, (sqlite3.OperationalError, sa.exc.TimeoutError))
-        if (
-            not passing and type(cause) is not sqlite3.DatabaseError
-        ):  # exactly this class: "malformed" and the like
-            raise
-        log.warning("metadata store does not answer", cause=str(cause))
-        raise RefusalError(STORE_DOWN) from error
-
-
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # SQLAlchemy's "begin" event begins, not the driver
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _use_wal(engine: sa.Engine) -> None:
-    """Set the journal mode, which persists in the file; it can be set only outside a transaction."""
-    pooled = engine.raw_connection()
-    try:
-        pooled.cursor().execute("PRAGMA journal_mode=WAL")
-    finally:
-        pooled.close()
-
-
-def _begin(connection: sa.Connection) -> None:
-    # Writers lock at their first statement, since upgrading a read lock could fail half-way.
-    # Readers block no writer.
-    options = connection.get_execution_options()
-    if not options.get("writes", False):
-        connection.exec_driver_sql("BEGIN")
-        return
-    connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if options.get('unsynced', False) else 'FULL'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _existing_build(
@@ -463,38 +435,3 @@ def _version(tenant: str, artifact_id: str, version: int) -> sa.ColumnElement[bo
 
 def _build(tenant: str, build_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(builds.c.tenant == tenant, builds.c.build_id == build_id)
-
-
-def _set_name(connection: sa.Connection, tenant: str, record: NameRecord) -> None:
-    mine = sa.and_(names.c.tenant == tenant, names.c.name == record.name)
-    connection.execute(names.delete().where(mine))
-    connection.execute(
-        names.insert().values(
-            tenant=tenant,
-            name=record.name,
-            artifact_id=record.artifact_id,
-            version=record.version,
-            updated_at=record.updated_at,
-        )
-    )
-
-
-def _artifact(row: sa.Row[Any]) -> ArtifactRecord:
-    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's public name for it
-    del values["tenant"]
-    return ArtifactRecord(**values | {"state": ArtifactState(values["state"])})
-
-
-def _build_record(row: Mapping[Any, Any]) -> BuildRecord:
-    values = dict(row)
-    del values["tenant"], values["name"]
-    return BuildRecord(**values | {"state": ArtifactState(values["state"])})
-
-
-def _audit_record(row: sa.Row[Any]) -> AuditRecord:
-    values = dict(row._mapping)  # noqa: SLF001  # SQLAlchemy's own way
-    return AuditRecord(values.pop("id"), values.pop("at"), Act(**values))
-
-
-def _name(row: sa.Row[Any]) -> NameRecord:
-    return NameRecord(row.name, row.artifact_id, row.version, row.updated_at)

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from strata.artifacts.metadata.schema import schema
+from strata.artifacts.database.schema import schema
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=schema, transactional_ddl=False

@@ -17,6 +17,7 @@ import trio
 
 from strata.artifacts import Act
 from strata.config.effective import Effective
+from strata.config.tenants import LIMITS as KNOWN_LIMITS
 from strata.config.tenants import is_tenant_id
 from strata.http.api.responses import iso
 from strata.http.api.schemas import CacheStatsAnswer
@@ -31,6 +32,9 @@ from strata.tenants.stats.counters import ErrorNote
 OPERATOR = "admin:*"
 TENANTS = "admin:tenants"
 LIMITS = "admin:limits"
+
+WRITE = "artifacts:write"
+"""The scope of direct writes in service mode."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +61,24 @@ def require_operator(found: Context) -> None:
     """
     if not is_operator(found):
         raise ProblemError(Problem(403, f"This needs the scope {OPERATOR}.", "operator_only"))
+
+
+def require_writes(found: Context, scope: str = WRITE) -> None:
+    """Refuse a caller who may not write, with the same answer whether the target exists or not.
+
+    Args:
+        found: The request.
+        scope: A scope that is enough; :data:`WRITE` always is.
+
+    Raises:
+        ProblemError: 403.
+    """
+    if found.caller.unrestricted:
+        return
+    if not tenant_overrides(found).settings.service_writes_enabled:
+        raise ProblemError(Problem(403, "Direct writes are disabled in service mode.", "writes_disabled"))
+    if not (found.caller.has_scope(WRITE) or found.caller.has_scope(scope)):
+        raise ProblemError(Problem(403, f"This needs the scope {scope}.", "missing_scope"))
 
 
 def not_found() -> ProblemError:
@@ -99,7 +121,7 @@ async def ask_store(found: Context, function: Callable[..., T], /, *args: object
     """
     found.admission.release()
     try:
-        return await found.registry.resources.ask(function, *args, **kwargs)
+        return await found.registry.resources.ask(found.caller.tenant, function, *args, **kwargs)
     except RefusalError as error:
         raise ProblemError(Problem.of(error.refused)) from None
 
@@ -126,14 +148,21 @@ async def note(
         old=None if old is None else msgspec.json.encode(old).decode(),
         new=None if new is None else msgspec.json.encode(new).decode(),
     )
-    await ask_store(found, found.registry.resources.metadata.add_audit, act)
+    resources = found.registry.resources
+    found.admission.release()
+    try:
+        await resources.write(who.tenant, resources.metadata.add_audit, act)
+    except RefusalError as error:
+        raise ProblemError(Problem.of(error.refused)) from None
     log.info("administration", action=action, tenant=tenant)
 
 
 def limit_answers(limits: Mapping[str, Effective]) -> dict[str, LimitAnswer]:
     """Return limits as JSON."""
     return {
-        name: LimitAnswer(limit.value, limit.source, limit.maximum, limit.granted)
+        name: LimitAnswer(
+            limit.value, limit.source, limit.maximum, limit.granted, str(KNOWN_LIMITS[name].metadata["help"])
+        )
         for name, limit in limits.items()
     }
 

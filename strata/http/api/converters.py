@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, PathConverter
 
 from strata.http.door.routing import VERSION
 
@@ -27,3 +27,9 @@ class VersionConverter(BaseConverter):
     def to_url(self, value: Any) -> str:
         """Return the path's part."""
         return str(value)
+
+
+class NameConverter(PathConverter):
+    """A name of a result, which may have slashes; ``/aliases`` and what follows are not part of it."""
+
+    regex = r"[^/](?:(?!/aliases(?:/|\Z)).)*?"

@@ -8,7 +8,9 @@ from typing import Any
 from quart import current_app
 from quart_schema import hide
 
+from strata.http.door.error_pages import wants_page
 from strata.http.door.routing import Answer, Call
+from strata.ui import installed_pages
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
@@ -21,8 +23,12 @@ td,th{padding:.15rem .75rem .15rem 0;text-align:left;vertical-align:top}
 
 
 @hide
-async def page(_call: Call) -> Answer:
-    """Render the OpenAPI document as a page."""
+async def page(call: Call) -> Answer:
+    """Lead a browser to the reader among the pages; without them, render the OpenAPI document as a page."""
+    if wants_page(call.headers) and installed_pages() is not None:
+        return Answer(
+            (("Location", "ui/api"), ("Cache-Control", "no-store"), ("Vary", "Accept")), b"", status=303
+        )
     document = current_app.extensions["QUART_SCHEMA"].openapi_provider.schema()
     headers = (
         ("Content-Type", "text/html; charset=utf-8"),

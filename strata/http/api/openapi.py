@@ -7,7 +7,7 @@ Schemathesis checks the server against it (tests/http/api/test_schema.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -18,8 +18,11 @@ from werkzeug.routing import BaseConverter, Rule
 
 from strata.auth import TOKEN_HEADER
 from strata.http import problems
-from strata.http.api import schemas, schemas_admin
+from strata.http.api import schemas, schemas_admin, schemas_registry, schemas_tables
 from strata.http.api.converters import MAX_VERSION, VersionConverter
+from strata.http.api.notebooks import schedule_schemas, session_schemas, worker_schemas
+from strata.http.api.notebooks import schemas as schemas_notebooks
+from strata.http.door.cross_site import SAFE_METHODS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,6 +40,7 @@ BUILD = (413, 501, 504)
 """Further statuses of routes that build a result first."""
 
 _ANSWERS = "_strata_answers"
+_BODY = "_strata_body"
 _PARAMETERS = "_strata_parameters"
 _PART = re.compile(r"<(?:[^:<>]*:)?([^<>]+)>")
 _TEXT = {"type": "string"}
@@ -67,11 +71,28 @@ def takes(where: str, **parameters: Mapping[str, Any]) -> Callable[[F], F]:
 
     An underscore in a header's name stands for a hyphen.
     """
+    return _parameters(where, parameters, required=False)
+
+
+def needs(where: str, **parameters: Mapping[str, Any]) -> Callable[[F], F]:
+    """Document required parameters, as :func:`takes` does optional ones."""
+    return _parameters(where, parameters, required=True)
+
+
+def takes_file(description: str) -> Callable[[F], F]:
+    """Document a body that is a file of JSON and has no schema of ours."""
+    body = {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
+    return _noted(_BODY, body)
+
+
+def _parameters(
+    where: str, parameters: Mapping[str, Mapping[str, Any]], *, required: bool
+) -> Callable[[F], F]:
     described = {
         name: {
             "name": name.replace("_", "-") if where == "header" else name,
             "in": where,
-            "required": False,
+            "required": required,
             "schema": dict(schema),
         }
         for name, schema in parameters.items()
@@ -93,16 +114,22 @@ class Description(OpenAPIProvider):
     def schema(self) -> dict[str, Any]:
         """Return the document."""
         document = super().schema()
-        known = {id(kind): kind for kind in (*vars(schemas).values(), *vars(schemas_admin).values())}
+        modules = (
+            schemas,
+            schemas_admin,
+            schemas_registry,
+            schemas_tables,
+            schemas_notebooks,
+            session_schemas,
+            schedule_schemas,
+            worker_schemas,
+        )
+        known = {id(kind): kind for module in modules for kind in vars(module).values()}
         structs = [kind for kind in known.values() if _is_struct(kind)]
         # quart-schema refers to structs inside of structs and leaves them out.
         _, inner = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
         document["components"]["schemas"] = inner | {"Problem": _PROBLEM}
         return document
-
-    def generate_rules(self) -> Iterable[Rule]:
-        """Return the rules to describe: all but those of aliases, which only refuse yet."""
-        return (rule for rule in super().generate_rules() if "/aliases/" not in rule.rule)
 
     def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:
         """Return the description of a part of a path."""
@@ -122,9 +149,13 @@ class Description(OpenAPIProvider):
         for method, operation in operations.items():
             operation["operationId"] = f"{method}_{'_'.join(re.findall(r'[a-z0-9_]+', path))}"
             operation["parameters"].extend(getattr(function, _PARAMETERS, {}).values())
+            if getattr(function, _BODY, None):
+                operation["requestBody"] = dict(getattr(function, _BODY))
             if "requestBody" in operation:
                 operation["requestBody"]["required"] = True
-            missing = (404,) if "{" in path else ()  # also what the part's own form excludes
+            missing: tuple[int, ...] = (404,) if "{" in path else ()  # also what the part's own form excludes
+            if method.upper() not in SAFE_METHODS:
+                missing += (415,)  # a body that is not JSON
             common = {
                 status: _problem(status) for status in (*(DOOR_OPEN if path in OPEN else DOOR), *missing)
             }
@@ -158,7 +189,8 @@ def _headers(names: Collection[str]) -> dict[str, Any]:
 
 def _problem(status: int) -> dict[str, Any]:
     needs_retry = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    retry = {"required": True, "schema": {"type": "integer", "minimum": 1}}
+    # Not of a refusal that waiting does not change, such as a full quota.
+    retry = {"required": status == HTTPStatus.TOO_MANY_REQUESTS, "schema": {"type": "integer", "minimum": 1}}
     return {
         "description": HTTPStatus(status).phrase,
         "headers": {"Retry-After": retry} if needs_retry else {},
@@ -203,6 +235,11 @@ _PROBLEM = {
             "properties": {"name": _TEXT, "value": {"type": "number"}},
             "required": ["name", "value"],
             "additionalProperties": False,
+        },
+        "retry_after_seconds": {
+            "description": "Exact seconds of Retry-After, which is whole.",
+            "type": "number",
+            "minimum": 0,
         },
     },
     "required": ["type", "title", "status", "detail", "request_id"],

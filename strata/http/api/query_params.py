@@ -9,6 +9,9 @@ from werkzeug.datastructures import MultiDict
 
 from strata.http.problems import Problem, ProblemError
 
+MAX_VERSION = 10**18 - 1
+"""Largest version of an artifact that a request can name."""
+
 MAX_PLACE = 2**53 - 1
 """Largest whole number of a parameter that has no bound of its own."""
 
@@ -48,6 +51,18 @@ def whole(query: Mapping[str, str], key: str, default: int, least: int, most: in
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and least <= int(text) <= most):  # noqa: PLR2004  # int64
         raise bad_parameter(key, f"must be a whole number from {least} to {most}")
     return int(text)
+
+
+def text(query: Mapping[str, str], key: str, most: int) -> str | None:
+    """Return a text of 1 to ``most`` characters, or None.
+
+    Raises:
+        ProblemError: 400.
+    """
+    found = query.get(key)
+    if found is not None and not 1 <= len(found) <= most:
+        raise bad_parameter(key, f"must have 1 to {most} characters")
+    return found
 
 
 def moment(query: Mapping[str, str], key: str) -> float | None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Self
 from urllib.parse import quote
 
 import msgspec
 from quart import Response, request
 from quart.wrappers.response import ResponseBody
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
+from strata.http.api.conditional import ByteRange, Verdict, decide
 from strata.http.door.context import Context
-from strata.http.door.routing import Answer, problem_answer
+from strata.http.door.routing import Answer, AnswerStream, problem_answer
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
 from strata.tenants.messages import Opened
-from strata.tenants.shared.byte_stream import ByteStream
 
 FIRST_BYTES = 64 * 1024
 """Most bytes of a growing result that go out with the head of the answer: the first ones must not wait until
@@ -47,18 +47,12 @@ def iso(moment: float | None) -> str | None:
 
 
 class StreamBody(ResponseBody):
-    """A response's body read from a :class:`ByteStream`, closed however the response ends.
+    """A response's body read from an :class:`AnswerStream`, closed however the response ends."""
 
-    Attributes:
-        begin: First byte of the range that is sent.
-        end: Byte after the range's last.
-    """
-
-    def __init__(self, stream: ByteStream, found: Context, first: bytes | None = None) -> None:
+    def __init__(self, stream: AnswerStream, found: Context, first: bytes | None = None) -> None:
         self._stream = stream
         self._context = found
         self._first = first
-        self.begin, self.end = 0, stream.size or 0
 
     async def __aenter__(self) -> Self:
         """Open nothing: the stream is open."""
@@ -86,18 +80,6 @@ class StreamBody(ResponseBody):
             raise StopAsyncIteration
         return chunk
 
-    async def make_conditional(self, begin: int, end: int | None) -> int:
-        """Narrow the body to a range of bytes, for Quart's conditional answers; returns the whole length."""
-        size = self._stream.size or 0
-        if begin < 0:
-            begin = max(0, size + begin)  # counted from the end
-        stop = size if end is None else min(end, size)
-        if begin >= stop:
-            raise RequestedRangeNotSatisfiable
-        self._stream.narrow(begin, stop)
-        self.begin, self.end = begin, stop
-        return size
-
 
 async def stream_answer(opened: Opened, found: Context) -> Answer:
     """Answer with a result that may still be growing.
@@ -118,27 +100,33 @@ async def stream_answer(opened: Opened, found: Context) -> Answer:
     except RefusalError as error:
         opened.stream.close()
         raise ProblemError(Problem.of(error.refused)) from None
-    except BaseException:
+    except BaseException:  # raised again: no other code closes it
         opened.stream.close()
         raise
-    return Answer(_result_headers(opened), opened.stream, first or b"")
+    return Answer(result_headers(opened), opened.stream, first or b"")
 
 
 def data_answer(opened: Opened) -> Answer:
     """Answer with a finished result."""
-    headers = [
-        *_result_headers(opened),
-        ("Cache-Control", "private, immutable, max-age=31536000"),
-        ("Accept-Ranges", "bytes"),
-    ]
+    headers = [*result_headers(opened), ("Accept-Ranges", "bytes"), ("Vary", "Accept")]
     if opened.sha256 is not None:
         headers.append(("ETag", f'"{opened.sha256}"'))
     return Answer(headers, opened.stream, in_part=True)
 
 
-def _result_headers(opened: Opened) -> list[tuple[str, str]]:
+CACHE_CONTROL = "private, no-cache"
+"""What caches may do with a result: a browser's copy is shown to no later user without asking the server."""
+
+
+def result_headers(opened: Opened) -> list[tuple[str, str]]:
+    """Return the headers of every answer with a result."""
     uri = artifact_uri(opened.artifact_id, opened.version)
-    headers = [("Content-Type", ARROW_STREAM), ("X-Strata-Artifact-Uri", uri)]
+    headers = [
+        ("Content-Type", ARROW_STREAM),
+        ("X-Strata-Artifact-Uri", uri),
+        ("X-Strata-Receipt", f"/v1/artifacts/{opened.artifact_id}/v/{opened.version}/receipt"),
+        ("Cache-Control", CACHE_CONTROL),
+    ]
     if opened.rows is not None:
         headers.append(("X-Arrow-Row-Count", str(opened.rows)))
     return headers
@@ -146,6 +134,8 @@ def _result_headers(opened: Opened) -> list[tuple[str, str]]:
 
 async def respond(answer: Answer, found: Context) -> Response:
     """Return an answer as the application's response to the current request: ranges, validators and HEAD."""
+    if answer.in_part:
+        answer = _conditional(answer, found)
     if isinstance(answer.body, bytes):
         response = Response(answer.body, answer.status)
     else:
@@ -153,22 +143,39 @@ async def respond(answer: Answer, found: Context) -> Response:
         # Quart's own deadline would cut the stream silently; builds and sockets have theirs.
         response.timeout = None
     response.headers.update(answer.headers)
-    if answer.length is not None:
+    if answer.status == HTTPStatus.NOT_MODIFIED:  # has no length and no type of its own
+        del response.headers["Content-Length"], response.headers["Content-Type"]
+    elif answer.length is not None:
         response.content_length = answer.length
-    if isinstance(answer.body, bytes):
-        return response
-    if request.method == "HEAD":
+    if request.method == "HEAD" and not isinstance(answer.body, bytes):
         answer.body.narrow(0, 0)  # a body that is not sent need not be read
-        return response
-    if not answer.in_part:
-        return response
-    try:
-        await response.make_conditional(request, accept_ranges=True, complete_length=answer.length)
-    except RequestedRangeNotSatisfiable:
-        answer.body.close()
-        headers = (("Content-Range", f"bytes */{answer.length}"),)
-        problem = Problem(416, "The range lies outside of the result.", headers=headers)
-        return await respond(problem_answer(problem, found), found)
-    if response.status_code == 304:  # noqa: PLR2004  # Not Modified: there is no body to close the stream
-        answer.body.close()
     return response
+
+
+def _conditional(answer: Answer, found: Context) -> Answer:
+    """Return the answer to the current request's preconditions and range, of a result's whole answer."""
+    stream, length = answer.body, answer.length
+    assert not isinstance(stream, bytes)
+    assert length is not None  # only finished results are answered in part
+    headers = dict(answer.headers)
+    decision = decide(request.method, tuple(request.scope["headers"]), headers.get("ETag"), length)
+    if decision is Verdict.WHOLE:
+        return answer
+    if isinstance(decision, ByteRange):
+        stream.narrow(decision.begin, decision.end)
+        place = ("Content-Range", f"bytes {decision.begin}-{decision.end - 1}/{length}")
+        return Answer([*answer.headers, place], stream, status=206)
+    stream.close()
+    if decision is Verdict.NOT_MODIFIED:
+        kept = [pair for pair in answer.headers if pair[0] in NOT_MODIFIED_HEADERS]
+        return Answer(kept, b"", status=304)
+    if decision is Verdict.PRECONDITION_FAILED:
+        problem = Problem(412, "The result is not the one that If-Match names.", "precondition_failed")
+    else:
+        whole = (("Content-Range", f"bytes */{length}"),)
+        problem = Problem(416, "The range lies outside of the result.", headers=whole)
+    return problem_answer(problem, found)
+
+
+NOT_MODIFIED_HEADERS = frozenset({"ETag", "Cache-Control", "X-Strata-Artifact-Uri"})
+"""Headers of a result that an answer without it repeats (RFC 9110, section 15.4.5)."""

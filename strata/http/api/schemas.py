@@ -11,9 +11,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from strata.artifacts import Stats
 from strata.auth import DEFAULT_TENANT
+from strata.config.sections.transforms import SQL
 from strata.http.problems import Problem, ProblemError
 from strata.tables.scan.params import OPERATORS
+from strata.transforms.sql_params import PARAMS_SCHEMA
 
 B = TypeVar("B", bound=msgspec.Struct)
 
@@ -42,27 +45,40 @@ SCAN_PARAMS: dict[str, Any] = {
                 },
             },
         },
-        "snapshot_id": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**63 - 1},
+        "snapshot_id": {
+            "anyOf": [
+                {"type": ["integer", "null"], "minimum": 0, "maximum": 2**63 - 1},
+                {"type": "string", "pattern": "^[0-9]{1,18}$"},
+            ],
+            "description": "A snapshot; its digits as a text where numbers have 53 bits.",
+        },
         "ref": {"type": ["string", "null"], "minLength": 1, "description": "A branch or tag."},
         "as_of": {"type": ["string", "null"], "description": "A moment, with its offset from UTC."},
+        "limit": {
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "maximum": 2**63 - 1,
+            "description": "At most this number of rows, the first in the order of the table's files.",
+        },
     },
 }
+PARAMS: dict[str, Any] = {"anyOf": [SCAN_PARAMS, dict(PARAMS_SCHEMA)]}
 COLUMNS: dict[str, Any] = {"items": {"type": "string", "minLength": 1}, "uniqueItems": True}
-ONE_INPUT: dict[str, Any] = {"minItems": 1, "maxItems": 1}
+INPUTS: dict[str, Any] = {"minItems": 1, "maxItems": 64, "description": "One of a scan, up to 64 of SQL."}
 NAME: dict[str, Any] = {"minLength": 1, "maxLength": 512}
 
 
 class TransformBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What to compute: ``scan@v1`` with its parameters."""
+    """What to compute: ``scan@v1``, or a registered transform, with its parameters."""
 
-    executor: Annotated[str, Meta(extra_json_schema={"enum": ["scan@v1"]})]
-    params: Annotated[dict[str, Any], Meta(extra_json_schema=SCAN_PARAMS)] = {}
+    executor: Annotated[str, Meta(extra_json_schema={"enum": ["scan@v1", SQL]})]
+    params: Annotated[dict[str, Any], Meta(extra_json_schema=PARAMS)] = {}
 
 
 class MaterializeBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``POST /v1/materialize``; ``mode`` is ``stream`` or ``artifact``."""
 
-    inputs: Annotated[list[str], Meta(extra_json_schema=ONE_INPUT)]
+    inputs: Annotated[list[str], Meta(extra_json_schema=INPUTS)]
     transform: TransformBody
     mode: Annotated[str, Meta(extra_json_schema={"enum": ["stream", "artifact"]})] = "stream"
     name: Annotated[str, Meta(extra_json_schema=NAME)] | None = None
@@ -72,7 +88,7 @@ class MaterializeBody(msgspec.Struct, forbid_unknown_fields=True):
 class ExplainBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of ``POST /v1/artifacts/explain-materialize``."""
 
-    inputs: Annotated[list[str], Meta(extra_json_schema=ONE_INPUT)]
+    inputs: Annotated[list[str], Meta(extra_json_schema=INPUTS)]
     transform: TransformBody
     name: Annotated[str, Meta(extra_json_schema=NAME)] | None = None
 
@@ -127,7 +143,10 @@ class ExplainAnswer(msgspec.Struct):
 
 
 class ArtifactAnswer(msgspec.Struct):
-    """An artifact; ``transform_spec`` and ``input_versions`` are JSON strings."""
+    """An artifact; ``transform_spec`` and ``input_versions`` are JSON strings.
+
+    ``ordered`` tells of a query whether it fixes the order of its rows; a scan has none to fix.
+    """
 
     artifact_id: str
     version: int
@@ -140,23 +159,59 @@ class ArtifactAnswer(msgspec.Struct):
     provenance_hash: str
     transform_spec: str
     input_versions: str
+    ordered: bool | None = None
+
+
+class ReceiptInput(msgspec.Struct):
+    """An input of a result; ``snapshot_id`` is a text, for it has more digits than JavaScript keeps."""
+
+    uri: str
+    version: str
+    snapshot_id: str | None
+
+
+class ReceiptAnswer(msgspec.Struct):
+    """What a whole result is: a copy of it that differs in rows, bytes or digest is not it.
+
+    ``policy_hash`` differs for results of other cells; null if all cells were read.
+    """
+
+    artifact_uri: str
+    rows: int
+    bytes: int
+    sha256: str
+    policy_hash: str | None
+    inputs: list[ReceiptInput]
 
 
 class ArtifactListAnswer(msgspec.Struct):
-    """A page of artifacts and how many there are in all."""
+    """A page of artifacts and how many there are in all; ``next_page_token``: where the next page begins."""
 
     artifacts: list[ArtifactAnswer]
     total_count: int
     limit: int
     offset: int
+    next_page_token: str | None = None
 
 
 class StatsAnswer(msgspec.Struct):
-    """The tenant's artifacts, counted."""
+    """The tenant's artifacts, counted; the numbers of versions are those of ``by_state`` in other words."""
 
     total_artifacts: int
     total_bytes: int
     by_state: dict[str, int]
+    total_versions: int
+    ready_versions: int
+    building_versions: int
+    failed_versions: int
+
+
+def stats_answer(found: Stats) -> StatsAnswer:
+    """Return counts of artifacts as JSON."""
+    states = found.by_state
+    unfinished = states.get("building", 0) + states.get("pending", 0)
+    ended = (states.get("ready", 0), unfinished, states.get("failed", 0))
+    return StatsAnswer(found.total_artifacts, found.total_bytes, dict(states), found.total_artifacts, *ended)
 
 
 class NameAnswer(msgspec.Struct):
@@ -169,15 +224,23 @@ class NameAnswer(msgspec.Struct):
 
 
 class NameListAnswer(msgspec.Struct):
-    """All names of the tenant."""
+    """The tenant's names; ``next_page_token``: where the next page begins, if there is one."""
 
     names: list[NameAnswer]
+    next_page_token: str | None = None
 
 
 class StatusAnswer(msgspec.Struct):
     """One word on how it is."""
 
     status: str
+
+
+class ReadyAnswer(msgspec.Struct):
+    """Whether requests should be sent here, and the state of what the server needs."""
+
+    status: str
+    checks: dict[str, str]
 
 
 class CacheStatsAnswer(msgspec.Struct):
@@ -399,3 +462,39 @@ def _invalid(message: str) -> Problem:
 
 def _dotted(loc: Sequence[str | int]) -> str:
     return ".".join(str(step) for step in loc[1:])
+
+
+class TransformLimitsAnswer(msgspec.Struct):
+    """Limits of a transform for the caller's tenant; ``max_input_bytes`` is null where there is none."""
+
+    timeout_seconds: float
+    max_output_bytes: int
+    max_input_bytes: int | None
+    memory_bytes: int
+    spill_bytes: int
+    threads: int
+
+
+class TransformAnswer(msgspec.Struct):
+    """A transform that the caller may run; ``params_schema`` is the JSON Schema of its ``params``."""
+
+    ref: str
+    executor: str
+    params_schema: dict[str, Any]
+    limits: TransformLimitsAnswer
+
+
+class TransformListAnswer(msgspec.Struct):
+    """The registered transforms that the caller may run."""
+
+    transforms: list[TransformAnswer]
+
+
+class BuildLogAnswer(msgspec.Struct):
+    """A part of what a build's transform printed; ``next`` is the position after its last character."""
+
+    build_id: str
+    start: int
+    text: str
+    next: int
+    ended: bool

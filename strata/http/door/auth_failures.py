@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from cachetools import LRUCache
 
+from strata.auth import IdentityRefused
+from strata.http.problems import Problem
 from strata.tenants.limits.token_bucket import Rate, TokenBucket
 
 PEERS = 10_000
@@ -43,3 +45,10 @@ class FailureLimit:
             return wait
         found.take(self.rate, now, 1.0)
         return None
+
+
+def unknown(identity: IdentityRefused) -> Problem:
+    """Return the problem of a request without a valid identity."""
+    # RFC 9110, section 11.6.1: a 401 names a scheme. Authentication is the proxy's, so the name is our own.
+    headers = (("WWW-Authenticate", "StrataProxy"),) if identity.status == 401 else ()  # noqa: PLR2004  # Unauthorized
+    return Problem(identity.status, identity.detail, identity.code, headers=headers)

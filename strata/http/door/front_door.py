@@ -11,31 +11,41 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 import trio
 
+from strata.acl.patterns import PLACEHOLDER_PRINCIPALS
 from strata.auth import DEFAULT_TENANT, Headers, IdentityContract, IdentityRefused, Principal, identify
+from strata.executor.protocol.pulls import Grant
 from strata.http.asgi import GONE_KEY, KNOWN_KEY, LOADS_KEY, App, Receive, Scope, Send
 from strata.http.door import routing
-from strata.http.door.auth_failures import FailureLimit
-from strata.http.door.body import ClientGoneError, take_body
+from strata.http.door.auth_failures import FailureLimit, unknown
+from strata.http.door.body import Body, ClientGoneError, drain
 from strata.http.door.context import SCOPE_KEY, Context
+from strata.http.door.cross_site import TrustedHosts, refuse_body
+from strata.http.door.error_pages import rendered
+from strata.http.door.request_line import RequestLine
 from strata.http.door.routing import Route
+from strata.http.door.signed import redeem
+from strata.http.door.sockets import SOCKET_KEY, Frames, Sockets, as_http
 from strata.http.door.tarpit import Tarpit
 from strata.http.door.uploads import UploadBody, UploadGoneError, UploadRoute, declared, too_large
 from strata.http.peers import peer_key
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import Limit, Refused
 from strata.tenants import Registry
+from strata.tenants.budgets.body_budget import BodyBudget, BodyCharge
 from strata.tenants.limits.bandwidth import BandwidthLimiter
 from strata.tenants.limits.rates import RateBook
 from strata.tenants.stats.counters import TenantMetrics
+from strata.tracing.spans import RequestTracer, child
 from strata.work import AdmissionQueue, EgressTurns
 
 OPEN_PATHS = frozenset({"/health", "/health/ready"})
-"""The only paths that need no identity."""
+"""The only paths that need neither an identity nor a signed URL."""
 
 SCANS = frozenset({"/v1/materialize", "/v1/cache/warm"})
 """Paths of which a POST counts as a scan, besides as a request."""
@@ -70,10 +80,14 @@ class FrontDoor:
         rates: The rate limits of tenants and principals; None for no limit.
         tarpit: Bounds the refusals that are delayed.
         admission: Admits requests in fair order.
+        hosts: Host names of this server, whose pages may send requests.
+        bodies: Bounds the bytes of request bodies in memory; unbounded by default.
+        sockets: The WebSockets; they never reach ``app``.
+        tracer: Begins the spans of requests; None: they have none.
 
     Attributes:
-        contract: How identities are read. The contract, and the limits of bodies and failures, may be
-            replaced while requests are under way.
+        contract: How identities are read. The contract, the hosts, and the limits of bodies and failures, may
+            be replaced while requests are under way.
     """
 
     def __init__(
@@ -93,9 +107,17 @@ class FrontDoor:
         rates: RateBook | None = None,
         tarpit: Tarpit | None = None,
         admission: AdmissionQueue | None = None,
+        hosts: TrustedHosts | None = None,
+        bodies: BodyBudget | None = None,
+        sockets: Sockets | None = None,
+        tracer: RequestTracer | None = None,
     ) -> None:
         self._app = app
+        self._tracer = tracer
+        self.sockets = sockets or Sockets()
+        self.opens_socket = self.sockets.opens
         self.contract = contract
+        self.hosts = hosts or TrustedHosts()
         self.failures = failures
         self._uploads = uploads
         self._routes = routes
@@ -108,6 +130,9 @@ class FrontDoor:
         self._rates = rates
         self.tarpit = tarpit or Tarpit(0)
         self.admission = admission or AdmissionQueue()
+        self._placeholders: set[str] = set()  # placeholders seen as a principal, each warned of once
+        self.bodies = bodies or BodyBudget(2**62)
+        self._line = RequestLine(metrics_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -116,14 +141,17 @@ class FrontDoor:
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
         else:
-            # No route speaks WebSocket; an unaccepted one is answered 403 by the server.
-            await send({"type": "websocket.close", "code": 1008})
+            await self._http(*as_http(scope, receive, send))
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, count it and log it, however it ends."""
         began = trio.current_time()
-        scope = {**scope, "path": _HOST.sub("", scope["path"], count=1)}
-        found = Context(self._request_id(scope["headers"]), self._registry, contract=self.contract)
+        scope = {**scope, "path": _HOST.sub("", routing.routed_path(scope), count=1)}
+        headers = scope["headers"]
+        ours = self._request_id(headers)
+        found = Context(ours, self._registry, contract=self.contract, headers=headers, begun=began)
+        found.path = scope["path"]
+        found.query = scope.get("query_string", b"")
         found.carried = LOADS_KEY in scope.get("state", {})
         found.tell_gone = scope.get(GONE_KEY)
         found.chunked = scope.get("http_version", "1.1") >= "1.1"
@@ -136,70 +164,111 @@ class FrontDoor:
                 self._end(found, scope, trio.current_time() - began)
 
     def _end(self, found: Context, scope: Scope, seconds: float) -> None:
-        for stream in found.opened:
-            stream.close()
-        found.admission.release()
-        tenant = found.principal.tenant if found.principal else None
+        found.end()
+        who = found.principal
+        tenant = who.tenant if who else None
         if tenant is not None and self._metrics_of is not None:
             streamed = seconds if found.opened else None
             self._metrics_of(tenant).requested(found.status or 499, found.sent, streamed)
-        log.info(
-            "request",
-            tenant=tenant,
-            method=scope["method"] if scope["method"] in _METHODS else "other",
-            path=scope["path"][:128],
-            status=found.status,
-            bytes=found.sent,
-            seconds=round(seconds, 6),
-            broken=found.broken.code or found.broken.reason.value if found.broken else None,
-        )
+        self._line.write(found, scope, seconds)
+
+    def _note_placeholder(self, identity: Principal) -> None:
+        """Warn, once for each, of a principal that stands for no user: all such users are one principal."""
+        if identity.id in PLACEHOLDER_PRINCIPALS and identity.id not in self._placeholders:
+            self._placeholders.add(identity.id)
+            header = self.contract.principal_header
+            log.warning("the principal looks like no user", principal=identity.id, header=header)
 
     async def _answer(self, scope: Scope, receive: Receive, reply: _Reply) -> None:
         found = reply.context
-        if scope["path"] not in OPEN_PATHS:
-            identity = identify(scope["headers"], self.contract)
+        signed = redeem(found, scope["method"])
+        if isinstance(signed, Grant):  # an upload may take long: it must not be the first to be closed
+            scope.get("state", {}).get(KNOWN_KEY, _unwatched)()
+            found.trace(self._tracer, scope["method"])
+        if not (scope["path"] in OPEN_PATHS or isinstance(signed, Grant)):
+            identity = signed or identify(scope["headers"], self.contract)
             if isinstance(identity, IdentityRefused):
                 await self._refuse(receive, reply, self._unidentified(identity, scope))
                 return
             found.principal = identity
+            self._note_placeholder(identity)
             self._turns.note_request()
             scope.get("state", {}).get(KNOWN_KEY, _unwatched)()
             refused = self._over_rate(found, identity, scope)
             if refused is not None:
                 await self._refuse_slowly(receive, reply, identity, refused)
                 return
-            if not _PATH.fullmatch(scope["path"]):
-                await self._refuse(receive, reply, Problem(404, "No such path"))
+            misdirected = self._misdirected(scope)
+            if misdirected is not None:
+                await self._refuse(receive, reply, misdirected)
                 return
+            found.trace(self._tracer, scope["method"])  # not before: refused requests fill no queue
         for route in self._uploads:
             match = route.match(scope["method"], scope["path"])
             if match is not None:
                 await self._upload(route, match, scope, receive, reply)
                 return
-        body, whole = None, False
-        with trio.move_on_after(self.body_seconds) as patience:
-            body, whole = await take_body(receive, self.max_request_bytes)
-        if patience.cancelled_caught:
-            await reply.problem(Problem(408, "The request's body did not arrive in time."), close=True)
-        elif body is None:
-            detail = f"The request's body is larger than {self.max_request_bytes} bytes (max_request_bytes)."
-            await reply.problem(Problem(413, detail, "request_too_large"), close=not whole)
+        body = await self._take_body(found, receive)
+        usable = body.content is not None and not body.late
+        problem = None if usable else self._problem_of(body, found)
+        if problem is not None:
+            await reply.problem(problem, close=not body.whole)
+            return
+        content, body.content = bytes(body.content or b""), None
+        if found.principal is not None:  # a probe never waits
+            await self._admit(found)
+        await self._enter(scope, content, receive, reply)
+
+    async def _take_body(self, found: Context, receive: Receive) -> Body:
+        """Read the request's body, for as long as it may take; nothing of an unidentified client is kept."""
+        body = Body(self.max_request_bytes)
+        if found.principal is None:
+            body.content = None
         else:
-            if found.principal is not None:  # a probe never waits
-                await self._admit(found)
-            await self._enter(scope, body, receive, reply)
+            found.body = body.charge = BodyCharge(self.bodies, found.principal.tenant, found.principal.id)
+        with trio.move_on_after(self.body_seconds) as patience:
+            await body.take(receive)
+        body.late = patience.cancelled_caught
+        return body
+
+    def _problem_of(self, body: Body, found: Context) -> Problem | None:
+        """Return the problem of a body that cannot be used, or None."""
+        if body.refused is not None:
+            return Problem.of(body.refused)
+        if body.late:
+            return Problem(408, "The request's body did not arrive in time.")
+        if body.content is None and (found.principal is not None or not body.whole):
+            detail = f"The request's body is larger than {self.max_request_bytes} bytes (max_request_bytes)."
+            return Problem(413, detail, "request_too_large")
+        return None
 
     async def _enter(self, scope: Scope, body: bytes, receive: Receive, reply: _Reply) -> None:
         """Enter the route of a request: a hot one here, any other one by the application."""
         found = reply.context
+        if SOCKET_KEY in scope:
+            who, over = found.caller, partial(self._over_rate, found, found.caller, scope)
+            frames = Frames(over, lambda: self.contract, partial(self.admission.take, who.tenant, who.id))
+            await self.sockets.enter(scope, found, reply.send, frames)
+            return
         for route in self._routes:
             parts = route.parts(scope)
             if parts is not None:
+                refused = refuse_body(scope["method"], scope["headers"], body)
+                if refused is not None:
+                    await reply.problem(refused, close=False)
+                    return
                 call = routing.Call(found, parts, scope["headers"], body)
                 await routing.serve(route.handler, call, receive, reply.send)
                 return
         scope[SCOPE_KEY] = found
         await self._app(scope, _Replay(body, receive, found), reply.send)
+
+    def _misdirected(self, scope: Scope) -> Problem | None:
+        """Return the refusal of what is no path, or of another site's request; else None."""
+        if not _PATH.fullmatch(scope["path"]):
+            return Problem(404, "No such path")
+        headers = scope["headers"]
+        return self.hosts.refuse_host(headers) or self.hosts.refuse_site(scope["method"], headers)
 
     def _over_rate(self, found: Context, who: Principal, scope: Scope) -> Refused | None:
         """Count a request, or return the refusal of the rate limit it exceeds; asks no actor."""
@@ -208,7 +277,7 @@ class FrontDoor:
         now = trio.current_time()
         rates = self._rates.of(who.tenant, now)
         builds = scope["method"] == "POST" and scope["path"] in SCANS
-        refused = rates.admit(who.id, scan=builds, now=now)
+        refused = rates.admit(who.id, scan=builds, now=now, attempt=found.attempt)
         if refused is None:
             found.meter = BandwidthLimiter(rates, who.id)
         return refused
@@ -226,12 +295,13 @@ class FrontDoor:
 
     def _unidentified(self, identity: IdentityRefused, scope: Scope) -> Problem:
         """Return the problem of a request without a valid identity: 429 if its address fails too often."""
+        self._registry.runtime_stats.unidentified[identity.code] += 1
         if self.failures is None or identity.authenticated:  # the proxy's own word is no guess
-            return _unknown(identity)
+            return unknown(identity)
         client = scope.get("client")
         wait = self.failures.fail(peer_key(client[0] if client else None), trio.current_time())
         if wait is None:
-            return _unknown(identity)
+            return unknown(identity)
         seconds = max(1, math.ceil(wait))
         return Problem(
             429,
@@ -273,12 +343,14 @@ class FrontDoor:
     async def _admit(self, found: Context) -> None:
         """Wait for admission, once the body has arrived; all unidentified requests wait as one tenant."""
         who = found.principal
-        found.admission = await self.admission.take(who.tenant if who else "", who.id if who else "")
+        with child("admission"):
+            found.admission = await self.admission.take(who.tenant if who else "", who.id if who else "")
+        found.admitted = trio.current_time()
 
     async def _drain(self, receive: Receive) -> bool:
         """Read and drop a body, up to the cap; returns whether its end has arrived."""
         with trio.move_on_after(self.body_seconds):
-            return (await take_body(receive, 0))[1]
+            return await drain(receive)
         return False
 
 
@@ -294,7 +366,7 @@ class _Reply:
         found = self.context
         if message["type"] == "http.response.start":
             found.status = message["status"]
-            message = {**message, "headers": [*message["headers"], *self._every_answer()]}
+            message = {**message, "headers": [*message["headers"], *self._every_answer(), *found.timing()]}
         elif message["type"] == "http.response.body":
             if found.broken is not None and not message.get("more_body", False):
                 return  # without this last message the server cuts the connection
@@ -321,8 +393,10 @@ class _Reply:
         return pairs
 
     async def problem(self, problem: Problem, *, close: bool) -> None:
-        body = problem.body(self.context.request_id)
-        pairs = [(name.lower().encode(), value.encode()) for name, value in problem.header_pairs()]
+        """Answer with a problem."""
+        self.context.problem = problem
+        headers, body = rendered(problem, self.context)
+        pairs = [(name.lower().encode(), value.encode()) for name, value in headers]
         await self._whole(problem.status, pairs, body, close=close)
 
     async def json(self, body: bytes, *, close: bool) -> None:
@@ -341,12 +415,6 @@ class _Reply:
 
 def _unwatched() -> None:
     """Note nothing of a connection that another server than our own accepted."""
-
-
-def _unknown(identity: IdentityRefused) -> Problem:
-    # RFC 9110, section 11.6.1: a 401 names a scheme. Authentication is the proxy's, so the name is our own.
-    headers = (("WWW-Authenticate", "StrataProxy"),) if identity.status == 401 else ()  # noqa: PLR2004  # Unauthorized
-    return Problem(identity.status, identity.detail, identity.code, headers=headers)
 
 
 class _Replay:
@@ -370,6 +438,3 @@ class _Replay:
         if self._context.ended:
             await trio.sleep_forever()
         return message
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})

@@ -11,7 +11,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import quote, unquote
 
 import attrs
 import structlog
@@ -20,12 +21,17 @@ import trio
 from strata.auth import Headers
 from strata.http.asgi import Receive, Scope, Send
 from strata.http.door.context import Context
+from strata.http.door.error_pages import rendered
 from strata.http.problems import Problem, ProblemError
 from strata.outcomes import RefusalError
-from strata.tenants.shared.byte_stream import ByteStream
+from strata.tracing.spans import child
 from strata.work import FileRange
 
 log = structlog.get_logger(__name__)
+
+SMALL_BODY_BYTES = 16 * 1024
+"""Bytes of a request's body that the event loop decodes, in less than a millisecond; a larger one is decoded
+in the work pool, where the largest one takes up to a tenth of a second."""
 
 EXTRAORDINARY = frozenset({b"range", b"if-range", b"if-none-match", b"if-match", b"expect"})
 """Headers that only the application honours."""
@@ -36,6 +42,37 @@ VERSION = "[1-9][0-9]{0,17}"
 _PART = re.compile("<(?:(?P<kind>[a-z]+):)?(?P<name>[a-z_]+)>")
 _KINDS = {None: "[A-Za-z0-9_-]{1,128}", "version": VERSION}
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class AnswerStream(Protocol):
+    """The body of an answer that is read as it is sent: a result's bytes, or what is made of them.
+
+    Attributes:
+        start: Offset of the next byte.
+        stop: Offset after the last byte; None while it is not known.
+    """
+
+    start: int
+    stop: int | None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes that are left; None while that is not known."""
+
+    def narrow(self, start: int, stop: int) -> None:
+        """Leave only some of the bytes."""
+
+    async def chunk(self, limit: int | None = None) -> bytes | None:
+        """Return the next bytes; None at the end. Raises RefusalError."""
+
+    async def load(self) -> bytes | FileRange | None:
+        """Return the next bytes, or where they are. Raises RefusalError."""
+
+    def delivered(self) -> None:
+        """Note that the last byte was sent."""
+
+    def close(self) -> None:
+        """Give back what it holds; does nothing when repeated."""
 
 
 @attrs.frozen(eq=False)
@@ -51,7 +88,7 @@ class Answer:
     """
 
     headers: Sequence[tuple[str, str]]
-    body: bytes | ByteStream
+    body: bytes | AnswerStream
     first: bytes = b""
     status: int = 200
     in_part: bool = False
@@ -83,9 +120,10 @@ class Call:
     body: bytes = b""
     query: Mapping[str, str] = _NOTHING
 
-    def header(self, name: bytes) -> str | None:
-        """Return the first value of a header, whose name is in lower case."""
-        return next((value.decode("latin-1") for key, value in self.headers if key == name), None)
+    @property
+    def small(self) -> bool:
+        """Whether the body is decoded on the event loop."""
+        return len(self.body) <= SMALL_BODY_BYTES
 
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -126,6 +164,35 @@ class Route:
         return match.groupdict()
 
 
+SLASH = "\uffff"
+"""Stands for an encoded slash (``%2F``) in a path while it is routed: it is a character of one part, and
+separates none. The character is not assigned in Unicode; a path that has it itself is no path."""
+
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
+
+
+def routed_path(scope: Scope) -> str:
+    """Return the decoded path of a request for its routing; empty if it is no path."""
+    path: str = scope["path"]
+    if SLASH in path:
+        return ""
+    raw = scope.get("raw_path") or b""
+    if b"%2" in raw:
+        path = unquote(_ENCODED_SLASH.sub(quote(SLASH), raw.decode("ascii")))
+    return path
+
+
+def joined(headers: Headers, name: bytes) -> str | None:
+    """Return all values of a header as one list, in the order of its lines; None if it is absent.
+
+    Args:
+        headers: The request's headers.
+        name: The header's name in lower case.
+    """
+    values = [value.decode("latin-1") for key, value in headers if key == name]
+    return ", ".join(values) if values else None
+
+
 async def answer(handler: Handler, call: Call) -> Answer:
     """Return the answer to a call; a problem and a bug are answers, too."""
     try:
@@ -139,8 +206,10 @@ async def answer(handler: Handler, call: Call) -> Answer:
 
 
 def problem_answer(problem: Problem, context: Context) -> Answer:
-    """Return a problem as an answer."""
-    return Answer(problem.header_pairs(), problem.body(context.request_id), status=problem.status)
+    """Return a problem as an answer, and note it for the request's line in the log."""
+    context.problem = problem
+    headers, body = rendered(problem, context)
+    return Answer(headers, body, status=problem.status)
 
 
 async def serve(handler: Handler, call: Call, receive: Receive, send: Send) -> None:
@@ -188,16 +257,19 @@ async def _send(found: Answer, context: Context, send: Send) -> None:
         await send({"type": "http.response.body", "body": stream, "more_body": False})
         return
     following = stream.load if context.carried else stream.chunk
-    try:
-        part: bytes | FileRange | None = found.first or await following()
-        while part:
-            whole = stream.start == stream.stop
-            await send({"type": "http.response.body", "body": part, "more_body": not whole})
-            if whole:  # a small result goes out in one message with its end
-                return
-            part = await following()
-    except RefusalError as error:
-        context.broken = error.refused
-    finally:
-        stream.close()
+    with child("send"):
+        try:
+            part: bytes | FileRange | None = found.first or await following()
+            while part:
+                whole = stream.start == stream.stop
+                await send({"type": "http.response.body", "body": part, "more_body": not whole})
+                if whole:  # a small result goes out in one message with its end
+                    stream.delivered()
+                    return
+                part = await following()
+            stream.delivered()
+        except RefusalError as error:
+            context.broken = error.refused
+        finally:
+            stream.close()
     await send({"type": "http.response.body", "body": b"", "more_body": False})

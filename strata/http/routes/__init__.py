@@ -1,7 +1,9 @@
 """The surface: the table of all routes. Handlers are in one module a resource."""
 
+from strata.executor.protocol.pulls import DOWNLOAD_PATH, UPLOAD_PATH
 from strata.http.api import docs
 from strata.http.door.routing import Route
+from strata.http.door.sockets import SocketRoute
 from strata.http.routes import (
     artifacts,
     builds,
@@ -15,15 +17,36 @@ from strata.http.routes import (
     streams,
     writes,
 )
-from strata.http.routes.admin import acl, audit, limits, server, tenants
+from strata.http.routes.admin import accesses, acl, audit, limits, server, tenants, work
+from strata.http.routes.notebooks import (
+    exchange,
+    members,
+    notebooks,
+    revisions,
+    runs,
+    schedules,
+    session,
+    socket,
+)
+from strata.http.routes.pages import files
+from strata.http.routes.pulling import pulls
+from strata.http.routes.registry import changes, labels, lookups, naming, retention, uploads
+from strata.http.routes.tables import describing, listing
+from strata.http.routes.workers import administering, usable
 
 _ARTIFACT = "/v1/artifacts/<artifact_id>/v/<version:version>"
+_NAME = "/v1/names/<path:name>"
+_NOTEBOOK = "/v1/notebooks/<notebook>"
 _TENANT = "/v1/admin/tenants/<tenant>"
+_WORKER = "/v1/admin/notebook-workers/<worker>"
 
 ROUTES = (
     Route("GET", "/health", health.live),
     Route("GET", "/health/ready", health.ready),
     Route("GET", "/docs", docs.page),
+    Route("GET", "/", files.home),
+    Route("GET", "/ui/<name>", files.page),
+    Route("GET", "/ui/assets/<name>", files.asset),
     Route("GET", "/metrics", metrics.metrics),
     Route("GET", "/metrics/prometheus", metrics.metrics),
     Route("POST", "/v1/materialize", materialize.materialize, hot=True),
@@ -31,25 +54,100 @@ ROUTES = (
     Route("GET", "/v1/streams/<stream_id>", streams.stream, hot=True),
     Route("GET", "/v1/builds/<build_id>", builds.build),
     Route("GET", "/v1/artifacts/builds/<build_id>", builds.build),
+    Route("GET", "/v1/builds/<build_id>/log", builds.log),
+    Route("POST", "/v1/builds/<build_id>/cancel", builds.cancel),
+    Route("POST", "/v1/builds/<build_id>/log", pulls.logged),
+    Route("POST", "/v1/builds/<build_id>/finalize", pulls.finalized),
+    Route("GET", DOWNLOAD_PATH, pulls.download),
+    Route("POST", UPLOAD_PATH, pulls.uploaded),
     Route("GET", "/v1/artifacts", artifacts.artifacts),
+    Route("PUT", "/v1/artifacts", uploads.described),
     Route("GET", "/v1/artifacts/stats", artifacts.stats),
     Route("GET", "/v1/artifacts/usage", artifacts.stats),
     Route("GET", _ARTIFACT, artifacts.artifact),
     Route("GET", f"{_ARTIFACT}/data", artifacts.data, hot=True),
+    Route("DELETE", _ARTIFACT, writes.delete_artifact),
+    Route("GET", f"{_ARTIFACT}/receipt", artifacts.receipt),
+    Route("GET", f"{_ARTIFACT}/why", retention.why),
+    Route("POST", "/v1/artifacts/gc", retention.collect),
+    Route("POST", f"{_ARTIFACT}/verify", retention.verify),
     Route("GET", f"{_ARTIFACT}/lineage", lineage.lineage),
     Route("GET", f"{_ARTIFACT}/dependents", lineage.dependents),
     Route("GET", "/v1/artifacts/names/<path:name>/status", lineage.status),
+    Route("GET", "/v1/artifacts/by-provenance/<provenance_hash>", lookups.by_provenance),
+    Route("GET", f"{_ARTIFACT}/tags", labels.tags),
+    Route("PUT", f"{_ARTIFACT}/tags", labels.set_tag),
+    Route("DELETE", f"{_ARTIFACT}/tags/<key>", labels.drop_tag),
+    Route("POST", f"{_ARTIFACT}/pin", labels.pin),
+    Route("DELETE", f"{_ARTIFACT}/pin", labels.unpin),
     Route("GET", "/v1/names", names.names),
-    Route("GET", "/v1/names/<path:name>", names.name),
+    Route("GET", f"{_NAME}/aliases", naming.aliases),
+    Route("GET", f"{_NAME}/aliases/<alias>", naming.alias),
+    Route("PUT", f"{_NAME}/aliases/<alias>", naming.set_alias),
+    Route("DELETE", f"{_NAME}/aliases/<alias>", naming.drop_alias),
+    Route("GET", "/v1/registry/pending", changes.pending),
+    Route("POST", "/v1/registry/pending/approve", changes.approve),
+    Route("POST", "/v1/registry/pending/reject", changes.reject),
+    Route("GET", "/v1/registry/audit", changes.audit),
+    Route("GET", "/v1/events", changes.events),
+    Route("GET", "/v1/registry/summary", lookups.summary),
+    Route("GET", "/v1/registry/artifacts", lookups.tagged),
+    Route("GET", "/v1/names/<name:name>", names.name),
+    Route("POST", "/v1/names", naming.set_name),
+    Route("DELETE", "/v1/names/<name:name>", naming.drop_name),
+    Route("GET", "/v1/catalogs", listing.catalogs),
+    Route("GET", "/v1/tables", listing.tables),
+    Route("GET", "/v1/tables/describe", describing.describe),
+    Route("GET", "/v1/tables/snapshots", describing.snapshots),
+    Route("GET", "/v1/tables/refs", describing.refs),
+    Route("GET", "/v1/tables/history", describing.history),
+    Route("GET", "/v1/transforms", materialize.transforms),
     Route("POST", "/v1/cache/clear", cache.clear),
     Route("GET", "/v1/cache/stats", cache.stats),
     Route("POST", "/v1/cache/warm", cache.warm),
+    Route("GET", "/v1/notebooks", notebooks.notebooks),
+    Route("POST", "/v1/notebooks", notebooks.create),
+    Route("POST", "/v1/notebook-imports", exchange.import_notebook),
+    Route("GET", f"{_NOTEBOOK}/export", exchange.export),
+    Route("GET", _NOTEBOOK, notebooks.notebook),
+    Route("POST", f"{_NOTEBOOK}/edits", notebooks.edit),
+    Route("GET", f"{_NOTEBOOK}/revisions", revisions.revisions),
+    Route("GET", f"{_NOTEBOOK}/diff", revisions.compare),
+    Route("DELETE", _NOTEBOOK, notebooks.delete),
+    Route("GET", f"{_NOTEBOOK}/session", session.describe),
+    Route("POST", f"{_NOTEBOOK}/session/run", session.run),
+    Route("POST", f"{_NOTEBOOK}/session/interrupt", session.interrupt),
+    Route("GET", f"{_NOTEBOOK}/session/events", session.events),
+    Route("GET", f"{_NOTEBOOK}/session/output", session.output),
+    Route("POST", f"{_NOTEBOOK}/session/members", members.join),
+    Route("DELETE", f"{_NOTEBOOK}/session/members/<member>", members.leave),
+    Route("PUT", f"{_NOTEBOOK}/session/locks/<cell>", members.lock),
+    Route("DELETE", f"{_NOTEBOOK}/session/locks/<cell>", members.unlock),
+    Route("POST", f"{_NOTEBOOK}/runs", runs.start),
+    Route("GET", f"{_NOTEBOOK}/runs", runs.runs),
+    Route("GET", f"{_NOTEBOOK}/runs/<run>", runs.run),
+    Route("POST", f"{_NOTEBOOK}/runs/<run>/cancel", runs.cancel),
+    Route("POST", f"{_NOTEBOOK}/schedules", schedules.add),
+    Route("GET", f"{_NOTEBOOK}/schedules", schedules.schedules),
+    Route("PATCH", f"{_NOTEBOOK}/schedules/<schedule>", schedules.pause),
+    Route("DELETE", f"{_NOTEBOOK}/schedules/<schedule>", schedules.delete),
+    Route("GET", "/v1/notebook-workers", usable.usable),
+    Route("GET", "/v1/admin/notebook-workers", administering.workers),
+    Route("PATCH", _WORKER, administering.change),
+    Route("POST", f"{_WORKER}/drain", administering.drain),
+    Route("POST", f"{_WORKER}/refresh", administering.refresh),
+    Route("PUT", f"{_WORKER}/tenants/<tenant>", administering.allow),
+    Route("DELETE", f"{_WORKER}/tenants/<tenant>", administering.take_back),
     Route("GET", "/v1/me", me.me),
     Route("POST", "/v1/admin/acl/explain", acl.explain),
     Route("POST", "/v1/admin/acl/reload", acl.reload),
+    Route("POST", "/v1/admin/acl/sees", acl.sees),
+    Route("POST", "/v1/admin/acl/draft", acl.draft),
     Route("GET", "/v1/admin/audit", audit.audit),
+    Route("GET", "/v1/admin/access-audit", accesses.accesses),
     Route("POST", "/v1/admin/drain", server.drain),
     Route("DELETE", "/v1/admin/drain", server.come_back),
+    Route("GET", "/v1/admin/servers", server.servers),
     Route("GET", "/v1/admin/tenants", tenants.tenants),
     Route("GET", _TENANT, tenants.tenant),
     Route("POST", f"{_TENANT}/evict", tenants.evict),
@@ -57,23 +155,17 @@ ROUTES = (
     Route("POST", f"{_TENANT}/drain", tenants.drain),
     Route("POST", f"{_TENANT}/disable", tenants.disable),
     Route("POST", f"{_TENANT}/enable", tenants.enable),
+    Route("GET", f"{_TENANT}/builds", work.builds),
+    Route("GET", f"{_TENANT}/streams", work.streams),
+    Route("POST", f"{_TENANT}/builds/stop", work.stop),
     Route("GET", f"{_TENANT}/limits", limits.limits),
     Route("PATCH", f"{_TENANT}/limits", limits.change),
     Route("DELETE", f"{_TENANT}/limits", limits.go_back),
 )
 """The routes of both modes."""
 
-WRITES = (
-    Route("PUT", "/v1/artifacts", writes.disabled),
-    Route("DELETE", _ARTIFACT, writes.disabled),
-    Route("PUT", f"{_ARTIFACT}/tags", writes.disabled),
-    Route("DELETE", f"{_ARTIFACT}/tags/<key>", writes.disabled),
-    Route("POST", "/v1/names", writes.disabled),
-    Route("DELETE", "/v1/names/<path:name>", writes.disabled),
-    Route("PUT", "/v1/names/<path:name>/aliases/<alias>", writes.disabled),
-    Route("DELETE", "/v1/names/<path:name>/aliases/<alias>", writes.disabled),
-)
-"""The direct writes that service mode refuses."""
-
 HOT = tuple(route for route in ROUTES if route.hot)
 """The routes that the front door enters."""
+
+SOCKETS = (SocketRoute(Route("GET", f"{_NOTEBOOK}/session", session.describe).pattern, socket.talk),)
+"""The paths on which a client may open a WebSocket, by a GET that is a handshake."""

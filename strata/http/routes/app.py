@@ -13,14 +13,15 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from strata import __version__
-from strata.http.api.converters import VersionConverter
+from strata.http.api.converters import NameConverter, VersionConverter
 from strata.http.api.openapi import SECURITY, SECURITY_SCHEME, Description
 from strata.http.api.query_params import values_of
 from strata.http.api.responses import respond
 from strata.http.door.context import SCOPE_KEY, Context
-from strata.http.door.routing import Call, Route, answer, problem_answer
+from strata.http.door.cross_site import refuse_body
+from strata.http.door.routing import SLASH, Call, Route, answer, problem_answer
 from strata.http.problems import Problem, ProblemError
-from strata.http.routes import ROUTES, WRITES
+from strata.http.routes import ROUTES
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +35,12 @@ TAGS: list[Tag | dict[str, str]] = [
     Tag("results", "Build results and read them"),
     Tag("artifacts", "Finished results"),
     Tag("names", "Names of results"),
+    Tag("registry", "What is known of results, and what was done to them"),
+    Tag("tables", "What there is to read"),
+    Tag("executors", "What executors fetch and bring by signed URLs"),
+    Tag("notebooks", "Notebooks, their revisions and their graphs"),
     Tag("operations", "For operators"),
     Tag("administration", "Tenants and their limits"),
-    Tag("writes", "Direct writes, which service mode does not have"),
 ]
 
 
@@ -44,7 +48,7 @@ def create_app(*, personal: bool) -> QuartTrio:
     """Return the application, which :class:`~strata.http.door.front_door.FrontDoor` encloses.
 
     Args:
-        personal: Whether in personal mode, which does not refuse direct writes.
+        personal: Whether in personal mode, which knows no identities.
     """
     app = QuartTrio("strata.http", static_folder=None)
     # Answers and bodies have their own, visible deadlines; Quart's cut a stream with status 200.
@@ -67,8 +71,8 @@ def create_app(*, personal: bool) -> QuartTrio:
     # A path is what was sent. Merging slashes would redirect to the Host header's name, and hide names with
     # two of them.
     app.url_map.merge_slashes = False
-    app.url_map.converters["version"] = VersionConverter
-    for route in (*ROUTES, *(() if personal else WRITES)):
+    app.url_map.converters |= {"version": VersionConverter, "name": NameConverter}
+    for route in ROUTES:
         app.add_url_rule(route.path, f"{route.method} {route.path}", _view(route), methods=[route.method])
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
@@ -82,11 +86,15 @@ def _view(route: Route) -> Callable[..., Awaitable[Response]]:
     async def view(**parts: object) -> Response:
         found = _context()
         headers, body = tuple(request.scope["headers"]), await request.get_data()
+        refused = refuse_body(request.method, headers, cast("bytes", body))
+        if refused is not None:
+            return await _refuse(refused)
         try:
             query = values_of(request.args)
         except ProblemError as error:
             return await _refuse(error.problem)
-        call = Call(found, parts, headers, cast("bytes", body), query)
+        whole = {key: one.replace(SLASH, "/") if isinstance(one, str) else one for key, one in parts.items()}
+        call = Call(found, whole, headers, cast("bytes", body), query)
         return await respond(await answer(route.handler, call), found)
 
     return view

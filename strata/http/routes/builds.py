@@ -2,11 +2,21 @@
 
 from quart_schema import document_response, tag
 
-from strata.http.api.openapi import refuses
+from strata.http.api.openapi import refuses, takes
+from strata.http.api.query_params import refuse_unknown, whole
 from strata.http.api.responses import artifact_uri, iso, json
-from strata.http.api.schemas import BuildAnswer
+from strata.http.api.schemas import BuildAnswer, BuildLogAnswer
+from strata.http.api.schemas_registry import CancelledAnswer
 from strata.http.door.routing import Answer, Call
+from strata.tenants.discovery_messages import BuildLogPart, GetBuildLog
 from strata.tenants.messages import BuildStatus, GetBuild
+from strata.tenants.retention_messages import BuildCancelled, CancelBuild
+
+MOST_WAIT = 20
+"""Most seconds that a reader of a log can ask to wait."""
+
+MOST_CHARACTERS = 10**15
+"""The largest position in a log."""
 
 
 @tag(["results"])
@@ -32,3 +42,33 @@ async def build(call: Call) -> Answer:
             error_code=record.error_code,
         )
     )
+
+
+@tag(["results"])
+@document_response(BuildLogAnswer)
+@refuses(404)
+@takes(
+    "query",
+    after={"type": "integer", "minimum": 0, "default": 0},
+    wait={"type": "integer", "minimum": 0, "maximum": MOST_WAIT, "default": 0},
+)
+async def log(call: Call) -> Answer:
+    """Read what the transform of a build has printed, from a position on; ``wait`` seconds for more."""
+    build_id = call.parts["build_id"]
+    refuse_unknown(call.query, {"after", "wait"})
+    after = whole(call.query, "after", 0, 0, MOST_CHARACTERS)
+    wait = whole(call.query, "wait", 0, 0, MOST_WAIT)
+    found = await call.context.ask(GetBuildLog(call.context.caller, build_id, after, wait), BuildLogPart)
+    return json(
+        BuildLogAnswer(build_id, found.start, found.text, found.start + len(found.text), ended=found.ended)
+    )
+
+
+@tag(["results"])
+@document_response(CancelledAnswer)
+@refuses(404)
+async def cancel(call: Call) -> Answer:
+    """End a build that the caller asked for; it goes on if others asked for the same result."""
+    question = CancelBuild(call.context.caller, call.parts["build_id"])
+    found = await call.context.ask(question, BuildCancelled)
+    return json(CancelledAnswer(found.build_id, found.cancelled, found.state))

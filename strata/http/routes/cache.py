@@ -1,5 +1,7 @@
 """The caller's own cache shard."""
 
+from functools import partial
+
 from quart_schema import document_request, document_response, tag
 
 from strata.cache import CacheStats
@@ -59,7 +61,9 @@ async def stats(call: Call) -> Answer:
 async def warm(call: Call) -> Answer:
     """Read tables into the tenant's cache, by building what a scan of them would; needs ``admin:cache``."""
     call.context.require_admin(*ADMIN)
-    body = decode_body(WarmBody, call.body)
+    decode = partial(decode_body, WarmBody, call.body)
+    body = decode() if call.small else await call.context.compute(decode)
+    call.context.inputs = [one.table for one in body.tables]
     parts = tuple(Warm(one.table, None if one.columns is None else tuple(one.columns)) for one in body.tables)
     found = await call.context.ask(WarmCache(call.context.caller, parts), Warmed)
     counts = zip(parts, found.segments, found.found, found.cached, strict=True)

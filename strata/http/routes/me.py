@@ -1,16 +1,18 @@
 """The caller's identity and limits as the server sees them, to find a wrong proxy in one request."""
 
 import attrs
+import trio
 from quart_schema import document_response, tag
 
 from strata.auth import DEFAULT_TENANT, Principal
 from strata.http.api import administration as admin
 from strata.http.api.responses import json
-from strata.http.api.schemas_admin import CheckAnswer, HeaderAnswer, MeAnswer, UsageAnswer
+from strata.http.api.schemas_admin import CheckAnswer, HeaderAnswer, MeAnswer, StorageAnswer, UsageAnswer
 from strata.http.door.context import Context
 from strata.http.door.routing import Answer, Call
-from strata.http.problems import STATUS
+from strata.http.problems import STATUS, ProblemError
 from strata.outcomes import Reason, Refused
+from strata.tenants.budgets.disk_space import FULL as DISK_FULL
 from strata.tenants.lifecycle import operator_actions
 from strata.tenants.lifecycle.handle import State, not_running
 from strata.tenants.lifecycle.operator_actions import View
@@ -20,17 +22,20 @@ from strata.tenants.shared.authorizer import CACHE_RESOURCE
 SCOPES = {
     "admin:cache": "POST /v1/cache/clear, GET /v1/cache/stats",
     "admin:metrics": "GET /metrics",
-    "admin:tenants": "/v1/admin/tenants, /v1/admin/audit",
+    "admin:tenants": "/v1/admin/tenants, /v1/admin/audit, /v1/admin/access-audit",
     "admin:limits": "/v1/admin/tenants/{tenant}/limits",
+    "admin:workers": "/v1/admin/notebook-workers",
     "admin:*": "other tenants, and POST /v1/admin/drain",
 }
 """The routes that each scope opens."""
+
+STORE_SECONDS = 1.0
+"""Seconds to ask the store what the tenant keeps; then that is left out."""
 
 FULL = Refused(
     Reason.UNAVAILABLE, "The server serves as many tenants as it may (max_tenants).", code="too_many_tenants"
 )
 DRAINING = Refused(Reason.UNAVAILABLE, "The server is shutting down.", code="draining")
-WRITES = Refused(Reason.FORBIDDEN, "Direct writes are disabled in service mode.", code="writes_disabled")
 
 
 @tag(["administration"])
@@ -42,6 +47,7 @@ async def me(call: Call) -> Answer:
     """
     found, who = call.context, call.context.caller
     view = await operator_actions.describe(found.registry, who.tenant)
+    storage, unanswered = await _storage(found)
     return json(
         MeAnswer(
             principal=who.id,
@@ -53,13 +59,27 @@ async def me(call: Call) -> Answer:
             state=view.state,
             limits=admin.limit_answers(admin.tenant_overrides(found).effective(who.tenant)),
             usage=_usage(found, view.inside),
+            storage=storage,
             checks=[
                 *_work(found, view),
-                _check("direct writes", None if who.unrestricted else WRITES),
+                _check("the database of results", unanswered),
+                _check("direct writes", _writes(found)),
                 *_scopes(who),
             ],
         )
     )
+
+
+async def _storage(found: Context) -> tuple[StorageAnswer | None, Refused | None]:
+    """Return what the tenant keeps, or the refusal of the database; neither if it does not answer in time."""
+    usage = found.registry.resources.retention.usage
+    try:
+        with trio.move_on_after(STORE_SECONDS):
+            kept = await admin.ask_store(found, usage, found.caller.tenant)
+            return StorageAnswer(kept.stored_bytes, kept.versions), None
+    except ProblemError as error:
+        return None, Refused(Reason.UNAVAILABLE, error.problem.detail, code=error.problem.error)
+    return None, None
 
 
 def _usage(found: Context, inside: Description | None) -> UsageAnswer | None:
@@ -83,15 +103,27 @@ def _headers(call: Call) -> list[HeaderAnswer]:
     return [HeaderAnswer(field.shown, field.role, field.exact in sent) for field in contract.fields.values()]
 
 
+def _writes(found: Context) -> Refused | None:
+    """Return the refusal of a direct write by the caller, or None."""
+    try:
+        admin.require_writes(found)
+    except ProblemError as error:
+        return Refused(Reason.FORBIDDEN, error.problem.detail, code=error.problem.error)
+    return None
+
+
 def _work(context: Context, view: View) -> list[CheckAnswer]:
     """Check whether a request for a result would be answered, and whether slots and builds are free."""
     registry, tenant = context.registry, context.caller.tenant
     refused = DRAINING if registry.draining else registry.turned_away(tenant)
-    found = registry.find(tenant)
+    found, resting = registry.find(tenant), registry.resting(tenant)
     if refused is None and found is not None and found.state in (State.DOWN, State.RESTARTING):
-        refused = not_running(found)
-    if refused is None and found is None and registry.full:
+        refused = not_running(found) if resting is None or resting.rests else None
+    if refused is None and (found is None or resting is not None) and registry.full:
         refused = FULL
+    disk = registry.resources.disk_space
+    if refused is None and disk is not None and disk.full:
+        refused = DISK_FULL
     checks = [_check("POST /v1/materialize", refused)]
     if view.inside is not None:
         checks += _room(view.inside)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 
-from strata.http.asgi import KNOWN_KEY, LOADS_KEY, App
+from strata.http.asgi import KNOWN_KEY, LOADS_KEY, STOPPING_KEY, App
 from strata.http.serving.connection_table import ConnectionCounters, ConnectionTable
 from strata.http.serving.protocol import Protocol, Tasks
 from strata.http.serving.socket_stream import Bytes, DeadlineStream
@@ -30,6 +31,9 @@ MAX_RECV = 64 * 1024
 LINGER_SECONDS = 2.0
 """Seconds for which a connection closed early is still read: if it were closed with unread bytes, the kernel
 would discard the response being sent."""
+
+FIRST_BYTE_SECONDS = 1.0
+"""Seconds for which a stopping server waits for the first byte of a connection that was just accepted."""
 
 TlsStream: TypeAlias = "trio.SSLStream[DeadlineStream]"
 
@@ -64,6 +68,7 @@ class ServerContext:
         timeouts: The deadlines.
         counters: Counts connections that are cut, by reason.
         table: Notes whether a connection can be spared, and whether its client has an identity.
+        leaving: Returns whether the server will stop soon: each answer is the last of its connection.
     """
 
     app: App
@@ -72,6 +77,11 @@ class ServerContext:
     timeouts: ClientTimeouts
     counters: ConnectionCounters
     table: ConnectionTable[Connection]
+    leaving: Callable[[], bool] = lambda: False
+
+    def answers_are_last(self) -> bool:
+        """Return whether the server stops now or soon."""
+        return self.context.terminated.is_set() or self.leaving()
 
 
 class Connection:
@@ -136,7 +146,8 @@ class Connection:
 
     async def _serve(self, first: bytes) -> None:
         socket = self._raw.socket
-        state: dict[str, object] = {KNOWN_KEY: self._become_known}
+        stopping = self._server.context.terminated.wait
+        state: dict[str, object] = {KNOWN_KEY: self._become_known, STOPPING_KEY: stopping}
         if self._stream is self._raw:
             state[LOADS_KEY] = True
         async with trio.open_nursery() as nursery:
@@ -151,7 +162,7 @@ class Connection:
                 server=address(socket.getsockname()),
                 state=state,
                 send=self._send,
-                last=self._server.context.terminated.is_set,
+                last=self._server.answers_are_last,
             )
             deadline = self._reading.deadline
             with trio.CancelScope(deadline=deadline) as self._reading:
@@ -263,8 +274,11 @@ class Connection:
         self._all.cancel()
 
     def end_if_idle(self) -> None:
-        """Close the connection if no byte of a request has arrived."""
-        if self._late in {"silent", "idle"}:
+        """Close the connection if no byte of a request has arrived; a new one has a moment for it."""
+        if self._late == "silent":
+            soon = trio.current_time() + FIRST_BYTE_SECONDS
+            self._reading.deadline = min(self._reading.deadline, soon)
+        elif self._late == "idle":
             self._late = ""
             self._reading.cancel()
 

@@ -17,6 +17,8 @@ BACKLOG = 1024
 """Connections that the kernel queues for accept; further ones are refused or retried by their clients."""
 SOCKET_MODE = 0o660
 """Mode of a Unix socket's file: the proxy connects through its group."""
+FIRST_DESCRIPTOR = 3
+"""First listening socket that a service manager hands over, as in ``sd_listen_fds(3)``."""
 
 
 @attrs.frozen
@@ -24,7 +26,7 @@ class Bind:
     """An address or Unix socket to listen on.
 
     Attributes:
-        host: Address or name.
+        host: Address or name; ``::`` is every address, of IPv4, too.
         port: Port; 0: chosen by the system.
         path: Path of a Unix socket; ``host`` and ``port`` are ignored then.
         names: Settings that ``host`` and ``port`` come from.
@@ -52,9 +54,11 @@ class Tls:
 
     Attributes:
         context: Context of new connections; a reload replaces it.
+        expires: End of the certificate, in seconds since the epoch; None if it is not known.
     """
 
     context: ssl.SSLContext
+    expires: float | None = None
 
 
 @attrs.frozen(eq=False)
@@ -65,10 +69,13 @@ class Listener:
         inner: Trio's listener.
         file: Device and inode of a Unix socket's file, which distinguish it from another server's at that
             path.
+        inherited: Whether the service manager holds the socket, too: connections wait in its queue while the
+            server is restarted.
     """
 
     inner: trio.SocketListener
     file: tuple[int, int] | None = None
+    inherited: bool = False
 
 
 async def listen(binds: Sequence[Bind]) -> list[Listener]:
@@ -81,18 +88,62 @@ async def listen(binds: Sequence[Bind]) -> list[Listener]:
     try:
         for bind in binds:
             try:
-                if bind.path is not None:
+                if (given := inherited(bind)) is not None:
+                    found.append(given)
+                elif bind.path is not None:
                     found.append(_listen_unix(bind.path))
                 else:
-                    inner = await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
-                    found += map(Listener, inner)
+                    await _listen_tcp(bind.host, bind.port, found)
             except OSError as error:
                 raise CannotListenError(bind, error.strerror or error) from error
-    except BaseException:
+            except UnicodeError as error:  # of a name that DNS cannot have
+                raise CannotListenError(bind, "it is no host name") from error
+    except BaseException:  # raised again: no other code closes it
         for listener in found:
             listener.inner.socket.close()
         raise
     return found
+
+
+def inherited(bind: Bind) -> Listener | None:
+    """Return the listening socket of an address that systemd handed over, or None (``sd_listen_fds(3)``).
+
+    The variables stay: a second address may be among the sockets, and child processes have another pid.
+
+    Raises:
+        OSError: If a descriptor that the variables promise is no socket.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    count = os.environ.get("LISTEN_FDS", "")
+    for number in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + (int(count) if count.isdecimal() else 0)):
+        with socket.socket(fileno=os.dup(number)) as probe:
+            name = probe.getsockname()
+            listens = bool(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            if not listens or not _is(name, bind):
+                continue
+            probe.setblocking(False)  # noqa: FBT003  # its only parameter
+            taken = trio.socket.from_stdlib_socket(socket.socket(fileno=probe.detach()))
+        return Listener(trio.SocketListener(taken), inherited=True)
+    return None
+
+
+def _is(name: object, bind: Bind) -> bool:
+    if isinstance(name, tuple):
+        return bind.path is None and name[:2] == (bind.host, bind.port)
+    return bind.path is not None and name == str(bind.path)
+
+
+async def _listen_tcp(host: str, port: int, found: list[Listener]) -> None:
+    """Append the listeners of an address to ``found``; ``::`` is every address of both families.
+
+    Two sockets and not one for both: on that, an IPv4 client has another spelling of its address, and with it
+    other limits than on a socket of its own family.
+    """
+    for name in ("::", "0.0.0.0") if host == "::" else (host,):  # noqa: S104  # the operator's choice
+        opened = await trio.open_tcp_listeners(port, host=name, backlog=BACKLOG)
+        found += map(Listener, opened)
+        port = opened[0].socket.getsockname()[1]  # the one that the system chose, for the other family, too
 
 
 def _listen_unix(path: Path) -> Listener:
@@ -102,7 +153,7 @@ def _listen_unix(path: Path) -> Listener:
         made.bind(str(path))
         path.chmod(SOCKET_MODE)  # before listen(): until then no client can connect
         made.listen(BACKLOG)
-    except BaseException:
+    except BaseException:  # raised again: no other code closes it
         made.close()
         raise
     status = path.stat()

@@ -11,17 +11,21 @@ import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Event
-from hypercorn.protocol.events import Body
+from hypercorn.protocol.events import Body, Request
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from strata.http.asgi import GONE_KEY, App, Scope
 from strata.http.problems import Problem
+from strata.http.serving.websocket import SocketStream, SwitchedConnection, is_handshake, without_extensions
 from strata.work import FileRange
 
 HEADER_BYTES = 32 * 1024
-"""Most bytes of a request head; a larger one is answered with 431."""
+"""Most bytes of a request head, with the empty line that ends it; a larger one is answered with 431."""
+
+MIGHT_SWITCH = h11.MIGHT_SWITCH_PROTOCOL  # type: ignore[attr-defined]  # documented, and not in __all__
+"""h11's state of a client whose whole request asked for an upgrade, until the answer begins."""
 
 QUEUED_PARTS = 10
 """Parts of a request body queued for the application; then reading from the client pauses."""
@@ -30,6 +34,8 @@ _FAULTS = {
     431: "The request's head is too large.",
     501: "The request's transfer coding is not known.",
 }
+
+_GONE = frozenset({"http.disconnect", "websocket.disconnect"})
 
 log = structlog.get_logger(__name__)
 
@@ -69,16 +75,22 @@ class LeanConnection(h11.Connection):
         """Return the next event; bytes after a connection's last request are ignored.
 
         Raises:
-            h11.RemoteProtocolError: If the bytes are no HTTP/1.1, or the method is not in upper case.
+            h11.RemoteProtocolError: If the bytes are no HTTP/1.1, the head is larger than
+                :data:`HEADER_BYTES`, the body's length is ambiguous, or the method is not in upper case.
         """
         if self.their_state is h11.MUST_CLOSE:
             return h11.NEED_DATA
+        if self.their_state is MIGHT_SWITCH and not self.trailing_data[0]:
+            return h11.NEED_DATA  # no upgrade is accepted: go on reading, to notice a client that leaves
+        if self.their_state is not h11.IDLE:
+            return super().next_event()
+        unread = len(self.trailing_data[0])
         event = super().next_event()
-        if isinstance(event, h11.Request) and event.method == b"PRI":
-            raise h11.RemoteProtocolError("HTTP/2 is not spoken here")
-        if isinstance(event, h11.Request) and event.method != event.method.upper():
-            # Hypercorn takes "head" for HEAD and h11 does not: the response would be malformed.
-            raise h11.RemoteProtocolError("methods know case (RFC 9110, section 9.1)")
+        if isinstance(event, h11.Request):
+            # h11 itself measures only heads that are incomplete after a read of the socket.
+            if unread - len(self.trailing_data[0]) > HEADER_BYTES:
+                raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+            _check(event)
         return event
 
     def send(self, event: h11.Event) -> list[bytes] | None:  # type: ignore[override]  # our stream takes pieces
@@ -94,6 +106,23 @@ class LeanConnection(h11.Connection):
             pieces[:0] = self._head
             self._head = ()
         return pieces
+
+
+def _check(request: h11.Request) -> None:
+    """Refuse a request that another reader might understand differently.
+
+    Raises:
+        h11.RemoteProtocolError: 400, after which the connection is closed.
+    """
+    if request.method == b"PRI":
+        raise h11.RemoteProtocolError("HTTP/2 is not spoken here")
+    if request.method != request.method.upper():
+        # Hypercorn takes "head" for HEAD and h11 does not: the response would be malformed.
+        raise h11.RemoteProtocolError("methods know case (RFC 9110, section 9.1)")
+    names = [name for name, _ in request.headers]
+    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version < b"1.1"):
+        # A proxy that goes by the other header would take a part of the body for the next user's request.
+        raise h11.RemoteProtocolError("the body has two lengths (RFC 9112, section 6.1)")
 
 
 class Protocol(H11Protocol):
@@ -144,7 +173,45 @@ class Protocol(H11Protocol):
         return self.connection.their_state not in (h11.IDLE, h11.SEND_BODY)
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Ignore requests for an upgrade, as a server may (RFC 9110, section 7.8)."""
+        """Ignore requests for HTTP/2, as a server may (RFC 9110, section 7.8)."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """Pass a request to the application; only the handshake of a WebSocket upgrades, on a path for it."""
+        if any(name == b"upgrade" for name, _ in request.headers):
+            if is_handshake(request) and (getattr(self.app, "opens_socket", None) or _never)(request.target):
+                await self._switch(request)
+                return
+            kept = [pair for pair in request.headers if pair[0] != b"upgrade"]
+            request = h11.Request(
+                method=request.method, target=request.target, headers=kept, http_version=request.http_version
+            )
+        await super()._create_stream(request)
+
+    async def _switch(self, request: h11.Request) -> None:
+        """Pass a WebSocket's handshake to the application; the connection serves no request behind it."""
+        stream = SocketStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        stream.switched = self.connection = SwitchedConnection(cast("h11.Connection", self.connection))
+        self.stream = stream
+        await stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=without_extensions(request),
+                http_version="1.1",
+                method="GET",
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
 
     async def _send_error_response(self, status_code: int) -> None:
         """Answer malformed HTTP with a problem body, as every other error."""
@@ -175,8 +242,8 @@ class _Inbox:
     a busy loop before it reaches the application. The connection yields with each read.
     """
 
-    def __init__(self, send: Put, carry: Carry) -> None:
-        self._sender, self._receiver = trio.open_memory_channel[dict[str, Any]](QUEUED_PARTS)
+    def __init__(self, send: Put, carry: Carry, parts: int = QUEUED_PARTS) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[dict[str, Any]](parts)
         self._send = send
         self._carry = carry
         self._gone = False
@@ -190,7 +257,7 @@ class _Inbox:
             self._listener = listener
 
     async def put(self, message: dict[str, Any]) -> None:
-        if message["type"] == "http.disconnect":
+        if message["type"] in _GONE:
             self._sender.close()
             self._gone = True
             listener, self._listener = self._listener, None
@@ -235,6 +302,11 @@ class _Inbox:
             self._listener = None
 
 
+def _never(_target: bytes) -> bool:
+    """Take no WebSocket: the application has no path for one."""
+    return False
+
+
 async def _ignore(_message: dict[str, Any] | None) -> None:
     """Ignore a message: the request is over."""
 
@@ -261,7 +333,8 @@ class Tasks:
 
     async def spawn_app(self, app: App, _config: Config, scope: Scope, send: Put) -> Put:
         """See Hypercorn's ``TaskGroup``."""
-        inbox = _Inbox(send, self.carry)
+        # Of a WebSocket one message is taken before the next one is read.
+        inbox = _Inbox(send, self.carry, 0 if scope["type"] == "websocket" else QUEUED_PARTS)
         scope[GONE_KEY] = inbox.tell_gone
         self._nursery.start_soon(self._run, app, scope, inbox)
         return inbox.put

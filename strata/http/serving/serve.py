@@ -8,6 +8,7 @@ cancellation.
 from __future__ import annotations
 
 import errno
+import select
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -18,7 +19,7 @@ from strata.http.asgi import App
 from strata.http.peers import peer_key
 from strata.http.serving.connection import Address, ClientTimeouts, Connection, ServerContext, address
 from strata.http.serving.connection_table import ConnectionCounters, ConnectionTable
-from strata.http.serving.listening import Bind, Listener, Tls, close, listen, url_of
+from strata.http.serving.listening import BACKLOG, Bind, Listener, Tls, close, listen, url_of
 from strata.http.serving.protocol import hypercorn_config
 from strata.http.serving.socket_stream import DeadlineStream
 
@@ -43,6 +44,7 @@ async def serve(
     table: ConnectionTable[Connection] | None = None,
     tls: Tls | None = None,
     counters: ConnectionCounters | None = None,
+    leaving: Callable[[], bool] = lambda: False,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` until ``stop`` returns, then let requests end within ``grace`` seconds.
@@ -56,13 +58,17 @@ async def serve(
         table: Table of open connections, which bounds their number.
         tls: TLS of every listener; None for plain HTTP.
         counters: Counts connections closed by the server.
+        leaving: Returns whether the server will stop soon; then each answer ends its connection, so that a
+            proxy sends no request on a connection that is being closed.
         task_status: Started with the bound URLs.
 
     Raises:
         CannotListenError: If an address cannot be bound.
     """
     members = table if table is not None else ConnectionTable[Connection](MAX_CONNECTIONS)
-    server = _Server(app, timeouts or ClientTimeouts(), members, tls, counters or ConnectionCounters())
+    server = _Server(
+        app, timeouts or ClientTimeouts(), members, tls, counters or ConnectionCounters(), leaving
+    )
     listeners = await listen(binds)
     try:
         stopping = trio.Event()
@@ -74,6 +80,8 @@ async def serve(
                         accepting.start_soon(server.accept, listener, connections)
                     task_status.started([url_of(listener, tls=tls is not None) for listener in listeners])
                     await stop()
+                    for listener in listeners:
+                        await server.accept_queued(listener, connections)
                     close(listeners)
                     accepting.cancel_scope.cancel()
                 stopping.set()
@@ -86,25 +94,29 @@ async def serve(
 class _Server:
     """Connections of one server, and the state they share."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # each by its type
         self,
         app: App,
         timeouts: ClientTimeouts,
         table: ConnectionTable[Connection],
         tls: Tls | None,
         counters: ConnectionCounters,
+        leaving: Callable[[], bool],
     ) -> None:
         self._table = table
         self._tls = tls
         self._counters = counters
         self._context = WorkerContext(None)
         self._server = ServerContext(
-            app, hypercorn_config(), self._context, timeouts, self._counters, self._table
+            app, hypercorn_config(), self._context, timeouts, self._counters, self._table, leaving
         )
         self._open: set[Connection] = set()
 
     async def accept(self, listener: Listener, nursery: trio.Nursery) -> None:
-        """Accept connections until the listener is closed; continue after any other error of the system."""
+        """Accept connections until the listener is closed; continue after any other error of the system.
+
+        An error of one connection ends that connection alone.
+        """
         while True:
             try:
                 stream = await listener.inner.accept()
@@ -112,15 +124,38 @@ class _Server:
                 return  # the server stops
             except OSError as error:
                 self._counters.note("no file or memory" if error.errno in _EXHAUSTED else "not accepted")
-                self._end(self._table.make_room())
+                if error.errno in _EXHAUSTED:
+                    self._end(self._table.make_room())
                 await trio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
             try:
                 client = None if listener.file else address(stream.socket.getpeername())
-            except OSError:
-                stream.socket.close()  # the peer has closed it already
-            else:
                 self._welcome(stream, client, nursery)
+            except OSError:
+                self._counters.note("not accepted")
+                stream.socket.close()  # the peer has closed it already
+
+    async def accept_queued(self, listener: Listener, nursery: trio.Nursery) -> None:
+        """Accept what the kernel has queued, which it would reset when the listener closes.
+
+        A proxy may have sent a request on such a connection, and would not repeat one that changes something.
+        The queue of a socket that another process holds, too, is left to that process.
+        """
+        if listener.inherited:
+            return
+        poll = select.poll()
+        poll.register(listener.inner.socket.fileno(), select.POLLIN)
+        for _ in range(BACKLOG):
+            if not poll.poll(0):
+                return
+            with trio.move_on_after(ACCEPT_PAUSE_SECONDS):  # another task may have taken it
+                try:
+                    stream = await listener.inner.accept()
+                    self._welcome(
+                        stream, None if listener.file else address(stream.socket.getpeername()), nursery
+                    )
+                except (OSError, trio.BusyResourceError):
+                    return
 
     def _welcome(self, stream: trio.SocketStream, client: Address | None, nursery: trio.Nursery) -> None:
         patient = DeadlineStream(stream, self._server.timeouts.stall)

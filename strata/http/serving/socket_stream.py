@@ -11,23 +11,19 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import takewhile
 from typing import TypeAlias, cast
 
 import structlog
 import trio
 
 from strata.work import FileRange
-from strata.work.socket_sender import ShortFileError
+from strata.work.socket_sender import RevokedError, ShortFileError
 
 NOTSENT_LOWAT = 4 * 1024 * 1024
 """Unsent bytes the kernel may hold for a connection; Trio's 16 KiB halves the throughput of large streams."""
 
 JOIN_BYTES = 16 * 1024
 """Most bytes of pieces that are joined and sent as one packet."""
-
-TOGETHER_BYTES = 128 * 1024
-"""Most bytes of pieces that are sent by one system call, without being joined."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,34 +57,12 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
                 range cannot be read.
             trio.ClosedResourceError: If the socket was closed meanwhile.
         """
-        pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else self._send_together(data)
+        pieces = [data] if isinstance(data, bytes | bytearray | memoryview) else data
         for piece in pieces:
             if isinstance(piece, FileRange):
                 await self._send_range(piece)
             elif piece:
                 await self._send_piece(memoryview(piece))
-
-    def _send_together(self, pieces: Sequence[bytes | FileRange]) -> Sequence[bytes | memoryview | FileRange]:
-        """Send what the kernel takes at once of the pieces before the first file range; return the rest.
-
-        One call for the head of a response and its first bytes: between two calls a thread may hold the
-        interpreter for half a millisecond.
-        """
-        plain = list(takewhile(lambda piece: not isinstance(piece, FileRange), pieces))
-        if self._broken or len(plain) <= 1 or sum(map(len, plain)) > TOGETHER_BYTES:
-            return pieces
-        try:
-            sent = os.writev(self.socket.fileno(), cast("Sequence[bytes]", plain))
-        except OSError:
-            return pieces  # the next call reports the error
-        left: list[bytes | memoryview | FileRange] = []
-        for piece in pieces:
-            if isinstance(piece, FileRange):
-                left.append(piece)
-                continue
-            left.append(memoryview(piece)[sent:])
-            sent = max(0, sent - len(piece))
-        return left
 
     def send_now(self, data: Bytes) -> Bytes:
         """Send small data as one packet, as far as the kernel takes it now; return the rest.
@@ -139,6 +113,9 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
             log.exception("stored result cannot be sent")
             self._sever()
             raise trio.BrokenResourceError("the rest of the answer cannot be read") from None
+        except RevokedError as error:
+            self._sever()
+            raise trio.BrokenResourceError(str(error)) from None
         except OSError as error:
             if self.socket.fileno() == -1:
                 raise trio.ClosedResourceError("the connection was closed") from None

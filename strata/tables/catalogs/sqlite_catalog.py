@@ -14,13 +14,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import quote
 
 from cachetools import LRUCache
 
+from strata.regular_files import open_regular
 from strata.tables.catalogs.refs import TableRef
+
+T = TypeVar("T")
 
 _CURRENT = (
     "SELECT metadata_location FROM iceberg_tables"
@@ -32,6 +38,18 @@ _CURRENT_V0 = (
     "SELECT metadata_location FROM iceberg_tables"
     " WHERE catalog_name = ? AND table_namespace = ? AND table_name = ?"
 )
+_BEHIND = (
+    " FROM iceberg_tables"
+    " WHERE catalog_name = ? AND (table_namespace, table_name) > (?, ?)"
+    " ORDER BY table_namespace, table_name LIMIT ?"
+)
+_BEHIND_IN_NAMESPACE = (
+    " FROM iceberg_tables"
+    " WHERE catalog_name = ? AND table_namespace = ? AND table_name > ?"
+    " ORDER BY table_name LIMIT ?"
+)
+_LISTED = "SELECT table_namespace, table_name, iceberg_type"
+_LISTED_V0 = "SELECT table_namespace, table_name, NULL"
 _LOCK_TIMEOUT_SECONDS = 5.0
 """Wait for a writer's lock on the file; afterwards the file counts as unavailable."""
 _MAX_IDLE = 8
@@ -49,7 +67,11 @@ Identity = tuple[int, int]
 
 
 class CatalogFileError(Exception):
-    """The catalog file exists and cannot be read now."""
+    """The catalog file cannot be read now, or is gone."""
+
+
+class DirectoryMissingError(CatalogFileError):
+    """The directory of the catalog file is missing: a file system that is not mounted, for example."""
 
 
 class SqliteCatalog:
@@ -59,16 +81,23 @@ class SqliteCatalog:
     noticed like any commit.
 
     Args:
-        path: Path of the file; it need not exist.
+        path: Path of the file; it need not exist yet.
         catalog_name: Value of ``catalog_name`` in the rows to read.
+        configured: Whether the file's directory must exist; one that is not mounted has no other tables.
+
+    Attributes:
+        reading: Calls under way. Closed meanwhile, their locks would be lost (see :class:`_Header`).
     """
 
-    def __init__(self, path: str, catalog_name: str) -> None:
+    def __init__(self, path: str, catalog_name: str, *, configured: bool = True) -> None:
         self._path = path
+        self._configured = configured
+        self._seen = _has_content(path)
         self._catalog_name = catalog_name
         self._idle: deque[tuple[sqlite3.Connection, Identity]] = deque()
         self._lock = threading.Lock()
         self._header = _Header()
+        self.reading = 0
         self._known: LRUCache[TableRef, tuple[Identity, bytes, str]] = LRUCache(_MAX_LOCATIONS)
 
     def __repr__(self) -> str:
@@ -90,29 +119,80 @@ class SqliteCatalog:
         return location
 
     def metadata_location(self, ref: TableRef) -> str | None:
-        """Return the location of the table's current metadata; blocking. ``None``: no such table or file.
+        """Return the location of the table's current metadata; blocking. ``None``: no such table.
 
         Raises:
-            CatalogFileError: If the file is locked, damaged or not readable by this process.
+            CatalogFileError: If the file is locked, damaged, no regular file or not readable by this process,
+                or was there before and is missing or empty now.
         """
+        location = self._reading(lambda found, identity: self._read_location(found, ref, identity), None)
+        self._seen = self._seen or location is not None
+        return location
+
+    def names_behind(
+        self, namespace: str | None, place: tuple[str, str], most: int
+    ) -> list[tuple[str, str, str | None]]:
+        """Return the next tables and views in the order of their namespaces and names; blocking.
+
+        Args:
+            namespace: The only namespace to list; ``None``: all.
+            place: Namespace and name of the last one before.
+            most: Most rows to return.
+
+        Returns:
+            Of each its namespace, name and type (``TABLE``, ``VIEW``; ``None`` means a table).
+
+        Raises:
+            CatalogFileError: As of :meth:`metadata_location`.
+        """
+        key = (self._catalog_name, *place, most)
+        which = _BEHIND if namespace is None else _BEHIND_IN_NAMESPACE
+
+        def read(connection: sqlite3.Connection, _identity: Identity) -> list[tuple[str, str, str | None]]:
+            try:
+                return connection.execute(_LISTED + which, key).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):
+                    self._check_not_gone(error)
+                    return []
+                if "no such column" not in str(error):
+                    raise
+                return connection.execute(_LISTED_V0 + which, key).fetchall()
+
+        return self._reading(read, [])
+
+    def _reading(self, read: Callable[[sqlite3.Connection, Identity], T], nothing: T) -> T:
+        """Return what ``read`` reads with a connection; ``nothing`` if there is no file yet."""
+        with self._lock:
+            self.reading += 1
+        try:
+            return self._read(read, nothing)
+        finally:
+            with self._lock:
+                self.reading -= 1
+
+    def _read(self, read: Callable[[sqlite3.Connection, Identity], T], nothing: T) -> T:
         try:
             status = os.stat(self._path)  # noqa: PTH116 - a Path object would double the cost of this call
-        except FileNotFoundError:
-            return None
+        except FileNotFoundError as cause:
+            self._check_not_gone(cause)
+            return nothing
         except OSError as cause:
             raise CatalogFileError from cause
+        if not stat.S_ISREG(status.st_mode):
+            raise CatalogFileError("not a regular file")  # SQLite would wait for the other end of a FIFO
         identity = (status.st_dev, status.st_ino)
         try:
             connection = self._borrow(identity)
             try:
-                location = self._read_location(connection, ref, identity)
-            except BaseException:
+                found = read(connection, identity)
+            except BaseException:  # raised again: no other code closes it
                 connection.close()
                 raise
         except sqlite3.Error as cause:
             raise CatalogFileError from cause
         self._give_back(connection, identity)
-        return location
+        return found
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -149,11 +229,23 @@ class SqliteCatalog:
             row = connection.execute(_CURRENT, key).fetchone()
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
+                self._check_not_gone(error)
                 return None
             if "no such column" not in str(error):
                 raise
             row = connection.execute(_CURRENT_V0, key).fetchone()
         return None if row is None else row[0]
+
+    def _check_not_gone(self, cause: Exception) -> None:
+        """Check that a catalog without its table of tables is one that has no tables yet.
+
+        Raises:
+            CatalogFileError: If it had a catalog before, or its directory is missing, too.
+        """
+        if self._configured and not os.path.isdir(os.path.dirname(self._path)):  # noqa: PTH112, PTH120
+            raise DirectoryMissingError from cause
+        if self._seen:
+            raise CatalogFileError from cause
 
     def _borrow(self, identity: Identity) -> sqlite3.Connection:
         while True:
@@ -180,6 +272,13 @@ class SqliteCatalog:
         connection.close()
 
 
+def _has_content(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0  # noqa: PTH116 - as above
+    except OSError:
+        return False
+
+
 class _Header:
     """The header of a catalog file, read through a descriptor that stays open.
 
@@ -199,7 +298,7 @@ class _Header:
             if self._identity != identity:
                 self._close()
                 try:
-                    self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    self._fd = open_regular(path, follow=True)
                 except OSError:
                     return None
                 status = os.fstat(self._fd)

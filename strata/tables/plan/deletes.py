@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.transforms import VoidTransform
 
 from strata.tables.plan.manifests import PATH_FIELD_ID, Entry
 
@@ -50,6 +51,7 @@ class DeleteIndex:
         self._by_path: dict[str, list[Entry]] = {}
         self._by_partition: dict[object, list[Entry]] = {}
         self._global: list[Entry] = []
+        self._made: dict[int, DeleteFile] = {}  # by the entry's identity, for all data files
         self._checked = 0
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -73,8 +75,14 @@ class DeleteIndex:
             *self._global,
         )
         self._checked += len(same_partition) + len(candidates)
-        found = [_delete_file(entry) for entry in candidates if _is_later(entry, data)]
+        found = [self._file_of(entry) for entry in candidates if _is_later(entry, data)]
         return tuple(sorted(found, key=lambda file: (file.path, file.content_offset or 0)))
+
+    def _file_of(self, entry: Entry) -> DeleteFile:
+        made = self._made.get(id(entry))
+        if made is None:
+            made = self._made[id(entry)] = _delete_file(entry)
+        return made
 
     def take_checked(self) -> int:
         """Return the number of checks of a delete against a data file since the last call."""
@@ -108,7 +116,8 @@ def _partition_value(value: Any) -> object:
 
 
 def _is_global(spec: PartitionSpec | None) -> bool:
-    return spec is not None and spec.is_unpartitioned()
+    """Whether a spec has one partition: no fields, or only void ones (Iceberg's ``isUnpartitioned``)."""
+    return spec is not None and all(isinstance(field.transform, VoidTransform) for field in spec.fields)
 
 
 def _is_later(delete: Entry, data: Entry) -> bool:

@@ -9,34 +9,32 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TypeVar
 
 import attrs
 from pyiceberg.manifest import ManifestContent, ManifestFile
-from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 
 from strata.outcomes import RefusalError, Refused
-from strata.tables.caches import MANIFEST_BYTES
 from strata.tables.catalogs.loading import LoadedTable
 from strata.tables.files.footers import is_local
 from strata.tables.plan.deletes import DeleteIndex
-from strata.tables.plan.manifests import Entry, read_entries, read_manifests
+from strata.tables.plan.manifest_source import HERE, PART, ManifestSource, batched
+from strata.tables.plan.manifests import Entry
 from strata.tables.plan.model import FileTask, ScanPlan, Totals, file_task, plan_of, too_many_files
-from strata.tables.plan.prune_by_partition import (
-    PartitionTest,
-    manifest_might_match,
-    partition_might_match,
-    partition_tests,
-)
-from strata.tables.plan.prune_by_statistics import metrics_might_match
+from strata.tables.plan.prune import FileTests
+from strata.tables.plan.prune_by_partition import manifest_might_match
+from strata.tables.scan.cell_grants import CALLER
 from strata.tables.scan.predicates import Predicate
 from strata.tables.scan.resolve import ResolvedScan, mapping_digest
 
 T = TypeVar("T")
 
-STEP_FILES = 128
+STEP_FILES = PART
 """Files per step: about 5 ms, at 20 to 35 µs a file with warm processor caches, twice that with cold ones."""
+
+TOGETHER_BYTES = 1 << 20
+"""Bytes of the manifests in one request; a larger manifest has a request of its own."""
 
 MANIFEST_FILES = 2
 """Cost of opening a manifest, in files: 50 to 70 µs with warm caches."""
@@ -73,18 +71,20 @@ class Planning:
     Args:
         scan: The scan to plan.
         most: Maximum number of data files; more are refused. ``None``: no limit.
+        source: Parses the manifests; default: in this process.
     """
 
-    def __init__(self, scan: ResolvedScan, most: int | None = None) -> None:
+    def __init__(self, scan: ResolvedScan, most: int | None = None, source: ManifestSource = HERE) -> None:
         self._scan = scan
         self._most = most
+        self._source = source
         self._plan: ScanPlan | None = None
         self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
         self._work = _StepWork()
-        self._steps = _plan_in_steps(self._scan, self._work, self._most)
+        self._steps = _plan_in_steps(self._scan, self._source, self._work, self._most)
 
     def step(self) -> Step:
         """Do the next part of the plan; blocking (reads manifests, no data file), never on another thread.
@@ -162,7 +162,9 @@ _Steps = Generator[None, None, T]
 """Generator that yields between the steps of a planning and returns the result."""
 
 
-def _plan_in_steps(scan: ResolvedScan, work: _StepWork, most: int | None) -> _Steps[ScanPlan]:
+def _plan_in_steps(
+    scan: ResolvedScan, source: ManifestSource, work: _StepWork, most: int | None
+) -> _Steps[ScanPlan]:
     if scan.snapshot_id is None:
         return plan_of(scan, (), Totals.of(()))
     table = scan.table
@@ -170,18 +172,34 @@ def _plan_in_steps(scan: ResolvedScan, work: _StepWork, most: int | None) -> _St
     assert snapshot is not None
     specs = table.metadata.specs()
     manifests: list[ManifestFile] = []
-    work.opened(table, snapshot.manifest_list)
-    for part in _batched(read_manifests(table.io, snapshot.manifest_list)):
+    inline = table.inline_manifests.get(scan.snapshot_id)
+    if inline is None:
+        work.opened(table, snapshot.manifest_list)
+        listed = source.manifests(table, snapshot.manifest_list)
+    else:
+        listed = source.first_manifests(table, inline)
+    for part in listed:
         manifests += part
         work.files += len(part)
         if work.full:
             yield
-    data = yield from _data_entries(scan, _data_manifests(scan, manifests, specs), work, most)
-    index = yield from _delete_index(table, _delete_manifests(manifests, data), specs, work)
-    salt = f"{table.uuid}{mapping_digest(table.metadata)}"
+    tests = {spec_id: FileTests.of(scan, spec) for spec_id, spec in specs.items()}
+    reading = _Entries(table, source, work)
+    wanted = _data_manifests(scan, manifests, tests)
+    if scan.enough_rows is None:
+        data = yield from _data_entries(reading, scan, wanted, tests, most)
+        index = yield from _delete_index(reading, _delete_manifests(manifests, data), specs)
+    else:  # the deletes first, which tell whose rows count
+        index = yield from _delete_index(reading, _delete_manifests(manifests), specs)
+        data = yield from _first_entries(reading, scan, wanted, index, most)
+    caller = table.ref.caller
+    # What one caller's credentials have read is not another one's: segments of the cache are its own, too.
+    salt = f"{table.uuid}{mapping_digest(table.metadata)}{'' if caller is None else CALLER + caller.digest}"
     files: list[FileTask] = []
     for entry in data:
-        files.append(file_task(entry, index, specs, salt))
+        task = file_task(entry, index, specs, salt)
+        hidden = scan.row_limited and not _tests_of(scan, tests, entry.spec_id).proves_visible(entry)
+        files.append(attrs.evolve(task, has_hidden_rows=True) if hidden else task)
         work.files += 1 + index.take_checked() // CHECKS
         if work.full:
             yield
@@ -189,63 +207,94 @@ def _plan_in_steps(scan: ResolvedScan, work: _StepWork, most: int | None) -> _St
 
 
 def _data_entries(
+    reading: _Entries,
     scan: ResolvedScan,
-    manifests: Iterable[tuple[ManifestFile, Sequence[PartitionTest]]],
-    work: _StepWork,
+    manifests: Iterable[ManifestFile],
+    tests: Mapping[int, FileTests],
     most: int | None,
 ) -> _Steps[list[Entry]]:
-    """Return the manifest entries of the data files that may hold rows of the scan.
+    """Return the manifest entries of the data files that the scan reads.
 
     Raises:
         RefusalError: TOO_LARGE as soon as there are more than ``most``.
     """
     found: list[Entry] = []
-    predicates = scan.predicates
-    for manifest, tests in manifests:
-        for part in _entries(scan.table, manifest, work, metrics=bool(predicates)):
-            found += (entry for entry in part if _might_match(entry, tests, predicates))
+    for manifest, part in reading.of(manifests, metrics=scan.filtered):
+        own = _tests_of(scan, tests, manifest.partition_spec_id)
+        found += (entry for entry in part if own.keeps(entry))
+        if most is not None and len(found) > most:
+            raise RefusalError(too_many_files(most))
+        if reading.work.full:
+            yield
+    return found
+
+
+def _first_entries(
+    reading: _Entries,
+    scan: ResolvedScan,
+    manifests: Iterable[ManifestFile],
+    index: DeleteIndex,
+    most: int | None,
+) -> _Steps[list[Entry]]:
+    """Return the manifest entries of the first data files, which hold the rows of a scan with a limit.
+
+    How many rows of a file with deletes are left is not known: they do not count. The manifests behind the
+    last of these files are not read.
+
+    Raises:
+        RefusalError: TOO_LARGE as soon as there are more than ``most``.
+    """
+    assert scan.enough_rows is not None
+    found: list[Entry] = []
+    left = scan.enough_rows
+    parts = reading.of(manifests, metrics=False, few=True) if left else iter(())
+    for _, part in parts:
+        for entry in part:
+            found.append(entry)
             if most is not None and len(found) > most:
                 raise RefusalError(too_many_files(most))
-            if work.full:
-                yield
+            left -= 0 if index.for_data_file(entry) else max(0, entry.record_count)
+            if left <= 0:
+                return found
+        reading.work.files += index.take_checked() // CHECKS
+        if reading.work.full:
+            yield
     return found
 
 
 def _delete_index(
-    table: LoadedTable, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec], work: _StepWork
+    reading: _Entries, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec]
 ) -> _Steps[DeleteIndex]:
     index = DeleteIndex(specs)
-    for manifest in manifests:
-        for part in _entries(table, manifest, work, metrics=True):
-            index.add(part)
-            if work.full:
-                yield
+    for _, part in reading.of(manifests, metrics=True):
+        index.add(part)
+        if reading.work.full:
+            yield
     return index
 
 
-def _batched(items: Iterable[T]) -> Iterator[list[T]]:
-    left = iter(items)
-    while part := list(islice(left, STEP_FILES)):
-        yield part
-
-
 def _data_manifests(
-    scan: ResolvedScan, manifests: Iterable[ManifestFile], specs: Mapping[int, PartitionSpec]
-) -> Iterator[tuple[ManifestFile, Sequence[PartitionTest]]]:
-    """Yield the manifests whose data files may hold rows of the scan, with the tests of their partitions."""
-    predicates = scan.predicates
-    if () in scan.clauses or any(_matches_nothing(predicate) for predicate in predicates):
+    scan: ResolvedScan, manifests: Iterable[ManifestFile], tests: Mapping[int, FileTests]
+) -> Iterator[ManifestFile]:
+    """Yield the manifests whose data files may hold rows of the scan."""
+    if () in scan.clauses or any(_matches_nothing(predicate) for predicate in scan.predicates):
         return
-    tests = {spec_id: partition_tests(predicates, spec) for spec_id, spec in specs.items()}
     for manifest in manifests:
-        own = tests.get(manifest.partition_spec_id, ())
-        if manifest.content == ManifestContent.DATA and manifest_might_match(manifest, own):
-            yield manifest, own
+        own = _tests_of(scan, tests, manifest.partition_spec_id)
+        if manifest.content == ManifestContent.DATA and manifest_might_match(manifest, own.pruning.partition):
+            yield manifest
 
 
-def _delete_manifests(manifests: Iterable[ManifestFile], data: Iterable[Entry]) -> Iterator[ManifestFile]:
-    """Yield the delete manifests that may apply: those not older than all data files."""
-    oldest = min((entry.sequence_number for entry in data), default=math.inf)
+def _tests_of(scan: ResolvedScan, tests: Mapping[int, FileTests], spec_id: int) -> FileTests:
+    """Return the tests of a partition spec; of an unknown one, those of no partition field."""
+    return tests.get(spec_id) or FileTests.of(scan, UNPARTITIONED_PARTITION_SPEC)
+
+
+def _delete_manifests(
+    manifests: Iterable[ManifestFile], data: Iterable[Entry] | None = None
+) -> Iterator[ManifestFile]:
+    """Yield the delete manifests that may apply: those not older than all data files; None: unknown ones."""
+    oldest = -math.inf if data is None else min((one.sequence_number for one in data), default=math.inf)
     for manifest in manifests:
         if manifest.content == ManifestContent.DELETES and (manifest.sequence_number or 0) >= oldest:
             yield manifest
@@ -255,42 +304,100 @@ def _matches_nothing(predicate: Predicate) -> bool:
     return predicate.op == "in" and not predicate.literals
 
 
-def _might_match(entry: Entry, tests: Sequence[PartitionTest], predicates: Sequence[Predicate]) -> bool:
-    return partition_might_match(entry.partition, tests) and (
-        entry.metrics is None or metrics_might_match(entry.metrics, predicates)
-    )
+@attrs.frozen(eq=False)
+class _Entries:
+    """Reads the live entries of a table's manifests, from the cache or from their files.
 
-
-def _entries(
-    table: LoadedTable, manifest: ManifestFile, work: _StepWork, *, metrics: bool
-) -> Iterator[Sequence[Entry]]:
-    """Yield the manifest's live entries in parts, from the cache or from the file, and cache them.
-
-    A manifest that was read ends with an empty part, so that opening it counts as work, too.
+    Attributes:
+        table: The table.
+        source: Parses the files.
+        work: Counts the work.
     """
-    key = (table.ref.catalog, table.uuid, manifest.manifest_path)
-    # Entries cached with statistics also serve a scan that needs none.
-    known = table.caches.manifests.get((*key, True))
-    if known is None and not metrics:
-        known = table.caches.manifests.get((*key, False))
-    if known is not None:
-        for part in _batched(known):
-            work.files += len(part)
-            yield part
-        return
-    work.opened(table, manifest.manifest_path)
-    columns = len(table.metadata.schema().field_ids) if metrics else 0
-    weight, each = _ENTRY_BYTES, _ENTRY_BYTES + columns * _COLUMN_METRICS_BYTES
-    kept: list[Entry] = []
-    for read in _batched(read_entries(table.io, manifest, metrics=metrics)):
-        live = [entry for entry in read if entry is not None]
-        work.files += len(read)
-        weight += len(live) * each
-        if weight <= MANIFEST_BYTES:
-            kept += live
+
+    table: LoadedTable
+    source: ManifestSource
+    work: _StepWork
+
+    def of(
+        self, manifests: Iterable[ManifestFile], *, metrics: bool, few: bool = False
+    ) -> Iterator[tuple[ManifestFile, Sequence[Entry]]]:
+        """Yield the live entries in parts, each with its manifest, in order.
+
+        A manifest that was read ends with an empty part, so that opening it counts as work, too.
+
+        Args:
+            manifests: The manifests.
+            metrics: Whether to include column statistics.
+            few: Whether the first manifests may be enough, so that the first requests have few of them.
+        """
+        unknown: list[ManifestFile] = []
+        together = 1 if few else self.source.together
+        for manifest in manifests:
+            known = self._known(manifest, metrics=metrics)
+            if known is None:
+                unknown.append(manifest)
+                nbytes = sum(one.manifest_length or 0 for one in unknown)
+                full = len(unknown) >= together or nbytes >= TOGETHER_BYTES
+                if not full and is_local(self.table.io, manifest.manifest_path):
+                    continue
+            yield from self._read(unknown, metrics=metrics)
+            unknown, together = [], min(2 * together, self.source.together)
+            if known is not None:
+                for part in batched(known):
+                    self.work.files += len(part)
+                    yield manifest, part
+        yield from self._read(unknown, metrics=metrics)
+
+    def _key(self, manifest: ManifestFile) -> tuple[object, ...]:
+        return self.table.ref.source, self.table.uuid, manifest.manifest_path
+
+    def _known(self, manifest: ManifestFile, *, metrics: bool) -> Sequence[Entry] | None:
+        key, cache = self._key(manifest), self.table.caches.manifests
+        # Entries cached with statistics also serve a scan that needs none.
+        known = cache.get((*key, True))
+        return cache.get((*key, False)) if known is None and not metrics else known
+
+    def _read(
+        self, manifests: Sequence[ManifestFile], *, metrics: bool
+    ) -> Iterator[tuple[ManifestFile, Sequence[Entry]]]:
+        """Yield the live entries of manifests that are not in the cache, and cache them."""
+        parts = self.source.entries(self.table, manifests, metrics=metrics) if manifests else iter(())
+        part = None
+        for number, manifest in enumerate(manifests):
+            self.work.opened(self.table, manifest.manifest_path)
+            kept = _Kept(self.table, metrics=metrics)
+            part = part or next(parts, None)
+            while part is not None and part.manifest == number:
+                live = [entry for entry in part.entries if entry is not None]
+                self.work.files += len(part.entries)
+                kept.add(live)
+                yield manifest, live
+                part = next(parts, None)
+            kept.keep((*self._key(manifest), metrics))
+            yield manifest, ()
+
+
+class _Kept:
+    """The entries of a manifest that is being read, for the cache.
+
+    Args:
+        table: Has the cache.
+        metrics: Whether the entries have statistics.
+    """
+
+    def __init__(self, table: LoadedTable, *, metrics: bool) -> None:
+        columns = len(table.metadata.schema().field_ids) if metrics else 0
+        self._cache = table.caches.manifests
+        self._weight, self._each = _ENTRY_BYTES, _ENTRY_BYTES + columns * _COLUMN_METRICS_BYTES
+        self._entries: list[Entry] = []
+
+    def add(self, live: Sequence[Entry]) -> None:
+        self._weight += len(live) * self._each
+        if self._weight <= self._cache.budget:
+            self._entries += live
         else:
-            kept.clear()  # larger than the whole cache
-        yield live
-    if weight <= MANIFEST_BYTES:
-        table.caches.manifests.put((*key, metrics), tuple(kept), weight)
-    yield ()
+            self._entries.clear()  # larger than the whole cache
+
+    def keep(self, key: tuple[object, ...]) -> None:
+        if self._weight <= self._cache.budget:
+            self._cache.put(key, tuple(self._entries), self._weight)

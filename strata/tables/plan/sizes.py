@@ -9,18 +9,32 @@ import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField, PrimitiveType, StructType
 
+from strata.tables.scan.schema_index import Columns
+
 FieldKey = tuple[int, str]
-"""Identity of a cached column: field id and full Iceberg type with nested ids, names and requiredness."""
+"""Identity of a cached column: field id, full Iceberg type with nested ids, names and requiredness, and the
+defaults that files without the column, or a field of it, are filled with."""
 
 _OFFSET_BYTES = 8
 # Arrow bytes of string and nested columns per byte of Parquet: undoes dictionaries and compression.
 _INFLATION = 3
 _BITS = 8
 
+VALUE_BYTES = 64
+"""Assumed bytes of a value of a string or nested column whose size in the files is unknown."""
 
-def field_keys(schema: Schema) -> tuple[FieldKey, ...]:
+
+def field_keys(schema: Columns) -> tuple[FieldKey, ...]:
     """Return the identities of the top-level columns, in order."""
-    return tuple((field.field_id, str(field.field_type)) for field in schema.fields)
+    return tuple((field.field_id, f"{field.field_type}{_defaults(field)}") for field in schema.fields)
+
+
+def _defaults(field: NestedField) -> str:
+    found = "" if field.initial_default is None else f" = {field.initial_default!r}"
+    if isinstance(field.field_type, StructType):
+        inner = ((child.field_id, _defaults(child)) for child in field.field_type.fields)
+        found += "".join(f" {field_id}{default}" for field_id, default in inner if default)
+    return found
 
 
 def fixed_bits(kind: Any) -> int | None:
@@ -34,6 +48,17 @@ def fixed_bits(kind: Any) -> int | None:
     return None
 
 
+def leaves_of(schema: pa.Schema) -> int:
+    """Return the number of columns with values, nested ones included."""
+    return sum(_columns_in(field.type) for field in schema)
+
+
+def _columns_in(kind: Any) -> int:
+    if not pa.types.is_nested(kind):
+        return 1
+    return sum(_columns_in(kind.field(at).type) for at in range(kind.num_fields))
+
+
 def least_bytes(schema: pa.Schema, rows: int) -> int:
     """Return a lower bound of the Arrow bytes of ``rows`` rows: data and offset buffers without validity."""
     bits = 0
@@ -43,21 +68,24 @@ def least_bytes(schema: pa.Schema, rows: int) -> int:
     return rows * bits // _BITS
 
 
-def estimate_bytes(schema: Schema, whole: Schema, rows: int, file_bytes: int) -> int:
+def estimate_bytes(schema: Columns, whole: Schema, rows: int, file_bytes: int | None) -> int:
     """Estimate the Arrow bytes of ``rows`` rows of ``schema``.
 
     Args:
         schema: The columns read.
         whole: All columns of the files.
         rows: Rows read.
-        file_bytes: Bytes of the Parquet files.
+        file_bytes: Bytes of the Parquet files; None: unknown, so that :data:`VALUE_BYTES` is assumed.
     """
     leaves, all_leaves = _leaves(schema.fields), _leaves(whole.fields)
     fixed = sum(_width(field) or 0 for field in leaves)
     variable = sum(1 for field in leaves if _width(field) is None)
+    least = rows * (fixed + _OFFSET_BYTES * variable)
+    if file_bytes is None:
+        return least + rows * VALUE_BYTES * variable
     # file_bytes include the fixed-width columns, so this overestimates.
     share = variable / max(1, len(all_leaves))
-    return int(rows * (fixed + _OFFSET_BYTES * variable) + file_bytes * _INFLATION * share)
+    return int(least + file_bytes * _INFLATION * share)
 
 
 def _has_offsets(kind: Any) -> bool:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 import attrs
+import pyarrow.parquet as pq
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
-from strata.tables.errors import Reading, refusable
+from strata.outcomes import RefusalError
+from strata.tables.errors import Reading, contradicted, refusable
+from strata.tables.files.file_schema import UnreadableType
 from strata.tables.files.footers import Footer
 from strata.tables.plan.model import FileTask, ScanPlan
-from strata.tables.plan.prune_by_statistics import row_group_might_match
+from strata.tables.plan.prune_by_statistics import (
+    has_old_decimal_bounds,
+    row_group_might_match,
+    row_group_must_match,
+)
 from strata.tables.plan.sizes import fixed_bits
 from strata.tables.scan.cell_grants import Alternatives
-from strata.tables.scan.constants import absent_value
+from strata.tables.scan.constants import absent_leaf_value
+from strata.tables.scan.nested import struct_fields
 from strata.tables.scan.predicates import Predicate, matches_constant
 
 _BITS = 8
+
+GroupPlace: TypeAlias = tuple[int, int, int, int]
+"""Index of a row group, position of its first row, rows, estimated bytes: as of :class:`RowGroupTask`."""
 
 
 @attrs.frozen(eq=False)
@@ -31,6 +43,7 @@ class RowGroupTask:
         nbytes: Estimated Arrow bytes of the columns read.
         predicates: Predicates to test row by row; those on columns absent from the file are already decided.
         clauses: Clauses to test row by row, reduced in the same way; of each, one alternative must hold.
+        ranges: Byte ranges that reading it takes, besides the footer, where its file is fetched for a reader.
     """
 
     file: FileTask
@@ -40,36 +53,119 @@ class RowGroupTask:
     nbytes: int
     predicates: tuple[Predicate, ...] = ()
     clauses: tuple[Alternatives, ...] = ()
+    ranges: tuple[tuple[int, int], ...] = ()
 
 
 @refusable
 def expand_file(plan: ScanPlan, file: FileTask) -> tuple[RowGroupTask, ...]:
     """Return the row groups that may hold rows of the result, in file order; blocking (reads the footer).
 
-    Returns a refusal (DATA_UNREADABLE) if the file is missing or damaged.
+    Returns a refusal (DATA_UNREADABLE) if the file is missing, damaged or not as its manifest describes it,
+    whether or not a filter would leave its rows out.
+    """
+    groups, field_ids = row_groups_of(plan, file)
+    return tasks_of(plan, file, groups, field_ids)
+
+
+def tasks_of(
+    plan: ScanPlan, file: FileTask, groups: Iterable[GroupPlace], field_ids: frozenset[int]
+) -> tuple[RowGroupTask, ...]:
+    """Return the tasks that read given row groups.
+
+    Args:
+        plan: The scan's plan.
+        file: The file.
+        groups: The row groups.
+        field_ids: Ids of the file's columns, nested ones included.
+    """
+    reduced = _reduced(plan, file, field_ids)
+    if reduced is None:
+        return ()
+    remaining = reduced.pruning + reduced.cautious
+    return tuple(RowGroupTask(file, *group, remaining, reduced.clauses) for group in groups)
+
+
+def row_groups_of(plan: ScanPlan, file: FileTask) -> tuple[list[GroupPlace], frozenset[int]]:
+    """Return the row groups that may hold rows of the result, and the ids of the file's columns; blocking.
+
+    Raises:
+        RefusalError: As :func:`expand_file` returns.
     """
     footer = footer_of(plan, file)
     with Reading("data file", file.path):
-        remaining = _decide_absent(plan, file, footer, plan.scan.predicates)
-        clauses = _decide_clauses(plan, file, footer)
-        if remaining is None or clauses is None:
-            return ()
-        located = _locate(remaining, footer)
+        rows = footer.metadata.num_rows
+        if rows != file.record_count:
+            raise RefusalError(contradicted("data file", file.path, f"{rows} rows", f"{file.record_count}"))
+        reduced = _reduced(plan, file, footer.field_ids)
+        if reduced is None:
+            return [], footer.field_ids
+        pruning, clauses = reduced.pruning, reduced.clauses
+        located, located_cautious = _locate(pruning, footer), _locate(reduced.cautious, footer)
         wanted = _wanted_columns(plan, footer)
-        tasks = []
+        old_decimals = has_old_decimal_bounds(footer.metadata.created_by)
+        found = []
         first_row = 0
         for index in range(footer.metadata.num_row_groups):
             group = footer.metadata.row_group(index)
-            if group.num_rows and row_group_might_match(group, located):
+            if (
+                group.num_rows
+                and row_group_might_match(group, located, old_decimals=old_decimals)
+                and (
+                    row_group_might_match(group, located_cautious, old_decimals=old_decimals)
+                    or (file.has_hidden_rows and not _proves_visible(group, pruning, clauses, footer))
+                )
+            ):
                 nbytes = 0
                 for leaves, bits in wanted:
                     if bits is not None:
                         nbytes += group.num_rows * bits // _BITS
                     else:
                         nbytes += sum(group.column(leaf).total_uncompressed_size for leaf in leaves)
-                tasks.append(RowGroupTask(file, index, first_row, group.num_rows, nbytes, remaining, clauses))
+                found.append((index, first_row, group.num_rows, nbytes))
             first_row += group.num_rows
-        return tuple(tasks)
+        if first_row != rows:
+            raise ValueError("the rows of its row groups are not those of its footer")
+        return found, footer.field_ids
+
+
+@attrs.frozen
+class _Reduced:
+    """A scan's conditions without those that absent columns decide, as of :class:`ResolvedScan`."""
+
+    pruning: tuple[Predicate, ...]
+    cautious: tuple[Predicate, ...]
+    clauses: tuple[Alternatives, ...]
+
+
+def _reduced(plan: ScanPlan, file: FileTask, present: frozenset[int]) -> _Reduced | None:
+    """Decide the conditions on columns that a file does not have; ``None`` if no row can match."""
+    scan = plan.scan
+    pruning = _decide_absent(plan, file, present, scan.pruning)
+    clauses = _decide_clauses(plan, file, present)
+    cautious = _decide_absent(plan, file, present, scan.cautious)
+    if cautious is None and file.has_hidden_rows:
+        cautious = scan.cautious  # decided row by row, which takes the same work for any hidden row
+    if pruning is None or clauses is None or cautious is None:
+        return None
+    return _Reduced(pruning, cautious, clauses)
+
+
+def _proves_visible(
+    group: pq.RowGroupMetaData,
+    forced: Sequence[Predicate],
+    clauses: Sequence[Alternatives],
+    footer: Footer,
+) -> bool:
+    """Test whether the grants' conditions, reduced to the file's columns, hold for every row of a group."""
+    old_decimals = has_old_decimal_bounds(footer.metadata.created_by)
+
+    def all_hold(predicates: Sequence[Predicate]) -> bool:
+        located = _locate(predicates, footer)
+        return len(located) == len(predicates) and all(
+            row_group_must_match(group, *one, old_decimals=old_decimals) for one in located
+        )
+
+    return all_hold(forced) and all(any(all_hold(option) for option in clause) for clause in clauses)
 
 
 def footer_of(plan: ScanPlan, file: FileTask) -> Footer:
@@ -80,31 +176,33 @@ def footer_of(plan: ScanPlan, file: FileTask) -> Footer:
     """
     table = plan.scan.table
     # The file's key covers the table and its name mapping; the alias tells whose storage the path is in.
-    key = (table.ref.catalog, table.metadata.format_version, file.file_key)
-    return table.caches.footers.get(key, table.io, file.path, table.metadata)
+    key = (table.ref.source, table.metadata.format_version, file.file_key)
+    return table.caches.footers.get(key, table.io, file.path, file.file_size, table.metadata)
 
 
 def _decide_absent(
-    plan: ScanPlan, file: FileTask, footer: Footer, predicates: Iterable[Predicate]
+    plan: ScanPlan, file: FileTask, present: frozenset[int], predicates: Iterable[Predicate]
 ) -> tuple[Predicate, ...] | None:
     """Decide the predicates on absent columns, which have one value in the whole file.
+
+    A field that is absent from a struct of the file has two: null where the struct is, else its default.
 
     Returns:
         The remaining predicates; ``None`` if no row can match.
     """
-    present = footer.schema.field_ids
     remaining = []
     for predicate in predicates:
-        if predicate.field_id in present:
+        down = struct_fields(plan.scan.table_schema.fields, predicate.field_id) or ()
+        if any(field.field_id in present for field in down):
             remaining.append(predicate)
-            continue
-        field = plan.scan.table_schema.find_field(predicate.field_id)
-        if not matches_constant(predicate, absent_value(field, file.partition_values)):
+        elif not matches_constant(predicate, absent_leaf_value(down, file.partition_values)):
             return None
     return tuple(remaining)
 
 
-def _decide_clauses(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Alternatives, ...] | None:
+def _decide_clauses(
+    plan: ScanPlan, file: FileTask, present: frozenset[int]
+) -> tuple[Alternatives, ...] | None:
     """Decide the alternatives on absent columns.
 
     Returns:
@@ -112,7 +210,7 @@ def _decide_clauses(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Alt
     """
     remaining = []
     for clause in plan.scan.clauses:
-        options = [_decide_absent(plan, file, footer, option) for option in clause]
+        options = [_decide_absent(plan, file, present, option) for option in clause]
         left = tuple(option for option in options if option is not None)
         if not left:
             return None
@@ -121,14 +219,19 @@ def _decide_clauses(plan: ScanPlan, file: FileTask, footer: Footer) -> tuple[Alt
     return tuple(remaining)
 
 
-def _locate(predicates: tuple[Predicate, ...], footer: Footer) -> list[tuple[Predicate, IcebergType, int]]:
-    """Find the Parquet leaf of each predicate; one on a whole struct, list or map is left out."""
+def _locate(predicates: Sequence[Predicate], footer: Footer) -> list[tuple[Predicate, IcebergType, int]]:
+    """Find the Parquet leaf of each predicate; left out are structs, lists, maps and INT96 timestamps.
+
+    The statistics of INT96 have no defined order (Parquet format, "ColumnOrder").
+    """
     by_id: dict[int, tuple[IcebergType, int]] = {}
-    for field, leaves in zip(footer.schema.fields, footer.leaves, strict=True):
+    for field, leaves in zip(footer.fields, footer.leaves, strict=True):
         _number_leaves(field, leaves.start, by_id)
-    return [
+    located = [
         (predicate, *by_id[predicate.field_id]) for predicate in predicates if predicate.field_id in by_id
     ]
+    schema = footer.metadata.schema
+    return [one for one in located if schema.column(one[-1]).physical_type != "INT96"]
 
 
 def _number_leaves(field: NestedField, start: int, found: dict[int, tuple[IcebergType, int]]) -> int:
@@ -137,6 +240,8 @@ def _number_leaves(field: NestedField, start: int, found: dict[int, tuple[Iceber
     if kind.is_primitive:
         found[field.field_id] = (kind, start)
         return 1
+    if isinstance(kind, UnreadableType):
+        return kind.leaves
     if isinstance(kind, StructType):
         stop = start
         for child in kind.fields:
@@ -156,7 +261,7 @@ def _elements(kind: IcebergType) -> tuple[NestedField, ...]:
 
 
 def _wanted_columns(plan: ScanPlan, footer: Footer) -> list[tuple[range, int | None]]:
-    position = {field.field_id: at for at, field in enumerate(footer.schema.fields)}
+    position = {field.field_id: at for at, field in enumerate(footer.fields)}
     return [
         (footer.leaves[position[field.field_id]], fixed_bits(arrow.type))
         for field, arrow in zip(plan.scan.read_schema.fields, plan.scan.read_arrow_schema, strict=True)

@@ -11,6 +11,7 @@ takes them, and keep the batches' memory alive.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,17 @@ class Encoded:
     def to_bytes(self) -> bytes:
         """Return the messages as one copied ``bytes``."""
         return b"".join(self.parts)
+
+
+def crc32_of(encoded: Encoded, checksum: int) -> int:
+    """Return the CRC-32 continued from ``checksum`` over the messages."""
+    for part in encoded.parts:
+        checksum = zlib.crc32(part, checksum)
+    return checksum
+
+
+NOTHING = Encoded((), 0, 0)
+"""No messages."""
 
 
 class _Gather:
@@ -90,7 +102,7 @@ def encode(batches: Sequence[pa.RecordBatch]) -> Encoded:
             their own, and each segment must be decodable alone.
     """
     if not batches:
-        return Encoded((), 0, 0)
+        return NOTHING
     schema = batches[0].schema
     _refuse_dictionaries(schema)
     gather = _Gather()
@@ -108,6 +120,32 @@ def encode(batches: Sequence[pa.RecordBatch]) -> Encoded:
     return Encoded(parts, nbytes, rows)
 
 
+def encoded_size(batches: Sequence[pa.RecordBatch]) -> int:
+    """Return the bytes of memory that :func:`encode_into` needs."""
+    if not batches:
+        return 0
+    rows: int = sum(pa.ipc.get_record_batch_size(batch) for batch in batches)
+    return len(schema_message(batches[0].schema)) + rows + len(EOS)
+
+
+def encode_into(batches: Sequence[pa.RecordBatch], memory: memoryview) -> tuple[int, int]:
+    """Encode ``batches``, at least one and all of one schema, into memory; returns offset and bytes.
+
+    Raises:
+        ValueError: As :func:`encode`.
+        OSError: If the memory is too small.
+    """
+    schema = batches[0].schema
+    _refuse_dictionaries(schema)
+    sink = pa.FixedSizeBufferWriter(pa.py_buffer(memory))  # a slice of a buffer could not be written to
+    with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+        end = sink.tell()
+    head = len(schema_message(schema))
+    return head, end - head
+
+
 def decode(schema: pa.Schema, data: bytes | pa.Buffer | memoryview) -> list[pa.RecordBatch]:
     """Decode concatenated record-batch messages; the batches are views of ``data``.
 
@@ -121,6 +159,11 @@ def decode(schema: pa.Schema, data: bytes | pa.Buffer | memoryview) -> list[pa.R
         message = pa.ipc.read_message(source)
         batches.append(pa.ipc.read_record_batch(message, schema))
     return batches
+
+
+def decoded(encoded: Encoded, schema: pa.Schema) -> list[pa.RecordBatch]:
+    """Decode messages; the batches are views of their memory."""
+    return [batch for part in encoded.parts for batch in decode(schema, part)]
 
 
 def _without_head(parts: list[bytes | pa.Buffer], head: int) -> tuple[bytes | pa.Buffer, ...]:

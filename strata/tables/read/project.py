@@ -12,9 +12,11 @@ from typing import Any
 
 import attrs
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.exceptions import ResolveError
 from pyiceberg.schema import promote
 from pyiceberg.types import (
+    DateType,
     DecimalType,
     IcebergType,
     ListType,
@@ -22,13 +24,22 @@ from pyiceberg.types import (
     NestedField,
     PrimitiveType,
     StructType,
+    TimestampNanoType,
     TimestampType,
+    TimestamptzNanoType,
     TimestamptzType,
+    UnknownType,
 )
 
-from strata.tables.scan.constants import absent_value, constant_array
+from strata.tables.scan.constants import absent_struct_is_null, absent_value, constant_array
 
-_UTC = frozenset({None, "UTC", "+00:00", "Etc/UTC", "Z"})
+
+class ColumnTypeError(ResolveError):
+    """A column of a file that cannot be read as the table's; the message names it and both types."""
+
+
+_DATES_BECOME = (TimestampType, TimestampNanoType)
+"""Types that a date may be promoted to, of version 3 (Iceberg specification, "Schema Evolution")."""
 
 
 @attrs.frozen
@@ -61,14 +72,34 @@ def project_field(
         rows: Number of values, and the values of absent fields.
 
     Raises:
-        ResolveError: If the file's type cannot be read as the table's, or the file lacks a required field.
+        ColumnTypeError: If the file's type cannot be read as the table's, or the file lacks a required field.
     """
     if array is None or have is None:
+        if isinstance(want.field_type, StructType):
+            return _absent_struct(want, want.field_type, kind, rows)
         value = absent_value(want, rows.partition_values)
         if value is None and want.required:
-            raise ResolveError("a required field is absent from the file")
+            raise ColumnTypeError(f"it lacks the required column {want.name!r}")
         return constant_array(want.field_type, value, rows.length, kind)
-    return _project(array, have.field_type, want.field_type, kind, rows.partition_values)
+    try:
+        return _project(array, have.field_type, want.field_type, kind, rows.partition_values)
+    except ColumnTypeError:
+        raise
+    except ResolveError as cause:
+        why = f"its column {want.name!r} is {have.field_type}, the table's {want.field_type}: {cause}"
+        raise ColumnTypeError(why) from cause
+
+
+def _absent_struct(want: NestedField, struct: StructType, kind: Any, rows: Rows) -> Any:
+    if not absent_struct_is_null(want, rows.partition_values):
+        children = [
+            project_field(None, None, field, kind.field(index).type, rows)
+            for index, field in enumerate(struct.fields)
+        ]
+        return _struct_of(children, kind, rows.length, None)
+    if want.required:
+        raise ColumnTypeError(f"it lacks the required column {want.name!r}")
+    return pa.nulls(rows.length, type=kind)
 
 
 def same_layout(have: IcebergType, want: IcebergType) -> bool:
@@ -94,6 +125,8 @@ def same_layout(have: IcebergType, want: IcebergType) -> bool:
 def _project(array: Any, have: IcebergType, want: IcebergType, kind: Any, values: Mapping[int, Any]) -> Any:
     if array.type.equals(kind) and same_layout(have, want):
         return array
+    if isinstance(have, UnknownType):
+        return pa.nulls(len(array), kind)
     match have, want:
         case StructType(), StructType():
             return _struct(array, have, want, kind, values)
@@ -103,7 +136,7 @@ def _project(array: Any, have: IcebergType, want: IcebergType, kind: Any, values
             return _map(array, have, want, kind, values)
         case PrimitiveType(), PrimitiveType():
             return _primitive(array, have, want, kind)
-    raise ResolveError("a nested field cannot become a primitive one, nor the reverse")
+    raise ResolveError("none is read as the other")
 
 
 def _struct(array: Any, have: StructType, want: StructType, kind: Any, values: Mapping[int, Any]) -> Any:
@@ -114,20 +147,20 @@ def _struct(array: Any, have: StructType, want: StructType, kind: Any, values: M
         child = None if at is None else array.field(at)
         old = None if at is None else have.fields[at]
         children.append(project_field(child, old, field, kind.field(index).type, Rows(len(array), values)))
+    return _struct_of(children, kind, len(array), array.is_null() if array.null_count else None)
+
+
+def _struct_of(children: list[Any], kind: Any, length: int, mask: Any | None) -> Any:
     if not children:
-        validity = array.is_valid() if array.null_count else None
-        return _empty_struct(kind, len(array), validity)
-    mask = array.is_null() if array.null_count else None
+        bitmap = None if mask is None else pc.invert(mask).buffers()[1]
+        return pa.Array.from_buffers(kind, length, [bitmap])
     fields = [kind.field(index) for index in range(kind.num_fields)]
     return pa.StructArray.from_arrays(children, fields=fields, mask=mask)
 
 
-def _empty_struct(kind: Any, length: int, validity: Any | None) -> Any:
-    bitmap = None if validity is None else validity.buffers()[1]
-    return pa.Array.from_buffers(kind, length, [bitmap])
-
-
 def _list(array: Any, have: ListType, want: ListType, kind: Any, values: Mapping[int, Any]) -> Any:
+    if have.element_id < 0:
+        raise ResolveError("its elements have no field id, in the file or in the table's name mapping")
     if pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.large_list(array.type.value_field))
     array = _unsliced(array)
@@ -147,6 +180,8 @@ def _list(array: Any, have: ListType, want: ListType, kind: Any, values: Mapping
 
 
 def _map(array: Any, have: MapType, want: MapType, kind: Any, values: Mapping[int, Any]) -> Any:
+    if min(have.key_id, have.value_id) < 0:
+        raise ResolveError("its entries have no field ids, in the file or in the table's name mapping")
     array = _unsliced(array)
     keys = project_field(
         array.keys,
@@ -171,20 +206,29 @@ def _map(array: Any, have: MapType, want: MapType, kind: Any, values: Mapping[in
 def _primitive(array: Any, have: PrimitiveType, want: PrimitiveType, kind: Any) -> Any:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
     if array.type.equals(kind):
         return array
     if pa.types.is_timestamp(array.type) and isinstance(want, (TimestampType, TimestamptzType)):
         if have != want and {type(have), type(want)} != {TimestampType, TimestamptzType}:
             raise ResolveError("a timestamp of another precision")
-        if array.type.tz not in _UTC:
-            raise ResolveError("a timestamp of another time zone")
-        # Tables of versions 1 and 2 hold microseconds; finer values are truncated, as by pyiceberg's reader.
-        return array.cast(kind, safe=array.type.unit != "ns")
+        # Whatever zone Arrow names, the values are UTC's.
+        fine = array.type.unit == "ns" and not isinstance(want, (TimestampNanoType, TimestamptzNanoType))
+        return (_microseconds(array) if fine else array).cast(kind)
     if isinstance(have, DecimalType) and isinstance(want, DecimalType) and have.scale != want.scale:
         raise ResolveError("a decimal of another scale")
-    if have != want:
+    if have != want and not (isinstance(have, DateType) and isinstance(want, _DATES_BECOME)):
         promote(have, want)
     return array.cast(kind)
+
+
+def _microseconds(array: Any) -> Any:
+    """Cut nanoseconds to the microseconds of tables before version 3, towards the past as INT96's are."""
+    nanos = array.cast(pa.int64())
+    micros = pc.divide(nanos, 1000)  # towards zero
+    later = pc.greater(pc.multiply(micros, 1000), nanos)
+    return pc.subtract(micros, later.cast(pa.int64()))
 
 
 def _unsliced(array: Any) -> Any:

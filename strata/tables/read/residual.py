@@ -1,4 +1,4 @@
-"""Apply the residual filter to a segment's batches and select the result's columns."""
+"""Apply residual filter, row clauses and masks to a segment's batches, and select the result's columns."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from strata.tables.plan.model import ScanPlan
 from strata.tables.read.expand import RowGroupTask
+from strata.tables.read.masks import Masks
 from strata.tables.read.project import Rows, project_field
 from strata.tables.read.row_group import empty_batches
 from strata.tables.scan.predicates import Predicate, row_mask
@@ -31,8 +32,19 @@ def apply_residual(
     """
     if plan.passthrough:
         return list(batches)
-    filtered = (_filter(plan, task, batch) for batch in batches)
-    return [_select(plan, batch) for batch in filtered if batch.num_rows]
+    filtered = [batch for batch in (_filter(plan, task, batch) for batch in batches) if batch.num_rows]
+    scan = plan.scan
+    if scan.masking is not None:
+        masks = Masks(scan.masking)
+        # The catalog's filter has seen the values as they are, the request's filters see what the caller may.
+        masked = (masks.apply(batch, scan.read_schema) for batch in filtered)
+        filtered = [batch for batch in (_filter_masked(plan, batch) for batch in masked) if batch.num_rows]
+    return [_select(plan, batch) for batch in filtered]
+
+
+def _filter_masked(plan: ScanPlan, batch: pa.RecordBatch) -> pa.RecordBatch:
+    mask = _all_hold(plan, plan.scan.afterwards, batch)
+    return batch if mask is None else batch.filter(mask)
 
 
 def _filter(plan: ScanPlan, task: RowGroupTask, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -39,7 +39,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from strata.tables.scan.params import MEMBERSHIPS, NULL_CHECKS
+from strata.tables.scan.params import MANY, MEMBERSHIPS, NULL_CHECKS
 from strata.tables.scan.values import (
     Timestamp,
     ValueFormatError,
@@ -92,7 +92,9 @@ def literals_of(kind: IcebergType, op: str, value: object) -> tuple[Literal, ...
     if op in MEMBERSHIPS:
         assert isinstance(value, Sequence)
         values = value
-    return tuple(to_literal(kind, one) for one in values)
+    at_once = _AT_ONCE.get(type(kind)) if len(values) >= MANY else None
+    found = None if at_once is None else at_once(kind, values)
+    return tuple(to_literal(kind, one) for one in values) if found is None else found
 
 
 def storage_type(kind: IcebergType) -> Any:
@@ -102,6 +104,12 @@ def storage_type(kind: IcebergType) -> Any:
     if isinstance(kind, FixedType):
         return pa.binary(len(kind))
     return _STORAGE[type(kind)]
+
+
+def narrow(number: float) -> float:
+    """Round to 32 bits, as a float column stores it; raises OverflowError beyond its range."""
+    rounded: float = struct.unpack("<f", struct.pack("<f", number))[0]
+    return rounded
 
 
 def _boolean(kind: IcebergType, value: object) -> bool:
@@ -132,7 +140,7 @@ def _floating(kind: IcebergType, value: object) -> float:
         raise LiteralTypeError(f"the value has more digits than a {kind} column can hold")
     if isinstance(kind, FloatType):
         try:
-            number = struct.unpack("<f", struct.pack("<f", number))[0]
+            number = narrow(number)
         except OverflowError:
             raise LiteralTypeError(f"the value is out of the range of a {kind} column") from None
     return number
@@ -156,6 +164,15 @@ def _decimal(kind: IcebergType, value: object) -> Decimal:
         if abs(scaled) >= Decimal(10) ** (kind.precision - kind.scale):
             raise LiteralTypeError(f"the value is out of the range of a {kind} column")
         return scaled
+
+
+def _integers(kind: IcebergType, values: Sequence[Any]) -> tuple[int, ...] | None:
+    """Convert values at once; None unless all fit, so that each is looked at and the first is named."""
+    if set(map(type, values)) != {int}:
+        return None
+    bits = _INT_BITS if isinstance(kind, IntegerType) else _LONG_BITS
+    fit = -(1 << (bits - 1)) <= min(values) and max(values) < 1 << (bits - 1)
+    return tuple(values) if fit else None
 
 
 def _date(kind: IcebergType, value: object) -> int:
@@ -191,6 +208,17 @@ def _timestamp(kind: IcebergType, value: object) -> int:
     if rest:
         raise LiteralTypeError(f"the value is finer than the microseconds of a {kind} column")
     return micros
+
+
+def _timestamps(kind: IcebergType, values: Sequence[Any]) -> tuple[int, ...] | None:
+    """Convert values at once; None unless all are timestamps that fit, as above."""
+    zoned = isinstance(kind, (TimestamptzType, TimestamptzNanoType))
+    if set(map(type, values)) != {Timestamp} or any(value.zoned is not zoned for value in values):
+        return None
+    nanos = [value.nanos for value in values]
+    if isinstance(kind, (TimestampNanoType, TimestamptzNanoType)):
+        return tuple(nanos) if min(nanos) >= -(1 << 63) and max(nanos) < 1 << 63 else None
+    return None if any(value % 1_000 for value in nanos) else tuple([value // 1_000 for value in nanos])
 
 
 def _string(kind: IcebergType, value: object) -> str:
@@ -240,6 +268,15 @@ _CONVERTERS: dict[type, Callable[[IcebergType, object], Literal]] = {
     UUIDType: _uuid,
     BinaryType: _binary,
     FixedType: _binary,
+}
+
+_AT_ONCE: dict[type, Callable[[IcebergType, Sequence[Any]], tuple[int, ...] | None]] = {
+    IntegerType: _integers,
+    LongType: _integers,
+    TimestampType: _timestamps,
+    TimestamptzType: _timestamps,
+    TimestampNanoType: _timestamps,
+    TimestamptzNanoType: _timestamps,
 }
 
 _STORAGE: dict[type, Any] = {

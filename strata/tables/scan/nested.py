@@ -9,16 +9,22 @@ import pyarrow.compute as pc
 from pyiceberg.types import NestedField, StructType
 
 
-def struct_path(fields: Sequence[NestedField], field_id: int) -> tuple[str, ...] | None:
-    """Return the names down to a field through structs; ``None`` if it is absent or inside a list or map."""
+def struct_fields(fields: Sequence[NestedField], field_id: int) -> tuple[NestedField, ...] | None:
+    """Return the fields down to a field through structs; ``None`` if it is absent or inside a list or map."""
     for field in fields:
         if field.field_id == field_id:
-            return (field.name,)
+            return (field,)
         if isinstance(field.field_type, StructType):
-            below = struct_path(field.field_type.fields, field_id)
+            below = struct_fields(field.field_type.fields, field_id)
             if below is not None:
-                return (field.name, *below)
+                return (field, *below)
     return None
+
+
+def struct_path(fields: Sequence[NestedField], field_id: int) -> tuple[str, ...] | None:
+    """Return the names down to a field through structs; ``None`` if it is absent or inside a list or map."""
+    down = struct_fields(fields, field_id)
+    return None if down is None else tuple(field.name for field in down)
 
 
 def leaf_of(column: Any, path: Sequence[str]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeGuard
 
@@ -16,24 +17,47 @@ from strata.tables.scan.values import (
     Value,
     ValueFormatError,
     canonical_value,
+    canonical_values,
     parse_value,
+    parse_values,
 )
 
 COMPARISONS = frozenset({"=", "!=", "<", "<=", ">", ">="})
 MEMBERSHIPS = frozenset({"in", "not in"})
 NULL_CHECKS = frozenset({"is null", "is not null"})
 OPERATORS = COMPARISONS | MEMBERSHIPS | NULL_CHECKS
-_KEYS = frozenset({"columns", "filters", "snapshot_id", "ref", "as_of"})
+_KEYS = frozenset({"columns", "filters", "snapshot_id", "ref", "as_of", "limit"})
 _FILTER_KEYS = frozenset({"column", "op", "value"})
 _LOC = ("body", "transform", "params")
 
+MAX_COLUMNS = 10_000
+"""Maximum columns that a scan names; more are refused, since each is looked up."""
+
 MAX_CONDITIONS = 1_000
-"""Maximum filters of a scan; more are refused, since they are parsed on the event loop."""
+"""Maximum filters of a scan; more are refused, as above."""
 
 MAX_VALUES = 10_000
 """Maximum members of all ``in`` and ``not in`` lists of a scan together; more are refused, as above."""
 
+MAX_VALUE_BYTES = 16 * 1024
+"""Maximum bytes of one filter value, of a text in UTF-8; a larger one is refused. Values are kept with every
+result, and compared with every row group."""
+
+MAX_VALUES_BYTES = 512 * 1024
+"""Maximum bytes of all filter values of a scan together; more are refused. 10,000 values of 50 bytes fit."""
+
+_SCALAR_BYTES = 16
+WIDE = 256
+"""Columns, filters and values beyond which parsing and resolving a scan takes longer than the event loop may;
+a text counts for each :data:`_CHARACTERS` of it."""
+
+MANY = 64
+"""Values of a list from which they are parsed at once."""
+
+_CHARACTERS = 64
 _MAX_SNAPSHOT_ID = 2**63 - 1
+_MAX_LIMIT = 2**63 - 1
+_DIGITS = re.compile("[0-9]{1,19}", re.ASCII)
 _NANOS_PER_MICRO = 1_000
 
 
@@ -63,6 +87,7 @@ class ScanSpec:
         snapshot_id: Read this snapshot.
         ref: Read the current snapshot of this branch or tag.
         as_of: Read the snapshot that was current at this time (timezone-aware).
+        limit: Return at most this number of rows, the first in the order of the table's files; ``None``: all.
     """
 
     columns: tuple[str, ...] | None = None
@@ -70,6 +95,7 @@ class ScanSpec:
     snapshot_id: int | None = None
     ref: str | None = None
     as_of: dt.datetime | None = None
+    limit: int | None = None
 
     def canonical(self) -> dict[str, Any]:
         """Return a JSON-serialisable form, equal for two specs only if they are equivalent for every table.
@@ -77,22 +103,44 @@ class ScanSpec:
         The order of filters and of the members of ``in`` does not count; the types of values do (1, "1" and
         1.0 differ).
         """
-        forms = (_canonical_filter(condition) for condition in self.filters)
-        filters = {json.dumps(form, sort_keys=True): form for form in forms}
-        return {
+        forms = [_canonical_filter(condition) for condition in self.filters]
+        if len(forms) > 1:  # distinct and in order; the text of one alone is not needed
+            distinct = {json.dumps(form, sort_keys=True): form for form in forms}
+            forms = [distinct[key] for key in sorted(distinct)]
+        # Left out where there is none, so that results of before there were limits keep their identity.
+        limit = {} if self.limit is None else {"limit": self.limit}
+        return limit | {
             "columns": None if self.columns is None else list(self.columns),
-            "filters": [filters[key] for key in sorted(filters)],
+            "filters": forms,
             "snapshot_id": self.snapshot_id,
             "ref": self.ref,
             "as_of": None if self.as_of is None else str(Timestamp.from_datetime(self.as_of).nanos),
         }
 
 
+def is_wide(params: Mapping[str, object]) -> bool:
+    """Test whether parameters, of whatever form, have more than :data:`WIDE` columns, filters and values."""
+    columns, filters = (
+        raw if isinstance(raw := params.get(key), (list, tuple)) else () for key in ("columns", "filters")
+    )
+    if len(columns) + len(filters) > WIDE:
+        return True
+    width = len(filters)
+    for item in (*columns, *(item.get("value") for item in filters if isinstance(item, Mapping))):
+        values = item if isinstance(item, (list, tuple)) else (item,)
+        width += len(values)
+        if width > WIDE:
+            return True
+        width += sum(len(value) // _CHARACTERS for value in values if isinstance(value, str))
+    return width > WIDE
+
+
 def parse_scan_params(params: Mapping[str, object]) -> ScanSpec | Refused:
     """Parse ``transform.params`` of ``scan@v1``.
 
-    Returns a refusal (BAD_REQUEST, with the location in the body) for unknown keys, wrong types, and more
-    filters or values than allowed.
+    Returns a refusal, with the location in the body: BAD_REQUEST for unknown keys, wrong types, and more
+    columns, filters or values than allowed; UNPROCESSABLE for a limit that is no number of rows; TOO_LARGE
+    for values of more than :data:`MAX_VALUE_BYTES` or :data:`MAX_VALUES_BYTES`.
     """
     try:
         _refuse_unknown(params, _KEYS, ())
@@ -102,6 +150,7 @@ def parse_scan_params(params: Mapping[str, object]) -> ScanSpec | Refused:
             snapshot_id=_parse_snapshot_id(params.get("snapshot_id")),
             ref=_parse_ref(params.get("ref")),
             as_of=_parse_as_of(params.get("as_of")),
+            limit=_parse_limit(params["limit"]) if "limit" in params else None,
         )
         chosen = [name for name in ("snapshot_id", "ref", "as_of") if getattr(spec, name) is not None]
         if len(chosen) > 1:
@@ -116,6 +165,8 @@ def _parse_columns(raw: object) -> tuple[str, ...] | None:
         return None
     if not _is_list(raw):
         _refuse("columns must be a list of names", "columns")
+    if len(raw) > MAX_COLUMNS:
+        _refuse(f"more than {MAX_COLUMNS} columns", "columns")
     names: dict[str, None] = {}
     for index, name in enumerate(raw):
         if not isinstance(name, str) or not name:
@@ -136,7 +187,31 @@ def _parse_filters(raw: object) -> tuple[Filter, ...]:
     values = [item.get("value") if isinstance(item, Mapping) else None for item in raw]
     if sum(len(value) for value in values if _is_list(value)) > MAX_VALUES:
         _refuse(f"more than {MAX_VALUES} values in the lists of all filters", "filters")
+    _check_bytes(values)
     return tuple(_parse_filter(item, index) for index, item in enumerate(raw))
+
+
+def _check_bytes(values: Sequence[object]) -> None:
+    """Refuse filter values that are too large, of which each is a value or a list of values."""
+    total = 0
+    for index, value in enumerate(values):
+        for one in value if _is_list(value) else (value,):
+            size = _bytes_of(one)
+            if size > MAX_VALUE_BYTES:
+                _refuse_large(
+                    f"A filter value has more than {MAX_VALUE_BYTES} bytes.", "filters", index, "value"
+                )
+            total += size
+    if total > MAX_VALUES_BYTES:
+        _refuse_large(f"The filter values have more than {MAX_VALUES_BYTES} bytes in all.", "filters")
+
+
+def _bytes_of(value: object) -> int:
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, bytes):
+        return len(value)
+    return value.bit_length() // 8 if isinstance(value, int) else _SCALAR_BYTES
 
 
 def _parse_filter(raw: object, index: int) -> Filter:
@@ -155,8 +230,10 @@ def _parse_filter(raw: object, index: int) -> Filter:
     if op in MEMBERSHIPS:
         if not _is_list(value):
             _refuse(f"'{op}' takes a list of values", "filters", index, "value")
-        members = (_parse_one(item, "filters", index, "value", at) for at, item in enumerate(value))
-        return Filter(column, op, tuple(members))
+        members = parse_values(value) if len(value) >= MANY else None
+        if members is None:
+            members = tuple(_parse_one(item, "filters", index, "value", at) for at, item in enumerate(value))
+        return Filter(column, op, members)
     return Filter(column, op, _parse_one(value, "filters", index, "value"))
 
 
@@ -170,8 +247,10 @@ def _parse_one(raw: object, *loc: str | int) -> Value:
 def _parse_snapshot_id(raw: object) -> int | None:
     if raw is None:
         return None
+    if isinstance(raw, str) and _DIGITS.fullmatch(raw):  # JavaScript's numbers have 53 bits
+        raw = int(raw)
     if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw <= _MAX_SNAPSHOT_ID:
-        _refuse("snapshot_id must be a 64-bit integer", "snapshot_id")
+        _refuse("snapshot_id must be a 64-bit integer, or its digits as a text", "snapshot_id")
     return raw
 
 
@@ -201,12 +280,20 @@ def _parse_as_of(raw: object) -> dt.datetime | None:
         _refuse("as_of is outside the years 1 to 9999 in UTC", "as_of")
 
 
+def _parse_limit(raw: object) -> int | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw <= _MAX_LIMIT:
+        detail = f"Bad scan parameter: limit must be a whole number of rows from 0 to {_MAX_LIMIT}"
+        raise RefusalError(Refused(Reason.UNPROCESSABLE, detail, loc=(*_LOC, "limit")))
+    return raw
+
+
 def _canonical_filter(condition: Filter) -> dict[str, Any]:
     value: Any = None
     if condition.op in MEMBERSHIPS:
         members: Sequence[Value] = condition.value  # type: ignore[assignment]  # the parser made it a tuple
-        value = sorted({tuple(canonical_value(member)) for member in members})
-        value = [list(member) for member in value]
+        value = canonical_values(members)
     elif condition.op in COMPARISONS:
         value = canonical_value(condition.value)  # type: ignore[arg-type]  # the parser typed it
     return {"column": condition.column, "op": condition.op, "value": value}
@@ -221,6 +308,11 @@ def _refuse_unknown(given: Mapping[str, object], known: frozenset[str], loc: tup
     if unknown:
         # Truncated: the key is the caller's text.
         _refuse(f"unknown parameter {unknown[0][:64]!r}; known are {', '.join(sorted(known))}", *loc)
+
+
+def _refuse_large(detail: str, *loc: str | int) -> NoReturn:
+    refused = Refused(Reason.TOO_LARGE, detail, "filter_values_too_large", loc=(*_LOC, *loc))
+    raise RefusalError(refused)
 
 
 def _refuse(why: str, *loc: str | int) -> NoReturn:

@@ -1,18 +1,19 @@
 """Predicates on columns: tested on rows, on a file's constant and on statistics.
 
-Predicates mean what they mean to pyiceberg's reader (Arrow comparisons); exactness tests compare the two:
+Predicates have SQL's meaning of null, in every file alike:
 
-- A null satisfies no comparison. ``not in`` over two or more values keeps nulls; over one it is ``!=``.
+- A null satisfies no comparison, ``!=`` and ``not in`` included: unknown is not true. ``not in`` over no
+  values compares nothing and holds for every row.
 - NaN satisfies ``!=`` and ``not in`` and no other comparison; -0.0 equals 0.0, in ``in`` too.
-- Where a column is absent from a file, its default (or null) is compared by Iceberg's expression evaluator,
-  to which null ``!=`` 5 is true. Compacting such a file can therefore change the answer of ``!=``, as it does
-  in pyiceberg.
+- A column absent from a file has its default, or null, and is compared like a stored value: compacting a file
+  changes no answer. (pyiceberg keeps nulls under ``!=`` in some files and drops them in others.)
 
 Pruning keeps a group of rows unless no row can match: unknown, truncated and NaN bounds prune nothing.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import attrs
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.types import IcebergType
+from pyiceberg.types import DoubleType, FloatType, IcebergType, UUIDType
 
 from strata.tables.scan.literals import Literal, storage_type
 from strata.tables.scan.nested import leaf_of
@@ -34,8 +35,14 @@ _ORDERED: dict[str, Callable[[Any, Any], Any]] = {
     "!=": pc.not_equal,
 }
 
+_UNBOUNDED = frozenset({"starts with", "not starts with", "is nan", "is not nan"})
+"""Operators that statistics say nothing of, but where there is no value."""
 
-@attrs.frozen
+_PREDICATE_BYTES = 512
+_POINTER_BYTES = 8
+
+
+@attrs.frozen(cache_hash=True)
 class Predicate:
     """A condition bound to a column of a schema.
 
@@ -44,7 +51,8 @@ class Predicate:
         path: Names from the top-level column of the read schema down to the leaf.
         kind: Iceberg type of the leaf.
         op: ``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``, ``not in``, ``is null`` or ``is not null``;
-            ``not in`` has at least two literals.
+            ``not in`` has at least two literals. In read restrictions also ``starts with``, ``is nan`` and
+            their opposites.
         literals: Distinct values in normal form (:mod:`strata.tables.scan.literals`), sorted.
     """
 
@@ -53,6 +61,13 @@ class Predicate:
     kind: IcebergType = attrs.field(eq=str)  # Iceberg's nested types have no cheap hash
     op: str
     literals: tuple[Literal, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory of the literals, as the request's values and as its own."""
+        return _PREDICATE_BYTES + 2 * sum(
+            sys.getsizeof(literal) + _POINTER_BYTES for literal in self.literals
+        )
 
 
 @attrs.frozen
@@ -65,6 +80,7 @@ class Statistics:
         has_null: Whether there is a null.
         all_null: Whether every value is known to be null.
         all_nan: Whether every non-null value is known to be NaN.
+        has_nan: Whether there is a NaN.
     """
 
     lower: Literal | None = None
@@ -72,6 +88,7 @@ class Statistics:
     has_null: bool | None = None
     all_null: bool = False
     all_nan: bool = False
+    has_nan: bool | None = None
 
 
 def normal_predicate(
@@ -89,16 +106,41 @@ def might_match(predicate: Predicate, stats: Statistics) -> bool:
     op = predicate.op
     if op == "is null":
         return stats.has_null is not False
-    if op == "not in":
+    if op == "not in" and not predicate.literals:
         return True
     if stats.all_null:
         return False
-    if op in {"is not null", "!="}:
+    if op in {"is not null", "!=", "not in"} or op in _UNBOUNDED:
         return True
     if stats.all_nan:
         return False
     lower, upper = _usable_bounds(predicate, stats)
     return any(_within(op, literal, lower, upper) for literal in predicate.literals)
+
+
+def must_match(predicate: Predicate, stats: Statistics) -> bool:
+    """Return ``True`` only if every row of the group is known to satisfy the predicate."""
+    op = predicate.op
+    if op == "is null":
+        return stats.all_null
+    if stats.has_null is not False:
+        return False
+    if op == "is not null":
+        return True
+    if op in _UNBOUNDED:
+        return False
+    if isinstance(predicate.kind, UUIDType):
+        return False  # some writers order UUIDs as signed numbers
+    if isinstance(predicate.kind, (FloatType, DoubleType)) and stats.has_nan is not False:
+        return False
+    lower, upper = _usable_bounds(predicate, stats)
+    if lower is None or upper is None:
+        return False
+    if op in {"!=", "not in"}:
+        return all(literal < lower or literal > upper for literal in predicate.literals)
+    if op in {"=", "in"}:
+        return lower == upper and lower in predicate.literals
+    return _compare(op, upper if op in {"<", "<="} else lower, predicate.literals[0])
 
 
 def matches_constant(predicate: Predicate, value: object) -> bool:
@@ -110,9 +152,18 @@ def matches_constant(predicate: Predicate, value: object) -> bool:
     if predicate.op in {"in", "="}:
         return value is not None and value in predicate.literals
     if predicate.op in {"not in", "!="}:
-        return value not in predicate.literals
+        return not predicate.literals or (value is not None and value not in predicate.literals)
+    if predicate.op in _UNBOUNDED:
+        return value is not None and _holds_unbounded(predicate, value)
     literal = predicate.literals[0]
     return value is not None and _compare(predicate.op, value, literal)
+
+
+def _holds_unbounded(predicate: Predicate, value: object) -> bool:
+    if predicate.op in {"is nan", "is not nan"}:
+        return _is_nan(value) is (predicate.op == "is nan")
+    starts = str(value).startswith(str(predicate.literals[0]))
+    return starts is (predicate.op == "starts with")
 
 
 def row_mask(predicate: Predicate, column: Any) -> Any:
@@ -127,10 +178,20 @@ def row_mask(predicate: Predicate, column: Any) -> Any:
         leaf = leaf.storage
     kind = storage_type(predicate.kind)
     match predicate.op:
+        case "is nan":
+            return pc.is_nan(leaf)
+        case "is not nan":
+            return pc.invert(pc.is_nan(leaf))
+        case "starts with":
+            return pc.starts_with(leaf, pattern=predicate.literals[0])
+        case "not starts with":
+            return pc.invert(pc.starts_with(leaf, pattern=predicate.literals[0]))
         case "in":
             return pc.is_in(leaf, value_set=_members(predicate, kind))
         case "not in":
-            return pc.invert(pc.is_in(leaf, value_set=_members(predicate, kind)))
+            absent = pc.invert(pc.is_in(leaf, value_set=_members(predicate, kind)))
+            # Arrow's sets hold no null, so a null is in none of them; SQL cannot tell.
+            return pc.and_(absent, pc.is_valid(leaf)) if predicate.literals else absent
         case _:
             return _ORDERED[predicate.op](leaf, pa.scalar(predicate.literals[0], type=kind))
 

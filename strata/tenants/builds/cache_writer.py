@@ -11,8 +11,10 @@ import trio
 
 from strata.artifacts import BlobFacts
 from strata.cache import CacheShard, Pack
+from strata.outcomes import RefusalError
 from strata.tenants.builds.scan_pipeline import ScanBuild
 from strata.tenants.builds.work import CLEANUP_SECONDS
+from strata.tenants.shared.os_errors import error_name
 
 CHECKSUM_BYTES = 8 * 1024 * 1024
 """Bytes of a segment that are checksummed or copied in one quantum: about 5 ms."""
@@ -35,18 +37,26 @@ class CacheWriter:
     shard: CacheShard
 
     async def run(self) -> None:
-        """Commit the pack and install it in the shard; only log an ``OSError``: the result is complete."""
+        """Commit the pack and install it in the shard; only log what fails: the result is complete."""
+        tenant = self.scan.work.tenant
+        try:
+            await self._commit_and_install()
+        except OSError as error:
+            log.warning("cache could not keep segments", tenant=tenant, error=error_name(error))
+        except RefusalError as error:  # the pool, where the tenant's disk hangs
+            log.warning("cache could not keep segments", tenant=tenant, error=error.refused.code)
+        except Exception as error:  # a bug costs these segments, not the tenant's actor
+            log.exception("caching crashed", tenant=tenant, error=type(error).__name__)
+
+    async def _commit_and_install(self) -> None:
         shard, work = self.shard, self.scan.work
         try:
             pack = await self._commit_pack()
-        except BaseException as error:
+        except BaseException:  # raised again: no unfinished pack stays, cancelled or not
             if self.scan.output.pack is not None:
                 with trio.move_on_after(CLEANUP_SECONDS, shield=True):
                     await work.run(self.scan.output.pack.abort, abandon=False)
-            if not isinstance(error, OSError):
-                raise
-            log.warning("cache could not keep segments", tenant=work.tenant, error=type(error).__name__)
-            return
+            raise
         if pack is None:
             return
         files = shard.install(pack, self.scan.generation)

@@ -51,3 +51,9 @@ def _expected(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
+
+
+def expected_of(group: ExceptionGroup[Exception]) -> Exception:
+    """Return the refusal or ``OSError`` that a group of nothing else stands for, or the group itself."""
+    found = _expected(group)
+    return found if isinstance(found, Exception) else group

@@ -1,8 +1,9 @@
 """The actor of a tenant: it owns the tenant's slots, cache shard, running builds and counters.
 
 Its loop only routes: each question is answered by a task of its own, so a slow scan never blocks the mailbox.
-A question that crashes (a bug) crashes the actor; its supervisor, the registry, refuses the questions that
-wait and starts another actor from what is on disk.
+An exception in a question ends that question: an error of the operating system is a refusal, a bug is
+answered 500. Only an error of the actor itself, in its loop or nursery, ends it; its supervisor, the
+registry, refuses the questions that wait and starts another actor from what is on disk.
 """
 
 from __future__ import annotations
@@ -18,64 +19,64 @@ import trio
 
 from strata.artifacts import tenant_prefix
 from strata.cache import Allowance, CacheShard, CacheStats
-from strata.outcomes import RefusalError, Refused
+from strata.outcomes import Reason, RefusalError, Refused
+from strata.tables import KnownNamespaces
+from strata.tenants import discovery_messages as d
 from strata.tenants import messages as m
-from strata.tenants.builds.materialize import Materializer
+from strata.tenants.builds.exception_groups import expected_of
+from strata.tenants.builds.materialize import SCAN, Materializer
 from strata.tenants.builds.runner import Builder
+from strata.tenants.discovery.describing import TableDescriber
+from strata.tenants.discovery.listing import TableLister
+from strata.tenants.lifecycle.envelope import Envelope
+from strata.tenants.lifecycle.introspection import INTROSPECTION
 from strata.tenants.lifecycle.rules_administration import explain_access, reload_rules
 from strata.tenants.limits.model import TenantLimits
 from strata.tenants.limits.slots import Slots
+from strata.tenants.notebooks import messages as n
+from strata.tenants.notebooks.editor import NotebookEditor
+from strata.tenants.registry_messages import PutArtifact, VerifyArtifact
 from strata.tenants.results.lineage import LineageReader
+from strata.tenants.results.naming import Naming
 from strata.tenants.results.read import Reader
+from strata.tenants.results.registry import NAMING, REGISTRY, RegistryReader
+from strata.tenants.results.removal import Remover
+from strata.tenants.results.retention import Retention
+from strata.tenants.results.uploading import Uploader
 from strata.tenants.results.warming import CacheWarmer
+from strata.tenants.retention_messages import CancelBuild, CollectArtifacts, RemoveArtifact, WhyKept
+from strata.tenants.sessions.questions import SESSIONS
+from strata.tenants.sessions.sessions import NotebookSessions
 from strata.tenants.shared.authorizer import CACHE_RESOURCE
+from strata.tenants.shared.os_errors import error_name, refusal_of
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
+from strata.tenants.transforms.logs import LogReader
+from strata.tenants.transforms.requests import Transforms
+from strata.tracing.spans import child, continued, forget
 from strata.work import Tier
 
+QUESTION_CRASHED = Refused(
+    Reason.FAILED, "Internal error; the server's log has it under this request id.", code="internal"
+)
+
+CACHE_UNAVAILABLE = Refused(
+    Reason.UNAVAILABLE,
+    "The tenant's cache cannot be cleared: its directory cannot be read or changed right now.",
+    code="cache_unavailable",
+    retry_after=5,
+)
+
+OPEN_SECONDS = 10.0
+"""Seconds to read the cache's directory; at the bound the tenant is served without a cache for now."""
+
+FIRST_READ_AGAIN_SECONDS = 1.0
+"""Seconds until a cache directory that could not be read is tried again; doubled after each attempt."""
+
+LONGEST_READ_AGAIN_SECONDS = 60.0
+"""Most seconds between two attempts."""
+
 log = structlog.get_logger(__name__)
-
-
-class Envelope:
-    """A question in the mailbox, and its answer.
-
-    Attributes:
-        question: The question.
-        pending: The rest of its work; None: nothing has been done.
-        request_id: The id of its request, which all lines logged for it carry.
-        scope: Cancelled when the request is: the work for it ends.
-        answer: The answer, once there is one.
-        answered: Set with the answer.
-        gone: Whether the request has left.
-    """
-
-    def __init__(self, question: m.Question, pending: m.Pending | None = None) -> None:
-        self.question = question
-        self.pending = pending
-        self.request_id: str | None = structlog.contextvars.get_contextvars().get("request_id")
-        self.scope = trio.CancelScope()
-        self.answer: Any = None
-        self.answered = trio.Event()
-        self.gone = False
-
-    def reply(self, answer: object) -> None:
-        """Settle the answer. The first one counts; a stream that will not be read is closed."""
-        if self.gone or self.answered.is_set():
-            _let_go(answer)
-            return
-        self.answer = answer
-        self.answered.set()
-
-    def abandon(self) -> None:
-        """Give the question up, perhaps in the very moment in which its answer came."""
-        self.gone = True
-        self.scope.cancel()
-        _let_go(self.answer)
-
-
-def _let_go(answer: object) -> None:
-    if isinstance(answer, m.Opened):
-        answer.stream.close()
 
 
 @attrs.define(eq=False)
@@ -104,17 +105,23 @@ class TenantActor:
     builder: Builder | None = None
     materializer: Materializer | None = None
     reader: Reader | None = None
+    sessions: NotebookSessions | None = None
     _shard: CacheShard | None = None
+    _namespaces: KnownNamespaces | None = None
 
     @property
     def idle(self) -> bool:
-        """Whether no question is answered, no build runs and no stream waits: the actor can be evicted."""
-        return not self.busy and (self.materializer is None or self.materializer.idle)
+        """Whether no question is answered, no build and no cell runs: the actor can be evicted.
+
+        Its unread streams are left for its next actor.
+        """
+        runs = self.sessions is not None and self.sessions.running
+        return not self.busy and not runs and (self.materializer is None or not self.materializer.running)
 
     @property
-    def at_rest(self) -> bool:
-        """Whether no question is answered and no build runs; streams may still wait for their readers."""
-        return not self.busy and (self.materializer is None or not self.materializer.running)
+    def unread(self) -> int:
+        """Streams that wait for their reader."""
+        return 0 if self.materializer is None else self.materializer.unread
 
     @property
     def shard(self) -> CacheShard:
@@ -135,40 +142,80 @@ class TenantActor:
         return self.reader
 
     @property
+    def namespaces(self) -> KnownNamespaces:
+        """The namespaces of catalog servers that the tenant has just listed."""
+        if self._namespaces is None:
+            self._namespaces = KnownNamespaces(trio.lowlevel.current_clock().current_time)
+        return self._namespaces
+
+    @property
+    def opened_sessions(self) -> NotebookSessions:
+        """The live sessions of the tenant's notebooks, once the actor runs."""
+        assert self.sessions is not None
+        return self.sessions
+
+    @property
     def cache(self) -> CacheStats | None:
         """Counters of the tenant's cache while it is open."""
         return None if self._shard is None else self._shard.stats()
 
     async def run(self) -> None:
         """Open the tenant's cache, then answer questions until the mailbox closes and all work is done."""
+        forget()  # the request that started it
         prefix = tenant_prefix(self.tenant)
         self._shard = await self._open(prefix)
         try:
             async with trio.open_nursery() as nursery:
                 self._move_in(prefix, self._shard, nursery)
+                reading = trio.CancelScope()
+                if self._shard.failure is not None:
+                    nursery.start_soon(self._read_cache_again, reading)
                 async with self.mailbox:
                     async for envelope in self.mailbox:
                         self.busy += 1
                         nursery.start_soon(self._serve, envelope)
                         del envelope  # or an idle tenant would keep its last question and the answer
+                reading.cancel()
+                self.opened_sessions.close()
+                if self.reader is not None and self.reader.checking is not None:
+                    self.reader.checking.cancel()
         finally:
+            if self.materializer is not None:
+                self.resources.left_streams.leave(self.tenant, self.materializer.left())
             self.metrics.cache_closed(self._shard.stats())
             self.left_bytes = self._shard.stats().bytes
             self._shard = None
 
     async def _open(self, prefix: str) -> CacheShard:
-        opened = partial(
-            CacheShard.open,
-            self.resources.cache_dir / prefix,
-            budget_bytes=self.limits.cache_bytes,
-            allowance=self.allowance,
-        )
-        shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened, abandon=False)
+        """Open the tenant's cache; one that cannot be read, or not in time, is empty for now."""
+        root, budget = self.resources.cache_dir / prefix, self.limits.cache_bytes
+        opened = partial(CacheShard.open, root, budget_bytes=budget, allowance=self.allowance)
+        shard = CacheShard(root, budget, self.allowance)
+        shard.failure = TimeoutError()
+        with trio.move_on_after(OPEN_SECONDS):
+            shard = await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, opened)
+        if shard.failure is not None:
+            log.warning("cache cannot be read", tenant=self.tenant, error=error_name(shard.failure))
+            self.metrics.note_error("cache_unavailable", "cache")
         files = shard.settle()
         if files:
             remove = partial(shard.remove_files, files)
             await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)
         return shard
+
+    async def _read_cache_again(self, scope: trio.CancelScope) -> None:
+        """Try a cache directory that could not be read, after pauses that double, until it can be."""
+        shard, pause = self.shard, FIRST_READ_AGAIN_SECONDS
+        with scope:
+            while shard.failure is not None:
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST_READ_AGAIN_SECONDS)
+                try:
+                    index = await self.resources.pool.run(self.tenant, Tier.BULK, shard.read_disk)
+                except OSError:  # logged when the cache was opened
+                    continue
+                await self._remove(shard.take(index))
+                log.info("cache can be read again", tenant=self.tenant)
 
     def _move_in(self, prefix: str, shard: CacheShard, nursery: trio.Nursery) -> None:
         slots = {
@@ -189,46 +236,58 @@ class TenantActor:
             metrics=self.metrics,
         )
         self.materializer = Materializer(self.tenant, self.resources, self.builder, nursery)
+        self.materializer.streams.update(self.resources.left_streams.take(self.tenant))
         self.reader = Reader(self.tenant, prefix, self.resources, self.materializer)
+        self.sessions = NotebookSessions(self.tenant, self.resources, self.materializer)
 
     async def _serve(self, envelope: Envelope) -> None:
         question = envelope.question
         if envelope.request_id is not None:
             # This task's own: what it starts, a build above all, goes on carrying the id.
             structlog.contextvars.bind_contextvars(request_id=envelope.request_id)
+        answer: object = None
         try:
-            with envelope.scope:
-                try:
-                    answer = envelope.pending or HANDLERS[type(question)](self, question)
-                    if isinstance(answer, m.Pending):
-                        answer = await answer.finish()
-                except RefusalError as error:  # a store that does not answer is no reason for a restart
-                    answer = error.refused
-                except Exception as error:  # the supervisor logs the cause, and cannot know the request
-                    crash = {"question": type(question).__name__, "error": type(error).__name__}
-                    log.error("question crashed", tenant=self.tenant, **crash)  # noqa: TRY400  # see above
-                    raise
-                self._count(question, answer)
-                envelope.reply(answer)
+            with envelope.scope, continued(envelope.span), child("answer"):
+                answer = envelope.pending or HANDLERS[type(question)](self, question)
+                if isinstance(answer, m.Pending):
+                    answer = await answer.finish()
+        except Exception as error:  # noqa: BLE001  # it ends the question, not the actor
+            answer = self._failed(question, error)
         finally:
             self.busy -= 1
+        if not envelope.scope.cancelled_caught:  # else no request waits for it
+            self._count(question, answer)
+            envelope.reply(answer)
 
     def answer_at_once(self, question: m.Question) -> object | None:
         """Do what a question needs no wait for.
 
         Returns the answer, or a :class:`~strata.tenants.messages.Pending` for the mailbox. None where nothing
-        was done: the actor has yet to open its cache, or the handler crashed, which it then does again in the
-        actor's own task, where a crash is supervised.
+        was done: the actor has yet to open its cache.
         """
         if self.reader is None:
             return None
         try:
             answer = HANDLERS[type(question)](self, question)
-        except Exception:  # noqa: BLE001  # a bug, or a store that does not answer: see above
-            return None
+        except Exception as error:  # noqa: BLE001  # it ends the question, not the front door's task
+            answer = self._failed(question, error)
         if not isinstance(answer, m.Pending):
             self._count(question, answer)
         return answer
+
+    def _failed(self, question: m.Question, error: Exception) -> Refused:
+        """Return the refusal of a question that raised; a bug's traceback is logged here, once."""
+        error = expected_of(error) if isinstance(error, ExceptionGroup) else error
+        if isinstance(error, RefusalError):
+            return error.refused
+        kind = type(question).__name__
+        if isinstance(error, OSError):
+            log.warning("system error", tenant=self.tenant, question=kind, error=error_name(error))
+            return refusal_of(error)
+        log.error(
+            "question crashed", tenant=self.tenant, question=kind, error=type(error).__name__, exc_info=error
+        )
+        return QUESTION_CRASHED
 
     def _count(self, question: m.Question, answer: object) -> None:
         kind, outcome = type(question).__name__, "ok"
@@ -242,36 +301,18 @@ class TenantActor:
         refused = self.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         if refused is not None:
             return refused
-        await self._remove(self.shard.clear())
+        if self.shard.failure is not None:
+            return CACHE_UNAVAILABLE  # what is in the directory would come back
+        failure = await self._remove(self.shard.clear())
+        if failure is not None:
+            log.warning("cache not cleared", tenant=self.tenant, error=error_name(failure))
+            return CACHE_UNAVAILABLE
         return m.Cleared()
 
     async def describe_cache(self, question: m.DescribeCache) -> object:
         """Return the counters of the tenant's cache; refuse a caller who may not administer it."""
         refused = self.resources.authorizer.check_admin(question.principal, CACHE_RESOURCE)
         return self.shard.stats() if refused is None else refused
-
-    async def describe(self, _question: m.Describe) -> m.Description:
-        """Describe limits, slots, running builds, streams and cache."""
-        assert self.builder is not None
-        assert self.materializer is not None
-        return m.Description(
-            limits=self.limits,
-            slots=tuple(
-                m.SlotUse(tier.value, held.total, held.used, held.waiting)
-                for tier, held in self.builder.slots.items()
-            ),
-            in_flight=tuple(
-                m.InFlight(
-                    None if build.record is None else build.record.build_id,
-                    build.progress,
-                    tuple(build.principals),
-                )
-                for build in self.materializer.running.values()
-            ),
-            questions=self.busy - 1,  # this one aside
-            streams=len(self.materializer.streams),
-            cache=self.shard.stats(),
-        )
 
     async def update_limits(self, question: m.UpdateLimits) -> TenantLimits:
         """Take new limits, and remove cached files beyond the cache's."""
@@ -285,10 +326,12 @@ class TenantActor:
         """Remove cached files beyond what the cache budget grants."""
         await self._remove(self.shard.fit())
 
-    async def _remove(self, files: list[Path]) -> None:
-        if files:
-            remove = partial(self.shard.remove_files, files)
-            await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)
+    async def _remove(self, files: list[Path]) -> OSError | None:
+        """Remove files of the cache; returns the first error."""
+        if not files:
+            return None
+        remove = partial(self.shard.remove_files, files)
+        return await self.resources.pool.run(self.tenant, Tier.INTERACTIVE, remove, abandon=False)
 
 
 Handler = Callable[[TenantActor, Any], object]
@@ -304,13 +347,57 @@ def _lineage_reader(actor: TenantActor) -> LineageReader:
     return LineageReader(actor.tenant, actor.resources, actor.opened_reader)
 
 
+def _lister(actor: TenantActor) -> TableLister:
+    return TableLister(actor.tenant, actor.resources, actor.namespaces)
+
+
+def _describer(actor: TenantActor) -> TableDescriber:
+    return TableDescriber(actor.tenant, actor.resources, actor.opened_materializer.builder)
+
+
+def _remover(actor: TenantActor) -> Remover:
+    return Remover(actor.tenant, actor.resources, actor.opened_reader)
+
+
+def _editor(actor: TenantActor) -> NotebookEditor:
+    return NotebookEditor(actor.tenant, actor.resources)
+
+
+def _transforms(actor: TenantActor) -> Transforms:
+    return Transforms(actor.tenant, actor.opened_materializer, actor.opened_reader)
+
+
+def _explain(actor: TenantActor, question: m.Explain) -> object:
+    scan = question.what.executor == SCAN
+    explain = actor.opened_materializer.explain if scan else _transforms(actor).explain
+    return m.Pending(partial(explain, question))
+
+
+def _registry(owner: Callable[..., Any], answer: Callable[[Any, Any], Awaitable[object]]) -> Handler:
+    """Return the handler of a question that a method of ``owner`` answers."""
+    return _waiting(
+        lambda actor: partial(answer, owner(actor.tenant, actor.resources, actor.limits, actor.opened_reader))
+    )
+
+
+def _retention(actor: TenantActor) -> Retention:
+    return Retention(actor.tenant, actor.resources, actor.limits, actor.opened_reader)
+
+
 HANDLERS: Mapping[type, Handler] = {
-    m.Materialize: lambda actor, question: actor.opened_materializer.materialize(question),
+    m.Materialize: lambda actor, question: (
+        actor.opened_materializer.materialize(question)
+        if question.what.executor == SCAN
+        else m.Pending(partial(_transforms(actor).materialize, question))
+    ),
     m.OpenArtifact: lambda actor, question: actor.opened_reader.open_artifact(question),
-    m.Explain: _waiting(lambda actor: actor.opened_materializer.explain),
+    m.Explain: _explain,
     m.OpenStream: _waiting(lambda actor: actor.opened_reader.open_stream),
+    PutArtifact: _waiting(lambda actor: Uploader(actor.opened_reader).put),
+    VerifyArtifact: _waiting(lambda actor: actor.opened_reader.verify),
     m.GetArtifact: _waiting(lambda actor: actor.opened_reader.get_artifact),
     m.GetBuild: _waiting(lambda actor: actor.opened_reader.get_build),
+    CancelBuild: _waiting(lambda actor: actor.opened_reader.cancel_build),
     m.ListArtifacts: _waiting(lambda actor: actor.opened_reader.list_artifacts),
     m.ArtifactStats: _waiting(lambda actor: actor.opened_reader.stats),
     m.GetName: _waiting(lambda actor: actor.opened_reader.get_name),
@@ -318,6 +405,11 @@ HANDLERS: Mapping[type, Handler] = {
     m.GetLineage: _waiting(lambda actor: _lineage_reader(actor).lineage),
     m.GetDependents: _waiting(lambda actor: _lineage_reader(actor).dependents),
     m.GetNameStatus: _waiting(lambda actor: _lineage_reader(actor).status),
+    **{kind: _registry(Naming, answer) for kind, answer in NAMING.items()},
+    **{kind: _registry(RegistryReader, answer) for kind, answer in REGISTRY.items()},
+    RemoveArtifact: _waiting(lambda actor: _remover(actor).remove),
+    CollectArtifacts: _waiting(lambda actor: _retention(actor).collect),
+    WhyKept: _waiting(lambda actor: _retention(actor).why),
     m.WarmCache: _waiting(lambda actor: CacheWarmer(actor.opened_materializer).warm),
     m.ExplainAccess: _waiting(lambda actor: partial(explain_access, actor.resources)),
     m.ReloadRules: _waiting(lambda actor: partial(reload_rules, actor.resources)),
@@ -325,6 +417,23 @@ HANDLERS: Mapping[type, Handler] = {
     m.DescribeCache: _waiting(lambda actor: actor.describe_cache),
     m.UpdateLimits: _waiting(lambda actor: actor.update_limits),
     m.FitCache: _waiting(lambda actor: actor.fit_cache),
-    m.Describe: _waiting(lambda actor: actor.describe),
+    **{kind: _waiting(partial(partial, answer)) for kind, answer in INTROSPECTION.items()},
+    d.ListTransforms: _waiting(lambda actor: _transforms(actor).offers),
+    d.GetBuildLog: _waiting(lambda actor: LogReader(actor.opened_materializer, actor.opened_reader).read),
+    d.ListCatalogs: _waiting(lambda actor: _lister(actor).catalogs),
+    d.ListTables: _waiting(lambda actor: _lister(actor).tables),
+    d.DescribeTable: _waiting(lambda actor: _describer(actor).describe),
+    d.ListSnapshots: _waiting(lambda actor: _describer(actor).snapshots),
+    d.ListRefs: _waiting(lambda actor: _describer(actor).refs),
+    d.ListHistory: _waiting(lambda actor: _describer(actor).history),
+    n.CreateNotebook: _waiting(lambda actor: _editor(actor).create),
+    n.ListNotebooks: _waiting(lambda actor: _editor(actor).list_notebooks),
+    n.GetNotebook: _waiting(lambda actor: _editor(actor).get),
+    n.ListRevisions: _waiting(lambda actor: _editor(actor).list_revisions),
+    n.CompareRevisions: _waiting(lambda actor: _editor(actor).compare),
+    **{
+        kind: _waiting(partial(lambda answer, actor: partial(answer, actor.opened_sessions), answer))
+        for kind, answer in SESSIONS.items()
+    },
 }
 """The handler of each kind of question, one table for all actors."""

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import enum
+import math
 
 import attrs
 import trio
 
 from strata.cache import Allowance
 from strata.outcomes import Reason, Refused
-from strata.tenants.lifecycle.actor import Envelope, TenantActor
+from strata.tenants.lifecycle.actor import TenantActor
+from strata.tenants.lifecycle.envelope import Envelope
 from strata.tenants.stats.counters import TenantMetrics
+
+DRAINED = Refused(
+    Reason.UNAVAILABLE,
+    "This tenant is drained: an operator has stopped its new work here.",
+    code="tenant_drained",
+    retry_after=30,
+)
+
+STILL_ENDING = Refused(
+    Reason.UNAVAILABLE,
+    "This tenant's earlier work has not ended yet.",
+    code="tenant_restarting",
+    retry_after=5,
+)
 
 
 class State(enum.Enum):
@@ -44,17 +60,18 @@ class Tenant:
         metrics: The tenant's counters.
         named: Whether its metrics are series of their own; else they are summed with other tenants'.
         state: The state of its actor.
-        retry_after: Seconds that refused requests are told to wait.
+        resumes: When a tenant that rests after a crash may be started again, on Trio's clock.
         quiet_since: When its last question was answered, on Trio's clock.
         allowance: The cache's part of the shared budget.
         actor: The actor; None before the first one.
         inbox: The sending end of the actor's mailbox.
         open: Questions without an answer, in order.
         crashes: Times of crashes within the window, on Trio's clock.
+        downs: How often it has been down since its actor last ran for a whole window.
         gone: Set when the actor has ended and the tenant is no longer live.
         since: When the actor was started, on Trio's clock.
         scope: Cancelling it ends the actor.
-        pause: The pause after a crash; cancelling it ends the pause.
+        ending_since: When its actor was told to end, on Trio's clock.
         again: Whether another actor follows the one that is stopped.
         leaves: Whether a task waits for the tenant's work to end, to evict it.
     """
@@ -63,19 +80,25 @@ class Tenant:
     metrics: TenantMetrics
     named: bool = True
     state: State = State.RUNNING
-    retry_after: int = 1
+    resumes: float = 0.0
     quiet_since: float = 0.0
     allowance: Allowance | None = None
     actor: TenantActor | None = None
     inbox: trio.MemorySendChannel[Envelope] | None = None
     open: dict[Envelope, None] = attrs.field(factory=dict)
     crashes: list[float] = attrs.field(factory=list)
+    downs: int = 0
     gone: trio.Event = attrs.field(factory=trio.Event)
     since: float = attrs.field(factory=trio.current_time)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    pause: trio.CancelScope | None = None
+    ending_since: float = 0.0
     again: bool = False
     leaves: bool = False
+
+    @property
+    def rests(self) -> bool:
+        """Test whether its rest after a crash goes on."""
+        return trio.current_time() < self.resumes
 
     @property
     def idle(self) -> bool:
@@ -84,10 +107,9 @@ class Tenant:
         return running and self.actor is not None and self.actor.idle
 
     @property
-    def at_rest(self) -> bool:
-        """Whether no request waits for it and its actor is at rest; streams may wait for their readers."""
-        running = self.state is State.RUNNING and not self.open
-        return running and self.actor is not None and self.actor.at_rest
+    def unread(self) -> int:
+        """Promised streams that wait for their reader."""
+        return 0 if self.actor is None else self.actor.unread
 
     def fail_all(self, refused: Refused) -> None:
         """Refuse all questions that still wait."""
@@ -97,8 +119,9 @@ class Tenant:
 
 def not_running(found: Tenant) -> Refused:
     """Return the refusal for requests to a tenant that is not running."""
+    seconds = max(1, math.ceil(found.resumes - trio.current_time()))
     if found.state is State.DOWN:
-        detail = "This tenant's service crashed too often and is down; an operator has to look at it."
-        return Refused(Reason.UNAVAILABLE, detail, code="tenant_down", retry_after=found.retry_after)
+        detail = "This tenant's service crashed too often and is down until it is tried again."
+        return Refused(Reason.UNAVAILABLE, detail, code="tenant_down", retry_after=seconds)
     detail = "This tenant's service is restarting."
-    return Refused(Reason.UNAVAILABLE, detail, code="tenant_restarting", retry_after=found.retry_after)
+    return Refused(Reason.UNAVAILABLE, detail, code="tenant_restarting", retry_after=seconds)

@@ -11,14 +11,18 @@ import attrs
 import trio
 
 from strata.outcomes import Reason, Refused
-from strata.tenants.lifecycle.actor import Envelope
+from strata.tenants.lifecycle.envelope import Envelope
 from strata.tenants.lifecycle.handle import State, Tenant
 from strata.tenants.lifecycle.registry import Registry
-from strata.tenants.messages import Describe, Description
+from strata.tenants.messages import Describe, Description, Question
+from strata.tenants.retention_messages import WorkQuestion
 from strata.tenants.stats.counters import ErrorNote
 
 DESCRIBE_SECONDS = 1.0
 """Seconds an actor may take to describe itself; then it is described without its own part."""
+
+WORK_SECONDS = 12.0
+"""Seconds an actor may take to list its builds, or to end some."""
 
 EVICTED = Refused(
     Reason.UNAVAILABLE,
@@ -78,11 +82,24 @@ async def describe(registry: Registry, tenant: str) -> View:
     view, found = look(registry, tenant), registry.find(tenant)
     if found is None or found.state is not State.RUNNING:
         return view
-    return attrs.evolve(view, inside=await _ask(found))
+    inside = await _ask(found, Describe(), DESCRIBE_SECONDS)
+    return attrs.evolve(view, inside=inside if isinstance(inside, Description) else None)
 
 
-async def _ask(found: Tenant) -> Description | None:
-    envelope = Envelope(Describe())
+async def work(registry: Registry, tenant: str, question: WorkQuestion) -> object | None:
+    """Ask a tenant's actor about its builds and streams; starts no actor, and does not count as a use of it.
+
+    Returns:
+        The answer; None if there is no actor, or it did not answer in time.
+    """
+    found = registry.find(tenant)
+    if found is None or found.state is not State.RUNNING:
+        return None
+    return await _ask(found, question, WORK_SECONDS)
+
+
+async def _ask(found: Tenant, question: Question, seconds: float) -> object | None:
+    envelope = Envelope(question)
     assert found.inbox is not None
     try:
         found.inbox.send_nowait(envelope)
@@ -90,13 +107,14 @@ async def _ask(found: Tenant) -> Description | None:
         return None  # full or about to end
     found.open[envelope] = None
     try:
-        with trio.move_on_after(DESCRIBE_SECONDS):
+        with trio.move_on_after(seconds):
             await envelope.answered.wait()
     finally:
         found.open.pop(envelope, None)
         if not envelope.answered.is_set():
             envelope.abandon()
-    return envelope.answer if isinstance(envelope.answer, Description) else None
+    answer: object | None = envelope.answer
+    return answer
 
 
 def evict(registry: Registry, tenant: str) -> bool:
@@ -104,7 +122,7 @@ def evict(registry: Registry, tenant: str) -> bool:
     found = registry.find(tenant)
     if found is None:
         return False
-    if found.state is State.DOWN:
+    if registry.resting(tenant) is not None:
         registry.forget(found)
         return True
     registry.stop(found, EVICTED)
@@ -114,16 +132,19 @@ def evict(registry: Registry, tenant: str) -> bool:
 def restart(registry: Registry, tenant: str) -> bool:
     """End a tenant's actor and start another one, its crashes forgotten; the tenant takes new work again.
 
-    Returns whether there was one.
+    Returns whether anything changed: not for a disabled tenant without an actor, whose drain had ended.
     """
+    changed = tenant in registry.drained
     registry.drained.discard(tenant)
     found = registry.find(tenant)
-    if found is None or found.state is State.DOWN:
-        if found is not None:
-            registry.forget(found)
-        if registry.turned_away(tenant) is None:
+    if found is None or registry.resting(tenant) is not None:
+        if registry.turned_away(tenant) is not None:
+            return changed
+        if found is None:
             registry.start(tenant)
-        return found is not None
+        else:
+            registry.resume(found)
+        return True
     if found.state is State.LEAVING:
         return True  # a request that waits for its end starts another one, and must not wait in vain
     registry.stop(found, RESTARTED, again=True)
@@ -133,10 +154,11 @@ def restart(registry: Registry, tenant: str) -> bool:
 def drain(registry: Registry, tenant: str) -> bool:
     """Take no new work of a tenant until it is restarted; running work ends, then the actor does.
 
-    Returns whether there was an actor.
+    Returns whether anything changed: the tenant, live or absent, was not drained before.
     """
+    changed = tenant not in registry.drained
     registry.drained.add(tenant)
     found = registry.find(tenant)
     if found is not None:
         registry.dismiss(found)
-    return found is not None
+    return changed

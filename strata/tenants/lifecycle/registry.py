@@ -1,8 +1,9 @@
 """All tenants of the process: which are live, which may be evicted, and what follows a crash.
 
 Each actor runs under its own supervisor, in one nursery that belongs to the server and not to Quart. A crash
-is logged once with its cause, requests get 503 at once, and the actor is restarted after a pause that
-doubles; after too many crashes in a window it stays down. Other tenants are not affected.
+is logged once with its cause, and requests get 503 at once. The tenant then rests, without a place among the
+live ones, for a time that doubles (``resting.py``); its first question after that starts another actor. Other
+tenants are not affected.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import attrs
@@ -20,32 +21,27 @@ import trio
 
 from strata.artifacts import tenant_prefix
 from strata.outcomes import Reason, Refused
-from strata.tenants.lifecycle.actor import Envelope, TenantActor
-from strata.tenants.lifecycle.handle import Readiness, State, Tenant, not_running
+from strata.tenants.budgets.cache_sharing import CacheBudgetManager
+from strata.tenants.lifecycle.actor import TenantActor
+from strata.tenants.lifecycle.envelope import Envelope
+from strata.tenants.lifecycle.handle import DRAINED, STILL_ENDING, Readiness, State, Tenant, not_running
+from strata.tenants.lifecycle.resting import RestingTenants, cause_of, note_crash
 from strata.tenants.limits.model import TenantLimits
 from strata.tenants.limits.overrides import DISABLED, TenantOverrides
 from strata.tenants.limits.rates import RateBook
 from strata.tenants.messages import Explain, FitCache, Materialize, Pending, Question, UpdateLimits, WarmCache
-from strata.tenants.shared.cache_sharing import CacheBudgetManager
 from strata.tenants.shared.resources import Resources
 from strata.tenants.stats.counters import TenantMetrics
 from strata.tenants.stats.runtime import RuntimeStats
 from strata.work import AdmissionToken
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
-DOWN_RETRY_SECONDS = 60
 IDLE_LOOK_SECONDS = 0.25
+
+ENDING_SECONDS = 15.0
+"""Most seconds a question waits for an actor that ends; then it is refused, or another tenant is evicted."""
 
 NEW_WORK = (Materialize, Explain, WarmCache)
 """Questions that a drained tenant refuses."""
-
-DRAINED = Refused(
-    Reason.UNAVAILABLE,
-    "This tenant is drained: an operator has stopped its new work here.",
-    code="tenant_drained",
-    retry_after=30,
-)
 
 LOOKS = 64
 """Quiet tenants examined in one go in search of an idle one."""
@@ -98,6 +94,7 @@ class Registry:
     _tenants: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
     _quiet: OrderedDict[str, Tenant] = attrs.field(factory=OrderedDict)
     _ending: dict[str, Tenant] = attrs.field(factory=dict)
+    _resting: RestingTenants = attrs.field(factory=RestingTenants)
     _directories: dict[str, Tenant] = attrs.field(factory=dict)
     _named: int = 0
     _grown_quiet: trio.Event = attrs.field(factory=trio.Event)
@@ -118,19 +115,19 @@ class Registry:
             await self._dismiss_idle()
 
     def tenants(self) -> Iterator[Tenant]:
-        """Yield the live tenants, the one unused for longest first."""
-        yield from self._tenants.values()
+        """Yield the live tenants, the one unused for longest first, then those that rest after a crash."""
+        return chain(self._tenants.values(), self._resting)
 
     def metrics_of(self, tenant: str) -> TenantMetrics:
         """Return the counters for ``tenant``, live or not."""
-        found = self._tenants.get(tenant)
+        found = self.find(tenant)
         return self.others if found is None else found.metrics
 
     async def readiness(self) -> Readiness:
         """Return whether balancers should send requests here."""
         if self.leaving or self.draining:
             return Readiness.DRAINING
-        return Readiness.READY if await self.resources.ask(self.probe) else Readiness.STORE_DOWN
+        return Readiness.READY if await self.resources.health.healthy(self.probe) else Readiness.STORE_DOWN
 
     async def ask(self, tenant: str, question: Question, admission: AdmissionToken | None = None) -> Any:
         """Ask ``tenant`` and return its answer, or a refusal.
@@ -205,8 +202,8 @@ class Registry:
         return full and not any(found.idle for found in self._quiet.values())
 
     def find(self, tenant: str) -> Tenant | None:
-        """Return a live tenant."""
-        return self._tenants.get(tenant)
+        """Return a live tenant, or one that rests after a crash."""
+        return self._tenants.get(tenant) or self._resting.find(tenant)
 
     async def _live(self, tenant: str, question: Question, admission: AdmissionToken) -> Tenant | Refused:
         while True:
@@ -219,6 +216,9 @@ class Registry:
                 if self.sharing is not None:
                     self.sharing.budget.touch(tenant_prefix(tenant))
                 return found
+            resting = self._resting.find(tenant)
+            if resting is not None and resting.rests:
+                return resting
             if found is None and len(self._tenants) < self.max_tenants:
                 return self._start(tenant)
             # A tenant that leaves comes back only when its old work is over: never a second set of slots.
@@ -227,12 +227,19 @@ class Registry:
                 detail = "The server serves as many tenants as it may (max_tenants)."
                 return Refused(Reason.UNAVAILABLE, detail, code="too_many_tenants", retry_after=5)
             admission.release()
-            await leaving.gone.wait()
+            with trio.move_on_after(ENDING_SECONDS) as patience:
+                await leaving.gone.wait()
+            if patience.cancelled_caught and leaving is found:
+                return STILL_ENDING
 
     def _start(self, tenant: str) -> Tenant:
-        named = self._named < self.most_named
-        self._named += named
-        found = self._tenants[tenant] = Tenant(tenant, TenantMetrics(), named)
+        found = self._resting.take(tenant)
+        if found is None:
+            named = self._named < self.most_named
+            self._named += named
+            found = Tenant(tenant, TenantMetrics(), named)
+        found.state, found.gone = State.RUNNING, trio.Event()
+        self._tenants[tenant] = found
         self._note_quiet(found)
         self._hire(found)
         assert self._nursery is not None
@@ -256,8 +263,10 @@ class Registry:
 
         Examines :data:`LOOKS` tenants at most: one that turns out to be busy is appended to the queue again.
         """
-        if self._ending:
-            return next(iter(self._ending.values()))
+        now = trio.current_time()
+        for found in self._ending.values():
+            if now < found.ending_since + ENDING_SECONDS:  # one that hangs is not waited for by all others
+                return found
         for _ in range(min(LOOKS, len(self._quiet))):
             found = next(iter(self._quiet.values()))
             if self._dismissed(found):
@@ -291,10 +300,10 @@ class Registry:
         found.inbox.close()
 
     def stop(self, found: Tenant, refused: Refused, *, again: bool = False) -> None:
-        """End a tenant's actor, or the pause after its crash, now; open questions are refused.
+        """End a tenant's actor now; open questions are refused.
 
         Args:
-            found: A tenant that is not down.
+            found: A live tenant.
             refused: The refusal.
             again: Start another actor at once, with the crashes forgotten, instead of evicting the tenant.
         """
@@ -302,31 +311,40 @@ class Registry:
             found.state = State.RESTARTING
         else:
             self._end(found)
-        found.again, found.retry_after = again, 1
+        found.again, found.resumes = again, trio.current_time()
         if again:
             found.crashes.clear()
         assert found.inbox is not None
         found.inbox.close()
         found.fail_all(refused)
         found.scope.cancel()
-        if found.pause is not None:
-            found.pause.cancel()
 
     def start(self, tenant: str) -> None:
         """Start a tenant that is not live, unless ``max_tenants`` are."""
         if tenant not in self._tenants and len(self._tenants) < self.max_tenants:
             self._start(tenant)
 
+    def resting(self, tenant: str) -> Tenant | None:
+        """Return a tenant that rests after a crash of its actor."""
+        return self._resting.find(tenant)
+
+    def resume(self, found: Tenant) -> None:
+        """End a tenant's rest and forget its crashes; without a free place, its next question starts it."""
+        found.crashes.clear()
+        found.downs, found.resumes = 0, trio.current_time()
+        self.start(found.id)
+
     def forget(self, found: Tenant) -> None:
-        """Forget a tenant that is down, whose supervisor has ended."""
-        assert found.state is State.DOWN
-        del self._tenants[found.id]
-        self._quiet.pop(found.id, None)
+        """Forget a tenant that rests."""
+        self._resting.take(found.id)
+        self._merge_counters(found)
+
+    def _merge_counters(self, found: Tenant) -> None:
         self._named -= found.named
         self.others.add(found.metrics)
 
     def _end(self, found: Tenant) -> None:
-        found.state = State.LEAVING
+        found.state, found.ending_since = State.LEAVING, trio.current_time()
         self._quiet.pop(found.id, None)
         self._ending[found.id] = found
 
@@ -340,9 +358,8 @@ class Registry:
     async def _dismiss(self, found: Tenant) -> None:
         structlog.contextvars.unbind_contextvars("request_id")
         while not found.gone.is_set() and self.turned_away(found.id) is not None:
-            # The streams of a tenant that is not served will not be read.
-            unread = found.id not in self.drained and found.at_rest
-            if unread or found.idle:
+            # The streams of a disabled tenant will not be read; those of a drained one are its running work.
+            if found.idle and not (found.id in self.drained and found.unread):
                 self.let_go(found)
                 return
             await trio.sleep(IDLE_LOOK_SECONDS)
@@ -408,7 +425,6 @@ class Registry:
         # The task inherits the request id of the tenant's first request.
         structlog.contextvars.unbind_contextvars("request_id")
         try:
-            await self._admit(found)
             while await self._run_once(found):
                 self._stay(found)
                 self._hire(found)
@@ -417,14 +433,14 @@ class Registry:
             self._part(found)
 
     def _stay(self, found: Tenant) -> None:
-        """Keep a leaving tenant that is restarted or has crashed; requests waiting for its end look again."""
+        """Keep a leaving tenant that is restarted; requests waiting for its end look again."""
         if self._ending.pop(found.id, None) is not None:
             found.gone.set()
             found.gone, found.leaves = trio.Event(), False
 
     async def _admit(self, found: Tenant) -> None:
-        """Give the tenant its part of the cache budget."""
-        if self.sharing is None:
+        """Give the tenant its part of the cache budget, unless it has it."""
+        if self.sharing is None or found.allowance is not None:
             return
         key = tenant_prefix(found.id)
         self._directories[key] = found
@@ -433,67 +449,47 @@ class Registry:
         found.actor.allowance = found.allowance
 
     def _part(self, found: Tenant) -> None:
-        """Forget a tenant that has ended, except for its counters; one that is down stays."""
+        """Forget a tenant that has ended, except for its counters; one that has crashed rests."""
         if self.sharing is not None and found.actor is not None:
             key = tenant_prefix(found.id)
             self._directories.pop(key, None)
             self.sharing.leave(key, found.actor.left_bytes)
+            found.allowance = None
         self._quiet.pop(found.id, None)
         self._ending.pop(found.id, None)
-        if found.state is not State.DOWN:
-            del self._tenants[found.id]
-            self._named -= found.named
-            self.others.add(found.metrics)
+        del self._tenants[found.id]
+        found.actor = found.inbox = None  # nothing of the actor is kept
+        forgotten = found if found.state in (State.RUNNING, State.LEAVING) else self._resting.add(found)
+        if forgotten is not None:
+            self._merge_counters(forgotten)
         found.gone.set()
 
     async def _run_once(self, found: Tenant) -> bool:
-        """Run the actor until it ends; returns whether to start another one."""
+        """Run the actor until it ends; returns whether to start another one at once."""
         assert found.actor is not None
         assert found.inbox is not None
         try:
             with found.scope:
+                await self._admit(found)
                 await found.actor.run()
         except Exception as error:  # noqa: BLE001  # a supervisor is where any crash ends
-            pause = self._crashed(found, error)
+            self._crashed(found, error)
             found.inbox.close()
-            if pause is None:
-                return False
-            with trio.move_on_after(pause) as found.pause:
-                await trio.sleep_forever()
-            return found.state is State.RESTARTING
+            return False
         finally:
             found.fail_all(not_running(found))
         return found.again
 
-    def _crashed(self, found: Tenant, error: Exception) -> float | None:
-        """Note a crash; returns the seconds before the next start, or None to stay down."""
-        now = trio.current_time()
+    def _crashed(self, found: Tenant, error: Exception) -> None:
+        """Note a crash: the tenant rests."""
         found.metrics.restarts += 1
-        found.metrics.note_error(_cause(error), "crash")
-        found.crashes.append(now)
-        found.crashes = [moment for moment in found.crashes if moment > now - self.crash_window]
-        count = len(found.crashes)
-        failed = [envelope.request_id for envelope in found.open]
-        if count > self.max_crashes:
-            found.state, found.retry_after = State.DOWN, DOWN_RETRY_SECONDS
-            log.error("tenant down", tenant=found.id, crashes=count, request_ids=failed, exc_info=error)
-            return None
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (count - 1))
-        found.state, found.retry_after = State.RESTARTING, max(1, math.ceil(pause))
+        found.metrics.note_error(cause_of(error), "crash")
+        pause = note_crash(found, trio.current_time(), most=self.max_crashes, window=self.crash_window)
         log.error(
-            "tenant crashed",
+            "tenant down" if found.state is State.DOWN else "tenant crashed",
             tenant=found.id,
-            crashes=count,
+            crashes=len(found.crashes),
             pause=pause,
-            request_ids=failed,
+            request_ids=[envelope.request_id for envelope in found.open],
             exc_info=error,
         )
-        found.fail_all(not_running(found))
-        return pause
-
-
-def _cause(error: BaseException) -> str:
-    """Return the name of the first error inside of nested exception groups."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return type(error).__name__

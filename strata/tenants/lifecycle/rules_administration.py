@@ -6,11 +6,18 @@ from functools import partial
 
 from strata import acl
 from strata.config.rules_file import NoRulesFile, RulesRefused, RulesTaken
-from strata.outcomes import Refused
+from strata.outcomes import Reason, Refused
 from strata.tenants import messages as m
 from strata.tenants.shared.resources import Resources
 
 RESOURCE = "admin/acl"
+
+NO_CALLER = Refused(
+    Reason.UNPROCESSABLE,
+    "No request can have this principal, tenant, scopes and resource: one of them is malformed.",
+    code="invalid_caller",
+    loc=("body",),
+)
 
 
 async def explain_access(resources: Resources, question: m.ExplainAccess) -> m.AccessExplained | Refused:
@@ -21,7 +28,11 @@ async def explain_access(resources: Resources, question: m.ExplainAccess) -> m.A
     policy = resources.authorizer.policy
     if policy is None:
         return m.AccessExplained(None)
-    return m.AccessExplained(await resources.ask(partial(acl.explain, policy, question.request)))
+    explain = partial(acl.explain, policy, question.request)
+    try:
+        return m.AccessExplained(await resources.ask(question.principal.tenant, explain))
+    except ValueError:  # its text may repeat what the caller sent
+        return NO_CALLER
 
 
 async def reload_rules(

@@ -33,10 +33,14 @@ class BandwidthLimiter:
     rates: TenantRates
     principal: str
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit of bytes a second."""
+        return self.rates.rules.own_bytes is not None or self.rates.rules.bytes is not None
+
     async def pace(self, amount: int, admission: AdmissionToken | None = None) -> None:
         """Wait until ``amount`` bytes may be sent, and count them as sent."""
-        rules = self.rates.rules
-        if rules.own_bytes is not None or rules.bytes is not None:
+        if self.limited:
             if admission is not None:
                 admission.release()  # the wait is for the caller's own rate alone
             own, every = self.rates.of(self.principal).bytes, self.rates.all.bytes

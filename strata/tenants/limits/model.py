@@ -30,6 +30,9 @@ class TenantLimits:
         batch_rows: Most rows of a record batch.
         stream_ttl: Seconds after which a stream that was never opened is forgotten.
         cache_bytes: Bytes of cached segments on disk.
+        transform_memory: Bytes of memory of one SQL query.
+        transform_spill: Bytes of disk of one SQL query.
+        transform_threads: Threads of one SQL query.
         rate_limited: Whether the rates are limited: the seven fields from ``requests_per_second`` on.
         requests_per_second: Requests a second of all principals; 0 for no limit, as in the next six.
         principal_requests_per_second: Requests a second of one principal.
@@ -38,6 +41,13 @@ class TenantLimits:
         principal_bytes_per_second: Bytes a second sent to one principal; streams are delayed.
         bytes_per_day: Bytes a day sent to all principals.
         principal_bytes_per_day: Bytes a day sent to one principal.
+        artifact_max_bytes: Bytes of results and their texts that the tenant keeps; 0 for no limit.
+        artifact_max_count: Results that the tenant keeps; 0 for no limit.
+        artifact_max_idle: Seconds after which an unused result goes; 0 for never.
+        artifact_min_idle: Seconds for which every result stays after its last use.
+        names_shared: Whether names of another principal may be moved by all who may write.
+        protected_aliases: Aliases whose changes a second person has to approve.
+        access_audit: Whether reads of the tenant are recorded.
         weight: Share of the machine relative to the weights of competing tenants.
     """
 
@@ -59,6 +69,9 @@ class TenantLimits:
     batch_rows: int = 65536
     stream_ttl: float = 300.0
     cache_bytes: int = 10 * 1024**3
+    transform_memory: int = 512 * 1024 * 1024
+    transform_spill: int = 4 * 1024**3
+    transform_threads: int = 2
     rate_limited: bool = True
     requests_per_second: float = 1000.0
     principal_requests_per_second: float = 100.0
@@ -67,6 +80,13 @@ class TenantLimits:
     principal_bytes_per_second: int = 0
     bytes_per_day: int = 0
     principal_bytes_per_day: int = 0
+    artifact_max_bytes: int = 0
+    artifact_max_count: int = 0
+    artifact_max_idle: float = 0.0
+    artifact_min_idle: float = 3600.0
+    names_shared: bool = False
+    protected_aliases: frozenset[str] = frozenset()
+    access_audit: bool = False
     weight: float = 1.0
 
     def tier(self, estimated_bytes: int, columns: int) -> Tier:

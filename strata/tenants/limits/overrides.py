@@ -1,6 +1,7 @@
 """The limits of each tenant: from settings, and from the overrides that the admin API keeps in a file.
 
-The file is read again when it changes and on SIGHUP, and taken over whole or not at all. A change by the API
+The file is read again when it changes and on SIGHUP, and taken over whole or not at all; when it is gone, the
+limits that were in it stay, for a lost file must not enable a disabled tenant. A change by the API
 holds a lock, reads the file, and replaces it before the change takes effect: the limits in effect are those
 that a restart would find.
 """
@@ -69,8 +70,12 @@ class Unfit:
     problems: tuple[Problem, ...]
 
 
+LIMITER = trio.CapacityLimiter(1)
+"""Thread that reads, writes and polls the file: one that hangs there holds up no call of a tenant."""
+
+
 async def _in_thread(function: Callable[[], T]) -> T:
-    return await trio.to_thread.run_sync(function)
+    return await trio.to_thread.run_sync(function, limiter=LIMITER)
 
 
 @attrs.define(eq=False)
@@ -140,8 +145,15 @@ class TenantOverrides:
             await self._read()
 
     async def _read(self) -> bool:
-        """Take over the file; returns whether it has no errors."""
+        """Take over the file; returns whether it has no errors.
+
+        A missing file is no error: the limits in effect are written whole with the next change.
+        """
         self.poller.read, found, problems = await self.blocking(partial(_read, self.settings.overrides_path))
+        if found is None:
+            if lost := len(self.overrides.tenants()):
+                log.warning("the file of limits of tenants is missing: the limits stay", tenants=lost)
+            return True
         if problems:
             said = [str(problem) for problem in problems]
             log.warning("limits of tenants refused: the old ones stay", problems=said)
@@ -223,7 +235,7 @@ def _apply(layer: dict[str, Any], wanted: Mapping[str, Any]) -> None:
             layer[name] = value
 
 
-def _read(path: Path) -> tuple[Signature, Overrides, list[Problem]]:
+def _read(path: Path) -> tuple[Signature, Overrides | None, list[Problem]]:
     signature = signature_of(path)  # before its content: the poller sees a change in between
     return signature, *read_overrides(path)
 

@@ -1,4 +1,7 @@
-"""Retry-After: how long refused requests wait, so that a retry after that time is admitted. Pure."""
+"""Retry-After of queues (slots, memory), from their pace: a retry after it is admitted.
+
+That of rates is in ``rates``.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,9 @@ import attrs
 MOST_SECONDS = 300
 """Longest Retry-After in seconds, but for a quota of a day."""
 
-ONE_IN = 20
-"""One in this many places that come free while requests are refused is promised to a refused request.
-
-Requests that were not refused go on arriving. If the refused return at a twentieth of the rate at which
-places come free, no more than one in twenty of all requests can be refused in the long run.
-"""
+ONE_IN = 2
+"""One in this many places that come free while requests are refused is promised to a refused request; the
+others are for the requests in the queue, and for new ones."""
 
 PROMISE_SECONDS = 30.0
 """Seconds after its time for which a promise can be claimed."""
@@ -92,8 +92,8 @@ class RetryAfterEstimator:
     def claim(self, key: str, now: float) -> bool:
         """Use up one promise to ``key`` whose time has come; returns whether there was one.
 
-        A request with a promise goes before those without. As no more than one place in :data:`ONE_IN` is
-        promised, the others hardly notice; a request before its time claims nothing.
+        A request with a promise goes before those without. No more than one place in :data:`ONE_IN` is
+        promised; a request before its time claims nothing.
         """
         due = (self._promises or {}).get(key)
         if self._promises is None or due is None:

@@ -1,23 +1,24 @@
-"""The slots of one tier: principals take turns, waits are bounded, and a slot is given back exactly once."""
+"""The slots of one tier: principals take turns, waits are bounded, and a slot is given back exactly once.
+
+Builds take them in :mod:`strata.tenants.builds.runner`.
+"""
 
 from __future__ import annotations
 
 import attrs
 import trio
 
+from strata.decisions import decided
 from strata.outcomes import Limit, Reason, Refused
 from strata.tenants.limits.fair_slots import Claim, FairShares
 from strata.tenants.limits.retry_after import RetryAfterEstimator
+from strata.tracing.spans import child
 
 SEVERAL_TURNS = 5
 """Turns for which a lease with a promise waits: whatever scans take, one in 150 gets none within them."""
 
 MOST_PATIENCE = 60.0
 """Most seconds that :data:`SEVERAL_TURNS` are taken to last."""
-
-ONE_SLOT_IN = 2
-"""One in this many slots that come free is promised, while more requests than that are refused; the others
-are for the leases in the queue."""
 
 
 @attrs.define(eq=False)
@@ -40,6 +41,11 @@ class Lease:
         """Tell whether the slot is held, not only waited for."""
         return self.claim.holder is not None
 
+    @property
+    def limit(self) -> str:
+        """The limit that is waited for, such as ``interactive_slots``."""
+        return self._slots.name
+
     def join(self, principal: str) -> None:
         """Wait on behalf of ``principal``, too: from now on, the turn of any of its principals will do."""
         if self.claim.waiting:
@@ -57,12 +63,14 @@ class Lease:
         if self.promised:
             timeout = max(timeout, self._slots.several_turns())
         try:
-            with trio.move_on_after(timeout):
+            with trio.move_on_after(timeout), child("slot") as span:
+                span.set("strata.limit", self._slots.name)
                 await self.turn.wait()
-        except BaseException:
+        except BaseException:  # raised again: a place that is waited for no more is no place
             self.release()
             raise
         if self.held:
+            decided("slot taken", limit=self._slots.name, size=self.claim.size)
             return self
         self.release()
         return self._slots.refusal(self.claim.keys, timeout)
@@ -84,7 +92,7 @@ class Slots:
 
     def __init__(self, name: str, total: int, per_principal: int = 0, *, spare: float = 0.0) -> None:
         self.name = name
-        self._estimator = RetryAfterEstimator(ONE_SLOT_IN)
+        self._estimator = RetryAfterEstimator()
         self._shares = FairShares(total, most=per_principal, spare=spare, estimator=self._estimator)
         self._leases: dict[Claim, Lease] = {}
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import attrs
 
-from strata.tenants.limits.retry_after import RetryAfterEstimator
-
 BURST_SECONDS = 2
 """Seconds' worth of a rate that may be taken at once."""
 
@@ -67,13 +65,16 @@ class TokenBucket:
     taken under an earlier rate, before the limit was lowered, and come back at that rate: a lower limit of a
     day must not bar a tenant for years.
 
+    What other servers took for the same tenant counts as well, as soon as they tell of it.
+
     ``now`` is the present time in seconds of a monotonic clock.
     """
 
     _spent: float = 0.0
+    _untold: float = 0.0
+    _elsewhere: float = 0.0  # what others took and did not give back, as far as it can be missing still
     _per_second: float = 0.0
     _then: float = 0.0
-    _estimator: RetryAfterEstimator | None = None
 
     def spent(self, rate: Rate, now: float) -> float:
         """Return the tokens missing from a full bucket; more than ``rate.burst`` is a debt."""
@@ -99,12 +100,28 @@ class TokenBucket:
     def take(self, rate: Rate, now: float, amount: float) -> None:
         """Take ``amount``, into debt where the bucket has less."""
         self._spent = self.spent(rate, now) + amount
+        self._untold += amount
 
-    def retry_after(self, rate: Rate, now: float, wait: float) -> int:
-        """Return the Retry-After in seconds of a request refused because of a ``wait``."""
-        if self._estimator is None:
-            self._estimator = RetryAfterEstimator()
-        return self._estimator.seconds(now, wait, 1 / rate.per_second)
+    def give_back(self, amount: float) -> None:
+        """Return tokens that were taken and not used."""
+        self._spent = max(0.0, self._spent - amount)
+        self._untold -= amount
+
+    def tell(self) -> float:
+        """Return the tokens that were taken here since the last call, less those given back."""
+        told, self._untold = self._untold, 0.0
+        return told
+
+    def taken_elsewhere(self, rate: Rate, now: float, amount: float) -> None:
+        """Count ``amount`` as taken by another server, which told of it; negative: given back there.
+
+        No more is given back than the others took: what was taken here is not theirs to return.
+        """
+        spent = self.spent(rate, now)
+        self._elsewhere = min(self._elsewhere, spent)
+        amount = max(amount, -self._elsewhere)
+        self._elsewhere += amount
+        self._spent = spent + amount
 
     def _seconds_of_debt(self, rate: Rate) -> float:
         """Return the seconds until no more is missing than a full bucket has."""

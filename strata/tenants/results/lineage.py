@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, TypeAlias
 
@@ -13,18 +12,19 @@ import attrs
 from strata.artifacts import ArtifactRecord
 from strata.auth import Principal
 from strata.outcomes import Refused
-from strata.tables import ScanSpec, resolve_scan
-from strata.tables.scan.cell_grants import VIEW
+from strata.tables import CellGrants, Grant, ScanSpec, resolve_scan
+from strata.tables.scan.cell_grants import READ, VIEW, read_alike
 from strata.tenants import messages as m
-from strata.tenants.results.listing import every_visible
+from strata.tenants.results.listing import visible_dependents
 from strata.tenants.results.read import ARTIFACT_NOT_FOUND, NAME_NOT_FOUND, Reader
+from strata.tenants.shared.artifact_inputs import artifact_of, shown_version
+from strata.tenants.shared.artifact_inputs import uri_of as artifact_uri
 from strata.tenants.shared.authorizer import table_resource
 from strata.tenants.shared.resources import Resources
 
 MOST_NODES: Final = 1000
 """Most nodes of one answer; further ones are left out, with ``truncated`` in the answer."""
 
-_ARTIFACT: Final = re.compile(r"strata://artifact/([^/@?#]+)@v=([1-9][0-9]{0,17})")
 _SCAN: Final = "scan@v1"
 
 Found: TypeAlias = "ArtifactRecord | Literal['table', 'redacted']"
@@ -33,7 +33,7 @@ Found: TypeAlias = "ArtifactRecord | Literal['table', 'redacted']"
 
 def uri_of(record: ArtifactRecord) -> str:
     """Return the URI of an artifact's version."""
-    return f"strata://artifact/{record.artifact_id}@v={record.version}"
+    return artifact_uri(record.artifact_id, record.version)
 
 
 def node_of(record: ArtifactRecord) -> m.Node:
@@ -67,7 +67,8 @@ class _Graph:
             return None
         if new:
             self.nodes[shown] = node_of(seen) if isinstance(seen, ArtifactRecord) else m.Node(shown, seen)
-        self.edges[m.Edge(shown, uri_of(record), None if found == "redacted" else version)] = None
+        known = shown_version(uri, version)
+        self.edges[m.Edge(shown, uri_of(record), None if found == "redacted" else known)] = None
         if record is self.root:
             self.direct[shown] = None
         return found if new and isinstance(found, ArtifactRecord) else None
@@ -111,10 +112,10 @@ class LineageReader:
             return ARTIFACT_NOT_FOUND
 
         async def look(uri: str) -> Found:
-            named = _ARTIFACT.fullmatch(uri)
+            named = artifact_of(uri)
             if named is None:
                 return "table" if self._sees_table(who, uri) else "redacted"
-            record = await self.reader.readable(who, named[1], int(named[2]))
+            record = await self.reader.readable(who, *named)
             return "redacted" if record is None else record
 
         return await trace(root, look, question.max_depth)
@@ -131,14 +132,8 @@ class LineageReader:
         root = await self.reader.readable(who, question.artifact_id, question.version)
         if root is None:
             return ARTIFACT_NOT_FOUND
-        uri, total = uri_of(root), 0
-        found: list[m.Node] = []
-        async for record in every_visible(self.resources, self.tenant, who):
-            if uri in record.input_versions and uri in record.inputs:
-                total += 1
-                if len(found) < MOST_NODES:
-                    found.append(node_of(record))
-        return m.Dependents(root, tuple(found), total)
+        found, total = await visible_dependents(self.resources, self.tenant, who, uri_of(root), MOST_NODES)
+        return m.Dependents(root, tuple(node_of(record) for record in found), total)
 
     async def status(self, question: m.GetNameStatus) -> m.NameStatus | Refused:
         """Compare the inputs of a named result with their present versions."""
@@ -148,30 +143,39 @@ class LineageReader:
         name, record = named
         changed = []
         for uri, version in record.inputs.items():
-            current = await self._current(uri, version, record)
+            current = await self._current(question.principal, uri, version, record)
             if current != version:
                 changed.append(m.ChangedInput(uri, version, current))
         return m.NameStatus(name, record, tuple(changed))
 
-    async def _current(self, uri: str, version: str, record: ArtifactRecord) -> str | None:
+    async def _current(
+        self, principal: Principal, uri: str, version: str, record: ArtifactRecord
+    ) -> str | None:
         """Return the version an input would have in the same transform now; None if it is gone."""
-        if _ARTIFACT.fullmatch(uri):
+        if artifact_of(uri) is not None:
             return version  # versions of artifacts never change
         ref = self.resources.catalogs.resolve(uri)
         if isinstance(ref, Refused):
             return None
+        ref = self.resources.catalogs.asked_by(ref, principal.tenant, principal.id)
         table = self.resources.catalogs.peek(ref)
         if table is None:
-            loaded = await self.resources.look(ref, self.resources.catalogs.load, ref)
+            loaded = await self.resources.tables.load(self.tenant, ref)
             if isinstance(loaded, Refused):
                 return None
             table = loaded
-        scan = resolve_scan(table, _choice(json.loads(record.transform_spec)))
+        # The view is the caller's own right, which was checked; the rest identifies the rows.
+        head, marker, view = version.partition(VIEW)
+        # A version with a view has keyed digests: of any view, here that of all cells.
+        everything = CellGrants((Grant(None),), self.resources.authorizer.secret) if marker else None
+        scan = resolve_scan(table, _choice(json.loads(record.transform_spec)), everything)
         if isinstance(scan, Refused):
             return None
-        # The view is the caller's own right, which was checked; the rest identifies the rows.
-        _, marker, view = version.partition(VIEW)
-        return scan.version + marker + view
+        now = scan.version.partition(VIEW)[0]
+        demanded = None if table.restrictions is None else table.restrictions.digest
+        if read_alike(version, demanded, ref.caller):  # but for the salt, which is each query's own
+            now = now.partition(READ)[0] + "".join(head.partition(READ)[1:])
+        return now + marker + view
 
 
 def _choice(transform: Mapping[str, object]) -> ScanSpec:

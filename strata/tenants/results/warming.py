@@ -6,9 +6,11 @@ from functools import partial
 
 import attrs
 
+from strata.auth import Principal
 from strata.cache import SegmentKey
 from strata.outcomes import RefusalError, Refused
-from strata.tables import ScanPlan, expand_file
+from strata.readers import READERS, expand_in_reader
+from strata.tables import ScanPlan, expand_file, is_local
 from strata.tenants import messages as m
 from strata.tenants.builds.materialize import SCAN, Materializer
 from strata.tenants.builds.runner import BuildRequest
@@ -46,7 +48,7 @@ class CacheWarmer:
             keys = await self._keys(plan, order.principal)
             before = self._cached(plan, keys)
             if before < len(keys):
-                failed = await self._build(order)
+                failed = await self._build(order, question.principal)
                 if failed is not None:
                     return failed
             segments.append(len(keys))
@@ -54,7 +56,7 @@ class CacheWarmer:
             cached.append(self._cached(plan, keys))
         return m.Warmed(tuple(segments), tuple(found), tuple(cached))
 
-    async def _build(self, order: BuildRequest) -> Refused | None:
+    async def _build(self, order: BuildRequest, caller: Principal) -> Refused | None:
         """Build a result, or wait for its running build; its row groups go into the cache."""
         build = await self.materializer.under_way(order.provenance.key)
         if build is None:
@@ -62,6 +64,7 @@ class CacheWarmer:
             if isinstance(started, Refused):
                 return started
             build = started
+        build.callers.add(caller)
         await build.wait_admitted()
         await build.settled.wait()
         return build.outcome if isinstance(build.outcome, Refused) else None
@@ -76,7 +79,12 @@ class CacheWarmer:
         pool, tenant = self.materializer.resources.pool, self.materializer.tenant
         for file in plan.files:
             expand = partial(expand_file, plan, file)
-            tasks = await pool.run(tenant, Tier.BULK, expand, cost=SMALL_COST, principal=principal)
+            if READERS.available:
+                expand = partial(expand_in_reader, plan, file, self.materializer.builder.limits.fetch_timeout)
+            if is_local(plan.scan.table.io, file.path):
+                tasks = await pool.run(tenant, Tier.BULK, expand, cost=SMALL_COST, principal=principal)
+            else:
+                tasks = await self.materializer.resources.threads.network.run(tenant, expand)
             if isinstance(tasks, Refused):
                 raise RefusalError(tasks)
             keys += [SegmentKey(task.file.file_key, task.index) for task in tasks]

@@ -10,17 +10,20 @@ import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import accumulate
 
 import attrs
 import pyarrow as pa
+import structlog
 import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
+from strata.tenants.shared.os_errors import error_name, refusal_of
 from strata.work import EgressTurns, FileRange
 from strata.work.egress_turns import LARGE_BYTES
-from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, ByteSource
+from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, ByteSource, RevokedError
 from strata.work.threads import close_file
 
 CHUNK = LARGE_BYTES
@@ -36,7 +39,24 @@ Parts = Sequence[bytes | pa.Buffer]
 """Consecutive buffers of a blob."""
 
 _SHORT = Refused(Reason.DATA_UNREADABLE, "The stored result is shorter than it must be.")
+_UNREADABLE = Refused(
+    Reason.UNAVAILABLE, "The stored result cannot be read right now.", code="blob_unreadable", retry_after=1
+)
+log = structlog.get_logger(__name__)
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+def _read(descriptor: int, count: int, offset: int) -> bytes:
+    """Read a file.
+
+    Raises:
+        RefusalError: UNAVAILABLE if the system cannot read it now.
+    """
+    try:
+        return os.pread(descriptor, count, offset)
+    except OSError as error:
+        log.warning("result cannot be read", error=error_name(error))
+        raise RefusalError(refusal_of(error, _UNREADABLE)) from None
 
 
 class _Block:
@@ -169,9 +189,10 @@ class Tail:
     def close(self) -> None:
         """Close the descriptor (readers have their own) and drop the bytes in memory."""
         self.cool()
-        if self.fd >= 0:
-            close_file(self.fd)
-            self.fd = -1
+        descriptor, self.fd = self.fd, -1
+        if descriptor >= 0:
+            with suppress(OSError):  # a close that failed has closed all the same
+                close_file(descriptor)
 
 
 @attrs.frozen(eq=False)
@@ -180,9 +201,11 @@ class _ReadAhead:
 
     data: bytes
     offset: int
+    stream: ByteStream
     fd: int = -1
 
     def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
+        self.stream.check_socket()
         begin = position - self.offset
         return [memoryview(self.data)[begin : begin + wanted]], 0
 
@@ -197,9 +220,11 @@ class ByteStream:
         stop: Offset after the last byte; None while the blob grows.
         tail: The growing blob; None if the blob is finished.
         on_close: Called once, by :meth:`close`.
+        on_end: Called once, by :meth:`delivered`.
         head: The first bytes, if they were read already.
         tenant: Tenant whose egress turns are taken.
         turns: The process's egress turns.
+        refused: Why no further byte may be read: the caller's rights were taken away; None: they were not.
     """
 
     fd: int = -1
@@ -207,9 +232,11 @@ class ByteStream:
     stop: int | None = None
     tail: Tail | None = None
     on_close: Callable[[], None] | None = None
+    on_end: Callable[[], None] | None = None
     head: bytes = b""
     tenant: str = ""
     turns: EgressTurns = attrs.field(factory=EgressTurns)
+    refused: Refused | None = None
     _closed: bool = False
     _probe: bytearray = attrs.field(factory=partial(bytearray, 1))
 
@@ -239,9 +266,10 @@ class ByteStream:
         ``limit`` does not apply to :attr:`head`, which is returned whole.
 
         Raises:
-            RefusalError: If the build failed, or the file is shorter than recorded (DATA_UNREADABLE).
+            RefusalError: If the build failed, the stream is refused, or the file is shorter than recorded
+                (DATA_UNREADABLE).
         """
-        if self.head:
+        if self.head and self.refused is None:
             data, self.head = self.head, b""
             self.start += len(data)
             return data
@@ -250,7 +278,7 @@ class ByteStream:
             return None
         found = await self._in_turn(end if limit is None else min(end, self.start + limit))
         if isinstance(found, int):
-            found = await trio.to_thread.run_sync(os.pread, self.fd, found, self.start)
+            found = await trio.to_thread.run_sync(_read, self.fd, found, self.start)
         if not found:
             raise RefusalError(_SHORT)
         self.start += len(found)
@@ -267,21 +295,38 @@ class ByteStream:
             return await self.chunk()
         source: ByteSource = self
         count = min(LOAD_BYTES, end - self.start)
-        _, on_file = self.locate(self.start, count)
+        _, on_file = self._locate(self.start, count)
         if on_file:
             count = min(count, on_file)
             if not self._cached(count):
                 # Waits for the disk in a thread of its own: the sender's thread serves all connections.
-                data = await trio.to_thread.run_sync(os.pread, self.fd, min(count, READ_BYTES), self.start)
+                data = await trio.to_thread.run_sync(_read, self.fd, min(count, READ_BYTES), self.start)
                 if not data:
                     raise RefusalError(_SHORT)
-                count, source = len(data), _ReadAhead(data, self.start)
+                count, source = len(data), _ReadAhead(data, self.start, self)
         found = FileRange(source, self.start, count, self.tenant, self.turns)
         self.start += count
         return found
 
     def locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
-        """Return views of the bytes at ``position`` and 0, or no views and how many bytes the file has."""
+        """Return views of the bytes at ``position`` and 0, or no views and how many bytes the file has.
+
+        Raises:
+            RevokedError: If the stream is refused: a send under way cuts its connection.
+        """
+        self.check_socket()
+        return self._locate(position, wanted)
+
+    def refuse(self, refused: Refused) -> None:
+        """Let no further byte be read: the reader's right was taken away."""
+        self.refused = refused
+
+    def check_socket(self) -> None:
+        """Raise RevokedError if the stream is refused: no byte more goes to the socket."""
+        if self.refused is not None:
+            raise RevokedError(self.refused.detail)
+
+    def _locate(self, position: int, wanted: int) -> tuple[Sequence[memoryview], int]:
         end = position + wanted
         if self.tail is not None:
             found = self.tail.hot(position, wanted)
@@ -294,6 +339,8 @@ class ByteStream:
         """Return the next bytes if they are in memory, else how many to read from the disk."""
         await self.turns.take(self.tenant)
         try:
+            if self.refused is not None:
+                raise RefusalError(self.refused)
             found = self._from_memory(end, self.turns.chunk_bytes)
             await trio.lowlevel.checkpoint()
         finally:
@@ -301,20 +348,26 @@ class ByteStream:
         return found
 
     def _from_memory(self, end: int, wanted: int) -> bytes | int:
-        views, on_file = self.locate(self.start, min(HOT_CHUNK * wanted, end - self.start))
+        views, on_file = self._locate(self.start, min(HOT_CHUNK * wanted, end - self.start))
         if views:
             return b"".join(views)
         count = min(wanted, on_file)
-        return (
-            os.pread(self.fd, count, self.start) if self._cached(count) else count
-        )  # page cache: microseconds
+        return _read(self.fd, count, self.start) if self._cached(count) else count  # page cache: microseconds
 
     async def _readable_end(self) -> int:
-        """Return the offset up to which bytes can be read, after waiting for more than :attr:`start`."""
+        """Return the offset up to which bytes can be read, after waiting for more than :attr:`start`.
+
+        Raises:
+            RefusalError: If the build failed, or the stream is refused.
+        """
+        if self.stop is None:
+            assert self.tail is not None
+            await self.tail.beyond(self.start)
+        if self.refused is not None:
+            raise RefusalError(self.refused)
         if self.stop is not None:
             return self.stop
         assert self.tail is not None
-        await self.tail.beyond(self.start)
         return self.tail.size
 
     def _cached(self, count: int) -> bool:
@@ -328,11 +381,19 @@ class ByteStream:
         except OSError:
             return False  # not cached, or a file system that cannot tell: a thread reads it
 
+    def delivered(self) -> None:
+        """Note that the last byte was sent; does nothing when repeated."""
+        call, self.on_end = self.on_end, None
+        if call is not None:
+            call()
+
     def close(self) -> None:
         """Close the descriptor and call :attr:`on_close`; does nothing when repeated."""
         if not self._closed:
             self._closed = True
             if self.fd >= 0:
-                close_file(self.fd)
-            if self.on_close is not None:
-                self.on_close()
+                with suppress(OSError):  # a close that failed has closed all the same
+                    close_file(self.fd)
+            on_close, self.on_close = self.on_close, None  # it may refer back to this stream
+            if on_close is not None:
+                on_close()

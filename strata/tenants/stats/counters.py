@@ -20,7 +20,7 @@ K = TypeVar("K")
 ERRORS_REMEMBERED = 20
 """Errors kept for each tenant; the oldest goes first."""
 
-_CALLERS_OWN = frozenset({Reason.BAD_REQUEST, Reason.FORBIDDEN, Reason.NOT_FOUND})
+_CALLERS_OWN = frozenset({Reason.BAD_REQUEST, Reason.UNPROCESSABLE, Reason.FORBIDDEN, Reason.NOT_FOUND})
 """Refusals caused by the request itself; operators are not shown them."""
 
 
@@ -48,6 +48,7 @@ class TenantMetrics:
             ``("Materialize", "busy")``.
         requests: HTTP requests by status class, such as ``2xx``.
         refusals: Refused requests by error code.
+        denied: Requests for a table that the access rules deny; they are refused as if it was missing.
         builds: Ended builds by outcome.
         queue_wait: Seconds that builds waited for a slot, by tier.
         streams: Seconds that sending results took, under the single key ``all``.
@@ -66,6 +67,7 @@ class TenantMetrics:
     questions: dict[tuple[str, str], int] = attrs.field(factory=dict)
     requests: dict[str, int] = attrs.field(factory=dict)
     refusals: dict[str, int] = attrs.field(factory=dict)
+    denied: int = 0
     builds: dict[str, int] = attrs.field(factory=dict)
     queue_wait: dict[str, Histogram] = attrs.field(factory=dict)
     streams: dict[str, Histogram] = attrs.field(factory=dict)

@@ -13,6 +13,7 @@ from memory_blobs import MemoryBlobStore
 
 from strata.artifacts import BlobReader, BlobStore, LocalBlobStore
 from strata.artifacts.blobs.objects import ObjectBlobStore
+from strata.artifacts.blobs.store import Emptied
 from strata.outcomes import Reason, Refused
 
 PARTS = [b"one ", b"two ", b"", pa.py_buffer(b"three" * 1000), memoryview(b"four")]
@@ -20,7 +21,9 @@ WHOLE = b"".join(bytes(part) for part in PARTS)
 SHA = hashlib.sha256(WHOLE).hexdigest()
 
 
-@pytest.fixture(params=["files", "memory", "object-memory", "object-files", "object-s3"])
+@pytest.fixture(
+    params=["files", "memory", "object-memory", "object-files", "object-s3", "object-gcs", "object-azure"]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path, remote) -> Iterator[BlobStore]:
     kind, root = request.param, tmp_path / "blobs"
     if kind == "files":
@@ -212,3 +215,29 @@ def test_readers_and_writers_of_one_store_in_threads(store: BlobStore) -> None:
     found = store.open_reader("p", facts.sha256, facts.size)
     assert isinstance(found, BlobReader)
     os.close(found.fd)
+
+
+def test_an_emptied_prefix_has_no_blobs_and_others_have_theirs(store: BlobStore) -> None:
+    """It says how many and how large they were; a prefix that begins alike is another one."""
+    write(store, "p", [b"one"])
+    write(store, "p", [b"three"])
+    for other in ("p0", "q"):
+        write(store, other)
+
+    assert Emptied(2, 8) == store.empty("p")
+    assert Emptied(0, 0) == store.empty("p")
+    assert isinstance(content(store, "p", hashlib.sha256(b"one").hexdigest(), 3), Refused)
+    for other in ("p0", "q"):
+        assert WHOLE == content(store, other)
+    write(store, "p", [b"one"])
+    assert b"one" == content(store, "p", hashlib.sha256(b"one").hexdigest(), 3)
+
+
+@pytest.mark.parametrize("prefix", ["", ".", "..", "p/../q", "/"])
+def test_only_one_prefix_can_be_emptied(tmp_path: Path, remote, prefix: str) -> None:
+    """An empty one would be that of all tenants."""
+    for found in (LocalBlobStore(tmp_path / "a"), ObjectBlobStore(remote("memory"), "x", tmp_path / "b")):
+        write(found)
+        with pytest.raises(ValueError, match="not a tenant's"):
+            found.empty(prefix)
+        assert WHOLE == content(found)

@@ -231,3 +231,44 @@ def test_what_lies_behind_bytes_that_are_not_there_is_not_on_file(
     assert len(expected) == tail.on_file
     tail.close()
     assert expected == file[1].read_bytes()
+
+
+@pytest.mark.parametrize("call", ["preadv", "open"])
+def test_direct_writes_that_cannot_begin_leave_no_descriptor(
+    file, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The file is written plainly then, and no descriptor is left of the attempt."""
+    descriptor, path = file
+    grown(file, b"x" * 100).close()
+    before, spare = len(list(Path("/proc/self/fd").iterdir())), len(direct._spare)
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, broken)
+        with pytest.raises(OSError, match="Input/output"):
+            DirectTail(descriptor, path, 100)
+        growing = GrowingFile(os.dup(descriptor), path)
+        growing.append([b"y" * DIRECT_FROM])
+    growing._close()
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+    assert spare == len(direct._spare), "its buffer was given back, too"
+
+
+def test_a_file_that_cannot_be_closed_leaves_no_descriptor(file, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the two descriptors reports an error when it is closed, both are closed."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    growing = GrowingFile(os.dup(file[0]), file[1])
+    growing.append([b"y" * DIRECT_FROM])
+    real = os.close
+
+    def broken(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            growing._close()
+    assert before == len(list(Path("/proc/self/fd").iterdir()))

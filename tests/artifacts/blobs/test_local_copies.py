@@ -1,5 +1,6 @@
 """Local copies of remote blobs: bounded in bytes, the most recently read stay."""
 
+import errno
 import hashlib
 import os
 import random
@@ -158,3 +159,27 @@ def test_threads_that_add_and_read_never_see_half_a_copy(tmp_path: Path) -> None
         list(threads.map(work, range(6)))
 
     assert on_disk(tmp_path) == counted(copies) <= 4 * SIZE
+
+
+@pytest.mark.parametrize("call", ["stat", "scandir", "listdir", "unlink"])
+def test_a_copy_that_cannot_be_examined_or_removed_fails_no_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """An error on other results' copies ends neither the upload nor the read that met it."""
+    earlier = LocalCopies(tmp_path, 10 * SIZE)
+    for number in range(3):
+        add(earlier, number)
+    copies = LocalCopies(tmp_path, SIZE)
+    writer = copies.begin("p")
+    writer.append([data(7)])
+    facts, real = writer.commit(), getattr(os, call)
+
+    def broken(path: object, *args: object, **kwargs: object) -> object:
+        if sha(7) not in str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, broken)
+        copies.keep("p", facts)
+    assert held(copies, 7)

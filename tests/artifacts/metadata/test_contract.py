@@ -1,4 +1,4 @@
-"""The contract of a metadata store, tested on the SQLite store and on its twin in memory.
+"""The contract of a metadata store, tested on SQLite, on PostgreSQL and on the twin in memory.
 
 Versions are never shared, states only go forward, and tenants are separate.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from memory_metadata import MemoryMetadataStore
+from memory_registry import MemoryRegistry
+from postgres_kit import new_store
 
 from strata.artifacts import (
     Act,
@@ -17,22 +19,48 @@ from strata.artifacts import (
     ArtifactState,
     BlobFacts,
     MetadataStore,
+    NameOrder,
     SqlMetadataStore,
 )
+from strata.artifacts.metadata.contract import NOT_RUNNING
+from strata.artifacts.metadata.records import PAGE_BYTES
+from strata.artifacts.registry.contract import RegistryStore
+from strata.artifacts.registry.sql_registry import SqlRegistry
 from strata.outcomes import Reason, Refused
 
 FACTS = BlobFacts("a" * 64, 10, Path("x"))
 
+NAMES: dict[tuple[int, str, str], str] = {}
+"""Names that builds are to get as they become ready, by store, tenant and build."""
 
-@pytest.fixture(params=["sqlite", "memory"])
+
+def name_order(name: str, tenant: str = "t", principal: str = "ana", *, others: bool = False) -> NameOrder:
+    act = Act(tenant=tenant, principal=principal, principal_tenant=tenant, action="name.set", request_id="r")
+    return NameOrder(name=name, act=act, others=others)
+
+
+def registry_of(store: MetadataStore) -> RegistryStore:
+    return SqlRegistry(store) if isinstance(store, SqlMetadataStore) else MemoryRegistry(store)
+
+
+def set_name(store: MetadataStore, tenant: str, name: str, *target: object) -> object:
+    return registry_of(store).set_name(tenant, name_order(name, tenant), target)
+
+
+@pytest.fixture(params=["sqlite", "memory", pytest.param("postgresql", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MetadataStore]:
     clock = itertools.count(1000)
 
     def now() -> float:
         return float(next(clock))
 
-    memory = request.param == "memory"
-    found = MemoryMetadataStore(now) if memory else SqlMetadataStore(tmp_path / "metadata.db", now)
+    found: MetadataStore
+    if request.param == "memory":
+        found = MemoryMetadataStore(now)
+    elif request.param == "sqlite":
+        found = SqlMetadataStore(tmp_path / "metadata.db", now)
+    else:
+        found = new_store(request.getfixturevalue("postgresql"), now)
     yield found
     found.close()
 
@@ -46,13 +74,16 @@ def begin(
     name: str | None = None,
     query: str = "q",
     refresh: bool = False,
+    transform: str = "{}",
 ):
+    if name is not None:
+        NAMES[id(store), tenant, build] = name
     return store.begin_build(
         tenant,
         build_id=build,
         provenance_hash=key * 64,
         query_hash=query * 64,
-        transform_spec="{}",
+        transform_spec=transform,
         input_versions=[("uri", key)],
         executor_ref="scan@v1",
         name=name,
@@ -61,7 +92,9 @@ def begin(
 
 
 def finish(store: MetadataStore, build: str, tenant: str = "t") -> ArtifactRecord | Refused:
-    return store.finish_build(tenant, build, facts=FACTS, row_count=3, arrow_schema="id: int64")
+    name = NAMES.pop((id(store), tenant, build), None)
+    names = () if name is None else (name_order(name, tenant),)
+    return store.finish_build(tenant, build, facts=FACTS, row_count=3, arrow_schema="id: int64", names=names)
 
 
 def test_a_build_becomes_a_ready_artifact(store: MetadataStore) -> None:
@@ -185,19 +218,49 @@ def test_a_name_is_set_when_its_build_is_ready(store: MetadataStore) -> None:
     begin(store, "b2", name="a/b c")
     finish(store, "b2")
     assert 2 == store.get_name("t", "a/b c").version
-    store.set_name("t", "a/b c", "other", 7)
-    assert ("other", 7) == ((moved := store.get_name("t", "a/b c")).artifact_id, moved.version)
+    begin(store, "b3", key="o")
+    other = finish(store, "b3")
+    set_name(store, "t", "a/b c", other.artifact_id, 1)
+    assert (other.artifact_id, 1) == ((moved := store.get_name("t", "a/b c")).artifact_id, moved.version)
     assert ["a/b c"] == [name.name for name in store.list_names("t")]
+
+
+def test_a_result_gets_all_of_its_names_as_it_becomes_ready(store: MetadataStore) -> None:
+    """The names of all requests for a build are set together with its state, or none is."""
+    begin(store, "b1")
+    finished = {"facts": FACTS, "row_count": 3, "arrow_schema": "id: int64"}
+    assert NOT_RUNNING == store.finish_build("t", "none", names=(name_order("lost"),), **finished)
+    orders = [name_order(name) for name in ("second", "first", "third")]
+    ready = store.finish_build("t", "b1", names=orders, **finished)
+    assert [(name, ready.artifact_id, 1) for name in ("first", "second", "third")] == [
+        (name.name, name.artifact_id, name.version) for name in store.list_names("t")
+    ]
 
 
 def test_equal_names_of_two_tenants_are_two_names(store: MetadataStore) -> None:
     """Moving one tenant's name does not move the other's."""
-    store.set_name("t", "n", "mine", 1)
-    store.set_name("u", "n", "theirs", 2)
-    store.set_name("t", "n", "mine", 3)
+    for tenant, build, key in (("t", "b1", "m"), ("t", "b2", "o"), ("u", "b1", "k")):
+        begin(store, build, key=key, tenant=tenant)
+        finish(store, build, tenant)
+    mine, other, theirs = ("m" * 32, 1), ("o" * 32, 1), ("k" * 32, 1)
+    set_name(store, "t", "n", *mine)
+    set_name(store, "u", "n", *theirs)
+    set_name(store, "t", "n", *other)
 
-    assert ("theirs", 2) == ((kept := store.get_name("u", "n")).artifact_id, kept.version)
-    assert [("mine", 3)] == [(name.artifact_id, name.version) for name in store.list_names("t")]
+    assert theirs == ((kept := store.get_name("u", "n")).artifact_id, kept.version)
+    assert [other] == [(name.artifact_id, name.version) for name in store.list_names("t")]
+
+
+def test_a_name_never_points_at_what_is_not_ready(store: MetadataStore) -> None:
+    """A version that is missing, being built or another tenant's gets no name, and the old one stays."""
+    begin(store, "b1", name="n")
+    mine = finish(store, "b1")
+    begin(store, "b2", key="o")
+    begin(store, "b3", key="u", tenant="u")
+    finish(store, "b3", "u")
+    for target in ((mine.artifact_id, 2), ("o" * 32, 1), ("u" * 32, 1)):
+        assert None is set_name(store, "t", "n", *target)
+    assert (mine.artifact_id, 1) == ((kept := store.get_name("t", "n")).artifact_id, kept.version)
 
 
 def test_what_a_dead_process_left_building_is_failed(store: MetadataStore) -> None:
@@ -298,6 +361,20 @@ def test_what_is_not_known_yet_sorts_below_what_is(store: MetadataStore) -> None
         assert ["a", "c", "b"] == [record.provenance_hash[0] for page in pages for record in page]
 
 
+def test_a_page_ends_before_it_takes_too_much_memory(store: MetadataStore) -> None:
+    """A page of large transforms is shorter than its limit, never empty, and the next one goes on from it."""
+    large = "x" * (PAGE_BYTES // 3)
+    for index, transform in enumerate([large] * 5 + ["y" * (2 * PAGE_BYTES), "{}"]):
+        begin(store, f"b{index}", key="abcdefg"[index], transform=transform)
+    pages, offset = [], 0
+    while offset < 7:
+        page = store.list_artifacts("t", limit=1000, offset=offset, order="asc")
+        assert 7 == page.total
+        pages.append("".join(record.provenance_hash[0] for record in page.artifacts))
+        offset += len(page.artifacts)
+    assert ["ab", "cd", "e", "f", "g"] == pages
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"sort": "tenant"}, {"order": "up"}, {"state": "gone"}, {"since": float("nan")}, {"since": float("inf")},
@@ -361,3 +438,9 @@ def test_tenants_are_those_who_have_had_results(store: MetadataStore) -> None:
     assert ("B", "_default", "a", "a-1", "b") == store.list_tenants(after="", limit=9)
     assert ("a", "a-1") == store.list_tenants(after="_default", limit=2)
     assert () == store.list_tenants(after="b", limit=1)
+
+
+def test_the_secret_is_one_of_32_bytes(store: MetadataStore) -> None:
+    """The same secret at every reading."""
+    assert 32 == len(store.secret)
+    assert store.secret == store.secret

@@ -7,21 +7,35 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import trio
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from strata.artifacts import STORE_DOWN, ArtifactRecord, BlobFacts, NewerDatabaseError, SqlMetadataStore
-from strata.artifacts.metadata import migrate, sql_store
-from strata.artifacts.metadata.schema import schema
+from strata.artifacts import (
+    ORDERS,
+    SORTS,
+    STORE_DOWN,
+    Act,
+    ArtifactRecord,
+    BlobFacts,
+    Cursor,
+    NameOrder,
+    NewerDatabaseError,
+    SqlMetadataStore,
+)
+from strata.artifacts.database import migrate, sqlite
+from strata.artifacts.database.schema import schema
+from strata.artifacts.registry.sql_registry import SqlRegistry
 from strata.outcomes import RefusalError
+from strata.work.waiting_threads import WaitingThreads
 
 KEY = "k" * 64
 
@@ -57,9 +71,20 @@ def begin(store: SqlMetadataStore, build_id: str = "b1") -> None:
 def ready(store: SqlMetadataStore, build_id: str = "b1") -> ArtifactRecord:
     begin(store, build_id)
     facts = BlobFacts("a" * 64, 10, Path("x"))
-    found = store.finish_build("t", build_id, facts=facts, row_count=3, arrow_schema="id: int64")
+    found = store.finish_build(
+        "t", build_id, facts=facts, row_count=3, arrow_schema="id: int64", names=[order("n")]
+    )
     assert isinstance(found, ArtifactRecord)
     return found
+
+
+def order(name: str) -> NameOrder:
+    act = Act(tenant="t", principal="ana", principal_tenant="t", action="name.set", request_id="r")
+    return NameOrder(name=name, act=act)
+
+
+def set_name(store: SqlMetadataStore, name: str, *target: object) -> object:
+    return SqlRegistry(store).set_name("t", order(name), target)
 
 
 def test_everything_is_there_after_a_restart(store: SqlMetadataStore, tmp_path: Path) -> None:
@@ -79,7 +104,7 @@ def test_commits_are_synced(store: SqlMetadataStore) -> None:
     everyone = threading.Barrier(6)
 
     def modes(_: int) -> tuple[object, object]:
-        with store._engine.connect() as connection:
+        with store.database.engine.connect() as connection:
             everyone.wait(10)  # six connections at once, so none is another one again
             return (
                 connection.exec_driver_sql("PRAGMA journal_mode").scalar(),
@@ -100,7 +125,7 @@ def test_what_is_ready_is_on_disk_and_only_a_beginning_may_be_lost(store: SqlMet
     def committed(connection: sa.Connection) -> None:
         synced.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
 
-    sa.event.listen(store._engine, "commit", committed)
+    sa.event.listen(store.database.engine, "commit", committed)
     full, normal = 2, 1
     for attempt in range(2):
         begin(store, f"b{attempt}")
@@ -114,7 +139,7 @@ def test_what_is_ready_is_on_disk_and_only_a_beginning_may_be_lost(store: SqlMet
         assert isinstance(artifact, ArtifactRecord)
         assert [normal, full] == synced
         synced.clear()
-        store.set_name("t", "n", artifact.artifact_id, artifact.version)
+        set_name(store, "n", artifact.artifact_id, artifact.version)
         begin(store, f"c{attempt}")
         store.fail_build("t", f"c{attempt}", code="abandoned", message="gone")
         assert [full, normal, full] == synced
@@ -159,7 +184,7 @@ def test_a_store_that_does_not_answer_is_a_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A lock held too long, like a full disk, is a 503 with retry, and nothing is half-written."""
-    monkeypatch.setattr(sql_store, "BUSY_SECONDS", 0)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0)
     store = opened(tmp_path)
     other = sqlite3.connect(tmp_path / "metadata.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -177,7 +202,7 @@ def test_a_store_that_does_not_answer_is_a_refusal(
 
 def test_a_file_that_is_gone_does_not_answer(store: SqlMetadataStore, tmp_path: Path) -> None:
     """Readiness fails: an empty file that SQLite would create in its place is no store."""
-    store._engine.dispose()
+    store.database.engine.dispose()
     for file in tmp_path.glob("metadata.db*"):
         file.unlink()
 
@@ -189,7 +214,7 @@ def test_a_file_that_is_gone_does_not_answer(store: SqlMetadataStore, tmp_path: 
 def test_a_damaged_file_is_a_refusal(store: SqlMetadataStore, tmp_path: Path) -> None:
     """SQLite raises another error for it than for a full disk."""
     ready(store)
-    store._engine.dispose()
+    store.database.engine.dispose()
     for file in tmp_path.glob("metadata.db-*"):
         file.unlink()
     (tmp_path / "metadata.db").write_bytes(b"no database at all" * 1000)
@@ -203,18 +228,18 @@ def test_a_damaged_file_is_a_refusal(store: SqlMetadataStore, tmp_path: Path) ->
 
 def test_a_violated_constraint_is_a_bug(store: SqlMetadataStore) -> None:
     """It must not look like a store that is down for a moment."""
-    with pytest.raises(sa.exc.IntegrityError), store._writing() as connection:
-        connection.execute(sa.text("INSERT INTO names VALUES ('t', 'n', NULL, 1, 1.0)"))
+    with pytest.raises(sa.exc.IntegrityError), store.writing("t") as connection:
+        connection.execute(sa.text("INSERT INTO names VALUES ('t', 'n', NULL, 1, 1.0, NULL)"))
     ready(store)
 
 
 def test_writers_stand_in_line(store: SqlMetadataStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's polling made some of sixteen writers wait a second; one that waits too long is refused."""
-    monkeypatch.setattr(sql_store, "BUSY_SECONDS", 0.01)
-    with store._writing(), ThreadPoolExecutor(1) as threads:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    with store.writing("t"), ThreadPoolExecutor(1) as threads:
         late = threads.submit(begin, store)
         assert isinstance(late.exception(30), RefusalError)
-    monkeypatch.setattr(sql_store, "BUSY_SECONDS", 30)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 30)
     waiting: list[int] = []
     seen: list[int] = []
 
@@ -222,8 +247,8 @@ def test_writers_stand_in_line(store: SqlMetadataStore, monkeypatch: pytest.Monk
         waiting.append(1)
         seen.append(len(waiting))
 
-    sa.event.listen(store._engine, "begin", counted, insert=True)  # before BEGIN IMMEDIATE
-    sa.event.listen(store._engine, "commit", lambda _connection: waiting.pop())
+    sa.event.listen(store.database.engine, "begin", counted, insert=True)  # before BEGIN IMMEDIATE
+    sa.event.listen(store.database.engine, "commit", lambda _connection: waiting.pop())
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(lambda index: begin(store, f"c{index}"), range(32)))
     assert [1] * 32 == seen, "no two of them are at SQLite's door"
@@ -242,15 +267,15 @@ def test_a_write_is_all_or_nothing(store: SqlMetadataStore, monkeypatch: pytest.
             if next(of) == at:
                 raise sqlite3.OperationalError("disk I/O error")
 
-        sa.event.listen(store._engine, "before_cursor_execute", fail)
+        sa.event.listen(store.database.engine, "before_cursor_execute", fail)
         try:
-            store.finish_build("t", "b1", facts=facts, row_count=1, arrow_schema="")
+            store.finish_build("t", "b1", facts=facts, row_count=1, arrow_schema="", names=[order("n")])
         except (RefusalError, sqlite3.OperationalError):
             failures += 1
         else:
             break
         finally:
-            sa.event.remove(store._engine, "before_cursor_execute", fail)
+            sa.event.remove(store.database.engine, "before_cursor_execute", fail)
         assert before == (store.get_build("t", "b1"), store.list_artifacts("t", limit=9, offset=0))
         assert None is store.get_name("t", "n")
     assert failures >= 6
@@ -260,7 +285,7 @@ def test_a_write_is_all_or_nothing(store: SqlMetadataStore, monkeypatch: pytest.
 
 def test_migrations_make_the_schema_the_code_uses(store: SqlMetadataStore) -> None:
     """A column or index that is only in the migrations or only in the schema fails here."""
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         assert [] == compare_metadata(MigrationContext.configure(connection), schema)
 
 
@@ -285,7 +310,7 @@ def test_a_database_of_the_first_revision_is_brought_up_with_its_rows(tmp_path: 
 
     assert 3 == store.get_name("t", "n").version
     ready(store)
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         assert [] == compare_metadata(MigrationContext.configure(connection), schema)
     store.close()
 
@@ -322,6 +347,7 @@ def test_a_newer_database_is_refused(store: SqlMetadataStore, tmp_path: Path) ->
     """The message says what to do, and the database is untouched."""
     with sqlite3.connect(tmp_path / "metadata.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE schema_support SET oldest = '9998'")
         before = list(connection.iterdump())
 
     with pytest.raises(NewerDatabaseError, match=r"9999.*Upgrade Strata"):
@@ -332,7 +358,7 @@ def test_a_newer_database_is_refused(store: SqlMetadataStore, tmp_path: Path) ->
 
 def test_a_new_database_is_opened_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite's busy timeout does not cover the switch to WAL, so concurrent opens could fail."""
-    real, met = sql_store._use_wal, threading.Barrier(2)
+    real, met = sqlite.use_wal, threading.Barrier(2)
     alone: list[bool] = []
 
     def watched(engine: sa.Engine) -> None:
@@ -342,7 +368,7 @@ def test_a_new_database_is_opened_by_one_at_a_time(tmp_path: Path, monkeypatch: 
             alone.append(met.broken)
         real(engine)
 
-    monkeypatch.setattr(sql_store, "_use_wal", watched)
+    monkeypatch.setattr(sqlite, "use_wal", watched)
     with ThreadPoolExecutor(8) as threads:
         stores = list(threads.map(lambda _: opened(tmp_path), range(8)))
 
@@ -391,9 +417,9 @@ def statements(store: SqlMetadataStore, question: Callable[[], object]) -> list[
     def note(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
         asked.append((statement, parameters))
 
-    sa.event.listen(store._engine, "before_cursor_execute", note)
+    sa.event.listen(store.database.engine, "before_cursor_execute", note)
     question()
-    sa.event.remove(store._engine, "before_cursor_execute", note)
+    sa.event.remove(store.database.engine, "before_cursor_execute", note)
     return [(text, parameters) for text, parameters in asked if not text.startswith("BEGIN")]
 
 
@@ -409,7 +435,7 @@ def statements(store: SqlMetadataStore, question: Callable[[], object]) -> list[
 def test_the_hot_path_is_one_look_into_an_index(store: SqlMetadataStore, question, index: str) -> None:
     """The statement actually sent uses an index, without scan or sort, however many artifacts exist."""
     [(statement, parameters)] = statements(store, lambda: question(store))
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
     assert 1 == len(plan), plan
     assert f"SEARCH {statement.split('FROM ')[1].split()[0]} USING INDEX {index} " in plan[0].detail
@@ -419,7 +445,7 @@ def test_beginning_a_build_scans_nothing(store: SqlMetadataStore) -> None:
     """The cost does not grow with the number of a tenant's builds."""
     ready(store)
     asked = statements(store, lambda: begin(store, "b2"))
-    with store._engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         plans = [
             row.detail
             for statement, parameters in asked
@@ -427,5 +453,186 @@ def test_beginning_a_build_scans_nothing(store: SqlMetadataStore) -> None:
             for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
         ]
     assert len(plans) >= 3
-    assert not [plan for plan in plans if not plan.startswith("SEARCH")]
+    assert not [plan for plan in plans if plan.startswith("SCAN") and "anon" not in plan]
     assert any("builds_by_artifact" in plan for plan in plans)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_removed_or_replaced_is_noticed(
+    store: SqlMetadataStore, tmp_path: Path, *, replaced: bool
+) -> None:
+    """No read or write succeeds on a file that has no name any more; put back, it serves again."""
+    ready(store)
+    path, aside = tmp_path / "metadata.db", tmp_path / "aside"
+    path.rename(aside)
+    if replaced:
+        path.write_bytes(b"")
+    assert not store.probe()
+    for call in (partial(store.get_build, "t", "b1"), partial(set_name, store, "n", "a", 1)):
+        with pytest.raises(RefusalError) as refused:
+            call()
+        assert STORE_DOWN == refused.value.refused
+    aside.replace(path)
+    assert store.probe()
+    assert store.get_build("t", "b1") is not None
+
+
+def test_the_secret_is_made_once_and_stays(tmp_path: Path) -> None:
+    """Stores that open a new database at one moment, and later ones, share a secret; another database has its own."""
+    path = tmp_path / "shared.db"
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(lambda _: SqlMetadataStore(path, float), range(4)))
+    found = {store.secret for store in opened}
+    for store in opened:
+        store.close()
+    again, other = SqlMetadataStore(path, float), SqlMetadataStore(tmp_path / "other.db", float)
+    assert found == {again.secret}
+    assert other.secret not in found
+    again.close()
+    other.close()
+
+
+ENDLESS = sa.text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
+
+
+def threads(seconds: float = 60.0) -> WaitingThreads:
+    return WaitingThreads("metadata", 4, STORE_DOWN, 10.0, seconds)
+
+
+async def test_a_read_that_its_caller_left_ends(store: SqlMetadataStore) -> None:
+    """A statement that takes for ever is interrupted when its request is cancelled, and the store goes on."""
+    group, began = threads(), trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def read() -> None:
+        with store.reading() as connection:
+            token.run_sync_soon(began.set)
+            connection.execute(ENDLESS)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.run, "a", read)
+        await began.wait()
+        nursery.cancel_scope.cancel()
+    with trio.fail_after(30):
+        while not group.idle:
+            await trio.lowlevel.checkpoint()
+    assert store.probe()
+
+
+async def test_a_write_beyond_its_deadline_is_undone(store: SqlMetadataStore) -> None:
+    """An interrupted transaction leaves nothing, and the next writer goes on."""
+
+    def write() -> None:
+        with store.writing("t") as connection:
+            connection.execute(sa.text("INSERT INTO names VALUES ('a', 'n', 'x', 1, 0)"))
+            connection.execute(ENDLESS)
+
+    with pytest.raises(RefusalError) as raised:
+        await threads(0.05).run("a", write, keep=True)
+    assert STORE_DOWN == raised.value.refused
+    assert () == store.list_names("a")
+    ready(store)
+    assert 1 == len(store.list_names("t"))
+
+
+def filled(store: SqlMetadataStore, count: int) -> None:
+    """Add finished results with a name each, made of the first one."""
+    for index in range(count):
+        store.begin_build(
+            "t", build_id=f"b{index}", provenance_hash=f"{index:04}" * 16, query_hash="q" * 64,
+            transform_spec="{}", input_versions=[("strata://artifact/first@v=1", "1")],
+            executor_ref="join@v1", name=None,
+        )  # fmt: skip
+        facts, names = BlobFacts("a" * 64, index, Path("x")), [order(f"daily/{index:04}")]
+        store.finish_build("t", f"b{index}", facts=facts, row_count=index, arrow_schema="", names=names)
+
+
+def steps_of(path: Path, ask: Callable[[SqlMetadataStore], object]) -> int:
+    """Return the steps of SQLite's virtual machine, in tens, that a call of the store takes."""
+    counted = itertools.count()
+    with closing(opened(path)) as store:
+        sa.event.listen(
+            store.database.engine,
+            "checkout",
+            lambda connection, *_: connection.set_progress_handler(lambda: next(counted) and 0, 10),
+        )
+        ask(store)
+    return next(counted)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store, at: store.list_names("t", after=f"daily/{at:04}", limit=10),
+        lambda store, at: store.list_artifacts("t", name_prefix=f"daily/{at // 10:03}", limit=10, offset=0),
+        lambda store, at: store.list_dependents(
+            "t", "strata://artifact/first@v=1", after=place(store, at, "created_at"), limit=10
+        ),
+        *(
+            partial(
+                lambda store, at, sort, order: store.list_summaries(
+                    "t", sort=sort, order=order, after=place(store, at, sort), limit=10
+                ),
+                sort=sort,
+                order=order,
+            )
+            for sort in SORTS
+            for order in ORDERS
+        ),
+    ],
+)
+def test_a_page_takes_as_many_steps_however_many_results_there_are_and_wherever_it_is(
+    tmp_path: Path, ask: Callable[[SqlMetadataStore, int], object]
+) -> None:
+    """Every page of a listing is read in an index, from its own place on."""
+    sizes = {}
+    for count in (60, 600):
+        directory = tmp_path / str(count)
+        directory.mkdir()
+        with closing(opened(directory)) as store:
+            filled(store, count)
+        sizes[count] = [steps_of(directory, partial(ask, at=at)) for at in (20, count - 20)]
+    fewest = min(min(steps) for steps in sizes.values())
+    assert fewest > 0
+    assert max(max(steps) for steps in sizes.values()) < 3 * fewest + 20
+
+
+def place(store: SqlMetadataStore, at: int, sort: str) -> Cursor:
+    found = store.find_ready("t", f"{at:04}" * 16)
+    assert found is not None
+    return Cursor(getattr(found, sort), found.artifact_id, found.version)
+
+
+def test_statistics_and_totals_read_an_index_and_no_row(store: SqlMetadataStore) -> None:
+    """A row holds a transform of up to a megabyte, which counting does not read."""
+    filled(store, 5)
+    plans = []
+
+    def explained(
+        connection: sa.Connection, _cursor: object, statement: str, given: tuple, *_: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            raw = connection.connection.cursor()
+            plans.append(" ".join(row[3] for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", given)))
+
+    sa.event.listen(store.database.engine, "before_cursor_execute", explained)
+    store.stats("t")
+    store.list_artifacts("t", limit=1, offset=0)
+    totals = [plan for plan in plans if "ORDER" not in plan][:2]
+    assert 2 == len(totals)
+    assert all("COVERING INDEX" in plan for plan in totals)
+
+
+def test_the_migration_finds_the_dependents_of_older_results(tmp_path: Path) -> None:
+    """Results of a version without the table of inputs are found by it, in every order."""
+    with closing(opened(tmp_path)) as store:
+        filled(store, 3)
+        expected = store.list_dependents("t", "strata://artifact/first@v=1", after=None, limit=9)
+        config = Config()
+        config.set_main_option("script_location", "strata.artifacts:migrations")
+        with store.database.writer.begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0004")
+    with closing(opened(tmp_path)) as again:
+        assert 3 == len(expected)
+        assert expected == again.list_dependents("t", "strata://artifact/first@v=1", after=None, limit=9)

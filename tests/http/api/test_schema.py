@@ -14,8 +14,8 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from service_kit import TOKEN, Warehouse, identity, numbers, process, scan
 
+SCOPES = "admin:* notebook:*"
 SUPPORT = Path(__file__).parents[2] / "support"
-CASES = 5_000
 
 CHECKS = [
     "not_a_server_error",
@@ -35,8 +35,15 @@ CHECKS = [
 a schema cannot express (positive_data_acceptance); nothing is created or deleted here (use_after_free,
 ensure_resource_availability, object_level_authorization)."""
 
-EXAMPLES = 220
-"""Most cases an operation; operations without input have one."""
+EXAMPLES = {2_000: 48, 5_000: 120}
+"""For so many cases in all: the most an operation; operations without input have one."""
+
+CONFIG = """
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "428", "429", "5xx"]
+"""
+"""The statuses that refuse unsound requests: schemathesis's own, and 413: what is longer than a description
+allows may be longer than a request may be, too. Status 5xx is the matter of another check."""
 
 DETERMINISTIC = (
     "--mode=all",
@@ -68,9 +75,11 @@ def start(tmp_path: Path):
 
 def real_values(url: str, table: str) -> dict[str, object]:
     """Make a named result and return the values of its path parameters."""
-    with httpx.Client(base_url=url, headers=identity(scopes="admin:*"), timeout=30) as client:
+    with httpx.Client(base_url=url, headers=identity(scopes=SCOPES), timeout=30) as client:
         made = client.post("/v1/materialize", json=scan(table, mode="artifact", name="reports/daily")).json()
         stream = client.post("/v1/materialize", json=scan(table, params={"columns": ["id"]})).json()
+        cells = [{"id": "a", "source": "x = 1"}]
+        notebook = client.post("/v1/notebooks", json={"title": "T", "cells": cells}).json()
     artifact_id, _, version = made["artifact_uri"].removeprefix("strata://artifact/").partition("@v=")
     return {
         "table": table,
@@ -79,16 +88,23 @@ def real_values(url: str, table: str) -> dict[str, object]:
         "build_id": made["build_id"],
         "stream_id": stream["stream_id"],
         "name": "reports/daily",
+        "notebook": notebook["name"],
         "own_tenant": identity()["X-Tenant-ID"],
         "tenant": "another",  # another tenant: it will be disabled, drained and limited
     }
+
+
+def short(text: str) -> str:
+    """Cut long lines: a request that failed may fill more than is shown."""
+    return "\n".join(line[:300] for line in text.splitlines())
 
 
 def schemathesis(
     document: str, known: dict[str, object], cwd: Path, *options: str
 ) -> subprocess.CompletedProcess[str]:
     """Run schemathesis in a process of its own, as its command does; ``document`` is a URL or a file."""
-    headers = [f"--header={name}: {value}" for name, value in identity(scopes="admin:*").items()]
+    (cwd / "schemathesis.toml").write_text(CONFIG)
+    headers = [f"--header={name}: {value}" for name, value in identity(scopes=SCOPES).items()]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]),
         "SCHEMATHESIS_HOOKS": "schema_hooks",
@@ -113,7 +129,8 @@ def schemathesis(
 
 
 @pytest.mark.slow
-def test_five_thousand_requests_out_of_the_description_are_answered_as_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cases", [2_000, pytest.param(5_000, marks=pytest.mark.nightly)])
+def test_requests_out_of_the_description_are_answered_as_it_says(cases: int, tmp_path: Path) -> None:
     """With a valid identity, sound and unsound requests pass every applicable check, without a 5xx."""
     warehouse, server = start(tmp_path)
     with server as running:
@@ -123,18 +140,19 @@ def test_five_thousand_requests_out_of_the_description_are_answered_as_it_says(t
             known,
             tmp_path,
             f"--checks={','.join(CHECKS)}",
-            f"--max-examples={EXAMPLES}",
+            f"--max-examples={EXAMPLES[cases]}",
+            "--request-timeout=30",  # events are waited for, for 20 s at most
             "--phases=examples,coverage,fuzzing",
             # Excluded: operations that make the server or the calling tenant unavailable.
             "--exclude-path-regex=^/v1/admin/.*(drain|disable|evict|restart)$",
             *DETERMINISTIC,
         )
         assert None is running.popen.poll()
-    assert 0 == done.returncode, done.stdout[-20_000:] + done.stderr[-5_000:]
+    assert 0 == done.returncode, short(done.stdout)[-20_000:] + done.stderr[-5_000:]
     counted = re.search(r"([\d,]+) generated, ([\d,]+) passed", done.stdout)
     assert counted, done.stdout[-5_000:]
     generated, passed = (int(number.replace(",", "")) for number in counted.groups())
-    assert generated >= CASES
+    assert generated >= cases
     assert generated == passed
 
 

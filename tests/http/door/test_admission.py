@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import trio
-from door_kit import CONTRACT, GOOD, Wire, echo
+from door_kit import CONTRACT, GOOD, Wire, echo, nothing_behind
 from fair_bounds import most_before
 from trio.testing import MockClock
 
@@ -36,7 +36,7 @@ class Door:
         self.admission = AdmissionQueue()
         self.answered: list[str] = []
         self.door = FrontDoor(
-            app, contract=CONTRACT, registry=None, max_request_bytes=1000, request_id=lambda _headers: "request-1",
+            app, contract=CONTRACT, registry=nothing_behind(), max_request_bytes=1000, request_id=lambda _headers: "request-1",
             rates=RateBook(lambda _tenant: limits), admission=self.admission,
         )  # fmt: skip
 

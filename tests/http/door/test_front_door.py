@@ -2,23 +2,37 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 import trio
-from door_kit import CONTRACT, GOOD, Wire, echo
+from door_kit import CONTRACT, GOOD, Wire, echo, nothing_behind
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from strata.executor.protocol.messages import BuildDescription
+from strata.executor.protocol.pulls import Pull, PullBook
+from strata.http.asgi import KNOWN_KEY
 from strata.http.door.auth_failures import FailureLimit
 from strata.http.door.body import DRAIN_BYTES
 from strata.http.door.context import SCOPE_KEY
 from strata.http.door.front_door import FrontDoor
 from strata.outcomes import Reason, Refused
+from strata.tenants.budgets.body_budget import BodyBudget
 from strata.tenants.limits.token_bucket import Rate
+from strata.tenants.stats.runtime import RuntimeStats
+
+MIB = 1024 * 1024
 
 
 def door(app=echo, cap: int = 1000) -> FrontDoor:
     return FrontDoor(
-        app, contract=CONTRACT, registry=None, max_request_bytes=cap, request_id=lambda _headers: "request-1"
+        app,
+        contract=CONTRACT,
+        registry=nothing_behind(),
+        max_request_bytes=cap,
+        request_id=lambda _headers: "request-1",
     )
 
 
@@ -68,6 +82,101 @@ async def test_a_body_that_never_arrives_is_408(autojump_clock: MockClock) -> No
     wire = await knock(Wire(b"some", whole=False))
 
     assert (408, b"close") == (wire.status, wire.headers[b"connection"])
+
+
+async def hang(budget: BodyBudget, clients: int, tenant: bytes, nursery: trio.Nursery) -> list[Wire]:
+    """Begin requests whose bodies lack their last byte."""
+    frontdoor = FrontDoor(
+        echo,
+        contract=CONTRACT,
+        registry=nothing_behind(),
+        max_request_bytes=MIB,
+        request_id=lambda _: "r",
+        bodies=budget,
+    )
+    headers = [*GOOD[:2], (b"x-tenant-id", tenant)]
+    wires = [Wire(*[b"x" * 65536] * 16, whole=False) for _ in range(clients)]
+    for wire in wires:
+        wire.parts[-1] = wire.parts[-1][1:]
+        scope = {"type": "http", "path": "/v1/x", "method": "POST", "headers": headers}
+        nursery.start_soon(frontdoor, scope, wire.receive, wire.send)
+    return wires
+
+
+async def test_bodies_without_their_last_byte_stay_within_the_budget(autojump_clock: MockClock) -> None:
+    """150 bodies of a megabyte hold no more than the budget, and another tenant's body is read meanwhile."""
+    budget = BodyBudget(32 * MIB)
+    async with trio.open_nursery() as nursery:
+        wires = await hang(budget, 150, b"team-a", nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 24 * MIB >= budget.used
+        await hang(budget, 1, b"team-b", nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        assert MIB == budget.held("team-b")
+        nursery.cancel_scope.deadline = trio.current_time() + 61
+    assert 0 == budget.used
+    statuses = [wire.status for wire in wires]
+    assert 150 == statuses.count(408) + statuses.count(503)
+    refused = next(wire for wire in wires if wire.status == 503)
+    assert (b"5", b"close") == (refused.headers[b"retry-after"], refused.headers[b"connection"])
+    assert "memory_budget_bytes" == json.loads(refused.body)["error"]
+
+
+async def test_a_refused_body_that_arrives_keeps_its_connection() -> None:
+    """A body for which there was no memory is drained, and the answer is a 503 of the request alone."""
+    budget = BodyBudget(MIB)
+    budget.add("team-b", "p", MIB)
+    frontdoor = FrontDoor(
+        echo,
+        contract=CONTRACT,
+        registry=nothing_behind(),
+        max_request_bytes=MIB,
+        request_id=lambda _: "r",
+        bodies=budget,
+    )
+    wire = Wire(*[b"x" * 65536] * 4)
+    scope = {"type": "http", "path": "/v1/x", "method": "POST", "headers": GOOD}
+    await frontdoor(scope, wire.receive, wire.send)
+    assert (503, MIB) == (wire.status, budget.used)
+    assert b"connection" not in wire.headers
+
+
+async def test_a_body_is_held_until_its_request_is_over() -> None:
+    """The bytes of a body count while the application works with them."""
+    budget = BodyBudget(4 * MIB)
+    seen = []
+
+    async def app(scope: dict, receive: Callable, send: Callable) -> None:
+        seen.append(budget.held("team-a", "ana@example.com"))
+        await echo(scope, receive, send)
+
+    frontdoor = FrontDoor(
+        app,
+        contract=CONTRACT,
+        registry=nothing_behind(),
+        max_request_bytes=MIB,
+        request_id=lambda _: "r",
+        bodies=budget,
+    )
+    wire = Wire(b"x" * 65536, b"y" * 65536)
+    scope = {"type": "http", "path": "/v1/x", "method": "POST", "headers": GOOD}
+    await frontdoor(scope, wire.receive, wire.send)
+    assert ([131072], 0, b"x" * 65536 + b"y" * 65536) == (seen, budget.used, wire.body)
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/x"])
+async def test_nothing_is_kept_of_a_body_without_an_identity(path: str) -> None:
+    """A client without an identity makes the server keep no byte: the body is read and dropped."""
+    content: list[bytes] = []
+
+    async def app(_scope: dict, receive: Callable, send: Callable) -> None:
+        content.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    wire = await knock(Wire(b"a" * 500, b"b" * 100_000), app=app, headers=[], path=path)
+    assert (200, [b""]) == (wire.status, content) if path == "/health" else 401 == wire.status
+    assert 100_500 == wire.read
 
 
 async def test_a_client_that_leaves_during_its_body_reaches_nobody() -> None:
@@ -159,16 +268,25 @@ async def test_the_servers_goodbye_does_not_interrupt_the_last_send() -> None:
     assert [] == said
 
 
-async def test_a_websocket_is_refused() -> None:
-    """A WebSocket handshake is refused: no route speaks it."""
-    sent: list[dict] = []
+async def test_a_websocket_is_refused_as_a_request_where_no_route_speaks_it() -> None:
+    """A handshake is checked as a request, and its refusal is a problem that ends the connection."""
+    for headers, status in ((GOOD, 404), ([], 401)):
+        sent: list[dict] = []
+        messages = [{"type": "websocket.connect"}, {"type": "websocket.disconnect"}]
 
-    async def send(message: dict) -> None:
-        sent.append(message)
+        async def receive(messages: list[dict] = messages) -> dict:
+            return messages.pop(0)
 
-    await door()({"type": "websocket", "headers": GOOD, "path": "/"}, Wire().receive, send)
+        async def send(message: dict, sent: list[dict] = sent) -> None:
+            sent.append(message)
 
-    assert ["websocket.close"] == [message["type"] for message in sent]
+        await door()({"type": "websocket", "headers": headers, "path": "/"}, receive, send)
+
+        assert ["websocket.http.response.start", "websocket.http.response.body"] == [
+            message["type"] for message in sent
+        ]
+        assert (status, b"close") == (sent[0]["status"], dict(sent[0]["headers"])[b"connection"])
+        assert status == json.loads(sent[1]["body"])["status"]
 
 
 async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
@@ -176,7 +294,7 @@ async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
 ) -> None:
     """Valid identities pass even from an address with too many failures, such as a proxy's."""
     guarded = FrontDoor(
-        echo, contract=CONTRACT, registry=None, max_request_bytes=1000,
+        echo, contract=CONTRACT, registry=nothing_behind(), max_request_bytes=1000,
         request_id=lambda _headers: "request-1", failures=FailureLimit(Rate(0.5, 3)),
     )  # fmt: skip
 
@@ -206,3 +324,43 @@ async def test_too_many_failures_of_one_address_are_429_and_touch_nobody_else(
     assert 401 == (await ask(forged, "2.2.2.2")).status
     await trio.sleep(2)
     assert 401 == (await ask(forged, "1.1.1.1")).status
+
+
+async def test_a_principal_that_stands_for_no_user_is_warned_of_once() -> None:
+    """A proxy without a user would make all of its users one principal; the request itself is served."""
+    headers = [(name, b"(null)" if name.lower() == b"x-strata-principal" else value) for name, value in GOOD]
+    found = door()
+    with capture_logs() as lines:
+        for _ in range(2):
+            wire = Wire(b"")
+            scope = {"type": "http", "path": "/v1/x", "method": "POST", "headers": headers}
+            await found(scope, wire.receive, wire.send)
+            assert 200 == wire.status
+
+    warned = [line for line in lines if line["log_level"] == "warning"]
+    assert [("(null)", "X-Strata-Principal")] == [(line["principal"], line["header"]) for line in warned]
+
+
+@pytest.mark.parametrize(("signature", "known"), [("", [True]), ("x", [])])
+async def test_a_signed_url_makes_its_connection_known(signature: str, known: list[bool]) -> None:
+    """Else a flood of idle connections would close a long upload by one first; a wrong signature does not."""
+    book = PullBook()
+    pull = Pull("team-a", BuildDescription("b1", "double@v1", {}), (), 1, [].append)
+    url = urlsplit(book.begin(pull, "http://x", 60)["finalize_url"])
+    resources = SimpleNamespace(transforms=SimpleNamespace(pulls=book), accesses=None)
+    registry = SimpleNamespace(resources=resources, runtime_stats=RuntimeStats())
+    front = FrontDoor(
+        echo, contract=CONTRACT, registry=registry, max_request_bytes=9, request_id=lambda _: "r"
+    )
+    noted: list[bool] = []
+    wire = Wire(b"")
+    scope = {
+        "type": "http",
+        "path": url.path,
+        "method": "POST",
+        "headers": [],
+        "query_string": (url.query + signature).encode(),
+        "state": {KNOWN_KEY: lambda: noted.append(True)},
+    }
+    await front(scope, wire.receive, wire.send)
+    assert known == noted

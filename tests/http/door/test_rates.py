@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from door_kit import CONTRACT, GOOD, Wire, echo
+from door_kit import CONTRACT, GOOD, Wire, echo, nothing_behind
 from trio.testing import MockClock
 
 from strata.http.door.front_door import FrontDoor
@@ -23,7 +23,7 @@ def headers(tenant: str = "team-a", principal: str = "ana") -> list[tuple[bytes,
 
 def door(limits: TenantLimits = FEW, places: int = 0, app: Any = echo) -> FrontDoor:
     return FrontDoor(
-        app, contract=CONTRACT, registry=None, max_request_bytes=10_000, request_id=lambda _headers: "request-1",
+        app, contract=CONTRACT, registry=nothing_behind(), max_request_bytes=10_000, request_id=lambda _headers: "request-1",
         rates=RateBook(lambda _tenant: limits), tarpit=Tarpit(places),
     )  # fmt: skip
 
@@ -140,3 +140,24 @@ async def test_bytes_sent_are_counted_and_paced(autojump_clock: MockClock) -> No
     assert (429, b"1") == (refused.status, refused.headers[b"retry-after"])
     await trio.sleep(1)
     assert 200 == (await knock(at)).status
+
+
+async def test_who_returns_after_the_exact_time_is_served(autojump_clock: MockClock) -> None:
+    """The body has the exact seconds; a client that numbers its attempts keeps its place against new requests."""
+    at = door()
+    while (refused := await knock(at)).status == 200:
+        pass
+    exact = json.loads(refused.body)["retry_after_seconds"]
+    assert exact == pytest.approx(0.5, abs=0.002)
+    await trio.sleep(exact)
+
+    async def attempt(number: bytes) -> int:
+        wire = Wire()
+        pairs = [*headers(), (b"x-strata-attempt", number)]
+        await at(
+            {"type": "http", "path": "/v1/x", "method": "GET", "headers": pairs}, wire.receive, wire.send
+        )
+        return wire.status
+
+    assert [429, 200, 429] == [await attempt(number) for number in (b"1", b"2", b"2")]
+    assert [429] * 3 == [await attempt(number) for number in (b"x", b"", b"9" * 50)]

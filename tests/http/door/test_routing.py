@@ -1,6 +1,7 @@
 """Routes entered by the front door, on real loopback sockets: work for a client that left ends."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import pytest
 import trio
@@ -100,7 +101,7 @@ async def test_a_late_listener_is_called_at_once() -> None:
 
     async with trio.open_nursery() as nursery:
         puts = [
-            await Tasks(nursery).spawn_app(app, None, {}, nowhere)  # type: ignore[arg-type]  # not read
+            await Tasks(nursery).spawn_app(app, None, {"type": "http"}, nowhere)  # type: ignore[arg-type]  # all that is read
             for app in (late, done)
         ]
         await puts[0]({"type": "http.disconnect"})
@@ -131,3 +132,21 @@ async def test_small_pieces_that_the_kernel_does_not_take_arrive_in_order(autoju
                 if b"\r\n\r\n" in data[:200]:
                     data = data.split(b"\r\n\r\n", 1)[1]
         assert whole == data
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ("/v1/me", "/v1/me"),
+        ("/v1%2Fme", f"/v1{routing.SLASH}me"),
+        ("/v1%2fme", f"/v1{routing.SLASH}me"),
+        ("/v1/%6De", "/v1/me"),
+        ("/v1/a%252Fb", "/v1/a%2Fb"),
+        ("/v1/%EF%BF%BF", ""),
+        ("/v1/%2F%EF%BF%BF", ""),
+        ("/v1/%2", "/v1/%2"),
+    ],
+)
+def test_an_encoded_slash_separates_no_parts_of_a_path(raw: str, path: str) -> None:
+    """It is a character of one part; what stands for it cannot be sent."""
+    assert path == routing.routed_path({"path": unquote(raw), "raw_path": raw.encode()})

@@ -120,9 +120,12 @@ class Client:
         self.life.book.begun.add((self.caller.tenant, artifact_id, int(version)))
 
     async def _remember(self, path: str, owner: str) -> None:
-        """Read a finished result; from then on it must survive."""
+        """Read a result; once it was reported ready it must survive. It can be read before, while it is committed."""
         data = await self._ask("GET", path)
         if data.status != 200 or not data.whole:
+            return
+        told = await self._ask("GET", path.removesuffix("/data"))
+        if told.status != 200 or told.json()["state"] != "ready":
             return
         known = self.life.book.promises.get((self.caller.tenant, path))
         if known is not None and known.body != data.body:

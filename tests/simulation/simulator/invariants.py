@@ -157,10 +157,11 @@ def nothing_outlives_its_owner(life: Life) -> Iterator[str]:
     resources = life.service.registry.resources
     if resources.pool.running or resources.pool.waiting:
         yield f"{resources.pool.running} quanta run, {resources.pool.waiting} wait"
-    if resources.waits.borrowed_tokens:
-        yield f"{resources.waits.borrowed_tokens} waits are held"
+    yield from (f"threads are held: {group}" for group in resources.threads if not group.idle)
     if resources.memory.used or resources.memory.waiting:
         yield f"{resources.memory.used} bytes are reserved, {resources.memory.waiting} wait"
+    if life.service.app.bodies.used:
+        yield f"{life.service.app.bodies.used} bytes of bodies are held"
     if resources.starts.taken or resources.starts.waiting:
         yield f"{resources.starts.taken} turns to start are held, {resources.starts.waiting} wait"
     if life.service.app.tarpit.held:

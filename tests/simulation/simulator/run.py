@@ -23,6 +23,9 @@ from unittest import mock
 import attrs
 import trio
 from memory_metadata import MemoryMetadataStore
+from memory_notebooks import MemoryNotebookStore
+from memory_registry import MemoryRegistry
+from memory_retention import MemoryRetention
 from trio.testing import MockClock
 
 from simulator.clients import Book, Client, check_promises
@@ -46,10 +49,12 @@ from strata.artifacts import LocalBlobStore
 from strata.config import Settings
 from strata.http.routes.app import create_app
 from strata.observability.logs import configure
+from strata.readers import READERS
 from strata.server import Service, open_service
 from strata.tables import Catalogs
 from strata.tenants.builds import scan_pipeline
 from strata.tenants.lifecycle.actor import TenantActor
+from strata.tenants.retention.sweeper import LOOK_SECONDS
 from strata.work import pool
 
 REST_SECONDS = 900.0
@@ -254,7 +259,8 @@ class _Run:
             scan_pipeline, SLICE_BYTES=self.plan.slice_bytes, FIRST_SLICE_BYTES=self.plan.slice_bytes // 2
         )
         queue = mock.patch.object(pool, "FairQueue", WatchedQueue)
-        with disk.watched(), threads.instead(), _watched_actors(life), slices, queue:
+        here = mock.patch.object(READERS, "available", new=False)  # no process runs on the virtual clock
+        with disk.watched(), threads.instead(), _watched_actors(life), slices, queue, here:
             instruments = []
             ending = _Ending(self, life, disk, threads, self.draw.randint(200, 20_000)) if crash else None
             if ending is not None:
@@ -333,6 +339,11 @@ class _Run:
     async def _rest(self, life: Life) -> None:
         """Wait until all work has ended, then check the invariants."""
         await trio.sleep(REST_SECONDS)
+        # The look at the disk, every LOOK_SECONDS, is the work of no request.
+        threads = life.service.registry.resources.threads
+        with trio.move_on_after(LOOK_SECONDS / 2):
+            while not all(group.idle for group in threads):  # noqa: ASYNC110  # threads set no event
+                await trio.sleep(0.1)
         life.watch()
         for name, check in INVARIANTS.items():
             for detail in check(life):
@@ -342,7 +353,18 @@ class _Run:
         blobs = LocalBlobStore(self.root / "artifacts" / "blobs")
         self.metadata.sweep_interrupted()
         blobs.sweep()
-        return SimpleNamespace(metadata=self.metadata, blobs=blobs, close=lambda: None)
+        retention = MemoryRetention(self.metadata)
+        return SimpleNamespace(
+            metadata=self.metadata,
+            retention=retention,
+            registry=MemoryRegistry(self.metadata),
+            notebooks=MemoryNotebookStore(lambda: 0.0),
+            accesses=None,
+            blobs=blobs,
+            root=self.root / "artifacts",
+            servers=None,
+            close=lambda: None,
+        )
 
     def _catalogs(self) -> Catalogs:
         found = Catalogs(warehouses={"wh": self.lake.path}, catalogs={}, any_file_warehouse=False)

@@ -83,6 +83,8 @@ def copied(store: MemoryMetadataStore, fresh: MemoryMetadataStore) -> MemoryMeta
     fresh._artifacts = dict(store._artifacts)
     fresh._builds = dict(store._builds)
     fresh._names = dict(store._names)
+    fresh._used = dict(store._used)
+    fresh._removed = dict(store._removed)
     return fresh
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from strata.outcomes import Reason, Refused
 from strata.tables import Catalogs, LoadedTable, TableRef
+from strata.tables.catalogs import loading
 from strata.tables.catalogs.sql_catalog import current_location
 
 SCHEMA = pa.schema([("id", pa.int64())])
@@ -108,13 +110,25 @@ def test_a_named_catalog_on_the_same_sqlite_file_shares_the_identity_of_its_tabl
 
 
 def test_two_aliases_of_one_rest_catalog_are_one():
-    """A REST catalog is identified by its address and warehouse, not by its alias."""
+    """A REST catalog is identified by its properties, not by its alias."""
     rest = {"type": "rest", "uri": "http://catalog.example/", "warehouse": "w", "token": "one"}
-    same = {**rest, "uri": "http://catalog.example", "token": "two"}
+    same = {**rest, "uri": "http://catalog.example"}
     other = {**rest, "warehouse": "v"}
     ours = catalogs(None, {"a": rest, "b": same, "c": other})
     assert ours.resolve("a:db.t") == ours.resolve("b:db.t")
     assert ours.resolve("a:db.t") != ours.resolve("c:db.t")
+
+
+def test_other_credentials_are_another_catalog(monkeypatch):
+    """Tables of the second alias are read with its own credentials, in the file or in pyiceberg's variables."""
+    rest = {"type": "rest", "uri": "http://catalog.example/", "warehouse": "w"}
+    ours = catalogs(None, {"a": {**rest, "token": "one"}, "b": {**rest, "token": "two"}})
+    assert ours.resolve("a:db.t") != ours.resolve("b:db.t")
+
+    monkeypatch.setenv("PYICEBERG_CATALOG__B__TOKEN", "from-the-environment")
+    ours = catalogs(None, {"a": rest, "b": rest, "c": rest})
+    assert TableRef("b", ("db",), "t") == ours.resolve("b:db.t")
+    assert TableRef("a", ("db",), "t") == ours.resolve("c:db.t")
 
 
 def test_one_alias_cannot_name_a_warehouse_and_a_catalog(tmp_path):
@@ -197,6 +211,39 @@ def test_a_damaged_catalog_file_is_unavailable_and_names_no_path(tmp_path):
     assert str(tmp_path) not in refused.detail
 
 
+@pytest.mark.parametrize("lost", ["removed", "emptied", "its directory", "a pipe"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_catalog_that_is_gone_is_unavailable(warehouse, lost, *, again):
+    """A lost file or mount is a 503: a 404 would say that its tables were dropped."""
+    warehouse.create(SCHEMA)
+    ours = catalogs({"wh": warehouse.directory})
+    if again:
+        assert isinstance(ours.load(REF), LoadedTable)
+    file = warehouse.directory / "catalog.db"
+    file.unlink()
+    match lost:
+        case "emptied":
+            file.touch()
+        case "its directory":
+            warehouse.directory.rename(warehouse.directory.with_name("elsewhere"))
+        case "a pipe":
+            os.mkfifo(file)
+
+    assert ours.peek(REF) is None
+    refused = ours.load(REF)
+    assert isinstance(refused, Refused)
+    code = "warehouse_missing" if lost == "its directory" else "catalog_unavailable"
+    assert (Reason.UNAVAILABLE, code) == (refused.reason, refused.code)
+
+
+def test_a_configured_directory_that_is_missing_is_unavailable(tmp_path):
+    """A mount that is absent at the start, too; where any directory may be named, a missing one is a 404."""
+    refused = catalogs({"wh": tmp_path / "absent"}).load(REF)
+    assert Reason.UNAVAILABLE is refused.reason
+    named = catalogs(anywhere=True)
+    assert Reason.NOT_FOUND is named.load(named.resolve(f"file://{tmp_path}/absent#db.t")).reason
+
+
 def test_a_catalog_file_from_before_views_is_read(warehouse):
     """Catalogs of the first schema version have no iceberg_type column."""
     warehouse.create(SCHEMA)
@@ -226,7 +273,7 @@ def test_a_catalog_that_knows_no_such_table_says_not_found(monkeypatch):
 
     given = {}
 
-    def open_catalog(alias, properties):
+    def open_catalog(alias, properties, _caller):
         given[alias] = properties
         return Empty()
 
@@ -266,7 +313,9 @@ def test_a_catalog_that_folds_case_answers_to_the_tables_own_name_only(monkeypat
                 name=lambda: folded, metadata=SimpleNamespace(table_uuid="u"), metadata_location="m", io=None
             )
 
-    monkeypatch.setattr("strata.tables.catalogs.loading.open_catalog", lambda _alias, _properties: Folding())
+    monkeypatch.setattr(
+        "strata.tables.catalogs.loading.open_catalog", lambda _alias, _properties, _caller: Folding()
+    )
     ours = catalogs(None, {"prod": {"type": "glue"}})
     assert "u" == ours.load(ours.resolve("prod:db.events")).uuid
     for uri in ("prod:DB.events", "prod:db.Events"):
@@ -288,3 +337,25 @@ def test_a_database_that_folds_case_answers_to_the_tables_own_name_only(tmp_path
     assert "m" == current_location(catalog, TableRef("prod", ("db",), "events"))
     for namespace, table in (("DB", "events"), ("db", "EVENTS")):
         assert None is current_location(catalog, TableRef("prod", (namespace,), table))
+
+
+def test_directories_unused_for_longest_are_closed_and_found_again(warehouse, monkeypatch):
+    """Any number of directories can be named one after the other; a table in use is not closed in between."""
+    monkeypatch.setattr(loading, "DIRECTORIES", 2)
+    warehouse.create(SCHEMA)
+    ours = catalogs(anywhere=True)
+    ref = ours.resolve(warehouse.uri())
+    table = ours.load(ref)
+    reader = ours._directories[ref.catalog]
+    reader.reading += 1
+    for number in range(5):
+        assert Reason.NOT_FOUND is ours.load(ours.resolve(f"file:///nowhere/{number}#db.t")).reason
+    assert reader is ours._directories[ref.catalog]
+    assert 2 == len(ours._directories)
+    reader.reading -= 1
+    for number in range(5):
+        ours.load(ours.resolve(f"file:///nowhere/{number}#db.t"))
+    assert ref.catalog not in ours._directories
+    assert -1 == reader._header._fd
+    assert table is ours.load(ref)
+    ours.close()

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from programs import need
 from pyiceberg.catalog.sql import SqlCatalog
 
 from strata.outcomes import Reason, Refused
 from strata.tables import Catalogs, LoadedTable
+from strata.tables.catalogs import sql_catalog
+from strata.tables.catalogs.remote_catalogs import open_catalog
 
 pytestmark = pytest.mark.slow
 _OWNER = "postgres" if os.geteuid() == 0 else None
@@ -79,3 +82,12 @@ def test_a_stopped_database_is_unavailable_and_names_only_the_alias(tmp_path):
     assert Reason.UNAVAILABLE is refused.reason
     assert "secret" not in repr(refused)
     assert str(tmp_path) not in repr(refused)
+
+
+def test_a_statement_on_postgresql_has_a_deadline(uri, monkeypatch):
+    """The server ends a statement that nobody may be waiting for any more."""
+    monkeypatch.setattr(sql_catalog, "STATEMENT_SECONDS", 0.05)
+    ours = open_catalog("prod", {"type": "sql", "uri": uri, "init_catalog_tables": "false"})
+    with ours.engine.connect() as connection, pytest.raises(sa.exc.OperationalError, match="timeout"):
+        connection.execute(sa.text("SELECT pg_sleep(60)"))
+    ours.close()

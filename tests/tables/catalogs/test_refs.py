@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from strata.outcomes import Reason, Refused
-from strata.tables.catalogs.refs import CatalogName, TableRef, WarehouseName, parse_table_uri
+from strata.tables.catalogs.refs import CatalogName, TableRef, WarehouseName, parse_table_uri, table_uri
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,49 @@ def test_what_is_no_table_uri_is_refused_whatever_is_configured(uri):
 def test_the_acl_sees_catalog_namespace_and_table():
     """The resource of a table includes its warehouse."""
     assert "tables/prod/a.b/t" == TableRef("prod", ("a", "b"), "t").resource
+
+
+@pytest.mark.parametrize(
+    ("uri", "namespace", "table"),
+    [
+        ('prod:a."b.c"', ("a",), "b.c"),
+        ('prod:"a.b".c', ("a.b",), "c"),
+        ('prod:a.say "x"', ("a",), 'say "x"'),
+        ('prod:a."""x"', ("a",), '"x'),
+        ('prod:a." x "', ("a",), " x "),
+        ('prod:a."b"', ("a",), "b"),
+        ("prod:a.50%2E", ("a",), "50%2E"),
+    ],
+)
+def test_a_part_of_a_name_in_quotes_may_contain_dots(
+    uri: str, namespace: tuple[str, ...], table: str
+) -> None:
+    """Quotes at the beginning of a part enclose it; elsewhere they are characters, as is a percent sign."""
+    assert CatalogName("prod", namespace, table) == parse_table_uri(uri)
+
+
+@pytest.mark.parametrize("name", ['a."b', 'a."b"c', 'a.""', '"a".', ".a", 'a."b/c"', '"', 'a."b""'])
+def test_a_name_with_wrong_quotes_is_refused(name: str) -> None:
+    """It names no table, and not another one."""
+    assert isinstance(parse_table_uri(f"prod:{name}"), Refused)
+
+
+PARTS = st.text(st.sampled_from("ab.\"% *'`ü#?&"), min_size=1, max_size=6)
+
+
+@given(st.lists(PARTS, min_size=2, max_size=4), st.sampled_from(["prod", "file:///w h/%41"]))
+def test_the_uri_of_a_table_names_that_table(parts: list[str], catalog: str) -> None:
+    """Whatever characters its name has, but those that no URI can have."""
+    ref = TableRef(catalog, tuple(parts[:-1]), parts[-1])
+    uri = table_uri(ref)
+    assert uri is not None
+    named = parse_table_uri(uri)
+    path = WarehouseName("/w h/%41", ref.namespace, ref.table)
+    assert named == (path if catalog != "prod" else CatalogName("prod", ref.namespace, ref.table))
+
+
+@pytest.mark.parametrize("part", ["", "a/b", "a\\b", "a\nb", "n" * 3000])
+def test_a_table_that_no_uri_can_name_has_none(part: str) -> None:
+    """It is left out of listings."""
+    assert table_uri(TableRef("prod", ("a",), part)) is None
+    assert table_uri(TableRef("prod", (part,), "a")) is None

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
-from pyiceberg.io.pyarrow import PyArrowFileIO
 from rest_catalog import RestServer, rest_server
 
 from strata.outcomes import Reason, Refused
 from strata.tables import Catalogs, LoadedTable, TableRef, parse_scan_params, plan_files, resolve_scan
+from strata.tables.files.confined import LocalFileIO
 
 SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string())])
 REF = TableRef("prod", ("db",), "t")
@@ -97,7 +97,7 @@ def test_properties_of_a_table_choose_neither_the_file_system_class_nor_where_re
 
     table = ours.load(REF)
     assert isinstance(table, LoadedTable)
-    assert type(table.io) is PyArrowFileIO
+    assert isinstance(table.io, LocalFileIO)
     assert "s3.endpoint" not in table.io.properties
     assert "the-operators" == table.io.properties["s3.region"]
     assert "http://elsewhere" == table.metadata.properties["s3.endpoint"], "they stay the table's properties"
@@ -120,7 +120,7 @@ def test_what_the_catalog_vends_for_a_table_opens_its_files(warehouse, rest, our
     assert "longest" not in repr(table)
 
 
-@pytest.mark.parametrize("status", [401, 403, 500, 503])
+@pytest.mark.parametrize("status", [401, 500, 503])
 def test_a_rest_catalog_that_refuses_is_unavailable_and_its_words_are_not_repeated(
     warehouse, rest, ours, status
 ):
@@ -148,3 +148,98 @@ def test_a_rest_catalog_that_does_not_answer_is_given_up(warehouse, rest, ours, 
     monkeypatch.undo()
     fresh = Catalogs(warehouses={}, catalogs={"prod": {"uri": rest.uri}}, any_file_warehouse=False)
     assert isinstance(fresh.load(REF), LoadedTable)
+
+
+@pytest.mark.parametrize("layer", ["defaults", "overrides", "config", "credentials"])
+def test_an_answer_of_the_catalog_names_no_class_and_no_other_server(warehouse, rest, ours, layer):
+    """Only credentials, the object store's settings and what addresses the catalog are taken from it."""
+    warehouse.create(SCHEMA)
+    given = {
+        "py-io-impl": "this.Nothing",
+        "auth": "x",
+        "ssl": "x",
+        "rest.sigv4-enabled": "true",
+        "uri": "http://127.0.0.1:9",
+        "s3.endpoint": "http://store.example",
+        "s3.session-token": "vended",
+    }
+    if layer == "credentials":
+        rest.credentials = [{"prefix": "file", "config": given}]
+    else:
+        setattr(rest, layer, given)
+    table = ours.load(REF)
+
+    assert isinstance(table, LoadedTable), table
+    assert isinstance(table.io, LocalFileIO)
+    opened = table.io.properties
+    assert ("http://store.example", "vended") == (opened["s3.endpoint"], opened["s3.session-token"])
+    assert {"py-io-impl", "ssl", "rest.sigv4-enabled"}.isdisjoint(opened)
+    assert "x" != opened.get("auth")
+    assert rest.uri == opened["uri"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("/catalog", True), ("http://127.0.0.1:9", False)])
+def test_a_catalogs_address_stays_on_its_server(warehouse, rest, ours, given, *, kept):
+    """A path below the configured address may be named, another server would get the operator's token."""
+    rest.overrides = {"uri": f"{rest.uri}{given}" if kept else given, "namespace-separator": "\x1f"}
+    ours.load(REF)
+    client = ours._catalog(REF)
+    assert (rest.overrides["uri"] if kept else rest.uri) == client.uri
+
+
+def test_a_table_that_the_catalog_forbids_is_refused_as_a_missing_one(warehouse, rest, ours):
+    """No later request gets another answer, so it is not one to be repeated; the log names the table."""
+    warehouse.create(SCHEMA)
+    missing = ours.load(ours.resolve("prod:db.none"))
+    rest.status = 403
+    assert missing == ours.load(REF)
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "expected"),
+    [
+        (429, "7", 7),
+        (503, "7", 7),
+        (503, "0", 1),
+        (503, "999999", 3600),
+        (503, "Wed, 21 Oct 2015 07:28:00 GMT", 1),
+        (503, "soon", 5),
+        (500, None, 5),
+    ],
+)
+def test_the_time_a_catalog_asks_for_is_passed_on(warehouse, rest, ours, status, given, expected):  # noqa: PLR0917
+    """Seconds and dates (RFC 9110, section 10.2.3), within bounds; 5 seconds where it names none."""
+    warehouse.create(SCHEMA)
+    rest.status, rest.headers = status, {} if given is None else {"Retry-After": given}
+    refused = ours.load(REF)
+    assert isinstance(refused, Refused)
+    assert (Reason.UNAVAILABLE, expected) == (refused.reason, refused.retry_after)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "config", "expected"),
+    [
+        ({"format-version": 4}, {}, (Reason.UNSUPPORTED, "it has format version 4")),
+        ({"view-uuid": "x"}, {}, (Reason.UNSUPPORTED, "it is a view")),
+        ({"schemas": 5}, {}, (Reason.DATA_UNREADABLE, "is missing or damaged")),
+        ({}, {"scan-planning-mode": "server"}, (Reason.UNSUPPORTED, "demands to plan scans")),
+    ],
+)
+def test_what_a_rest_catalogs_table_has_of_a_later_version_is_named(  # noqa: PLR0917
+    warehouse, rest, ours, metadata, config, expected
+):
+    """Its metadata is read as a metadata file is, not by pyiceberg's own client."""
+    warehouse.create(SCHEMA)
+    rest.metadata, rest.config = metadata, config
+    refused = ours.load(REF)
+    assert isinstance(refused, Refused)
+    assert expected[0] is refused.reason
+    assert expected[1] in refused.detail
+
+
+def test_statistics_that_only_other_engines_know_do_not_damage_a_rest_catalogs_table(warehouse, rest, ours):
+    """They are dropped before pyiceberg's models see them, as those in a metadata file."""
+    warehouse.create(SCHEMA)
+    warehouse.append([{"id": 1, "name": "a"}])
+    rest.metadata = {"statistics": [{"of": "tomorrow"}], "partition-statistics": 7}
+    assert [1] == scanned(warehouse, ours, {"columns": ["id"]})["id"].to_pylist()

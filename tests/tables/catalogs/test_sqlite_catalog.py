@@ -14,7 +14,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 from strata.tables.catalogs.refs import TableRef
-from strata.tables.catalogs.sqlite_catalog import SqliteCatalog
+from strata.tables.catalogs.sqlite_catalog import CatalogFileError, SqliteCatalog
 
 REF = TableRef("wh", ("db",), "t")
 OTHER = TableRef("wh", ("db",), "other")
@@ -75,7 +75,8 @@ def test_a_catalog_file_that_was_replaced_is_another_catalog(
     assert before == reader.metadata_location(REF) == reader.peek(REF)
     (tmp_path / "catalog.db").unlink()
     assert reader.peek(REF) is None
-    assert reader.metadata_location(REF) is None
+    with pytest.raises(CatalogFileError):
+        reader.metadata_location(REF)
 
 
 def test_a_write_ahead_log_is_not_peeked_past(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -34,24 +33,16 @@ from pyiceberg.expressions import (
     NotNull,
 )
 from random_tables import FILTERABLE, KINDS, RandomTable, draw_table, wire_value
+from whole_scan import Pipeline, ok
 
-from strata.cache import CacheShard, Columns, Damaged, SegmentKey
 from strata.outcomes import Refused
 from strata.tables import (
-    Catalogs,
     CellGrants,
     Filter,
     Grant,
-    RowGroup,
-    apply_residual,
-    expand_file,
     parse_scan_params,
-    plan_files,
-    read_slice,
     resolve_scan,
-    segment_schema,
 )
-from strata.tables.read.ipc import encode
 
 OPS = {
     "=": EqualTo,
@@ -64,63 +55,6 @@ OPS = {
     "is null": IsNull,
     "is not null": NotNull,
 }
-
-
-class Pipeline:
-    """The functions of a scan in sequence, with a cache shard between reading and the residual filter."""
-
-    def __init__(self, warehouse: Path, cache: Path) -> None:
-        self.catalogs = Catalogs(warehouses={"wh": warehouse}, catalogs={}, any_file_warehouse=False)
-        self.cache = cache
-        self.reopen()
-
-    def reopen(self) -> None:
-        self.shard = CacheShard.open(self.cache, budget_bytes=2**30)
-
-    def scan(self, params: dict[str, Any], visible: CellGrants | None = None) -> pa.Table:
-        table = ok(self.catalogs.load(ok(self.catalogs.resolve("wh:db.t"))))
-        scan = ok(resolve_scan(table, ok(parse_scan_params(params)), visible))
-        plan = ok(plan_files(scan))
-        fields = plan.segment_fields
-        columns = Columns(fields, segment_schema(plan, fields))
-        pack = self.shard.begin_pack(columns)
-        out: list[pa.RecordBatch] = []
-        kept = 0
-        for file in plan.files:
-            for task in ok(expand_file(plan, file)):
-                key = SegmentKey(task.file.file_key, task.index)
-                found = self.shard.lookup(key, fields)
-                if found is None:
-                    batches, group = [], RowGroup(plan, task, batch_rows=4, slice_rows=3)
-                    while not group.done:
-                        batches += ok(read_slice(group))
-                    encoded = encode(batches)
-                    crc = 0
-                    for part in encoded.parts:
-                        crc = zlib.crc32(part, crc)
-                    pack.append(key, encoded, crc)
-                    kept += 1
-                else:
-                    read = self.shard.read(found, fields, columns.schema)
-                    assert not isinstance(read, Damaged)
-                    batches = read
-                out += apply_residual(plan, task, batches)
-        if kept:
-            self.shard.remove_files(self.shard.install(pack.commit(), self.shard.generation))
-        else:
-            pack.abort()
-        rows = sum(batch.num_rows for batch in out)
-        assert plan.exact_rows in (None, rows)
-        assert rows <= plan.max_rows
-        if not plan.scan.arrow_schema.names:
-            return pa.Table.from_batches(out, schema=plan.scan.arrow_schema) if out else pa.table({})
-        assert all(batch.schema.equals(plan.scan.arrow_schema) for batch in out)
-        return pa.Table.from_batches(out, schema=plan.scan.arrow_schema)
-
-
-def ok(value: Any) -> Any:
-    assert not isinstance(value, Refused), value
-    return value
 
 
 def same(mine: pa.Table, oracle: pa.Table) -> None:
@@ -179,7 +113,7 @@ def conditions(draw: Any, random: RandomTable) -> tuple[str, str, Any]:
     values = st.integers(-1, 30) if name == "id" else KINDS[usable[name]][1]
     op = draw(st.sampled_from(sorted(OPS)))
     if op == "!=" and name != "id":
-        op = "="  # pyiceberg drops nulls here in some files and keeps them in others
+        op = "="  # pyiceberg drops nulls here in some files and keeps them in others; here SQL decides
     if op == "in":
         return name, op, draw(st.lists(values, min_size=1, max_size=3))
     return name, op, draw(values)

@@ -16,8 +16,9 @@ from pyiceberg.types import IntegerType, LongType, NestedField
 
 from strata.outcomes import Reason, Refused
 from strata.tables import Planning, ResolvedScan, ScanPlan, Step, plan_files, plan_step
+from strata.tables.caches import MANIFEST_BYTES
 from strata.tables.files.lru import WeightedLru
-from strata.tables.plan import planner as planning_module
+from strata.tables.plan import manifest_source, planner
 from strata.tables.plan.planner import MANIFEST_FILES, STEP_FILES
 
 FILES = 2 * STEP_FILES + 7
@@ -100,7 +101,7 @@ def test_a_small_table_is_planned_in_one_step_and_one_far_away_a_manifest_at_a_t
         warehouse.append([{"day": day, "id": day}])
     assert 1 == len(steps_of(resolved(warehouse))[0])
     assert 1 == len(steps_of(resolved(warehouse))[0])
-    monkeypatch.setattr(planning_module, "is_local", lambda _io, _path: False)
+    monkeypatch.setattr(planner, "is_local", lambda _io, _path: False)
     assert 2 == len(steps_of(resolved(warehouse))[0])  # the list; the manifests are remembered
     monkeypatch.setattr(WeightedLru, "get", lambda _cache, _key: None)
     assert 6 == len(steps_of(resolved(warehouse))[0])
@@ -118,14 +119,14 @@ def test_a_thread_never_waits_for_another_ones_step(warehouse: Any, monkeypatch:
     warehouse.create(SCHEMA)
     warehouse.append([{"day": 1, "id": 1}])
     began, gate = threading.Event(), threading.Event()
-    real = planning_module.read_manifests
+    real = manifest_source.read_manifests
 
     def waiting(*args: Any) -> Iterator[Any]:
         began.set()
         assert gate.wait(60)
         return real(*args)
 
-    monkeypatch.setattr(planning_module, "read_manifests", waiting)
+    monkeypatch.setattr(manifest_source, "read_manifests", waiting)
     planning = Planning(resolved(warehouse))
     thread = threading.Thread(target=planning.step)
     thread.start()
@@ -189,7 +190,7 @@ def test_deletes_that_are_held_against_each_file_count(
     scan, looked_at = resolved(warehouse), []
     steps_of(scan)  # what is read once is remembered
     for checks in (1_000_000, 1):
-        monkeypatch.setattr(planning_module, "CHECKS", checks)
+        monkeypatch.setattr(planner, "CHECKS", checks)
         steps, plan = steps_of(scan)
         assert [4, 4, 4] == [len(file.deletes) for file in plan.files]
         looked_at.append(sum(step.files for step in steps))
@@ -203,7 +204,7 @@ def test_entries_that_no_cache_would_keep_are_not_gathered(
     kept: list[int] = []
     scan, real = resolved(filled), WeightedLru.put
     monkeypatch.setattr(WeightedLru, "put", lambda c, k, v, w: (kept.append(len(v)), real(c, k, v, w)))
-    for most, expected in ((100_000, []), (planning_module.MANIFEST_BYTES, [FILES])):
-        monkeypatch.setattr(planning_module, "MANIFEST_BYTES", most)
+    for most, expected in ((100_000, []), (MANIFEST_BYTES, [FILES])):
+        scan.table.caches.manifests.resize(most)
         assert FILES == len(steps_of(scan)[1].files)
         assert expected == kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -38,6 +39,35 @@ def test_position_deletes_count_from_the_start_of_the_file_across_row_groups(war
     warehouse.delete_positions({path: [0, 5, 9]})
     assert [1, 2, 3, 4, 6, 7, 8] == _ids(warehouse)
     assert warehouse.table().scan().to_arrow().column("id").to_pylist() == _ids(warehouse)
+
+
+ROW = pa.StructArray.from_arrays([pa.array([7, 8]), pa.array(["p", None])], ["id", "kind"])
+ORDERS = {
+    "row first": ["row", "file_path", "pos"],
+    "row between": ["pos", "row", "file_path"],
+    "row last": ["file_path", "pos", "row"],
+    "reversed": ["pos", "file_path"],
+}
+
+
+@pytest.mark.parametrize("ids", [False, True], ids=["names", "ids"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_columns_of_position_deletes_are_found_in_any_order(warehouse, order, ids):
+    """Also behind the optional ``row``, a struct of several Parquet columns ("Position Delete Files")."""
+    _fill(warehouse)
+    (path,) = warehouse.data_files()
+    given = {
+        "file_path": (pa.array([path, path]).cast(pa.binary()), "2147483546"),
+        "pos": (pa.array([0, 5], pa.int32()), "2147483545"),
+        "row": (ROW, "2147483544"),
+    }
+    columns = [given[name][0] for name in ORDERS[order]]
+    fields = [
+        pa.field(name, given[name][0].type, metadata={"PARQUET:field_id": given[name][1]} if ids else None)
+        for name in ORDERS[order]
+    ]
+    warehouse.delete_by_positions(pa.table(columns, schema=pa.schema(fields)), like=path)
+    assert [1, 2, 3, 4, 6, 7, 8, 9] == _ids(warehouse)
 
 
 def test_positions_apply_before_the_filter(warehouse):
@@ -163,6 +193,31 @@ def test_equality_deletes_follow_a_widened_and_renamed_column(warehouse):
         update.rename_column("n", "m")
     warehouse.delete_equal(pa.table({"m": pa.array([2], pa.int64())}), field_ids=[1])
     assert [{"m": 1}] == warehouse.rows()
+
+
+def test_equality_deletes_are_read_before_and_after_their_key_is_widened(warehouse):
+    """The remembered keys of one schema's type are not compared with the other's (time travel and now)."""
+    warehouse.create(Schema(NestedField(1, "n", IntegerType(), required=False)))
+    warehouse.append([{"n": 1}, {"n": 2}])
+    warehouse.delete_equal(pa.table({"n": pa.array([2], pa.int32())}), field_ids=[1])
+    before = {"snapshot_id": warehouse.table().metadata.current_snapshot_id}
+    assert [{"n": 1}] == warehouse.rows()
+    with warehouse.table().update_schema() as update:
+        update.update_column("n", LongType())
+    for params in ({}, before, {}):
+        assert [{"n": 1}] == warehouse.rows(params)
+
+
+def test_equality_deletes_without_ids_follow_a_changed_name_mapping(warehouse):
+    """The remembered keys of a delete file belong to the name mapping that found them."""
+    warehouse.create(Schema(NestedField(1, "n", LongType(), required=False)))
+    warehouse.append([{"n": 1}, {"n": 2}])
+    warehouse.delete_equal(pa.table({"x": [2], "y": [1]}), field_ids=[1], in_file=False)
+    for names, left in (("xy", 1), ("yx", 2)):
+        mapping = json.dumps([{"field-id": at, "names": [name]} for at, name in enumerate(names, 1)])
+        with warehouse.table().transaction() as change:
+            change.set_properties({"schema.name-mapping.default": mapping})
+        assert [{"n": left}] == warehouse.rows()
 
 
 def test_equality_deletes_on_a_column_the_data_file_lacks(warehouse):

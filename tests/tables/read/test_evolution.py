@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import uuid
 from decimal import Decimal
-from pathlib import Path
 
 import attrs
 import pyarrow as pa
@@ -24,6 +23,7 @@ from pyiceberg.transforms import (
     TruncateTransform,
     YearTransform,
 )
+from pyiceberg.typedef import Record
 from pyiceberg.types import (
     BinaryType,
     BooleanType,
@@ -146,11 +146,9 @@ def test_a_null_list_of_structs_stays_null_when_its_fields_evolve(warehouse):
         )
     )
     rows = [{"l": None, "m": None}, {"l": [], "m": []}, {"l": [{"a": 1}], "m": [("k", {"v": 1})]}]
-    warehouse.append(rows)
-    # pyiceberg's writer makes null lists of structs empty, so the file is written again as other engines do.
-    (path,) = warehouse.data_files()
+    # pyiceberg's writer makes null lists of structs empty, so the file is written as other engines do.
     file_schema = schema_to_pyarrow(warehouse.table().schema())
-    pq.write_table(pa.Table.from_pylist(rows, schema=file_schema), path.removeprefix("file://"))
+    warehouse.add_file(pa.Table.from_pylist(rows, schema=file_schema))
     with warehouse.table().update_schema() as update:
         update.add_column(("l", "element", "b"), StringType())
         update.add_column(("m", "value", "w"), StringType())
@@ -183,14 +181,12 @@ def test_files_without_ids_are_read_by_the_name_mapping(warehouse):
 def test_a_changed_name_mapping_changes_the_version_and_the_cache_identity(warehouse):
     """The name mapping decides what a file without ids holds, so both depend on it."""
     warehouse.create(Schema(optional(1, "id", LongType()), optional(2, "name", StringType())))
-    path = warehouse.directory / "bare.parquet"
-    pq.write_table(pa.table({"name": ["a"], "other": ["o"], "id": [1]}), path)
     fields = ({"field-id": at, "names": [name]} for at, name in ((1, "id"), (2, "%s"), (9, "%s")))
     mapping = json.dumps(list(fields))
     table = warehouse.table()
     with table.transaction() as transaction:
         transaction.set_properties({"schema.name-mapping.default": mapping % ("name", "other")})
-    append_bare(warehouse, path)
+    warehouse.add_file(pa.table({"name": ["a"], "other": ["o"], "id": [1]}))
     before, scan = warehouse.plan({}).files[0], warehouse.resolve({})
     assert [{"id": 1, "name": "a"}] == warehouse.rows()
     with warehouse.table().transaction() as transaction:
@@ -200,31 +196,20 @@ def test_a_changed_name_mapping_changes_the_version_and_the_cache_identity(wareh
     assert scan.version != warehouse.resolve({}).version
 
 
-def append_bare(warehouse, path):
-    """Append a file without field ids: replaces the data file of a fresh append."""
-    warehouse.append([{"id": 0, "name": "x"}])
-    (data,) = warehouse.data_files()
-    Path(data.removeprefix("file://")).write_bytes(path.read_bytes())
-
-
 def test_columns_missing_from_files_take_their_identity_partition_value(warehouse):
     """Hive-style files leave partition columns out; filters on them work without projecting them."""
     warehouse.create(
         Schema(optional(1, "id", LongType()), optional(2, "day", DateType())),
         partition_spec=PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "day")),
     )
-    warehouse.append([{"id": 1, "day": dt.date(2024, 1, 1)}, {"id": 2, "day": dt.date(2024, 1, 2)}])
-    for path in warehouse.data_files():
-        local = path.removeprefix("file://")
-        with pq.ParquetFile(local) as file:
-            bare = file.read(columns=["id"])
-        pq.write_table(bare, local)
-    fresh = type(warehouse)(warehouse.directory)
     expected = [{"id": 1, "day": dt.date(2024, 1, 1)}, {"id": 2, "day": dt.date(2024, 1, 2)}]
-    assert expected == sorted(fresh.rows(), key=lambda row: row["id"])
-    assert [2] == fresh.where("day", "=", "2024-01-02")
-    assert [1, 2] == fresh.where("day", ">", "2023-01-01")
-    fresh.close()
+    field = pa.field("id", pa.int64(), metadata={"PARQUET:field_id": "1"})
+    for row in expected:
+        day = Record((row["day"] - dt.date(1970, 1, 1)).days)
+        warehouse.add_file(pa.table([[row["id"]]], schema=pa.schema([field])), partition=day)
+    assert expected == sorted(warehouse.rows(), key=lambda row: row["id"])
+    assert [2] == warehouse.where("day", "=", "2024-01-02")
+    assert [1, 2] == warehouse.where("day", ">", "2023-01-01")
 
 
 STRINGS = ListType(23, StringType(), element_required=False)

@@ -7,7 +7,6 @@ import json
 from decimal import Decimal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from pyiceberg.exceptions import ResolveError
 from pyiceberg.schema import Schema
@@ -29,7 +28,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-from strata.outcomes import Refused
+from strata.outcomes import Reason, Refused
 from strata.tables.read.project import Rows, project_field
 
 MICRO = dt.datetime(2020, 1, 1, 0, 0, 0, 1)  # noqa: DTZ001 - a local time, as Iceberg's timestamp is
@@ -41,9 +40,9 @@ CASES = {
     "string view": (StringType(), pa.array(["x", None], pa.string_view()), {}),
     "large string": (StringType(), pa.array(["x", None], pa.large_string()), {}),
     "large binary": (BinaryType(), pa.array([b"x", None], pa.large_binary()), {}),
-    "nanoseconds": (TimestampType(), pa.array([-1, 1500, None], pa.timestamp("ns")), {}),
+    "nanoseconds": (TimestampType(), pa.array([-1000, 1500, None], pa.timestamp("ns")), {}),
     "milliseconds": (TimestampType(), pa.array([-1, 1500, None], pa.timestamp("ms")), {}),
-    "zoned nanoseconds": (TimestamptzType(), pa.array([-1, 1500], pa.timestamp("ns", "UTC")), {}),
+    "zoned nanoseconds": (TimestamptzType(), pa.array([-1000, 1500], pa.timestamp("ns", "UTC")), {}),
     "int96": (TimestampType(), pa.array([MICRO, None]), {"use_deprecated_int96_timestamps": True}),
     "naive as zoned": (TimestamptzType(), pa.array([MICRO, None]), {}),
     "zoned as naive": (TimestampType(), pa.array([MICRO, None], pa.timestamp("us", "UTC")), {}),
@@ -77,9 +76,7 @@ def replaced(warehouse, kind, array, **options):
     """Return a table with one data file that another writer wrote, without field ids."""
     schema = Schema(NestedField(1, "a", kind, required=False))
     warehouse.create(schema, properties={"schema.name-mapping.default": json.dumps(MAPPING)})
-    warehouse.append([{"a": None}] * len(array))
-    (path,) = warehouse.data_files()
-    pq.write_table(pa.table({"a": array}), path.removeprefix("file://"), **options)
+    warehouse.add_file(pa.table({"a": array}), **options)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -92,6 +89,18 @@ def test_a_column_stored_as_another_arrow_type_reads_as_the_oracle_reads_it(ware
     assert repr(oracle.to_pylist()) == repr(ours.to_pylist())
     assert [str(field.type) for field in oracle.schema] == [str(field.type) for field in ours.schema]
     ours.validate(full=True)
+
+
+NANOS = [-(2**63), -1001, -1000, -1, 0, 999, 2**63 - 1]
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_nanoseconds_before_1970_are_cut_towards_the_past(warehouse, zone):
+    """As microseconds, -1 ns is -1 µs; pyiceberg's reader makes it 0, which a filter ``< 1970`` would miss."""
+    replaced(
+        warehouse, TimestamptzType() if zone else TimestampType(), pa.array(NANOS, pa.timestamp("ns", zone))
+    )
+    assert [nanos // 1000 for nanos in NANOS] == warehouse.scan().column("a").cast(pa.int64()).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +119,10 @@ def test_a_column_stored_as_another_arrow_type_reads_as_the_oracle_reads_it(ware
 def test_a_column_that_cannot_become_the_tables_type_is_refused(warehouse, kind, array):
     """No narrowing, parsing or rescaling."""
     replaced(warehouse, kind, array)
-    assert isinstance(warehouse.try_scan({}), Refused)
+    refused = warehouse.try_scan({})
+    assert isinstance(refused, Refused)
+    assert Reason.UNSUPPORTED is refused.reason
+    assert "other-0.parquet does not fit the table's schema: its column 'a' is " in refused.detail
 
 
 def test_a_required_column_absent_from_a_file_is_an_error_and_not_null():

@@ -16,6 +16,7 @@ from pyiceberg.types import IntegerType, LongType, NestedField, StringType
 
 from strata.outcomes import Reason, Refused
 from strata.tables import RowGroup, TableRef, apply_residual, expand_file, read_row_group, read_slice
+from strata.tables.files import footers as footers_module
 from strata.tables.read import row_group as read_module
 
 SCHEMA = Schema(
@@ -64,8 +65,8 @@ def test_a_row_group_is_read_in_slices(filled, columns, threads):
 
 
 @pytest.mark.parametrize("threads", [False, True])
-def test_the_reader_of_a_first_slice_uses_arrows_threads_and_none_later(filled, monkeypatch, threads):
-    """Arrow's threads are shared by all scans: only a first slice uses them."""
+def test_each_slice_is_decoded_by_arrows_threads_or_without_them_as_it_is_told(filled, monkeypatch, threads):
+    """Arrow's threads are shared by all scans: a slice uses them only where nothing else is to be done."""
     plan = filled.plan({})
     task = expand_file(plan, plan.files[0])[0]
     seen = []
@@ -87,11 +88,13 @@ def test_the_reader_of_a_first_slice_uses_arrows_threads_and_none_later(filled, 
             super().__init__(*args, **kwargs)
             self.reader = Reader(self.reader)
 
-    monkeypatch.setattr(read_module.pq, "ParquetFile", File)
+    monkeypatch.setattr(footers_module.pq, "ParquetFile", File)
     group = RowGroup(plan, task, batch_rows=100, slice_rows=20, threads=threads)
     assert 20 == sum(batch.num_rows for batch in read_slice(group))
-    assert [threads, False] == seen
+    assert [threads, threads] == seen
+    group.threads = not threads
     assert 20 == sum(batch.num_rows for batch in read_slice(group))
+    assert [threads, threads, not threads] == seen
     assert group.done
 
 
@@ -111,14 +114,14 @@ def test_a_closed_row_group_lets_go_of_its_file(filled, monkeypatch):
         group = RowGroup(plan, task, batch_rows=100, slice_rows=10)
         read_slice(group)
         if close_meanwhile:
-            real_project = read_module._project
+            real_projected = RowGroup._projected
 
-            def closing(*args, group=group, real_project=real_project):
-                group.close()
+            def closing(self, *args, real_projected=real_projected):
+                self.close()
                 assert not opened[-1].closed
-                return real_project(*args)
+                return real_projected(self, *args)
 
-            monkeypatch.setattr(read_module, "_project", closing)
+            monkeypatch.setattr(RowGroup, "_projected", closing)
             assert 10 == sum(batch.num_rows for batch in read_slice(group))
         else:
             group.close()
@@ -210,24 +213,22 @@ def test_a_file_that_does_not_fit_the_schema_is_refused_by_name(warehouse):
         Schema(NestedField(1, "n", IntegerType(), required=False)),
         properties={"schema.name-mapping.default": mapping},
     )
-    warehouse.append([{"n": 1}])
-    (path,) = warehouse.data_files()
-    pq.write_table(pa.table({"n": pa.array([1], pa.int64())}), path.removeprefix("file://"))
+    warehouse.add_file(pa.table({"n": pa.array([1], pa.int64())}))
     refused = warehouse.try_scan({})
     assert isinstance(refused, Refused)
-    assert Reason.DATA_UNREADABLE is refused.reason
-    assert "does not fit" in refused.detail
+    assert Reason.UNSUPPORTED is refused.reason
+    assert "does not fit the table's schema: its column 'n' is long, the table's int" in refused.detail
 
 
 def test_a_file_without_ids_and_mapping_is_refused_by_name(warehouse):
     """Columns are never matched by name alone."""
     warehouse.create(SCHEMA)
-    warehouse.append([{"id": 1, "s": "x"}])
-    (path,) = warehouse.data_files()
-    pq.write_table(pa.table({"id": [1], "s": ["x"]}), path.removeprefix("file://"))
+    warehouse.add_file(pa.table({"id": [1], "s": ["x"]}))
     refused = warehouse.try_scan({})
     assert isinstance(refused, Refused)
+    assert Reason.UNSUPPORTED is refused.reason
     assert "field id" in refused.detail
+    assert "schema.name-mapping.default" in refused.detail
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strata.outcomes import Reason, Refused
-from strata.tables.scan.params import MAX_CONDITIONS, MAX_VALUES, Filter, ScanSpec, parse_scan_params
+from strata.tables.scan.params import (
+    MAX_CONDITIONS,
+    MAX_VALUE_BYTES,
+    MAX_VALUES,
+    MAX_VALUES_BYTES,
+    Filter,
+    ScanSpec,
+    parse_scan_params,
+)
 from strata.tables.scan.values import Timestamp, ValueFormatError, canonical_value, parse_value
 
 
@@ -64,7 +72,11 @@ def test_the_wire_form_of_the_contract():
         ({"filters": [{"column": "a", "op": "in", "value": "ab"}]}, ("filters", 0, "value")),
         ({"filters": [{"column": "a", "op": "in", "value": [1, None]}]}, ("filters", 0, "value", 1)),
         ({"filters": [{"column": "a", "op": "in", "value": [float("nan")]}]}, ("filters", 0, "value", 0)),
-        ({"snapshot_id": "1"}, ("snapshot_id",)),
+        ({"snapshot_id": "1x"}, ("snapshot_id",)),
+        ({"snapshot_id": ""}, ("snapshot_id",)),
+        ({"snapshot_id": "-1"}, ("snapshot_id",)),
+        ({"snapshot_id": "9223372036854775808"}, ("snapshot_id",)),
+        ({"snapshot_id": "\u0661"}, ("snapshot_id",)),
         ({"snapshot_id": True}, ("snapshot_id",)),
         ({"snapshot_id": 2**63}, ("snapshot_id",)),
         ({"snapshot_id": -1}, ("snapshot_id",)),
@@ -81,6 +93,13 @@ def test_the_wire_form_of_the_contract():
 def test_what_is_not_understood_is_refused_with_its_place(params, loc):
     """Unknown or malformed input is refused with its location; nothing is guessed or ignored."""
     assert loc == refuse(params)
+
+
+@pytest.mark.parametrize("number", [0, 2**53 + 1, 2**63 - 1])
+def test_a_snapshot_id_may_be_a_text(number):
+    """JavaScript's numbers have 53 bits; the text means the same snapshot and has the same identity."""
+    assert parse_scan_params({"snapshot_id": number}) == parse_scan_params({"snapshot_id": str(number)})
+    assert number == parse_scan_params({"snapshot_id": str(number)}).snapshot_id
 
 
 def test_none_columns_and_no_columns_differ():
@@ -222,3 +241,44 @@ def test_more_filters_or_values_than_can_be_read_at_once_are_refused():
     half = {"column": "a", "op": "in", "value": list(range(MAX_VALUES // 2))}
     assert 2 == len(parse({"filters": [half, half]}).filters)
     assert ("filters",) == refuse({"filters": [half, half, {"column": "a", "op": "not in", "value": [1]}]})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * (MAX_VALUE_BYTES + 1),
+        "\u20ac" * (MAX_VALUE_BYTES // 3 + 1),
+        "\ud800" * MAX_VALUE_BYTES,
+        b"x" * 20_000,
+        1 << 200_000,
+    ],
+    ids=["ascii", "utf8", "surrogates", "bytes", "integer"],
+)
+@pytest.mark.parametrize("op", ["=", "in"])
+def test_a_value_is_bounded_in_bytes(value: object, op: str) -> None:
+    """A large value is refused before it is parsed, whatever its type, and is not in the refusal."""
+    filters = [
+        {"column": "c", "op": "=", "value": 1},
+        {"column": "c", "op": op, "value": [value] if op == "in" else value},
+    ]
+    refused = parse_scan_params({"filters": filters})
+    assert isinstance(refused, Refused)
+    assert (Reason.TOO_LARGE, "filter_values_too_large") == (refused.reason, refused.code)
+    assert ("body", "transform", "params", "filters", 1, "value") == refused.loc
+    assert str(MAX_VALUE_BYTES) in refused.detail
+    assert len(refused.detail) < 200
+
+
+def test_all_values_together_are_bounded_in_bytes() -> None:
+    """The values of all filters count, reached exactly and refused one byte beyond."""
+    fill = ["x" * MAX_VALUE_BYTES] * (MAX_VALUES_BYTES // MAX_VALUE_BYTES - 1)
+    filters = [{"column": "c", "op": "in", "value": fill[:5]}, {"column": "d", "op": "in", "value": fill[5:]}]
+
+    def with_last(size: int) -> object:
+        return parse_scan_params({"filters": [*filters, {"column": "e", "op": "=", "value": "x" * size}]})
+
+    assert isinstance(with_last(MAX_VALUE_BYTES), ScanSpec)
+    filters.append({"column": "f", "op": "=", "value": "y"})
+    refused = with_last(MAX_VALUE_BYTES)
+    assert isinstance(refused, Refused)
+    assert (Reason.TOO_LARGE, "filter_values_too_large") == (refused.reason, refused.code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from strata.tables.scan.predicates import (
     Statistics,
     matches_constant,
     might_match,
+    must_match,
     normal_predicate,
     row_mask,
 )
@@ -59,6 +61,7 @@ def statistics(column):
         has_null=len(values) < len(column),
         all_null=not values,
         all_nan=bool(values) and not plain,
+        has_nan=len(plain) < len(values),
     )
 
 
@@ -71,6 +74,44 @@ def test_pruning_never_loses_a_row_whatever_statistics_are_missing(case, missing
     known = {name: unknown[name] if name in missing else getattr(stats, name) for name in unknown}
     if kept(condition, column):
         assert might_match(condition, Statistics(**known))
+
+
+UNKNOWN = {
+    name: getattr(Statistics(), name) for name in ("lower", "upper", "has_null", "all_null", "has_nan")
+}
+
+
+@given(cases(), st.sets(st.sampled_from(sorted(UNKNOWN))))
+def test_what_must_match_matches_whatever_statistics_are_missing(case, missing):
+    """All rows match where statistics, complete or not, are said to prove it."""
+    condition, column = case
+    stats = attrs.evolve(statistics(column), **{name: UNKNOWN[name] for name in missing})
+    if must_match(condition, stats):
+        assert len(column) == len(kept(condition, column))
+
+
+@pytest.mark.parametrize(
+    ("op", "values", "stats", "expected"),
+    [
+        ("=", [5], Statistics(5, 5, has_null=False), True),
+        ("=", [5], Statistics(5, 6, has_null=False), False),
+        ("=", [5], Statistics(5, 5), False),
+        ("in", [5, 7], Statistics(7, 7, has_null=False), True),
+        ("<", [5], Statistics(1, 4, has_null=False), True),
+        ("<", [5], Statistics(1, 5, has_null=False), False),
+        (">=", [5], Statistics(5, 9, has_null=False), True),
+        ("!=", [5], Statistics(6, 9, has_null=False), True),
+        ("!=", [5], Statistics(5, 9, has_null=False), False),
+        ("not in", [1, 11], Statistics(5, 9, has_null=False), True),
+        ("is null", [], Statistics(all_null=True), True),
+        ("is null", [], Statistics(has_null=True), False),
+        ("is not null", [], Statistics(has_null=False), True),
+        ("<", [5], Statistics("a", "b", has_null=False), False),
+    ],
+)
+def test_rows_are_proven_to_match_where_that_is_known(op, values, stats, expected):
+    """Bounds that enclose matching values only, without a null, are a proof; unknown ones are none."""
+    assert expected is must_match(predicate(LongType(), op, values), stats)
 
 
 @given(cases(), st.sampled_from(["lower", "upper"]))
@@ -99,7 +140,8 @@ def test_a_nan_bound_prunes_nothing(case, bound):
         ("is not null", [], Statistics(all_null=True), False),
         ("!=", [5], Statistics(5, 5), True),
         ("!=", [5], Statistics(all_null=True), False),
-        ("not in", [5, 6], Statistics(all_null=True), True),
+        ("not in", [5, 6], Statistics(all_null=True), False),
+        ("not in", [], Statistics(all_null=True), True),
         ("<", [5], Statistics("a", "b"), True),
     ],
 )
@@ -117,15 +159,15 @@ def test_pruning_happens_where_it_may(op, values, stats, expected):
         (">", [0.0], [1.0, 2.0]),
         ("in", [1.0, 3.0], [1.0]),
         ("in", [], []),
-        ("not in", [1.0, 3.0], [2.0, None, math.nan]),
+        ("not in", [1.0, 3.0], [2.0, math.nan]),
         ("not in", [1.0], [2.0, math.nan]),
         ("not in", [], [1.0, 2.0, None, math.nan]),
         ("is null", [], [None]),
         ("is not null", [], [1.0, 2.0, math.nan]),
     ],
 )
-def test_nulls_and_nan_follow_the_oracle(op, values, expected):
-    """The rows equal those that pyiceberg's reader keeps of 1, 2, null and NaN."""
+def test_nulls_follow_sql_and_nan_follows_ieee_754(op, values, expected):
+    """Of 1, 2, null and NaN, a null satisfies no comparison: unknown is not true."""
     column = pa.array([1.0, 2.0, None, math.nan])
     assert repr(expected) == repr(
         [value.as_py() for value in kept(predicate(DoubleType(), op, values), column)]
@@ -147,8 +189,11 @@ def test_the_two_zeros_are_equal_in_every_operator():
     ("op", "values", "value", "expected"),
     [
         ("=", [1], None, False),
-        ("!=", [1], None, True),
-        ("not in", [1, 2], None, True),
+        ("!=", [1], None, False),
+        ("not in", [1, 2], None, False),
+        ("not in", [], None, True),
+        ("!=", [1], 2, True),
+        ("not in", [1, 2], 3, True),
         ("<", [1], None, False),
         ("<", [1], 0, True),
         (">=", [1], 0, False),
@@ -157,6 +202,6 @@ def test_the_two_zeros_are_equal_in_every_operator():
         ("is not null", [], None, False),
     ],
 )
-def test_a_column_absent_from_a_file_follows_icebergs_evaluator(op, values, value, expected):
-    """An absent column's null satisfies ``!=``; a stored null does not."""
+def test_a_column_absent_from_a_file_is_compared_like_a_stored_one(op, values, value, expected):
+    """An absent column's null satisfies no comparison, as a stored null: rewriting files changes no answer."""
     assert expected is matches_constant(predicate(LongType(), op, values), value)

@@ -64,6 +64,13 @@ def test_reading_by_snapshot_branch_tag_and_time(history):
         assert expected == ids(history, {"as_of": at.isoformat()})
 
 
+def test_a_branch_has_the_columns_of_the_table(history):
+    """A branch goes on: its head has the table's schema, a tag its own (Iceberg's SnapshotUtil.schemaFor)."""
+    assert "new" in history.scan({"ref": "dev"}).schema.names
+    assert [None, None] == [one["new"] for one in history.rows({"ref": "dev", "columns": ["new"]})]
+    assert "new" not in history.scan({"ref": "v1"}).schema.names
+
+
 def test_an_old_snapshot_has_the_columns_it_had(history):
     """The schema is the snapshot's, as in pyiceberg's reader."""
     first, _, third = history.snapshots

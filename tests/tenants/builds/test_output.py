@@ -14,16 +14,19 @@ from inline_pool import InlinePool
 from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError
+from strata.tables import ScanSpec
 from strata.tables.read.ipc import Encoded
-from strata.tenants.builds import scan_pipeline
+from strata.tenants.builds import reorder_buffer
 from strata.tenants.builds.output import Output
 from strata.tenants.builds.reorder_buffer import BlobPosition, RowGroupStream, Slice
 from strata.tenants.builds.scan_pipeline import ScanBuild
 from strata.tenants.builds.work import BuildWork
 from strata.tenants.shared.byte_stream import Tail
+from strata.tenants.shared.thread_groups import ThreadGroups
 from strata.work import Tier
 
 LIMIT = 100
+TASK = SimpleNamespace(nbytes=1, num_rows=1)
 
 
 class Writer:
@@ -78,11 +81,11 @@ def output(writer: Writer) -> Output:
 
 
 def new_stream() -> RowGroupStream:
-    return RowGroupStream(SimpleNamespace(nbytes=1, num_rows=1), 1)
+    return RowGroupStream(TASK, 1)
 
 
 def slice_of(data: bytes) -> Slice:
-    return Slice(Encoded((data,), len(data), 1), 1, None)
+    return Slice(TASK, Encoded((data,), len(data), 1), 1, None)
 
 
 def test_a_slice_that_is_next_is_written_where_it_was_read(output: Output, writer: Writer) -> None:
@@ -91,7 +94,7 @@ def test_a_slice_that_is_next_is_written_where_it_was_read(output: Output, write
     output.set_next(stream)
     for offset, data in ((0, b"abc"), (3, b"defg")):
         found = output.write_if_next(stream, slice_of(data), 0)
-        assert BlobPosition(offset, offset + len(data) - 1) == found.written
+        assert BlobPosition(offset, offset + len(data) - 1, slice_of(data).out) == found.written
         assert slice_of(data).out == found.out
     assert b"abcdefg" == writer.data
     assert 7 == output.size
@@ -149,7 +152,7 @@ def test_no_byte_is_written_after_a_write_that_failed(output: Output, writer: Wr
     found = output.write_if_next(stream, slice_of(b"abc"), 0)
     assert found.written is None
     with pytest.raises(OSError, match="No space"):
-        output.write(found.out, found, stream)
+        output.write(found.out, found)
     assert output.write_if_next(stream, slice_of(b"def"), 0).written is None
     assert b"abc" == writer.data
     assert 0 == output.size
@@ -163,12 +166,12 @@ async def test_a_slice_that_was_written_late_does_not_make_the_next_one_late(
     blob.touch()
     tail = Tail(os.open(blob, os.O_RDONLY))
     scan = ScanBuild(
-        plan=SimpleNamespace(passthrough=True),
+        plan=SimpleNamespace(passthrough=True, scan=SimpleNamespace(restricted=False, spec=ScanSpec())),
         build=SimpleNamespace(tail=tail, rows_done=0),
         shard=SimpleNamespace(generation=0, most_of_one_scan=0),
         work=BuildWork(InlinePool(1), "acme", "ana", Tier.BULK, fetch_timeout=1.0),
         limits=SimpleNamespace(max_response_bytes=LIMIT),
-        disk=trio.CapacityLimiter(1),
+        disk=ThreadGroups().disk,
         started=lambda: None,
     )
     stream = new_stream()
@@ -193,10 +196,10 @@ async def test_a_slice_that_was_written_late_does_not_make_the_next_one_late(
 def test_the_quantum_that_writes_a_slice_is_charged_for_it(output: Output) -> None:
     """A slice written where it was read costs its tenant as much as one written by another quantum."""
     stream = new_stream()
-    read = Slice(Encoded((b"ab",), 2, 1), 1, Encoded((b"abcde",), 5, 2))
-    assert 5 == scan_pipeline._charged_bytes(read)
+    read = Slice(TASK, Encoded((b"ab",), 2, 1), 1, Encoded((b"abcde",), 5, 2))
+    assert 5 == reorder_buffer.charged_bytes(read)
     output.set_next(stream)
-    assert 5 + 2 == scan_pipeline._charged_bytes(output.write_if_next(stream, read, 0))
+    assert 5 + 2 == reorder_buffer.charged_bytes(output.write_if_next(stream, read, 0))
 
 
 async def test_no_thread_writes_after_quiesce(output: Output, writer: Writer) -> None:
@@ -213,7 +216,7 @@ async def test_no_thread_writes_after_quiesce(output: Output, writer: Writer) ->
         async def quiesce() -> None:
             with trio.CancelScope() as scope:
                 scope.cancel()  # clean-up often follows a cancellation
-                await output.quiesce()
+                await output.quiesce(ThreadGroups().disk)
             assert b"abc" == writer.data
             quiet.set()
 

@@ -11,6 +11,7 @@ import trio
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tables import Step, too_many_files
+from strata.tenants.budgets.tenant_cache import RememberedBudget
 from strata.tenants.builds import planning
 from strata.tenants.builds.planning import Planner
 from strata.tenants.shared.resources import SMALL_COST
@@ -26,12 +27,22 @@ class Scan:
 
     plan_key: str
     columns: str = ""
+    literal_bytes: int = 0
+    remote: bool = False
+    enough_rows: int | None = None
 
 
 @attrs.frozen
 class Plan:
     scan: Scan
     files: tuple[()] = ()
+    nbytes: int = 1000
+    max_rows: int = 0
+    estimated_bytes: int = 0
+
+    @property
+    def planned(self) -> "Plan":
+        return self
 
     def for_scan(self, scan: Scan) -> "Plan":
         assert scan.plan_key == self.scan.plan_key
@@ -67,7 +78,7 @@ class Files:
         self.refused = refused
         self.gate = threading.Event()
         self.began = threading.Event()
-        monkeypatch.setattr(planning, "Planning", lambda scan, most: self.begin(scan, most, steps))
+        monkeypatch.setattr(planning, "Planning", lambda scan, most, _source: self.begin(scan, most, steps))
         monkeypatch.setattr(planning, "plan_step", self.step)
         monkeypatch.setattr(planning, "WAIT_SECONDS", 60)
 
@@ -97,7 +108,7 @@ class Files:
 
 
 def planner(slots: int = 4) -> Planner:
-    return Planner("a", SimpleNamespace(pool=WorkPool(slots)))
+    return Planner("a", SimpleNamespace(pool=WorkPool(slots), remembered=RememberedBudget(2**62)))
 
 
 async def _until(event: threading.Event) -> None:

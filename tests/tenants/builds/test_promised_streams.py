@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from strata.auth import Principal
 from strata.outcomes import Refused
 from strata.tenants import TenantLimits
+from strata.tenants.budgets.tenant_cache import RememberedBudget
 from strata.tenants.builds import materialize
 from strata.tenants.builds.materialize import Materializer
 from strata.tenants.builds.state import Build
@@ -18,8 +19,10 @@ ANA, BOB, CYD = (Principal(name, "a", frozenset()) for name in ("ana", "bob", "c
 
 
 def materializer(seconds: float) -> Materializer:
-    resources = SimpleNamespace(new_id=map(str, itertools.count()).__next__)
-    return Materializer("a", resources, SimpleNamespace(limits=TenantLimits(stream_ttl=seconds)), None)
+    new_id = map(str, itertools.count()).__next__
+    resources = SimpleNamespace(new_id=new_id, remembered=RememberedBudget(2**62), forgetters={})
+    builder = SimpleNamespace(limits=TenantLimits(stream_ttl=seconds), prefix="p")
+    return Materializer("a", resources, builder, None)
 
 
 def promise(found: Materializer, who: Principal) -> str | Refused:
@@ -34,7 +37,7 @@ async def test_a_stream_waits_exactly_as_long_as_it_may(autojump_clock: MockCloc
     assert None is not found.stream_for(name, ANA)
     await trio.sleep(0.001)
     assert None is found.stream_for(name, ANA)
-    assert found.idle
+    assert 0 == found.unread
 
 
 async def test_a_changed_time_holds_for_every_new_stream(autojump_clock: MockClock) -> None:

@@ -16,7 +16,8 @@ from strata.server.service import limits_of
 from strata.tenants import State, TenantLimits
 from strata.tenants.lifecycle import operator_actions as act
 from strata.tenants.lifecycle import registry as module
-from strata.tenants.lifecycle.registry import IDLE_LOOK_SECONDS, LONGEST_PAUSE_SECONDS, Registry
+from strata.tenants.lifecycle.registry import IDLE_LOOK_SECONDS, Registry
+from strata.tenants.lifecycle.resting import LONGEST_PAUSE_SECONDS
 from strata.tenants.limits.overrides import TenantOverrides
 from strata.tenants.messages import Describe, GetBuild, Materialize, Transformation, UpdateLimits
 from strata.tenants.stats.counters import TenantMetrics
@@ -37,7 +38,7 @@ class Obedient:
     mailbox: trio.MemoryReceiveChannel
     allowance: object = None
     idle: bool = True
-    at_rest: bool = True
+    unread: int = 0
 
     def answer_at_once(self, question) -> object:
         return (self.tenant, question) if question == "at hand" else None
@@ -144,19 +145,19 @@ async def test_a_tenant_that_is_disabled_goes_when_its_work_is_over(
     """It stays while it has work, and altogether if it is enabled again by then."""
     await registry.ask("a", "x")
     actor = registry.find("a").actor
-    actor.at_rest = actor.idle = False
+    actor.idle, actor.unread = False, 1
     overrides(registry, "[tenants.a]\nenabled = false\n")
     await registry.tenant_overrides.refresh()
     await trio.sleep(5)
     assert ("tenant_disabled", State.RUNNING) == (await code(registry, "a"), registry.find("a").state)
-    overrides(registry, "")
+    overrides(registry, "[tenants]\n")
     await registry.tenant_overrides.refresh()
     await trio.sleep(5)
     assert (None, actor) == (await code(registry, "a"), registry.find("a").actor)
     overrides(registry, "[tenants.a]\nenabled = false\n")
     await registry.tenant_overrides.refresh()
     await trio.sleep(5)
-    actor.at_rest = True  # an open stream does not count: a disabled tenant cannot read it
+    actor.idle = True  # its unread stream does not count: a disabled tenant cannot read it
     await trio.sleep(1)
     assert None is registry.find("a")
     assert "tenant_disabled" == await code(registry, "a")
@@ -170,13 +171,17 @@ async def test_a_drained_tenant_is_asked_about_its_work_until_it_is_gone(
     await registry.ask("a", "x")
     registry.find("a").actor.idle = False
     assert act.drain(registry, "a")
+    assert not act.drain(registry, "a"), "it is drained already"
     assert ("tenant_drained", None) == (await code(registry, "a", WORK), await code(registry, "a", LOOK))
     await trio.sleep(10)
-    registry.find("a").actor.idle = True
+    registry.find("a").actor.idle, registry.find("a").actor.unread = True, 1
+    await trio.sleep(10)
+    assert None is not registry.find("a"), "its unread stream is running work"
+    registry.find("a").actor.unread = 0
     await trio.sleep(1)
     assert ("absent", True) == ((view := act.look(registry, "a")).state, view.drained)
     assert ("tenant_drained", None) == (await code(registry, "a", LOOK), await code(registry, "b", WORK))
-    assert not act.restart(registry, "a")
+    assert act.restart(registry, "a")
     assert None is await code(registry, "a", WORK)
 
 
@@ -379,3 +384,11 @@ async def test_a_look_does_not_make_a_tenant_more_recently_used(
     await act.describe(registry, "a")
     await registry.ask("e", "x")
     assert ["b", "c", "d", "e"] == [tenant.id for tenant in registry.tenants()]
+
+
+async def test_a_drain_of_an_absent_tenant_is_a_change(autojump_clock: MockClock, registry: Registry) -> None:
+    """It takes effect, so it says so; the second one changes nothing, and neither does evicting no actor."""
+    assert (True, False) == (act.drain(registry, "a"), act.drain(registry, "a"))
+    assert ("tenant_drained", False) == (await code(registry, "a", WORK), act.evict(registry, "a"))
+    assert act.restart(registry, "a")
+    assert None is await code(registry, "a", WORK)

@@ -10,9 +10,15 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from strata.outcomes import Reason, Refused
 from strata.tenants import State, TenantLimits
 from strata.tenants.lifecycle import registry as module
-from strata.tenants.lifecycle.actor import Envelope
+from strata.tenants.lifecycle.envelope import Envelope
 from strata.tenants.lifecycle.handle import Readiness
-from strata.tenants.lifecycle.registry import FIRST_PAUSE_SECONDS, Registry
+from strata.tenants.lifecycle.registry import ENDING_SECONDS, Registry
+from strata.tenants.lifecycle.resting import (
+    DOWN_RETRY_SECONDS,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_DOWN_SECONDS,
+    RESTING_REMEMBERED,
+)
 from strata.tenants.messages import UpdateLimits
 from strata.tenants.stats.counters import TenantMetrics
 
@@ -213,21 +219,114 @@ async def test_a_crash_answers_whoever_waits_and_then_serves_again(
     assert ("a", "again") == await registry.ask("a", "again")
 
 
-async def test_the_pause_doubles_and_too_many_crashes_keep_it_down(
+async def test_the_pause_doubles_and_too_many_crashes_take_it_down(
     autojump_clock: MockClock, registry: Registry
 ) -> None:
-    """Too many crashes within the window keep the tenant down, and no other."""
+    """Too many crashes within the window take the tenant down, and no other."""
     for expected in (1, 1):
         refused = await registry.ask("a", "crash")
         assert expected == refused.retry_after
         await trio.sleep(2)
     down = await registry.ask("a", "crash")
-    await trio.sleep(600)
+    await trio.sleep(DOWN_RETRY_SECONDS - 1)
     later = await registry.ask("a", "x")
 
     assert ("tenant_down", "tenant_down") == (down.code, later.code)
+    assert (DOWN_RETRY_SECONDS, 1) == (down.retry_after, later.retry_after)
     assert [State.DOWN] == [tenant.state for tenant in registry.tenants()]
     assert ("b", "x") == await registry.ask("b", "x")
+
+
+async def test_a_tenant_that_is_down_is_tried_again(autojump_clock: MockClock, registry: Registry) -> None:
+    """After its Retry-After a tenant that is down is started; while it crashes again, the pause doubles."""
+    registry.max_crashes = 0
+    pauses = []
+    for _ in range(7):
+        refused = await registry.ask("a", "crash")
+        pauses.append(refused.retry_after)
+        await trio.sleep(refused.retry_after)
+    assert [60, 120, 240, 480, LONGEST_DOWN_SECONDS, LONGEST_DOWN_SECONDS, LONGEST_DOWN_SECONDS] == pauses
+
+    assert ("a", "x") == await registry.ask("a", "x")
+    assert State.RUNNING is registry.find("a").state
+    await trio.sleep(registry.crash_window + 1)
+    assert 60 == (await registry.ask("a", "crash")).retry_after
+
+
+async def test_tenants_that_are_down_hold_no_place(autojump_clock: MockClock, registry: Registry) -> None:
+    """However many tenants are down or restarting, others are served, and each is still reported."""
+    registry.max_crashes = 1
+    for number in range(5):
+        await registry.ask(f"bad{number}", "crash")
+    await trio.sleep(1)
+    for number in range(3):
+        assert "tenant_down" == (await registry.ask(f"bad{number}", "crash")).code
+
+    for tenant in "abab":
+        assert (tenant, "x") == await registry.ask(tenant, "x")
+
+    states = [found.state for found in registry.tenants()]
+    assert (3, 2) == (states.count(State.DOWN), states.count(State.RESTARTING))
+    assert 2 == registry.find("bad0").metrics.restarts
+    await trio.sleep(1)
+    assert ("bad3", "x") == await registry.ask("bad3", "x")
+    assert 1 == registry.find("bad3").metrics.restarts
+
+
+async def test_what_is_remembered_of_crashed_tenants_is_bounded(
+    autojump_clock: MockClock, registry: Registry
+) -> None:
+    """The tenant at rest for longest is forgotten at the bound; its counters are kept."""
+    for number in range(RESTING_REMEMBERED + 3):
+        await registry.ask(f"t{number}", "crash")
+    assert RESTING_REMEMBERED == len(names(registry))
+    assert (None, 3) == (registry.find("t2"), registry.others.restarts)
+    assert {None} == {found.actor for found in registry.tenants()}, "nothing is kept of what they held"
+    assert ("t2", "x") == await registry.ask("t2", "x")
+
+
+async def test_a_crash_without_a_question_starts_no_actor_by_itself(
+    autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant whose actor ends at once, and that nobody asks for anything, is not started over and over."""
+    starts = []
+
+    async def broken(self: Obedient) -> None:
+        starts.append(self.tenant)
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(Obedient, "run", broken)
+    await registry.ask("a", "x")
+    await trio.sleep(3600)
+    assert ["a"] == starts
+
+
+async def test_an_actor_that_does_not_end_holds_up_no_other_tenant(
+    autojump_clock: MockClock, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped actor whose work hangs has its own requests refused in time, and another tenant is evicted."""
+    release = trio.Event()
+
+    async def hangs(self: Obedient) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await release.wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Obedient, "run", hangs)
+        with trio.move_on_after(1):
+            await registry.ask("a", "x")
+    await registry.ask("b", "x")
+    registry.stop(registry.find("a"), Refused(Reason.UNAVAILABLE, "stopped"))
+    began = trio.current_time()
+
+    assert "tenant_restarting" == (await registry.ask("a", "x")).code
+    assert ENDING_SECONDS == trio.current_time() - began
+    assert ("c", "x") == await registry.ask("c", "x")
+    assert ["a", "c"] == names(registry)
+    release.set()
 
 
 async def test_old_crashes_are_forgiven(autojump_clock: MockClock, registry: Registry) -> None:

@@ -1,6 +1,7 @@
 """Limits kept by one decision: reached exactly, refused one beyond, and changed while builds run."""
 
 from types import SimpleNamespace
+from weakref import WeakValueDictionary
 
 import pytest
 import trio
@@ -8,6 +9,7 @@ from trio.testing import MockClock
 
 from strata.outcomes import Limit, Reason, Refused
 from strata.tenants import TenantLimits
+from strata.tenants.budgets.tenant_cache import RememberedBudget
 from strata.tenants.builds.materialize import Materializer
 from strata.tenants.builds.state import Build
 from strata.tenants.limits.slots import Lease, Slots
@@ -34,7 +36,10 @@ def test_a_scan_is_small_up_to_exactly_so_many_bytes_and_columns(
 
 def materializer(most: int) -> Materializer:
     """Return a materializer whose builds run until they are removed from it."""
-    return Materializer("a", None, SimpleNamespace(limits=TenantLimits(max_builds=most)), None)
+    resources = SimpleNamespace(remembered=RememberedBudget(2**62), forgetters=WeakValueDictionary())
+    return Materializer(
+        "a", resources, SimpleNamespace(limits=TenantLimits(max_builds=most), prefix=""), None
+    )
 
 
 def begin(found: Materializer, principal: str) -> Refused | None:

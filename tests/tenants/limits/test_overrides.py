@@ -1,5 +1,6 @@
 """Overrides of tenants' limits in a running process, on a virtual clock with real files."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,13 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from strata.config import Problem, Settings
 from strata.config.fields import TenantSection
+from strata.config.tenants import Overrides, parse_overrides, print_overrides, read_overrides
+from strata.file_poller import signature_of
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.server.service import limits_of
 from strata.tenants.limits.overrides import NOT_WRITTEN, UNUSABLE, Changed, TenantOverrides, Unfit
@@ -61,7 +65,7 @@ def test_limits_are_those_of_the_tenant(tenant_overrides: TenantOverrides) -> No
 async def test_a_changed_file_holds_within_a_second(
     autojump_clock: MockClock, tenant_overrides: TenantOverrides
 ) -> None:
-    """A new, edited or removed file takes effect within a second."""
+    """A new, edited or replaced file takes effect within a second."""
     seen: list[tuple[float, int]] = []
     tenant_overrides.changed = lambda _tenants: seen.append(
         (trio.current_time(), tenant_overrides.limits("b").bulk_slots)
@@ -74,7 +78,7 @@ async def test_a_changed_file_holds_within_a_second(
         await trio.sleep(1)
         overrides(tenant_overrides).write_text("[tenants.b]\nbulk_slots = 20\n")
         await trio.sleep(1)
-        overrides(tenant_overrides).unlink()
+        overrides(tenant_overrides).write_text("[tenants]\n")
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert [1, 20, 8] == [slots for _, slots in seen]
@@ -211,3 +215,72 @@ async def test_changes_at_the_same_time_are_all_made(
     later = TenantOverrides(tenant_overrides.settings, limits_of, blocking=at_once)
     await later.refresh()
     assert tenant_overrides.overrides == later.overrides
+
+
+@pytest.mark.parametrize("lost", ["emptied", "cut", "removed", "comments", "a directory", "a pipe", "binary"])
+async def test_limits_stay_when_their_file_is_lost(tenant_overrides: TenantOverrides, lost: str) -> None:
+    """A file without its content or its end lifts no limit and enables no tenant; one line says so."""
+    path = overrides(tenant_overrides)
+    for tenant in ("b", "c"):
+        values = {"enabled": False, "bulk_slots": 2}
+        assert isinstance(await tenant_overrides.change(tenant, values, operator=True, note=unnoted), Changed)
+    written = path.read_text()
+    path.unlink()
+    match lost:
+        case "emptied":
+            path.touch()
+        case "cut":
+            path.write_text(written[: written.index("[tenants.c]")])
+        case "comments":
+            path.write_text("# nothing\n")
+        case "a directory":
+            path.mkdir()
+        case "a pipe":
+            os.mkfifo(path)
+        case "binary":
+            path.write_bytes(b"\x00\xff\xfe[tenants]")
+    with capture_logs() as lines:
+        await tenant_overrides.refresh()
+
+    assert [False, False] == [tenant_overrides.enabled(tenant) for tenant in ("b", "c")]
+    assert 2 == tenant_overrides.limits("c").bulk_slots
+    assert ["warning"] == [line["log_level"] for line in lines]
+
+
+async def test_a_removed_file_is_written_whole_with_the_next_change(
+    tenant_overrides: TenantOverrides,
+) -> None:
+    """What was in effect is in the file again, the new limit too."""
+    for tenant, values in (("b", {"enabled": False}), ("c", {"bulk_slots": 2})):
+        overrides(tenant_overrides).unlink(missing_ok=True)
+        await tenant_overrides.change(tenant, values, operator=True, note=unnoted)
+
+    found, problems = read_overrides(overrides(tenant_overrides))
+    assert (tenant_overrides.overrides, []) == (found, problems)
+    assert {"b", "c"} == tenant_overrides.overrides.tenants()
+
+
+def test_the_last_limit_can_be_reset() -> None:
+    """A file without a limit is complete, too: it has its table and its last line."""
+    assert (Overrides(), []) == parse_overrides(print_overrides(Overrides()))
+
+
+@pytest.mark.parametrize("text", ["", "# written by a person\n", "\n\n"])
+def test_a_file_with_nothing_in_it_is_refused(text: str) -> None:
+    """At a start, too: it was more once, or it says with [tenants] that no tenant has limits."""
+    _, (problem,) = parse_overrides(text)
+    assert "[tenants]" in problem.message
+
+
+def test_a_change_of_equal_size_and_time_has_another_signature(tmp_path: Path) -> None:
+    """A tool that sets the time of its files back is noticed by the time that it cannot set."""
+    path = tmp_path / "rules.toml"
+    path.write_text("one")
+    os.utime(path, ns=(1, 1))
+    before = signature_of(path)
+    while path.stat().st_ctime_ns == before[4]:  # until the file system's clock has moved on
+        path.write_text("two")
+        os.utime(path, ns=(1, 1))
+
+    assert before[:4] == signature_of(path)[:4]
+    assert before != signature_of(path)

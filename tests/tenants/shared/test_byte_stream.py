@@ -10,7 +10,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from strata.outcomes import Reason, RefusalError, Refused
 from strata.tenants.shared.byte_stream import CHUNK, HOT_BYTES, ByteStream, Tail
-from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, ShortFileError
+from strata.work import FileRange
+from strata.work.socket_sender import LOAD_BYTES, READ_BYTES, WORTH_BYTES, RevokedError, ShortFileError
 
 LOST = Refused(Reason.FAILED, "The build failed.")
 
@@ -363,4 +364,29 @@ async def test_bytes_in_memory_are_joined_up_to_a_gap(blob: Path) -> None:
     assert 20 == tail.hot(16, 100)
     assert b"xyz" == joined(tail.hot(20, 100))
     assert 23 == tail.hot(23, 100)
+    tail.close()
+
+
+async def test_a_refused_stream_gives_no_further_byte(blob: Path) -> None:
+    """Neither by chunk nor by load, nor out of a range whose sending has begun; before the end of a build neither."""
+    blob.write_bytes(os.urandom(2 * WORTH_BYTES))
+    whole = ByteStream(os.open(blob, os.O_RDONLY), stop=2 * WORTH_BYTES, head=b"head")
+    begun = await ByteStream(os.open(blob, os.O_RDONLY), stop=2 * WORTH_BYTES).load()
+    assert isinstance(begun, FileRange)
+    tail = tail_of(blob)
+    tail.advance(9)
+    growing = follow(tail)
+    begun_stream = begun.hold
+    assert isinstance(begun_stream, ByteStream)
+    for stream in (whole, growing, begun_stream):
+        stream.refuse(LOST)
+    with pytest.raises(RevokedError):
+        begun.hold.locate(0, 1)
+    for stream in (whole, growing):
+        for read in (stream.chunk, stream.load):
+            with pytest.raises(RefusalError) as caught:
+                await read()
+            assert LOST is caught.value.refused
+    for stream in (whole, growing, begun_stream):
+        stream.close()
     tail.close()

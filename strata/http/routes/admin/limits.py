@@ -1,5 +1,6 @@
 """A tenant's limits, and how they are changed."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -39,7 +40,8 @@ async def change(call: Call) -> Answer:
     Operators are held to the maxima. An administrator of the tenant can only take less than it is given.
     """
     tenant = _reached(call)
-    body: msgspec.Struct = decode_body(LimitsBody, call.body)
+    decode = partial(decode_body, LimitsBody, call.body)
+    body: msgspec.Struct = decode() if call.small else await call.context.compute(decode)
     values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not UNSET}
     return await _change(call.context, tenant, values, "limits.change")
 

@@ -10,7 +10,7 @@ from strata.http.api import administration as admin
 from strata.http.api.openapi import refuses, takes
 from strata.http.api.query_params import bad_parameter, refuse_unknown, whole
 from strata.http.api.responses import json
-from strata.http.api.schemas import StatsAnswer
+from strata.http.api.schemas import stats_answer
 from strata.http.api.schemas_admin import ActAnswer, TenantAnswer, TenantListAnswer, TenantSummary
 from strata.http.door.context import Context
 from strata.http.door.routing import Answer, Call
@@ -104,7 +104,7 @@ async def tenant(call: Call) -> Answer:
             limits=admin.limit_answers(admin.tenant_overrides(found).effective(tenant)),
             usage=admin.usage_answer(view.inside),
             last_errors=admin.error_answers(view.errors),
-            artifacts=StatsAnswer(stats.total_artifacts, stats.total_bytes, dict(stats.by_state)),
+            artifacts=stats_answer(stats),
         )
     )
 

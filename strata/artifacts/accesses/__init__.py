@@ -1,0 +1,1 @@
+"""Who read what: records of reads, and of reads that were refused."""

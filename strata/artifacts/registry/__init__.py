@@ -1,0 +1,1 @@
+"""The registry of results: names, aliases, tags, pins, and what was done to them."""

@@ -1,0 +1,1 @@
+"""Servers that share one metadata database: which live, which build is whose, and who removes bytes."""

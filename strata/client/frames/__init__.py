@@ -1,0 +1,1 @@
+"""Results in other libraries: pandas, Polars, DuckDB and DataFusion."""

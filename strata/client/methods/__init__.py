@@ -1,0 +1,1 @@
+"""Methods that both clients have, blocking and awaited."""

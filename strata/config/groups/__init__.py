@@ -1,0 +1,1 @@
+"""The settings in groups: name, type, default, bounds and help text of each."""

@@ -1,0 +1,1 @@
+"""Sections of the configuration that are lists or tables with rules of their own."""

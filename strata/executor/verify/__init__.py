@@ -1,0 +1,1 @@
+"""Verify that any executor keeps the protocol: ``strata executor verify``."""

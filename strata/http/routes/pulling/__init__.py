@@ -1,0 +1,1 @@
+"""What executors of the pull model fetch and bring, by signed URLs."""

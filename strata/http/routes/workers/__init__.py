@@ -1,0 +1,1 @@
+"""Routes about the workers that run cells of notebooks."""

@@ -1,0 +1,1 @@
+"""Notebooks: model, graph, store and file formats. Nothing here runs a cell."""

@@ -1,0 +1,1 @@
+"""Which cell depends on which, what is wrong with them, and which are stale; all pure."""

@@ -1,0 +1,1 @@
+"""What a notebook is: values, bounds, edits and differences; all pure."""

@@ -1,0 +1,1 @@
+"""Where notebooks and their revisions are kept."""

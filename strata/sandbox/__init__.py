@@ -1,0 +1,1 @@
+"""Run untrusted computations in child processes, behind walls of the kernel."""

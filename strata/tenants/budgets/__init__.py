@@ -1,0 +1,1 @@
+"""What bounds memory, disk and cache, and how tenants share them."""

@@ -1,0 +1,1 @@
+"""Questions about notebooks to the actor of a tenant, and its answers."""

@@ -1,0 +1,1 @@
+"""Transforms of one tenant: what a request asks for, and the build of its result."""

@@ -1,0 +1,149 @@
+"""Each limit is passed just below and reached at it, with a sentence that names it; others go on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+from cell_kit import Cells, cells
+
+from strata.cells import runner
+from strata.cells.runner import Interrupt
+
+MEBIBYTE = 1 << 20
+
+
+async def test_memory() -> None:
+    """A cell may allocate what is within its limit and no more; the sentence says how much that is."""
+    async with cells() as found:
+        source = "import mmap\nkept = [mmap.mmap(-1, {} << 20, flags=mmap.MAP_PRIVATE)]\ndel kept"
+        assert (await found.run(source.format(126), memory_bytes=128 * MEBIBYTE)).outcome.ok
+        over = await found.run("b = bytes(129 << 20)", memory_bytes=128 * MEBIBYTE)
+        assert "memory_limit" == over.ended.value
+        assert f"{128 * MEBIBYTE} bytes of memory, its limit (memory_bytes)" in over.outcome.message
+
+
+async def test_output_is_bounded_to_the_byte() -> None:
+    """A bundle of exactly the limit is kept; of one byte less room it is not, and nothing of it is left."""
+    async with cells() as found:
+        source = "b = bytes(5000)\nb[:3]"
+        size = os.fstat((await found.run(source, "b")).file).st_size
+        assert (await found.run(source, "b", output_bytes=size)).outcome.ok
+        over = await found.run(source, "b", output_bytes=size - 1)
+        assert "output_limit" == over.ended.value
+        assert f"more than {size - 1} bytes, its limit (output_bytes)" in over.outcome.message
+        assert 0 == os.fstat(over.file).st_size
+
+
+async def test_console_is_bounded_to_the_byte() -> None:
+    """What is within the limit comes whole; a byte more ends the cell, and what it printed stays."""
+    async with cells() as found:
+        fits = await found.run("print('a' * 999)", console_bytes=1000)
+        assert (fits.outcome.ok, fits.stdout) == (True, "a" * 999 + "\n")
+        over = await found.run("print('a' * 1000)", console_bytes=1000)
+        assert ("console_limit", "a" * 1000) == (over.ended.value, over.stdout)
+        flood = await found.run("while True: print('x' * 10_000)", console_bytes=MEBIBYTE)
+        assert ("console_limit", MEBIBYTE) == (flood.ended.value, len(flood.stdout))
+
+
+@pytest.mark.slow
+async def test_time_of_the_processor() -> None:
+    """All threads of a cell together have their seconds; waiting costs none."""
+    async with cells() as found:
+        busy = await found.run("while True: pass", cpu_seconds=1)
+        assert "cpu_limit" == busy.ended.value, busy.outcome
+        assert "1 s of the processor, its limit (cpu_seconds)" in busy.outcome.message
+        assert (await found.run("import time; time.sleep(1.2)", cpu_seconds=1)).outcome.ok
+
+
+async def test_time_on_the_clock() -> None:
+    """A cell that waits for longer than its limit is ended at it, whatever it catches."""
+    async with cells() as found:
+        source = "import time\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass"
+        over = await found.run(source, wall_seconds=0.3)
+        assert "timeout" == over.ended.value
+        assert "0.3 s, its time limit (wall_seconds)" in over.outcome.message
+        assert over.outcome.seconds >= 0.3
+
+
+async def interrupted(found: Cells, source: str) -> tuple[str, str]:
+    """Run a cell, interrupt it once it has printed a line, and return how it ended, and its sentence."""
+    interrupt, printing, outcome = Interrupt(), trio.Event(), ("", "")
+
+    async def run() -> None:
+        nonlocal outcome
+        ran = await found.run(source, interrupt=interrupt, printing=printing)
+        outcome = ran.ended.value, ran.outcome.message
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await printing.wait()
+        interrupt.asked.set()
+    return outcome
+
+
+async def test_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt is a KeyboardInterrupt; a cell that ignores or catches it is killed two seconds later."""
+    async with cells() as found:
+        await found.run("1")  # the libraries are loaded
+        seconds = runner.INTERRUPT_SECONDS
+        monkeypatch.setattr(runner, "INTERRUPT_SECONDS", 60.0)  # a busy machine may take more than two
+        assert ("interrupted", "The cell was interrupted.") == await interrupted(
+            found, "print(1)\nwhile True: pass"
+        )
+        assert ("interrupted", "The cell was interrupted.") == await interrupted(
+            found, "import time; print(1); time.sleep(60)"
+        )
+        monkeypatch.setattr(runner, "INTERRUPT_SECONDS", seconds)
+        for deaf in (
+            "go = 1\nwhile True:\n    try:\n        if go:\n            go = 0\n            print(1)\n        while True: pass\n    except KeyboardInterrupt: pass",
+            "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint(1)\nwhile True: pass",
+        ):
+            ended, message = await interrupted(found, deaf)
+            assert ("interrupted", True) == (ended, "it was killed" in message)
+
+
+async def test_a_killed_cell_leaves_nothing_and_others_go_on() -> None:
+    """While one cell is ended, another runs; afterwards there is no process, and no slot is held."""
+    async with cells() as found:
+        await found.run("1")
+        results = []
+
+        async def run(source: str, **limits: float) -> None:
+            results.append((await found.run(source, **limits)).ended.value)
+
+        threads = "import threading, time\nfor _ in range(9): threading.Thread(target=time.sleep, args=(99,)).start()\n"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: run(threads + "time.sleep(99)", wall_seconds=0.3))
+            nursery.start_soon(lambda: run("import time; time.sleep(0.6); 1"))
+        assert ["timeout", "ok"] == results
+        assert 0 == found.runner.launcher.running
+        server = found.runner.launcher._server
+        assert server is not None
+        with trio.fail_after(2):
+            while Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text():  # noqa: ASYNC110
+                await trio.sleep(0.01)  # until the kernel says so
+
+
+async def test_what_is_printed_comes_while_the_cell_runs() -> None:
+    """A line is told when it is printed, from either stream; parts of lines come at the end."""
+    async with cells() as found:
+        ran = await found.run("import sys\nprint('a')\nprint('b', file=sys.stderr)\nprint('c', end='')")
+        assert ("a\nc", "b\n") == (ran.stdout, ran.stderr)
+
+
+async def test_errors_name_the_line_of_the_cell() -> None:
+    """Errors and errors in the syntax have their line; the traceback shows the cell's source."""
+    async with cells() as found:
+        ran = await found.run("def f():\n    return 1 / 0\n\nf()")
+        assert ("raised", "ZeroDivisionError: division by zero", 2) == (
+            ran.ended.value,
+            ran.outcome.message,
+            ran.outcome.line,
+        )
+        assert "    return 1 / 0" in (ran.outcome.traceback or "")
+        assert 2 == (await found.run("1\nx = (")).outcome.line
+        assert "SystemExit: 3" == (await found.run("import sys; sys.exit(3)")).outcome.message
+        assert "process_ended" == (await found.run("import os; os._exit(0)")).ended.value
