@@ -50,7 +50,16 @@ def nothing(inputs, params):
     return 5
 
 def names(inputs, params):
-    raise type("TextOfARow", (Exception,), {})("gone")
+    raise type(params.get("name", "TextOfARow"), (Exception,), {})("gone")
+
+def forges(inputs, params):
+    import sys
+    from strata.sandbox.frames import Kind, send
+    frame = sys._getframe()
+    while "link" not in frame.f_locals:
+        frame = frame.f_back
+    send(frame.f_locals["link"], Kind.FAILED, [params["text"].encode()])
+    time.sleep(60)
 """
 
 
@@ -105,7 +114,7 @@ def install_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "functions-1.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: functions\nVersion: 1.0\n"
     )
-    names = ("double", "reads", "slow", "batches", "nothing", "missing", "names")
+    names = ("double", "reads", "slow", "batches", "nothing", "missing", "names", "forges")
     lines = [f"{name}@v1 = functions_for_tests:{name}" for name in names]
     (site / "functions-1.0.dist-info" / "entry_points.txt").write_text(
         "[strata.transforms]\n" + "\n".join(lines) + "\n"

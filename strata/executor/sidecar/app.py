@@ -399,7 +399,7 @@ class _Answer:
 
     async def fail(self, error: BuildError) -> None:
         """Answer with an error; once rows were sent, the connection is cut instead of ended."""
-        log.info("build failed", code=error.code)
+        log.info("build failed", code=error.kind)
         if self.begun:
             return  # without a last message the server cuts the connection
         self.begun = self.ended = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,7 +21,7 @@ import trio
 from strata.config.sections.transforms import SQL, is_installed
 from strata.executor.protocol.cell_frames import CELL_STREAM
 from strata.executor.protocol.messages import NOTEBOOK_CELL, BuildDescription
-from strata.executor.sidecar.python_job import registered
+from strata.executor.sidecar.python_job import MESSAGE_CHARACTERS, registered
 from strata.outcomes import Refused
 from strata.sandbox.frames import Frame, Kind
 from strata.sandbox.launcher import Launcher, SandboxError
@@ -40,7 +41,10 @@ log = structlog.get_logger(__name__)
 
 
 FUNCTION_ERROR: Final = "FunctionError"
-"""Stands in spans for a class that a user's function raised: its name may hold a row's text."""
+"""Stands in logs and spans for a class that a user's function raised: its name may hold a row's text."""
+
+_CODE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+"""The name of a class that a caller is told; any other one is :data:`FUNCTION_ERROR`."""
 
 
 class BuildError(Exception):
@@ -49,7 +53,7 @@ class BuildError(Exception):
     Attributes:
         code: The class of the error.
         status: HTTP status of the answer.
-        kind: The word for it that a span may have: the code, unless a user's function made that up.
+        kind: The word for it that logs and spans have: the code, unless a user's function made that up.
     """
 
     def __init__(self, code: str, message: str, status: int = 400, *, made_up: bool = False) -> None:
@@ -57,6 +61,16 @@ class BuildError(Exception):
         self.code = code
         self.status = status
         self.kind = FUNCTION_ERROR if made_up and not _is_builtin(code) else code
+
+
+def _failure(frame: Frame, *, made_up: bool) -> BuildError:
+    """Return the error that a process told, which may have told anything."""
+    try:
+        facts = frame.facts()
+    except (ValueError, RecursionError):
+        facts = {}
+    code, message = str(facts.get("code", "")), str(facts.get("message", ""))[:MESSAGE_CHARACTERS]
+    return BuildError(code if _CODE.fullmatch(code) else FUNCTION_ERROR, message, made_up=made_up)
 
 
 def _is_builtin(code: str) -> bool:
@@ -189,9 +203,7 @@ class BuildRunner:
                 while True:
                     frame = await process.receive()
                     if frame.kind is Kind.FAILED:
-                        facts = frame.facts()
-                        code, message = str(facts["code"]), str(facts["message"])
-                        raise BuildError(code, message, made_up=what.ref != SQL)
+                        raise _failure(frame, made_up=what.ref not in (SQL, DAFT_SQL))
                     yield frame
                     if frame.kind is Kind.DONE:
                         return

@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 from sidecar_kit import Served, executor, install_functions, run
+from structlog.testing import capture_logs
 from trace_kit import traced
 
 from strata.executor.protocol.client import Executor, ExecutorError
@@ -68,6 +69,39 @@ async def test_a_class_that_a_function_names_is_in_no_span(tmp_path: Path, funct
                 await run(served, "duckdb_sql@v1", sql=sql)
         seen = {one.attributes["error.type"]: one for one in found.seen() if "error.type" in one.attributes}
     assert {"FunctionError", "KeyError", caught.value.code} == set(seen)
+
+
+NAMES = {
+    "TextOfARow_s3cr3t": "TextOfARow_s3cr3t",
+    "s3cr3t text\n{'event': 'forged'}": "FunctionError",
+    "s3cr3t" * 1000: "FunctionError",
+    "": "FunctionError",
+}
+
+
+async def test_a_class_that_a_function_names_is_in_no_log(tmp_path: Path, functions: None) -> None:
+    """The log has one word for all of them, and no caller gets a name that is none."""
+    async with executor(tmp_path / "builds") as served:
+        for name, told in NAMES.items():
+            with capture_logs() as logged, pytest.raises(ExecutorError, match="gone") as caught:
+                await run(served, "names@v1", name=name)
+            seen = [one["code"] for one in logged if one["event"] == "build failed"]
+            assert (told, ["FunctionError"]) == (caught.value.code, seen)
+
+
+FORGED = ("no JSON", "[]", "{}", "[" * 10_000, '{"code": ["s3cr3t"], "message": {"a": 1}}')
+
+
+@pytest.mark.parametrize("text", FORGED)
+async def test_a_process_that_sends_its_own_failure_is_a_failed_build(
+    tmp_path: Path, functions: None, text: str
+) -> None:
+    """A function's process may send anything: the build fails, and the executor goes on."""
+    async with executor(tmp_path / "builds") as served:
+        with pytest.raises(ExecutorError) as caught:
+            await run(served, "forges@v1", text=text)
+        assert ("FunctionError", True) == (caught.value.code, caught.value.own)
+        assert [0, 1, 1, 2, 2, 3] == (await run(served, "batches@v1"))["n"].to_pylist()
 
 
 async def test_a_build_that_is_late_cancelled_or_left_leaves_nothing(tmp_path: Path, functions: None) -> None:
