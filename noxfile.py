@@ -104,6 +104,14 @@ def run_tests(
     session.run("pytest", *options, "--alone", "only", *session.posargs, env=env, success_codes=codes)
 
 
+def measure(session: nox.Session, script: str, *groups: str) -> None:
+    """Run a script of ``bench`` with the options that follow a double dash."""
+    install(session, *groups)
+    isolated(session)
+    # Its own modules are found beside the script; the servers it starts run under PYTHONSAFEPATH.
+    session.run("python", f"bench/{script}", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format: ruff with every rule on."""
@@ -198,74 +206,55 @@ def fuzz_files(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure the server against bare libraries side by side; `-- --help` lists the options."""
-    session.install(f".[{EXTRAS}]")
-    isolated(session)
-    # Its own modules are found beside the script; the servers it starts run under PYTHONSAFEPATH.
-    session.run("python", "bench/run.py", *session.posargs)
+    measure(session, "run.py")
 
 
 @nox.session
 def bench_shapes(session: nox.Session) -> None:
     """Measure cold scans of hard shapes beside pyiceberg's; `-- --help` lists the options."""
-    session.install(f".[{EXTRAS}]")
-    isolated(session)
-    session.run("python", "bench/shapes.py", *session.posargs)
+    measure(session, "shapes.py")
 
 
 @nox.session
 def bench_pairs(session: nox.Session) -> None:
     """Measure small requests by each way to one server and to two; `-- --help` lists the options."""
-    session.install(f".[{EXTRAS}]")
-    isolated(session)
-    session.run("python", "bench/pairs.py", *session.posargs)
+    measure(session, "pairs.py")
 
 
 @nox.session
 def bench_discovery(session: nox.Session) -> None:
     """Measure pages of a listing of 100,000 tables; `-- --help` lists the options."""
-    session.install(f".[{EXTRAS}]")
-    isolated(session)
-    session.run("python", "bench/discovery.py", *session.posargs)
+    measure(session, "discovery.py")
 
 
 @nox.session
 def bench_neighbours(session: nox.Session) -> None:
     """Measure what a tenant's neighbours do to it; `-- --help` lists the options."""
-    session.install(f".[{EXTRAS}]")
-    isolated(session)
-    session.run("python", "bench/neighbours.py", *session.posargs)
+    measure(session, "neighbours.py")
 
 
 @nox.session
 def bench_transforms(session: nox.Session) -> None:
     """Measure transforms beside bare DuckDB, and their memory; `-- --help` lists the options."""
-    session.install(f".[{EXTRAS}]")
-    isolated(session)
-    session.run("python", "bench/transforms.py", *session.posargs)
+    measure(session, "transforms.py")
 
 
 @nox.session
 def bench_cells(session: nox.Session) -> None:
     """Measure cells of notebooks on a warm executor; `-- --help` lists the options."""
-    session.install(f".[{EXTRAS}]")
-    isolated(session)
-    session.run("python", "bench/cells.py", *session.posargs)
+    measure(session, "cells.py")
 
 
 @nox.session
 def bench_acl(session: nox.Session) -> None:
     """Measure one decision of the access rules beside Cedar and casbin; `-- --help` lists the options."""
-    install(session, "bench-acl")
-    isolated(session)
-    session.run("python", "bench/acl.py", *session.posargs)
+    measure(session, "acl.py", "bench-acl")
 
 
 @nox.session
 def pictures(session: nox.Session) -> None:
     """Take pictures of the pages, of a demo that this starts: three widths, light and dark."""
-    install(session, "browser")
-    isolated(session)
-    session.run("python", "bench/pictures.py", *session.posargs)
+    measure(session, "pictures.py", "browser")
 
 
 @nox.session

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -72,6 +75,20 @@ def table(figures: Sequence[Figure]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
         for line in (lines[0], rule, *lines[1:])
     )
+
+
+def report(lines: Sequence[Figure], options: argparse.Namespace) -> int:
+    """Print the figures of a script as its options ``json`` and ``runs`` say.
+
+    Returns:
+        The exit status: 1 with ``check`` if an aim is missed.
+    """
+    if options.json:
+        found = {"runs": options.runs, "cores": os.cpu_count(), "figures": [line.as_json() for line in lines]}
+        print(json.dumps(found, indent=2))
+    else:
+        print(table(lines))
+    return 1 if options.check and any(line.met is False for line in lines) else 0
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -134,12 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("writing the tables", file=sys.stderr)
         shape_tables.generate(warehouse, options.divide)
         lines = measure(warehouse, scratch, options.runs, options.table)
-    if options.json:
-        found = {"runs": options.runs, "cores": os.cpu_count(), "figures": [line.as_json() for line in lines]}
-        print(json.dumps(found, indent=2))
-    else:
-        print(figures.table(lines))
-    return 1 if options.check and any(line.met is False for line in lines) else 0
+    return figures.report(lines, options)
 
 
 if __name__ == "__main__":

@@ -77,11 +77,13 @@ class RemoteCells:
         worker: Its name, for messages.
         executor: The executor, as one tenant calls it.
         runtime: The runtime that it must have, which it checks; ``None``: any.
+        tenant: The tenant, for the executor's turns among tenants; ``None``: it is not told.
     """
 
     worker: str
     executor: Executor
     runtime: str | None = None
+    tenant: str | None = None
 
     async def run(
         self,
@@ -179,7 +181,12 @@ class _RemoteRun:
     async def _exchange(self, scope: trio.CancelScope) -> None:
         limits = self.job.limits
         description = BuildDescription(
-            self.build_id, NOTEBOOK_CELL, self._params(), [*self._heads()], origin="notebook"
+            self.build_id,
+            NOTEBOOK_CELL,
+            self._params(),
+            [*self._heads()],
+            origin="notebook",
+            tenant=self.cells.tenant,
         )
         executing = self.cells.executor.execute(description, self._parts(), media_type=CELL_STREAM)
         async with executing as response:

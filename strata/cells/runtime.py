@@ -223,7 +223,7 @@ class CellRuntime:
         if not worker.embedded:
             known = None if worker.runtime_id else self._runtimes.get(worker.url)
             runtime = known.runtime if known is not None and known.checks else None
-            runner = RemoteCells(worker.name, self.executor(tenant, worker), runtime)
+            runner = RemoteCells(worker.name, self.executor(tenant, worker), runtime, tenant)
         self._running[worker.name].add(interrupt)
         try:
             return await runner.run(job, output, console, answerer=answerer, interrupt=interrupt)

@@ -270,8 +270,9 @@ def test_a_second_stack_in_the_directory_is_refused(stack: Stack) -> None:
 
 def test_the_pages_files_are_where_it_says() -> None:
     """``.docker/service-mode`` has the two files, and ``docker-compose.service.yml`` is at the root."""
-    stack = ROOT / ".docker" / "service-mode"
-    assert (ROOT / "deploy" / "service-mode").samefile(stack)
+    link, stack = ROOT / ".docker" / "service-mode", ROOT / "deploy" / "service-mode"
+    # Where links cannot be made, git writes a file that names the target.
+    assert "../deploy/service-mode" == (os.readlink(link) if link.is_symlink() else link.read_text().strip())
     text = (stack / "pyproject.toml").read_text()
     for word in (
         "proxy_token",

@@ -47,6 +47,14 @@ def sorts(asked: list[Any]) -> tuple[int, int, int]:
     return kinds.count(Read), kinds.count(ReadRun), kinds.count(ExpandRun)
 
 
+async def cached(server: Running, segments: int) -> None:
+    """Wait until the cache has so many segments: they are written after they were sent."""
+    [tenant] = server.service.registry.tenants()
+    with trio.fail_after(60):
+        while tenant.actor.shard.stats().segments < segments:
+            await trio.lowlevel.checkpoint()
+
+
 async def test_small_row_groups_are_read_with_few_requests(
     server: Running, warehouse: Warehouse, asked: list[Any]
 ) -> None:
@@ -59,10 +67,7 @@ async def test_small_row_groups_are_read_with_few_requests(
         assert 1 == alone
         assert runs <= 6
         assert expanded <= 4
-        [tenant] = server.service.registry.tenants()
-        with trio.fail_after(10):
-            while tenant.actor.shard.stats().segments < FILES * 5:
-                await trio.lowlevel.checkpoint()
+        await cached(server, FILES * 5)
         asked.clear()
         again = await fetch(client, scan(warehouse.uri(), params={"columns": ["id"]}))
         assert found.column("id").to_pylist() == again.column("id").to_pylist()
@@ -79,6 +84,7 @@ async def test_what_is_partly_cached_is_read_alone(
         assert [13, 57, 58, 91] == sorted(
             (await fetch(client, scan(warehouse.uri(), params=few))).column("id").to_pylist()
         )
+        await cached(server, 4)
         asked.clear()
         found = await fetch(client, scan(warehouse.uri()))
         assert ALL == sorted(found.column("id").to_pylist())

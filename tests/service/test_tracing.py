@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
@@ -46,9 +47,9 @@ class Server:
         return self.traced.seen()
 
 
-@pytest.fixture
-async def server(settings: Settings, warehouse: Warehouse) -> AsyncIterator[Server]:
-    warehouse.create(numbers(100))
+@asynccontextmanager
+async def traced_server(settings: Settings) -> AsyncIterator[Server]:
+    """Serve with tracing."""
     routes = [(route.method, route.pattern, route.path) for route in ROUTES]
     stop = trio.Event()
     with traced(routes) as found:
@@ -56,6 +57,13 @@ async def server(settings: Settings, warehouse: Warehouse) -> AsyncIterator[Serv
             [url] = await nursery.start(partial(serve, service.app, [Bind()], stop=stop.wait, grace=1))
             yield Server(url, found)
             stop.set()
+
+
+@pytest.fixture
+async def server(settings: Settings, warehouse: Warehouse) -> AsyncIterator[Server]:
+    warehouse.create(numbers(100))
+    async with traced_server(settings) as found:
+        yield found
 
 
 def under(spans: list[Seen], name: str) -> list[str]:
@@ -110,6 +118,23 @@ async def test_the_requests_line_names_its_trace(server: Server, settings: Setti
     assert TRACE == line["trace_id"]
     assert answer.headers["x-request-id"] == root.attributes["strata.request_id"]
     assert ("team-a", 200) == (root.attributes["strata.tenant"], root.attributes["http.response.status_code"])
+
+
+async def test_a_request_over_its_rate_makes_no_span(settings: Settings, warehouse: Warehouse) -> None:
+    """Who is refused fills no queue of spans; a principal within its rate is traced as before."""
+    warehouse.create(numbers(1))
+    limited = attrs.evolve(settings, rate_limit_client_rps=0.01)
+    async with traced_server(limited) as server:
+        async with server.client() as client:
+            answers = [(await client.get("/v1/me")).status_code for _ in range(5)]
+        async with server.client(principal="other") as client:
+            answers.append((await client.get("/v1/me")).status_code)
+        assert {200, 429} == {*answers}
+        assert 200 == answers[-1]
+        spans = await server.seen("GET /v1/me")
+        asked = [one for one in spans if one.above == PROXY]
+        assert answers.count(200) == len(asked)
+        assert {200} == {one.attributes["http.response.status_code"] for one in asked}
 
 
 async def test_no_value_is_in_a_span(server: Server) -> None:

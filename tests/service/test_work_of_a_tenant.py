@@ -101,12 +101,13 @@ async def test_a_build_is_listed_with_snapshot_rule_rows_and_state(
 
 
 async def test_builds_are_ended_by_id_by_principal_and_all(
-    server: Running, warehouse: Warehouse, gate: threading.Event
+    settings: Settings, warehouse: Warehouse, gate: threading.Event
 ) -> None:
     """They fail with a code of their own, nothing else ends, and the audit has the filter."""
     for name in ("db.a", "db.b", "db.c"):
         in_row_groups(warehouse, name)
     async with (
+        running(attrs.evolve(settings, work_slots=4)) as server,  # the gate holds a thread of each build
         server.client() as ana,
         server.client(**BOB) as bob,
         server.client(**ADMIN) as ada,

@@ -378,7 +378,7 @@ class MemoryMetadataStore:
                 for record in reversed(self._audit)
                 if (tenant is None or record.act.tenant == tenant) and (before is None or record.id < before)
             ]
-            return tuple(found[:limit])
+            return within_page(found[:limit])
 
     def sweep_interrupted(self) -> int:
         """See :class:`~strata.artifacts.MetadataStore`."""

@@ -237,7 +237,8 @@ class MetadataStore(Protocol):
     def list_audit(self, *, tenant: str | None, before: int | None, limit: int) -> tuple[AuditRecord, ...]:
         """Return audit records, latest first: of one tenant, or of all and the process (``None``).
 
-        ``before`` keeps records with a smaller id.
+        ``before`` keeps records with a smaller id. The records end before ``limit`` where they take
+        :data:`~strata.artifacts.metadata.records.PAGE_BYTES`; there is at least one if any is left.
         """
 
     def sweep_interrupted(self) -> int:

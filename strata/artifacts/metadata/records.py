@@ -6,14 +6,18 @@ import enum
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import attrs
 
 PAGE_BYTES = 4 * 1024 * 1024
-"""Bytes of memory of the artifacts of one page; a page that would take more ends before its limit."""
+"""Bytes of memory of the records of one page; a page that would take more ends before its limit."""
 
 _RECORD_BYTES = 1024
-"""Memory of an artifact's record besides its texts: ids, hashes, numbers, and its place in a cache."""
+"""Memory of a record besides its texts: ids, hashes, numbers, and its place in a cache."""
+
+Weighed = TypeVar("Weighed", "ArtifactRecord", "AuditRecord")
+"""A record that knows the bytes it takes."""
 
 
 class ArtifactState(enum.Enum):
@@ -208,10 +212,15 @@ class AuditRecord:
     at: float
     act: Act
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory of the record."""
+        return _RECORD_BYTES + sum(map(sys.getsizeof, attrs.astuple(self.act)))
 
-def within_page(records: Iterable[ArtifactRecord]) -> tuple[ArtifactRecord, ...]:
+
+def within_page(records: Iterable[Weighed]) -> tuple[Weighed, ...]:
     """Return the first records that take :data:`PAGE_BYTES` together, at least one; no more are read."""
-    page: list[ArtifactRecord] = []
+    page: list[Weighed] = []
     size = 0
     for record in records:
         size += record.nbytes

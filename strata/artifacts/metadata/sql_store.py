@@ -364,8 +364,13 @@ class SqlMetadataStore:
             query = query.where(audit.c.tenant == tenant)
         if before is not None:
             query = query.where(audit.c.id < min(before, MAX_INTEGER))
+        # On PostgreSQL rows come in small parts, as they do from SQLite: none is held beyond the page.
         with self.reading() as connection:
-            return tuple(audit_record(row) for row in connection.execute(query))
+            rows = connection.execute(query, execution_options={"yield_per": 16})
+            try:
+                return within_page(map(audit_record, rows))
+            finally:
+                rows.close()
 
     def interrupted(self) -> list[str]:
         """Return the tenants with builds that are not over; at the start, those of a killed process."""

@@ -74,6 +74,7 @@ class _RunningCell:
     """A cell that runs: how to interrupt it, and what it waits for."""
 
     directory: Path
+    tenant: str | None
     interrupt: Interrupt = attrs.field(factory=Interrupt)
     question: _Question | None = None
     asked: int = 0
@@ -111,7 +112,7 @@ class CellService:
         if what.params.get("runtime_id") not in (None, own_runtime()):
             raise BuildError(RUNTIME_CHANGED, "The executor has another runtime.", 409)
         descriptors: list[int] = []
-        cell = _RunningCell(directory.path)
+        cell = _RunningCell(directory.path, what.tenant)
         output = await trio.to_thread.run_sync(_unnamed, directory.path)
         self._running[what.build_id] = cell
         try:
@@ -152,7 +153,7 @@ class CellService:
             made = trio.Event()
             nursery.start_soon(_cancel_on_interrupt, cell.interrupt, made, nursery.cancel_scope)
             try:
-                async with self.environments.using(lock) as packages:
+                async with self.environments.using(lock, cell.tenant) as packages:
                     made.set()  # from here on the interrupt is the process's
                     found = await run(attrs.evolve(job, lock=lock.requirements, environment=str(packages)))
             except EnvironmentUnusableError as error:

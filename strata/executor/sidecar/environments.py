@@ -124,6 +124,7 @@ class Environments:
     _users: dict[str, int] = attrs.field(factory=lambda: defaultdict(int))
     _making: dict[str, trio.Lock] = attrs.field(factory=dict)
     _turns: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, BUILDS))
+    _of_tenants: dict[str | None, trio.CapacityLimiter] = attrs.field(factory=dict)
     _loaded: Mapping[str, str] | None = None
     _held: int | None = None
     _failed: dict[str, tuple[float, str]] = attrs.field(factory=dict)
@@ -145,8 +146,10 @@ class Environments:
             self._held = None
 
     @asynccontextmanager
-    async def using(self, lock: Lock) -> AsyncIterator[Path]:
+    async def using(self, lock: Lock, tenant: str | None = None) -> AsyncIterator[Path]:
         """Hold an environment, which is made if need be; yields the folder of its packages.
+
+        One of a tenant's is made at a time: a tenant with many slow ones leaves a turn to others.
 
         Raises:
             EnvironmentUnusableError: If it cannot be made.
@@ -158,7 +161,7 @@ class Environments:
         with self._counted(name):
             async with self._making.setdefault(name, trio.Lock()):
                 if name not in self.made:
-                    await self._tried(name, lock)
+                    await self._tried(name, lock, tenant)
             self.made.move_to_end(name)
             with suppress(OSError):  # its time is for the order after a restart only
                 await trio.to_thread.run_sync(os.utime, self.root / name / files.DONE)
@@ -176,7 +179,7 @@ class Environments:
                 del self._users[name]
                 self._making.pop(name, None)
 
-    async def _tried(self, name: str, lock: Lock) -> None:
+    async def _tried(self, name: str, lock: Lock, tenant: str | None) -> None:
         """Make an environment, unless that has just failed.
 
         Raises:
@@ -187,11 +190,22 @@ class Environments:
         if name in self._failed:
             raise EnvironmentUnusableError(self._failed[name][1])
         try:
-            async with self._turns:
+            async with self._turn_of(tenant), self._turns:
                 await self._make(name, lock)
         except EnvironmentUnusableError as error:
             self._failed[name] = (trio.current_time(), str(error))
             raise
+
+    @asynccontextmanager
+    async def _turn_of(self, tenant: str | None) -> AsyncIterator[None]:
+        """Hold the one turn that a tenant has at a time; those without a tenant's name share one."""
+        turn = self._of_tenants.setdefault(tenant, trio.CapacityLimiter(1))
+        try:
+            async with turn:
+                yield
+        finally:
+            if not turn.borrowed_tokens and not turn.statistics().tasks_waiting:
+                self._of_tenants.pop(tenant, None)
 
     async def _make(self, name: str, lock: Lock) -> None:
         part = await trio.to_thread.run_sync(partial(tempfile.mkdtemp, prefix="part-", dir=self.root))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import pytest
 from memory_metadata import MemoryMetadataStore
 from memory_registry import MemoryRegistry
@@ -420,6 +421,19 @@ def test_what_was_done_is_listed_the_latest_first_by_tenant(store: MetadataStore
     assert (noted[3],) == store.list_audit(tenant="t", before=2**64, limit=1)
     assert () == store.list_audit(tenant="v", before=None, limit=9)
     assert noted[0].at < noted[1].at
+
+
+def test_a_page_of_the_audit_is_bounded_in_bytes(store: MetadataStore) -> None:
+    """Large values end a page before its limit; one record is listed whatever it takes."""
+    for size in (100, PAGE_BYTES // 2, PAGE_BYTES // 3, 2 * PAGE_BYTES, 100):
+        store.add_audit(attrs.evolve(act("t"), old='"' + "x" * size + '"'))
+
+    pages, before = [], None
+    while page := store.list_audit(tenant="t", before=before, limit=9):
+        pages.append([record.id for record in page])
+        before = page[-1].id
+
+    assert [[5], [4], [3, 2, 1]] == pages
 
 
 def test_acts_at_the_same_time_are_all_noted(store: MetadataStore) -> None:

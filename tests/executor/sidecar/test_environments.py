@@ -391,6 +391,38 @@ async def test_versions_are_compared_for_environments_that_are_there_already(tmp
     assert "strata executor lock" in await refusal(found, lock.requirements)
 
 
+async def test_one_tenant_cannot_hold_all_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a tenant's environments are made, however many wait, another tenant's begins at once."""
+    found = environments(tmp_path)
+    locks = tiny_locks(tmp_path, 4)
+    begun: list[str] = []
+    release = trio.Event()
+    make = Environments._make
+
+    async def slow(self: Environments, name: str, lock: Lock) -> None:
+        begun.append(lock.key)
+        await release.wait()
+        await make(self, name, lock)
+
+    async def use(lock: Lock, tenant: str) -> None:
+        async with found.using(lock, tenant):
+            pass
+
+    monkeypatch.setattr(Environments, "_make", slow)
+    await found.loaded()
+    async with trio.open_nursery() as nursery:
+        for lock in locks[:3]:
+            nursery.start_soon(use, lock, "loud")
+        await trio.testing.wait_all_tasks_blocked()
+        assert 1 == len(begun)
+        nursery.start_soon(use, locks[3], "quiet")
+        await trio.testing.wait_all_tasks_blocked()
+        assert locks[3].key == begun[1]
+        release.set()
+    assert 4 == len(begun) == len(found.made)
+    assert not found._of_tenants
+
+
 async def test_a_failure_is_remembered_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from hostile_tables import PAYLOADS
-from page_steps import RUN_MS, ask, barriers, cell, make, opened, saved, select, show, state, tab_to
+from page_steps import RUN_MS, Line, ask, barriers, cell, make, opened, saved, select, show, state, tab_to
 
 if TYPE_CHECKING:
     from page_steps import Window
@@ -134,6 +134,31 @@ def test_a_chart_is_kept_with_a_cell_and_shown_in_the_app(window: Window) -> Non
     page.get_by_role("button", name="Remove the kept chart").click()
     saved(page)
     assert {} == ask(context, "GET", f"v1/notebooks/{name}")["cells"][0]["metadata"]
+
+
+def test_charts_that_two_people_keep_are_both_kept(window: Window) -> None:
+    """What another person keeps with the cell, while this window is cut off, is there beside one's own."""
+    context, other = window("author"), window("second")
+    line = Line(context)
+    name = make(context, SALES)
+    page = opened(context, name)
+    page.get_by_role("button", name="Run all").click()
+    state(page, "c0", "current")
+    select(page, "c0")
+    cell(page, "c0").get_by_role("button", name=re.compile("^sales ")).click()
+    page.get_by_role("button", name="Chart", exact=True).click()
+    page.get_by_role("img", name="Rows for each day of day").wait_for()
+    line.cut()
+    page.get_by_role("button", name="Keep this chart in the notebook").click()
+    page.get_by_text("the server does not answer").wait_for()
+    theirs = {"tags": ["seen"], "charts": {"other": {"mark": "bar"}}}
+    edit = {"op": "replace", "id": "c0", "metadata": theirs}
+    ask(other, "POST", f"v1/notebooks/{name}/edits", {"revision": 1, "edits": [edit]})
+    line.mend()
+    saved(page)
+    (kept,) = ask(other, "GET", f"v1/notebooks/{name}")["cells"]
+    assert (["seen"], {"mark": "bar"}) == (kept["metadata"]["tags"], kept["metadata"]["charts"]["other"])
+    assert {"sales", "other"} == {*kept["metadata"]["charts"]}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

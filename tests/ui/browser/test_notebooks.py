@@ -414,7 +414,7 @@ def test_revisions_are_compared_and_the_app_view_has_no_sources(window: Window) 
 
 
 def test_an_earlier_revision_becomes_the_latest_one(window: Window) -> None:
-    """Cells that were deleted, moved, changed and added since are as they were; the history keeps all."""
+    """Cells that were deleted, moved, changed and added since are as they were, metadata too; the history keeps all."""
     context = window("author")
     name = make(context, "one = 1", "two = 2", "three = 3", {"language": "markdown", "source": "four"})
     before = ask(context, "GET", f"v1/notebooks/{name}")["cells"]
@@ -422,6 +422,7 @@ def test_an_earlier_revision_becomes_the_latest_one(window: Window) -> None:
         {"op": "delete", "id": "c1"},
         {"op": "move", "id": "c3", "after": None},
         {"op": "replace", "id": "c0", "source": "one = 'other'", "language": "sql"},
+        {"op": "replace", "id": "c2", "metadata": {"tags": ["late"]}},
         {"op": "insert", "id": "new", "after": "c2", "source": "five"},
         {"op": "describe", "title": "Other"},
     ]

@@ -40,9 +40,11 @@ async def audit(call: Call) -> Answer:
     limit = whole(call.query, "limit", 100, 1, MAX_PAGE)
     before = whole(call.query, "before", 0, 1, MAX_PLACE) or None
     listing = found.registry.resources.metadata.list_audit
-    records = await admin.ask_store(found, listing, tenant=tenant, before=before, limit=limit + 1)
-    shown = records[:limit]
-    following = shown[-1].id if len(records) > limit else None
+    shown = await admin.ask_store(found, listing, tenant=tenant, before=before, limit=limit)
+    # A page may end before its limit, since its bytes are bounded too.
+    last = shown[-1].id if shown else 0
+    more = last > 1 and await admin.ask_store(found, listing, tenant=tenant, before=last, limit=1)
+    following = last if more else None
     return json(AuditListAnswer([_answer(record, operator=operator) for record in shown], limit, following))
 
 

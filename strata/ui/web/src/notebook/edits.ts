@@ -92,6 +92,37 @@ export interface Rebased {
   told: string[];
 }
 
+type Metadata = Record<string, unknown>;
+
+/** Return whether two values of metadata are the same; the order of keys does not count. */
+function same(one: unknown, other: unknown): boolean {
+  if (!isRecord(one) || !isRecord(other)) return JSON.stringify(one) === JSON.stringify(other);
+  return [...new Set([...Object.keys(one), ...Object.keys(other)])].every((key) => same(one[key], other[key]));
+}
+
+function isRecord(value: unknown): value is Metadata {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/**
+ * Return the metadata of a cell with what was changed here, and what others changed elsewhere in it: charts of
+ * two people are both kept. Of one key that both changed, ours counts.
+ */
+export function joined(base: Metadata = {}, ours: Metadata, theirs: Metadata = base): Metadata {
+  const found: Metadata = {};
+  for (const key of new Set([...Object.keys(theirs), ...Object.keys(ours)])) {
+    const [was, own, other] = [base[key], ours[key], theirs[key]];
+    let value = same(was, own) ? other : own;
+    // Of "charts" and the like, in which each name is something of its own.
+    if (isRecord(other) && (isRecord(own) || (own === undefined && isRecord(was)))) {
+      const both = joined(isRecord(was) ? was : {}, own ?? {}, other);
+      value = own === undefined && !Object.keys(both).length ? undefined : both;
+    }
+    if (value !== undefined) found[key] = value;
+  }
+  return found;
+}
+
 /**
  * Carry edits over to a newer revision: nothing that was typed is lost, and nothing that others made is replaced
  * without being seen.
@@ -139,7 +170,7 @@ export function rebase(
         made.delete(op.id);
       }
     } else if (op.op === "move") kept.push({ ...op, after: behind(op.after, op.id) });
-    else kept.push(op);
+    else kept.push(op.metadata ? { ...op, metadata: joined(before.get(op.id)?.metadata, op.metadata, there.get(op.id)?.metadata) } : op);
   }
   const left = new Map<string, Draft>();
   const raced = new Map<string, Conflict>();
@@ -192,8 +223,8 @@ export function turnedInto(now: readonly CellAnswer[], then: readonly CellAnswer
         order.splice(order.indexOf(id), 1);
         order.splice(place, 0, id);
       }
-      if (old.source !== source || old.language !== language || (old.name ?? "") !== (name ?? "")) {
-        found.push({ op: "replace", id, source, language, name: name ?? "" });
+      if (old.source !== source || old.language !== language || (old.name ?? "") !== (name ?? "") || !same(old.metadata, metadata)) {
+        found.push({ op: "replace", id, source, language, name: name ?? "", metadata });
       }
     }
     after = id;
