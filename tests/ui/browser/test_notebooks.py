@@ -150,10 +150,13 @@ def test_tables_pictures_markdown_and_values_are_shown(window: Window) -> None:
         "() => [...document.querySelector('#cell-c1 canvas').getContext('2d').getImageData(3, 3, 1, 1).data]"
     )
     assert [255, 0, 0, 255] == page.evaluate(pixel)
+    # What is far from sight is not loaded, and how far it is depends on what is there already.
+    cell(page, "c2").get_by_role("button", name=re.compile("^big ")).scroll_into_view_if_needed(timeout=RUN_MS)
     cell(page, "c2").get_by_role("heading", name="Head").wait_for(timeout=RUN_MS)
     assert cell(page, "c2").get_by_role("checkbox").is_checked()
     cell(page, "c2").get_by_role("button", name=re.compile("^big ")).click()
     cell(page, "c2").get_by_label("Value of big").get_by_text("9007199254740993").wait_for()
+    cell(page, "c3").scroll_into_view_if_needed()
     cell(page, "c3").get_by_role("region", name="Table").or_(
         cell(page, "c3").get_by_role("button", name=re.compile("^result "))
     ).first.wait_for(timeout=RUN_MS)
