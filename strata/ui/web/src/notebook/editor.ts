@@ -76,7 +76,7 @@ const markdown = new Language(data, parser.configure([GFM, { props: [languageDat
 
 function languageOf(name: string): Extension {
   if (name === "sql") return sql({ dialect: PostgreSQL, upperCaseKeywords: true });
-  if (name === "markdown") return [markdown, EditorView.lineWrapping];
+  if (name === "markdown") return markdown;
   return python();
 }
 
@@ -194,6 +194,8 @@ export function open(host: HTMLElement, options: Options): Editor {
         EditorState.languageData.of(() => offers),
         indentUnit.of("    "),
         lineNumbers(),
+        // Nothing scrolls sideways, which the keyboard would not reach and a phone makes a burden.
+        EditorView.lineWrapping,
         history(),
         indentOnInput(),
         bracketMatching(),
