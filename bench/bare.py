@@ -8,15 +8,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 
-def decode_and_encode(paths: Sequence[Path], threads: int) -> float:
-    """Return the seconds it takes to decode every row group of ``paths`` and encode it as Arrow IPC."""
+def decode_and_encode(
+    paths: Sequence[Path],
+    threads: int,
+    columns: Sequence[str] | None = None,
+    above: tuple[str, float] | None = None,
+) -> float:
+    """Return the seconds it takes to decode every row group of ``paths`` and encode it as Arrow IPC.
+
+    Args:
+        paths: Parquet files.
+        threads: Threads that do it.
+        columns: The columns; None: all.
+        above: A column and a number: only rows with more in that column are encoded.
+    """
 
     def one(task: tuple[Path, int]) -> int:
         path, row_group = task
-        return _encode(pq.ParquetFile(path).read_row_group(row_group, use_threads=False))
+        rows = pq.ParquetFile(path).read_row_group(row_group, columns=columns, use_threads=False)
+        return _encode(rows if above is None else rows.filter(pc.greater(rows[above[0]], above[1])))
 
     began = time.perf_counter()
     tasks = [(path, number) for path in paths for number in range(pq.read_metadata(path).num_row_groups)]

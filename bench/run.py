@@ -39,6 +39,7 @@ import strata
 ROWS = 5_000_000
 MB = 1e6
 MS = 1e-3
+APPENDED = "after an append of one file"
 FIRST_GROUPS = 5
 """Files whose first row group is decoded for one figure; the time of a single one varies too much."""
 
@@ -108,6 +109,10 @@ class Bench:
                         self._result = b""
                     workload.settle(connection, job.uri, workload.SMALL)
                     self._cached(connection, *baselines)
+                    if job.files is not None:
+                        self._others(connection, job.files)
+                    if self._remote is None and job.files is not None and job.files.before is not None:
+                        self._appended(target, job.files, job.files.before)
                 print(f"run {number + 1} of {job.runs} done", file=sys.stderr)
         return self._figures()
 
@@ -179,6 +184,28 @@ class Bench:
             samples["pairs"].append(workload.pairs_per_second(connection, job.uri, workload.SMALL, job.pairs))
             samples["gets"].append(workload.gets_per_second(baseline, job.pairs))
 
+    def _others(self, connection: wire.Connection, files: tables.ScanFiles) -> None:
+        """Measure scans that are new, whose segments are cached."""
+        columns, filtered = workload.OTHERS
+        work = {columns: (workload.COLUMNS, None), filtered: (None, workload.ABOVE)}
+        for name, params in workload.OTHERS.items():
+            found = workload.scan(connection, self._job.uri, params, refresh=True)
+            self._samples[name].append(found.total / MS)
+            workload.settle(connection, self._job.uri, params)
+            seconds = bare.decode_and_encode(files.paths, self._job.threads, *work[name])
+            self._samples[f"bare {name}"].append(seconds / MS)
+
+    def _appended(self, target: servers.Target, files: tables.ScanFiles, before: int) -> None:
+        """Measure a scan after an append, as another tenant, which has the segments of before alone."""
+        other = attrs.evolve(target, headers={**target.headers, "X-Tenant-ID": "bench-append"})
+        with other.connect() as connection:
+            workload.settle(connection, self._job.uri, {"snapshot_id": before})
+            found = workload.scan(connection, self._job.uri, workload.FULL)
+            self._samples[APPENDED].append(found.total / MS)
+            workload.settle(connection, self._job.uri, workload.FULL)
+        seconds = bare.decode_and_encode(files.paths, self._job.threads)
+        self._samples[f"bare {APPENDED}"].append(seconds / MS)
+
     def _figures(self) -> list[figures.Figure]:
         of, threads = self._samples, self._job.threads
         decode = f"bare pyarrow decode + encode, {threads} threads"
@@ -189,11 +216,17 @@ class Bench:
             for what, kind in (("only sent", "bare send"), ("written and sent", "bare keep"))
             if of[kind]
         ]
+        cached = [
+            figures.Figure(name, "bare pyarrow, from the files", "ms", of[name], of[f"bare {name}"])
+            for name in (*workload.OTHERS, APPENDED)
+            if of[name]
+        ]
         return [
             figures.Figure("cold full scan", decode, "MB/s", of["cold"], of["bare decode"], 0.8),
             *bounds,
             figures.Figure("cached full scan", raw, "MB/s", of["cached"], of["bare socket"], 0.7),
             figures.Figure("rebuilt from cached segments", raw, "MB/s", of["rebuilt"], of["bare socket"]),
+            *cached,
             figures.Figure("first byte, cold", group, "ms", of["first byte"], of["row group"], 2, "≤"),
             figures.Figure("first rows, cold", group, "ms", of["first rows"], of["row group"], 2, "≤"),
             figures.Figure(

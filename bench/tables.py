@@ -35,10 +35,12 @@ class ScanFiles:
     Attributes:
         rows: Rows of the table.
         paths: Data files in the plan's order.
+        before: The snapshot before the latest one; None: there is none.
     """
 
     rows: int
     paths: tuple[Path, ...]
+    before: int | None = None
 
 
 def uri_of(warehouse: Path, table: str = TABLE) -> str:
@@ -138,7 +140,10 @@ def files_of(uri: str) -> ScanFiles | None:
     table: Table = _catalog(warehouse).load_table(name)
     tasks = list(table.scan().plan_files())
     paths = tuple(Path(PyArrowFileIO.parse_location(task.file.file_path)[2]) for task in tasks)
-    return ScanFiles(sum(task.file.record_count for task in tasks), paths)
+    snapshots = [entry.snapshot_id for entry in table.history()]
+    return ScanFiles(
+        sum(task.file.record_count for task in tasks), paths, snapshots[-2] if len(snapshots) > 1 else None
+    )
 
 
 def _catalog(warehouse: Path) -> SqlCatalog:

@@ -14,6 +14,16 @@ SMALL: dict[str, Any] = {
     "columns": ["id", "value"],
     "filters": [{"column": "id", "op": "<", "value": 100}],
 }
+COLUMNS = ("id", "value")
+ABOVE = ("value", 1.0)
+"""Some 16 % of the rows: the values are normally distributed, and no file or row group is without one."""
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "two columns, of cached segments": {"columns": [*COLUMNS]},
+    "a filter of 16 %, of cached segments": {"filters": [{"column": ABOVE[0], "op": ">", "value": ABOVE[1]}]},
+}
+"""Scans that were not asked for before, of a table whose segments are cached."""
+
 READY_SECONDS = 60.0
 
 

@@ -108,6 +108,7 @@ def test_the_bench_measures_every_aim() -> None:
     names = [figure["name"] for figure in report["figures"]]
     assert sorted(set(names)) == sorted(names)
     assert {"no server, only sent", "no server, written and sent"} < set(names)
+    assert {"two columns, of cached segments", "after an append of one file"} < set(names)
 
 
 @pytest.mark.parametrize("path", ["/send", "/keep"])
