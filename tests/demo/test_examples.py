@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import need
 
 SECONDS = 120.0
 
@@ -51,7 +52,12 @@ def test_what_there_is_to_try_runs_as_it_is_printed(printed: str, tmp_path: Path
     script = "\n".join(['set -eu; strata() { "$PYTHON" -m strata "$@"; }', *lines])
     environment = os.environ | {"PYTHON": sys.executable, "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        [need("bash"), "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
     )
     assert 0 == done.returncode, done.stderr
     assert "demo:nyc.flights\ttable" in done.stdout

@@ -219,7 +219,7 @@ def test_nobody_reaches_the_server_past_the_proxy(stack: Stack) -> None:
     """Strata's own port wants the token; and all of the stack listens on the loopback only."""
     with stack.client(stack.server) as client:
         assert 401 == client.get("/v1/me", headers={"X-Strata-Principal": "demo-admin"}).status_code
-    listening = subprocess.run(["cat", "/proc/net/tcp"], check=True, capture_output=True, text=True).stdout
+    listening = Path("/proc/net/tcp").read_text()
     ports = {f"{port:04X}" for port in (stack.server, stack.user, stack.admin)}
     found = {
         fields[1].partition(":")[2]: fields[1].partition(":")[0]
@@ -272,7 +272,9 @@ def test_the_pages_files_are_where_it_says() -> None:
     """``.docker/service-mode`` has the two files, and ``docker-compose.service.yml`` is at the root."""
     link, stack = ROOT / ".docker" / "service-mode", ROOT / "deploy" / "service-mode"
     # Where links cannot be made, git writes a file that names the target.
-    assert "../deploy/service-mode" == (os.readlink(link) if link.is_symlink() else link.read_text().strip())
+    assert "../deploy/service-mode" == (
+        str(link.readlink()) if link.is_symlink() else link.read_text().strip()
+    )
     text = (stack / "pyproject.toml").read_text()
     for word in (
         "proxy_token",

@@ -77,7 +77,7 @@ class Page:
         environment["PATH"] = os.pathsep.join([scripts, environment.get("PATH", ""), "/usr/sbin", "/sbin"])
         environment["PYTHONSAFEPATH"] = "1"
         self._shell = subprocess.Popen(
-            ["bash", "-eu", "-o", "pipefail", "-s"],
+            [need("bash"), "-eu", "-o", "pipefail", "-s"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from programs import need
 
 from strata.observability import stderr_queue
 from strata.observability.stderr_queue import StderrQueue
@@ -169,7 +170,7 @@ def test_the_last_lines_of_a_process_are_written() -> None:
 def test_closed_standard_streams_become_the_null_device() -> None:
     """Otherwise the next file that is opened would have the descriptor of standard error."""
     script = SCRIPT.replace("os.fork()", "True")
-    command = ["bash", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, script]
+    command = [need("bash"), "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, script]
     assert 1 == subprocess.run(command, timeout=60, check=False).returncode
 
 

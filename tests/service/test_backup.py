@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import trio
 from click.testing import CliRunner
+from programs import need
 from service_kit import Warehouse, fetch, numbers, running, scan
 
 from strata.cli.main import main
@@ -20,7 +21,7 @@ BACK_UP, RESTORE = re.findall(r"test_backup\.py -->\n```\n(.*?)```", PAGE.read_t
 
 def run(script: str, store: Path, backup: Path) -> None:
     environ = os.environ | {"STORE": str(store), "BACKUP": str(backup)}
-    subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environ, check=True, timeout=60)
+    subprocess.run([need("bash"), "-euo", "pipefail", "-c", script], env=environ, check=True, timeout=60)
 
 
 async def test_a_store_is_backed_up_while_it_runs_and_restored(

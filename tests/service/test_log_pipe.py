@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from programs import need
 from service_kit import environment, free_port, identity
 
 from strata.config import Settings
@@ -40,7 +41,7 @@ def test_a_server_whose_log_goes_nowhere_serves_and_stops(
     """It accepts requests, more than any pipe holds lines of, and SIGTERM ends it with status 0."""
     port = free_port()
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
-    command = ["bash", "-c", f'exec "$@" {STARTS[start]}', "x", sys.executable, "-m", "strata", "serve"]
+    command = [need("bash"), "-c", f'exec "$@" {STARTS[start]}', "x", sys.executable, "-m", "strata", "serve"]
     read, write = full_pipe()
     server = subprocess.Popen(
         [*command, "--port", str(port)],

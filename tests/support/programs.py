@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
+    "bash": "bash",
     "chromium": "chromium",
     "curl": "curl",
     "haproxy": "haproxy",

@@ -151,7 +151,9 @@ def test_tables_pictures_markdown_and_values_are_shown(window: Window) -> None:
     )
     assert [255, 0, 0, 255] == page.evaluate(pixel)
     # What is far from sight is not loaded, and how far it is depends on what is there already.
-    cell(page, "c2").get_by_role("button", name=re.compile("^big ")).scroll_into_view_if_needed(timeout=RUN_MS)
+    cell(page, "c2").get_by_role("button", name=re.compile("^big ")).scroll_into_view_if_needed(
+        timeout=RUN_MS
+    )
     cell(page, "c2").get_by_role("heading", name="Head").wait_for(timeout=RUN_MS)
     assert cell(page, "c2").get_by_role("checkbox").is_checked()
     cell(page, "c2").get_by_role("button", name=re.compile("^big ")).click()
