@@ -275,6 +275,15 @@ def cluster(session: nox.Session) -> None:
 
 
 @nox.session
+def oracles(session: nox.Session) -> None:
+    """Compare scans with Java's Iceberg on Spark and DuckDB's extension: 420 MB of packages, and Java."""
+    need_python(session)
+    session.install("setuptools", "wheel")  # for pyspark, which PyPI has as source only
+    session.install(".[objectstore,postgres]", *group("oracles"))
+    session.run("pytest", "tests/oracles", "-q", *session.posargs, env=isolated(session))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Check the documentation: references are current, links resolve, and every code block is run."""
     install(session, "test")

@@ -24,6 +24,7 @@ PACKAGES = {
     "curl": "curl",
     "haproxy": "haproxy",
     "initdb": "postgresql",
+    "java": "openjdk-17-jre-headless",
     "nginx": "nginx",
     "npm": "npm",
     "pg_ctl": "postgresql",
