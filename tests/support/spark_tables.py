@@ -367,7 +367,7 @@ class Made:
 
 VERSION_3 = {
     "defaults": Made(
-        "columns of six types with a default for older rows and another for newer ones", "as Spark"
+        "columns of six types with a default for older rows", "as Spark, which cannot read that of a decimal"
     ),
     "nested_default": Made("a field of a struct with a default", "as Spark"),
     "nanoseconds": Made("`timestamp_ns` and `timestamptz_ns`", "as Java's library: Spark refuses them"),
