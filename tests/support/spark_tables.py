@@ -366,9 +366,8 @@ class Made:
 
 
 VERSION_3 = {
-    "defaults": Made(
-        "columns of six types with a default for older rows", "as Spark, which cannot read that of a decimal"
-    ),
+    "defaults": Made("columns of five types with a default for older rows", "as Spark"),
+    "decimal_default": Made("a decimal with a default for older rows", "by hand: Spark cannot read it"),
     "nested_default": Made("a field of a struct with a default", "as Spark"),
     "nanoseconds": Made("`timestamp_ns` and `timestamptz_ns`", "as Java's library: Spark refuses them"),
     "variant": Made("a `variant`", "501 with its name; the other columns are read"),
