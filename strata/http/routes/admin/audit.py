@@ -43,7 +43,7 @@ async def audit(call: Call) -> Answer:
     shown = await admin.ask_store(found, listing, tenant=tenant, before=before, limit=limit)
     # A page may end before its limit, since its bytes are bounded too.
     last = shown[-1].id if shown else 0
-    more = last > 1 and await admin.ask_store(found, listing, tenant=tenant, before=last, limit=1)
+    more = last > 1 and bool(await admin.ask_store(found, listing, tenant=tenant, before=last, limit=1))
     following = last if more else None
     return json(AuditListAnswer([_answer(record, operator=operator) for record in shown], limit, following))
 
