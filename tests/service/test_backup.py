@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 import trio
 from click.testing import CliRunner
 from programs import need
@@ -19,9 +20,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "back-up-and-restore.md"
 BACK_UP, RESTORE = re.findall(r"test_backup\.py -->\n```\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
+@pytest.fixture(autouse=True)
+def shell() -> None:
+    """The page's commands are of bash."""
+    need("bash")
+
+
 def run(script: str, store: Path, backup: Path) -> None:
     environ = os.environ | {"STORE": str(store), "BACKUP": str(backup)}
-    subprocess.run([need("bash"), "-euo", "pipefail", "-c", script], env=environ, check=True, timeout=60)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], env=environ, check=True, timeout=60)
 
 
 async def test_a_store_is_backed_up_while_it_runs_and_restored(
