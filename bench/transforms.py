@@ -123,7 +123,7 @@ def artifact_of(connection: wire.Connection, sql: str, inputs: Sequence[str]) ->
 
 @attrs.define
 class Watched:
-    """The anonymous memory of processes: what they had at first, and the most that they had."""
+    """The resident memory of processes, mapped files included: at first, and the most that they had."""
 
     pids: dict[str, int]
     first: dict[str, float] = attrs.field(factory=dict)
@@ -132,14 +132,14 @@ class Watched:
     def look(self) -> None:
         """Read the memory of each."""
         for name, pid in self.pids.items():
-            found = _anonymous(pid)
+            found = _resident(pid)
             self.first.setdefault(name, found)
             self.most[name] = max(self.most.get(name, 0.0), found)
 
 
-def _anonymous(pid: int) -> float:
+def _resident(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     return 0.0
 
@@ -371,7 +371,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--builds", type=int, default=50, help="builds of the scene start")
     parser.add_argument("--threads", type=int, default=2, help="threads of a query")
     parser.add_argument("--seconds", type=float, default=20.0, help="seconds of each half of neighbours")
-    parser.add_argument("--large-rows", type=int, default=14_000_000, help="rows of large: a gigabyte")
+    parser.add_argument("--large-rows", type=int, default=16_000_000, help="rows of large: a gigabyte")
     parser.add_argument("--directory", help="where the files are")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
