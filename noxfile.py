@@ -268,7 +268,7 @@ def readers(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """Run SQL on Daft, in a process and on a Ray cluster of two nodes on the loopback."""
+    """Run SQL on Daft and a Ray cluster of two nodes, and functions on two Dask workers, on the loopback."""
     need_python(session)
     session.install(f".[cluster,{EXTRAS}]", *group("cluster"))
     session.run("pytest", "tests/cluster", "-q", *session.posargs, env=isolated(session))

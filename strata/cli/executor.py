@@ -14,7 +14,7 @@ import click
 import trio
 
 if TYPE_CHECKING:
-    from strata.executor.sidecar.builds import DaftEngine
+    from strata.executor.sidecar.builds import DaftEngine, DaskEngine
     from strata.executor.sidecar.environments import Environments
 
 TOKEN_VARIABLE = "STRATA_WORKER_TOKEN"  # noqa: S105  # the name of the variable
@@ -68,15 +68,19 @@ SQL_PARAMS = '{"sql": "SELECT id, upper(name) AS name FROM input0 ORDER BY id"}'
 )
 @click.option(
     "--engine",
-    type=click.Choice(["duckdb", "daft"]),
+    type=click.Choice(["duckdb", "daft", "dask"]),
     default="duckdb",
     show_default=True,
-    help="daft: run sql@v1, too; needs the extra cluster.",
+    help="daft: run sql@v1, too; dask: run python@v1, too. Both need the extra cluster.",
 )
 @click.option(
     "--ray",
     help="Address of the Ray cluster on which Daft runs; without it, in the build's process. On Ray, memory, "
     "processor time and spilling are bounded by Ray's own settings, and not by --memory-bytes.",
+)
+@click.option(
+    "--scheduler",
+    help="Address of the scheduler of the Dask cluster on which python@v1 runs, such as tcp://127.0.0.1:8786.",
 )
 @click.option(
     "--properties",
@@ -132,7 +136,7 @@ def executor(context: click.Context, /, **options: Any) -> None:
         raise click.ClickException(
             f"--host {options['host']} is not the loopback: give a token by --token-file or {TOKEN_VARIABLE}."
         )
-    daft = _daft(options)
+    daft, dask = _daft(options), _dask(options)
     environments = _environments(options)
     from strata.executor.sidecar.environment_files import DirectoryTakenError  # noqa: PLC0415  # the same
     from strata.executor.sidecar.run import run_executor  # noqa: PLC0415  # it imports for a second
@@ -158,6 +162,7 @@ def executor(context: click.Context, /, **options: Any) -> None:
                     hosts=[host.lower() for host in options["hosts"]],
                 ),
                 daft=daft,
+                dask=dask,
                 environments=environments,
                 tracing=options["tracing"],
                 announce=lambda url: click.echo(f"strata executor listens on {url}", err=True),
@@ -214,11 +219,7 @@ def _daft(options: Mapping[str, Any]) -> DaftEngine | None:
             if options[name] is not None:
                 raise click.ClickException(f"--{name} is for --engine daft; add that, or leave --{name} out.")
         return None
-    needed = ("daft", "sqlglot", *(("ray",) if options["ray"] else ()))
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        shown = ", ".join(missing)
-        raise click.ClickException(f"--engine daft needs an extra ({shown}); pip install 'strata[cluster]'.")
+    _need("daft", "daft", "sqlglot", *(("ray",) if options["ray"] else ()))
     from strata.executor.sidecar.builds import DaftEngine  # noqa: PLC0415  # it imports for a second
 
     try:
@@ -235,6 +236,41 @@ def _daft(options: Mapping[str, Any]) -> DaftEngine | None:
             "files; leave it out: the scheme of a table's location chooses."
         )
     return DaftEngine(options["ray"], found)
+
+
+def _dask(options: Mapping[str, Any]) -> DaskEngine | None:
+    """Return where ``python@v1`` runs.
+
+    Raises:
+        click.ClickException: If options contradict each other, or the extra is missing.
+    """
+    scheduler = options["scheduler"]
+    if options["engine"] != "dask":
+        if scheduler is not None:
+            raise click.ClickException(
+                "--scheduler is for --engine dask; add that, or leave --scheduler out."
+            )
+        return None
+    if not scheduler:
+        raise click.ClickException("--engine dask needs --scheduler ADDRESS, such as tcp://127.0.0.1:8786.")
+    _need("dask", "dask", "distributed")
+    from strata.executor.sidecar.builds import DaskEngine  # noqa: PLC0415  # it imports for a second
+
+    return DaskEngine(scheduler)
+
+
+def _need(engine: str, *packages: str) -> None:
+    """Check that the packages of an engine are installed.
+
+    Raises:
+        click.ClickException: If one is missing.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        shown = ", ".join(missing)
+        raise click.ClickException(
+            f"--engine {engine} needs an extra ({shown}); pip install 'strata[cluster]'."
+        )
 
 
 def _token(file: Path | None) -> str | None:

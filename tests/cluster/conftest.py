@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from flight_tables import FlightTables, write_flights
 from pyiceberg.catalog.sql import SqlCatalog
 from service_kit import TOKEN, Warehouse
 
@@ -23,6 +24,12 @@ def warehouse(tmp_path: Path) -> Warehouse:
     path = tmp_path / "warehouse"
     path.mkdir()
     return Warehouse(path, SqlCatalog("strata", uri=f"sqlite:///{path}/catalog.db", warehouse=str(path)))
+
+
+@pytest.fixture(scope="session")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> FlightTables:
+    """Write the demo's tables, once for all tests."""
+    return write_flights(tmp_path_factory.mktemp("demo") / "data")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import httpx
 import pyarrow as pa
 import pytest
 import trio
+from flight_tables import FLIGHT_INPUTS, FlightTables, read_rows
 from pyiceberg.types import StringType
 from service_kit import Warehouse, identity, running
 from sidecar_kit import executor
@@ -38,7 +39,6 @@ JOIN = (
     "SELECT c.name, count(*) AS n, sum(f.distance) AS miles, max(f.delay) AS worst "
     "FROM input0 AS f JOIN input1 AS c ON f.carrier = c.carrier GROUP BY c.name ORDER BY c.name"
 )
-COUNT = "SELECT carrier, count(*) AS n FROM input0 WHERE distance BETWEEN 100 AND 899 GROUP BY carrier ORDER BY carrier"
 
 
 def right(sql: str) -> list[tuple]:
@@ -63,17 +63,6 @@ def with_daft(settings: Settings, url: str, token: Path) -> Settings:
     return attrs.evolve(settings, transforms=TransformSection(enabled=True, registry=(entry,)))
 
 
-async def rows(client: httpx.AsyncClient, body: dict) -> list[tuple]:
-    begun = await client.post("/v1/materialize", json=body, timeout=SECONDS)
-    assert 200 == begun.status_code, begun.text
-    read = await client.get(begun.json()["stream_url"], timeout=SECONDS)
-    assert 200 == read.status_code, read.text
-    with trio.fail_after(60):  # the last byte may come before the commit
-        while "building" == (await client.get(f"/v1/builds/{begun.json()['build_id']}")).json()["state"]:  # noqa: ASYNC110
-            await trio.sleep(0.05)
-    return [tuple(one.values()) for one in pa.ipc.open_stream(read.content).read_all().to_pylist()]
-
-
 async def ready(client: httpx.AsyncClient) -> int:
     return (await client.get("/v1/artifacts/stats")).json()["by_state"].get("ready", 0)
 
@@ -87,11 +76,11 @@ async def test_tables_are_read_by_reference_where_that_is_exact(
     async with executor(tmp_path / "builds", daft=DaftEngine(), seconds=SECONDS) as served:
         settings = with_daft(settings, served.url, tmp_path / "token")
         async with running(settings) as service, service.client() as client:
-            assert right(JOIN) == await rows(client, query(JOIN))
+            assert right(JOIN) == await read_rows(client, query(JOIN))
             assert 1 == await ready(client)  # the result alone
             with carriers.update_schema() as update:
                 update.add_column("country", StringType())
-            assert right(JOIN) == await rows(client, query(JOIN))
+            assert right(JOIN) == await read_rows(client, query(JOIN))
             assert 4 == await ready(client)  # two scans and the second result
             refused = await client.post(
                 "/v1/materialize", json=query("SELECT * FROM read_parquet('/etc/passwd')")
@@ -99,6 +88,21 @@ async def test_tables_are_read_by_reference_where_that_is_exact(
             told = await client.get(refused.json()["stream_url"])
             assert (400, "UnsupportedQuery") == (told.status_code, told.json()["error"])
         assert [] == [*(tmp_path / "builds").iterdir()]
+
+
+BY_AIRLINE = (
+    "SELECT a.name, count(*) AS n, sum(f.distance) AS miles, max(f.arr_delay) AS worst "
+    "FROM input0 AS f JOIN input1 AS a ON f.carrier = a.carrier GROUP BY a.name ORDER BY a.name"
+)
+BY_MONTH = (
+    "SELECT origin, month, count(*) AS n, count(dep_time) AS flown, min(dep_time) AS earliest FROM input0 "
+    "WHERE distance BETWEEN 500 AND 2000 GROUP BY origin, month ORDER BY origin, month"
+)
+PAIRS = (
+    "SELECT a.carrier, count(*) AS n, max(b.distance) AS miles FROM input0 AS a JOIN input0 AS b "
+    "ON a.tailnum = b.tailnum AND a.month = b.month GROUP BY a.carrier ORDER BY a.carrier"
+)
+"""Of all flights of an aircraft in a month."""
 
 
 CLUSTER = """
@@ -164,11 +168,10 @@ def ray_cluster() -> Iterator[RayCluster]:
 
 
 async def test_two_builds_at_once_on_a_cluster_of_two_nodes(
-    settings: Settings, warehouse: Warehouse, tmp_path: Path, ray_cluster: RayCluster
+    settings: Settings, flights: FlightTables, tmp_path: Path, ray_cluster: RayCluster
 ) -> None:
     """Of two tenants, each a Ray job with a namespace of its own; both answers are DuckDB's."""
-    warehouse.create(FLIGHTS, "db.flights")
-    warehouse.create(CARRIERS, "db.carriers")
+    settings = attrs.evolve(settings, warehouses={"demo": str(flights.warehouse)})
     found: dict[str, list[tuple]] = {}
     async with executor(tmp_path / "builds", daft=DaftEngine(ray_cluster.address), seconds=SECONDS) as served:
         settings = with_daft(settings, served.url, tmp_path / "token")
@@ -176,36 +179,31 @@ async def test_two_builds_at_once_on_a_cluster_of_two_nodes(
 
             async def ask(who: str, tenant: str, sql: str) -> None:
                 async with service.client(**identity(who, tenant)) as client:
-                    found[tenant] = await rows(client, query(sql))
+                    found[tenant] = await read_rows(client, query(sql, *FLIGHT_INPUTS))
 
-            nursery.start_soon(ask, "ana", "team-a", JOIN)
-            nursery.start_soon(ask, "bob", "team-b", COUNT)
-    assert {"team-a": right(JOIN), "team-b": right(COUNT)} == found
-
-
-PAIRS = (
-    "SELECT a.carrier, count(*) AS n, max(b.distance) AS miles FROM input0 AS a JOIN input0 AS b "
-    "ON a.carrier = b.carrier GROUP BY a.carrier ORDER BY a.carrier"
-)
+            nursery.start_soon(ask, "ana", "team-a", BY_AIRLINE)
+            nursery.start_soon(ask, "bob", "team-b", BY_MONTH)
+    assert {"team-a": flights.right(BY_AIRLINE), "team-b": flights.right(BY_MONTH)} == found
+    assert (16, 36) == (len(found["team-a"]), len(found["team-b"]))
 
 
 async def test_a_node_that_is_killed_leaves_the_right_answer_or_a_clear_failure(
-    settings: Settings, warehouse: Warehouse, tmp_path: Path, ray_cluster: RayCluster
+    settings: Settings, flights: FlightTables, tmp_path: Path, ray_cluster: RayCluster
 ) -> None:
     """Never another answer; and the next query runs on the node that is left."""
-    warehouse.create(FLIGHTS, "db.flights")
-    warehouse.create(CARRIERS, "db.carriers")
+    settings = attrs.evolve(settings, warehouses={"demo": str(flights.warehouse)})
     async with executor(tmp_path / "builds", daft=DaftEngine(ray_cluster.address), seconds=SECONDS) as served:
         settings = with_daft(settings, served.url, tmp_path / "token")
         async with running(settings) as service, service.client() as client:
-            begun = await client.post("/v1/materialize", json=query(PAIRS, "wh:db.flights"), timeout=SECONDS)
+            begun = await client.post("/v1/materialize", json=query(PAIRS, *FLIGHT_INPUTS), timeout=SECONDS)
             await trio.to_thread.run_sync(ray_cluster.kill_worker)
             read = await client.get(begun.json()["stream_url"], timeout=SECONDS)
             if 200 == read.status_code:
                 found = pa.ipc.open_stream(read.content).read_all().to_pylist()
-                assert right(PAIRS) == [tuple(one.values()) for one in found]
+                assert flights.right(PAIRS) == [tuple(one.values()) for one in found]
             else:
                 assert read.json()["error"], read.text
-                assert 0 == await ready(client)
-            assert right(COUNT) == await rows(client, query(COUNT))
+                record = (await client.get(f"/v1/builds/{begun.json()['build_id']}")).json()
+                assert "failed" == record["state"]
+            assert flights.right(BY_MONTH) == await read_rows(client, query(BY_MONTH, *FLIGHT_INPUTS))
         assert [] == [*(tmp_path / "builds").iterdir()]

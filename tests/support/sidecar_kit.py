@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from strata.executor.protocol.client import Executor
 from strata.executor.protocol.messages import ARROW_STREAM, BuildDescription, InputHead
 from strata.executor.protocol.multipart import Part
 from strata.executor.sidecar.app import ExecutorApp
-from strata.executor.sidecar.builds import BuildLimits, BuildRunner, DaftEngine
+from strata.executor.sidecar.builds import BuildLimits, BuildRunner, DaftEngine, DaskEngine
 from strata.executor.sidecar.cells import CellService
 from strata.executor.sidecar.environments import Environments
 from strata.executor.sidecar.pulling import Puller
@@ -73,11 +73,16 @@ class Served:
 
 @asynccontextmanager
 async def executor(
-    directory: Path, *, token: str | None = "secret", daft: DaftEngine | None = None, **limits: object
+    directory: Path,
+    *,
+    token: str | None = "secret",
+    daft: DaftEngine | None = None,
+    dask: DaskEngine | None = None,
+    **limits: object,
 ) -> AsyncIterator[Served]:
     """Serve our executor on a free port, its builds in a directory."""
     directory.mkdir(exist_ok=True)
-    runner = BuildRunner(BuildLimits(**limits), directory, daft)
+    runner = BuildRunner(BuildLimits(**limits), directory, daft, dask)
     app = ExecutorApp(runner, token, puller=Puller(runner, AddressRules(private=True)))
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -108,18 +113,19 @@ async def cells_at(directory: Path, environments: Environments | None = None) ->
 
 def install_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Install a package with functions."""
-    site = tmp_path / "site"
-    (site / "functions-1.0.dist-info").mkdir(parents=True)
-    (site / "functions_for_tests.py").write_text(FUNCTIONS)
-    (site / "functions-1.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: functions\nVersion: 1.0\n"
-    )
     names = ("double", "reads", "slow", "batches", "nothing", "missing", "names", "forges")
-    lines = [f"{name}@v1 = functions_for_tests:{name}" for name in names]
-    (site / "functions-1.0.dist-info" / "entry_points.txt").write_text(
-        "[strata.transforms]\n" + "\n".join(lines) + "\n"
-    )
-    monkeypatch.syspath_prepend(str(site))
+    write_package(tmp_path / "site", "functions_for_tests", FUNCTIONS, "strata.transforms", names)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+
+def write_package(site: Path, module: str, text: str, group: str, names: Sequence[str]) -> None:
+    """Write a package of one module as installers do, with an entry point ``name@v1`` for each name."""
+    facts = site / f"{module}-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (site / f"{module}.py").write_text(text)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    lines = [f"{name}@v1 = {module}:{name}" for name in names]
+    (facts / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
 
 
 BUILDS = itertools.count()

@@ -1,1 +1,1 @@
-"""``sql@v1`` on Daft, in its own process or on a Ray cluster: needs the extra ``cluster``."""
+"""``sql@v1`` on Daft and Ray, and ``python@v1`` on Dask: needs the extra ``cluster``."""

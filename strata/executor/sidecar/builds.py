@@ -19,6 +19,7 @@ import structlog
 import trio
 
 from strata.config.sections.transforms import SQL, is_installed
+from strata.executor.cluster import dask_job
 from strata.executor.protocol.cell_frames import CELL_STREAM
 from strata.executor.protocol.messages import NOTEBOOK_CELL, BuildDescription
 from strata.executor.sidecar.python_job import MESSAGE_CHARACTERS, registered
@@ -30,6 +31,13 @@ from strata.transforms.sql_params import parse_sql_params
 DAFT_PROGRAM: Final = "strata.executor.cluster.daft_job"
 DAFT_SQL: Final = "sql@v1"
 """The transform that runs SQL on Daft."""
+
+DASK_PROGRAM: Final = "strata.executor.cluster.dask_job"
+DASK_PYTHON: Final = "python@v1"
+"""The transform that runs registered functions on Dask."""
+
+_FUNCTION_KEYS: Final = frozenset({"function", "params"})
+"""The parameters of that."""
 
 SQL_PROGRAM: Final = "strata.transforms.sql_job"
 PYTHON_PROGRAM: Final = "strata.executor.sidecar.python_job"
@@ -60,7 +68,7 @@ class BuildError(Exception):
         super().__init__(message)
         self.code = code
         self.status = status
-        self.kind = FUNCTION_ERROR if made_up and not _is_builtin(code) else code
+        self.kind = FUNCTION_ERROR if made_up and not _is_known(code) else code
 
 
 def _failure(frame: Frame, *, made_up: bool) -> BuildError:
@@ -73,9 +81,25 @@ def _failure(frame: Frame, *, made_up: bool) -> BuildError:
     return BuildError(code if _CODE.fullmatch(code) else FUNCTION_ERROR, message, made_up=made_up)
 
 
-def _is_builtin(code: str) -> bool:
+def _is_known(code: str) -> bool:
     found = getattr(builtins, code, None)
-    return isinstance(found, type) and issubclass(found, BaseException)
+    return code in dask_job.CODES or (isinstance(found, type) and issubclass(found, BaseException))
+
+
+def _check_function(params: Mapping[str, Any]) -> None:
+    """Check the parameters of a function on Dask.
+
+    Raises:
+        BuildError: If they name no function, or something else.
+    """
+    unknown = sorted(set(params) - _FUNCTION_KEYS)
+    if unknown:
+        raise BuildError("InvalidParams", f"{unknown[0][:100]} is no parameter: function and params are.")
+    name = params.get("function")
+    if not isinstance(name, str) or name not in dask_job.registered():
+        raise BuildError("InvalidParams", "function names no function of this executor.")
+    if not isinstance(params.get("params", {}), dict):
+        raise BuildError("InvalidParams", "params is no object.")
 
 
 @attrs.frozen
@@ -111,6 +135,17 @@ class DaftEngine:
 
 
 @attrs.frozen
+class DaskEngine:
+    """Where ``python@v1`` runs.
+
+    Attributes:
+        scheduler: The address of the scheduler of a Dask cluster.
+    """
+
+    scheduler: str
+
+
+@attrs.frozen
 class BuildDirectory:
     """The directory of one build.
 
@@ -132,19 +167,26 @@ class BuildRunner:
         root: Directory with a directory for each build; None: the system's for temporary files.
         refs: The transforms that can be run.
         daft: Where ``sql@v1`` runs; None: it does not.
+        dask: Where ``python@v1`` runs; None: it does not.
     """
 
     limits: BuildLimits = attrs.field(factory=BuildLimits)
     root: Path | None = None
     daft: DaftEngine | None = None
+    dask: DaskEngine | None = None
     refs: tuple[str, ...] = attrs.field(init=False)
     _sql: Launcher = attrs.field(factory=partial(Launcher, SQL_PROGRAM), init=False)
     _python: Launcher = attrs.field(factory=partial(Launcher, PYTHON_PROGRAM), init=False)
     _daft: Launcher = attrs.field(factory=partial(Launcher, DAFT_PROGRAM), init=False)
+    _dask: Launcher = attrs.field(factory=partial(Launcher, DASK_PROGRAM), init=False)
 
     @refs.default
     def _found(self) -> tuple[str, ...]:
-        own = ((SQL, is_installed()), (DAFT_SQL, self.daft is not None))
+        own = (
+            (SQL, is_installed()),
+            (DAFT_SQL, self.daft is not None),
+            (DASK_PYTHON, self.dask is not None),
+        )
         return (*(ref for ref, here in own if here), *registered())
 
     def features(self) -> dict[str, Any]:
@@ -152,6 +194,8 @@ class BuildRunner:
         found: dict[str, Any] = {"cancel": True, "streaming": True, "pull_model": True}
         if self.daft is not None:
             found |= {"iceberg_snapshots": [DAFT_SQL], "engine": "daft"}
+        if self.dask is not None:
+            found |= {"engine": "dask", "functions": sorted(dask_job.registered())}
         return found
 
     def check(self, what: BuildDescription) -> None:
@@ -171,6 +215,8 @@ class BuildRunner:
             spec = parse_sql_params(what.params, [one.name for one in what.inputs])
             if isinstance(spec, Refused):
                 raise BuildError("InvalidParams", spec.detail)
+        if what.ref == DASK_PYTHON:
+            _check_function(what.params)
 
     @asynccontextmanager
     async def directory(self) -> AsyncIterator[BuildDirectory]:
@@ -191,7 +237,8 @@ class BuildRunner:
         Raises:
             BuildError: If it fails, or its process ends.
         """
-        launcher = {SQL: self._sql, DAFT_SQL: self._daft}.get(what.ref, self._python)
+        own = {SQL: self._sql, DAFT_SQL: self._daft, DASK_PYTHON: self._dask}
+        launcher = own.get(what.ref, self._python)
         descriptors = [os.open(place.scratch, os.O_RDONLY | os.O_DIRECTORY)]
         try:
             descriptors += [os.open(path, os.O_RDONLY) for path in inputs]
@@ -216,7 +263,7 @@ class BuildRunner:
 
     def _job(self, what: BuildDescription) -> Mapping[str, Any]:
         limits = self.limits
-        job = {
+        job: dict[str, Any] = {
             "memory_bytes": limits.memory_bytes,
             "spill_bytes": limits.spill_bytes,
             "cpu_seconds": int(limits.seconds * limits.threads) + 10,
@@ -236,14 +283,20 @@ class BuildRunner:
                 "ray": self.daft.ray,
                 "properties": dict(self.daft.properties),
             }
-        return job | {
-            "ref": what.ref,
-            "params": dict(what.params),
-            "inputs": [one.name for one in what.inputs],
-        }
+        job["inputs"] = [one.name for one in what.inputs]
+        if what.ref == DASK_PYTHON:
+            assert self.dask is not None
+            return job | {
+                "function": what.params["function"],
+                "params": what.params.get("params", {}),
+                "build_id": what.build_id,
+                "scheduler": self.dask.scheduler,
+            }
+        return job | {"ref": what.ref, "params": dict(what.params)}
 
     async def close(self) -> None:
         """End all processes."""
         await self._sql.close()
         await self._python.close()
         await self._daft.close()
+        await self._dask.close()

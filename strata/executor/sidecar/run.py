@@ -12,7 +12,7 @@ from typing import Final
 import trio
 
 from strata.executor.sidecar.app import ExecutorApp
-from strata.executor.sidecar.builds import BuildLimits, BuildRunner, DaftEngine
+from strata.executor.sidecar.builds import BuildLimits, BuildRunner, DaftEngine, DaskEngine
 from strata.executor.sidecar.cells import CellService
 from strata.executor.sidecar.environments import Environments
 from strata.executor.sidecar.pulling import Puller
@@ -41,6 +41,7 @@ async def run_executor(
     directory: Path | None,
     rules: AddressRules,
     daft: DaftEngine | None,
+    dask: DaskEngine | None,
     environments: Environments | None,
     tracing: bool = False,
     announce: Callable[[str], object],
@@ -59,6 +60,7 @@ async def run_executor(
         directory: Where builds have their files; None: the system's directory for temporary files.
         rules: Which addresses the URLs of manifests may lead to.
         daft: Where ``sql@v1`` runs; None: it does not.
+        dask: Where ``python@v1`` runs; None: it does not.
         environments: Makes the environments of cells; None: they have none.
         tracing: Whether to export spans, as the variables ``OTEL_*`` say.
         announce: Called with the URL when connections are accepted.
@@ -70,7 +72,7 @@ async def run_executor(
         OSError: If that directory cannot be used.
     """
     limits = BuildLimits(seconds=seconds, memory_bytes=memory_bytes, input_bytes=input_bytes)
-    runner = BuildRunner(limits, directory, daft)
+    runner = BuildRunner(limits, directory, daft, dask)
     service = CellService(limits, cells, environments=environments) if cells else None
     app = ExecutorApp(runner, token, most, service, puller=Puller(runner, rules))
     try:
