@@ -51,7 +51,7 @@ def _kinds(what: str, *, by: str = "", version: int = 2, properties: str = "") -
 
 TABLES: dict[str, Written] = {
     "kinds": _kinds("each plain type, with extremes, nulls and NaN"),
-    "kinds_v1": _kinds("the same in format version 1", version=1),
+    "kinds_v1": _kinds("each plain type in format version 1", version=1),
     "no_statistics": _kinds("no statistics of columns", properties="'write.metadata.metrics.default'='none'"),
     "cut_statistics": _kinds(
         "texts and bytes cut after one character in the statistics, packed metadata",
@@ -224,7 +224,7 @@ TABLES: dict[str, Written] = {
         ),
     ),
     "evolved_partitions_v1": Written(
-        "the same in format version 1, where dropped fields become void, then upgraded",
+        "partition fields of format version 1, where dropped ones become void, then version 2",
         (
             _create("id BIGINT, s STRING, k INT", by="s, bucket(2, id)", version=1),
             "INSERT INTO {t} VALUES (1, 'a', 1), (2, null, 2)",
