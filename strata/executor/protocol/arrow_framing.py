@@ -7,6 +7,7 @@ Whether the values are sound is not known before they are read (:func:`check_val
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Generator
 from pathlib import Path
@@ -164,13 +165,18 @@ def check_values(path: Path) -> Generator[tuple[pa.Schema, int]]:
     """
     rows = 0
     try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        # Not closed here: batches refer to it, and it goes with the last of them.
+        with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))) as reader:
             yield reader.schema, 0
             for batch in reader:
                 batch.validate()  # cheap: the lengths of its buffers
                 for start in range(0, batch.num_rows, SLICE_ROWS):
                     batch.slice(start, SLICE_ROWS).validate(full=True)
                     rows += min(SLICE_ROWS, batch.num_rows - start)
+                    # The pages that were read stay the system's, and are this process's memory no longer.
+                    mapped.madvise(mmap.MADV_DONTNEED)
                     yield reader.schema, rows
-    except pa.ArrowException as error:
+    except (pa.ArrowException, ValueError) as error:
         raise FramingError(f"it cannot be read: {str(error)[:200]}") from None

@@ -67,3 +67,22 @@ def test_unsound_values_are_found(tmp_path: Path) -> None:
         list(check_values(tmp_path / "f"))
     (tmp_path / "g").write_bytes(WHOLE)
     assert 5 == [*check_values(tmp_path / "g")][-1][1]
+
+
+def test_no_more_of_a_stream_is_in_memory_than_a_step_reads(tmp_path: Path) -> None:
+    """A result of a gigabyte is checked without a gigabyte of the server's memory."""
+    (tmp_path / "large").write_bytes(stream_of(*[pa.record_batch({"a": range(500_000)})] * 4))
+    seen = [(rows, resident_bytes(tmp_path / "large")) for _, rows in check_values(tmp_path / "large")]
+    assert 2_000_000 == seen[-1][0]
+    assert {0} == {resident for rows, resident in seen if rows}
+
+
+def resident_bytes(path: Path) -> int:
+    """Return how many bytes of a mapped file are in this process's memory."""
+    found, ours = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.startswith("Rss:"):
+            found += int(line.split()[1]) * 1024 * ours
+        elif "-" in line.split()[0]:
+            ours = line.endswith(str(path))
+    return found
