@@ -16,6 +16,8 @@ import structlog
 import trio
 
 from strata.acl import CompiledPolicy
+from strata.artifacts import BlobStore
+from strata.artifacts.blobs.objects import ObjectBlobStore
 from strata.artifacts.servers.contract import ServerFacts
 from strata.auth import IdentityContract, request_id
 from strata.background import keep_running
@@ -59,8 +61,8 @@ from strata.tenants.servers.rate_exchange import RateExchange
 from strata.tenants.sessions.worker_catalogue import WorkerCatalogue
 from strata.tenants.shared.artifact_inputs import all_inputs
 from strata.tenants.shared.authorizer import Authorizer
-from strata.tenants.shared.resources import START_SECONDS
-from strata.tenants.stats.lent_files import LentFiles
+from strata.tenants.shared.resources import START_SECONDS, SignedBlobs
+from strata.tenants.stats.lent_files import LENT_SECONDS, LentFiles
 from strata.tenants.stats.runtime import RuntimeStats
 from strata.tracing.opening import OpenTracing
 from strata.work import AdmissionQueue, WorkPool
@@ -319,7 +321,8 @@ async def open_service(
             cache_dir=_path(settings.cache_dir),
             new_id=partial(secrets.token_urlsafe, 18),
             remote_blobs=settings.artifact_blob_backend != "local",
-            published=_published(settings, opened.root, lent := LentFiles()),
+            published=_published(settings, opened.root, lent := _lent(settings)),
+            signed=_signed(settings, opened.blobs),
             lent=lent,
             servers=opened.servers,
             shared_order=None if opened.servers is None else partial(SharedOrder, servers=opened.servers),
@@ -436,6 +439,19 @@ def _published(settings: Settings, root: Path, lent: LentFiles) -> PublishedFile
     if settings.accel_redirect is None or settings.artifact_blob_backend != "local":
         return None
     return PublishedFiles(settings.accel_redirect, (root / "blobs").resolve(), lent)
+
+
+def _lent(settings: Settings) -> LentFiles:
+    """Return the table of what a proxy may be about to fetch: as long as its address is valid."""
+    return LentFiles(max(LENT_SECONDS, settings.artifact_presigned_seconds))
+
+
+def _signed(settings: Settings, blobs: BlobStore) -> SignedBlobs | None:
+    """Return what signs addresses of remote blobs, if a proxy may fetch them."""
+    seconds, location = settings.artifact_presigned_seconds, settings.accel_redirect
+    if not seconds or location is None or not isinstance(blobs, ObjectBlobStore):
+        return None
+    return SignedBlobs(location, partial(blobs.presign, seconds=seconds))
 
 
 def _path(text: str) -> Path:

@@ -85,11 +85,12 @@ class OpenStream:
 
 @attrs.frozen
 class OpenArtifact:
-    """Read a finished result. Answer: :class:`Opened`."""
+    """Read a finished result, or with ``signed`` get its object's address. Answer: :class:`Opened`."""
 
     principal: Principal
     artifact_id: str
     version: int
+    signed: bool = False
 
 
 @attrs.frozen

@@ -75,6 +75,21 @@ MATRIX: list[tuple[str, dict, list[str]]] = [
             )
         ],
     ),
+    (
+        "signed addresses of local files",
+        SERVICE | {"artifact_presigned_seconds": 30},
+        [
+            "artifact_presigned_seconds: local results have no address to sign; set artifact_blob_backend.",
+            "artifact_presigned_seconds: no proxy is told to fetch results; set accel_redirect to the location that fetches them.",
+        ],
+    ),
+    (
+        "signed addresses without a key",
+        SERVICE
+        | {"artifact_presigned_seconds": 30, "artifact_blob_backend": "s3", "artifact_s3_bucket": "b"}
+        | {"accel_redirect": "/_strata/objects", "s3_anonymous": True},
+        ["s3_anonymous: no address can be signed with it; remove it, or artifact_presigned_seconds."],
+    ),
     ("personal on IPv6 loopback", PERSONAL | {"host": "::1"}, []),
     ("personal on localhost", PERSONAL | {"host": "localhost"}, []),
     ("personal on purpose remote", PERSONAL | {"host": "0.0.0.0", "allow_remote_clients_in_personal": True}, []),

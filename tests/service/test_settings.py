@@ -26,6 +26,7 @@ ELSEWHERE = {
         "tests/service/test_access_audit.py",
     ),
     "accel_redirect": "tests/deploy/test_accelerated.py",
+    "artifact_presigned_seconds": "tests/deploy/test_signed_objects.py",
     "catalog_callers": "tests/service/test_catalogs_as_the_caller.py",
     "tracing_enabled": "tests/service/test_tracing.py",
     "artifact_gc_interval_seconds": "tests/service/test_retention.py",

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -117,6 +118,26 @@ class ObjectBlobStore:
                 return refused
         found = self._local.open_reader(prefix, sha256, size)
         return STORE_DOWN if found == BLOB_GONE else found  # an evicted copy does not mean a lost blob
+
+    def presign(self, prefix: str, sha256: str, size: int, seconds: float) -> str | Refused:
+        """Return an address of the object that is valid for ``seconds``, for GET only.
+
+        Returns a refusal: :data:`BLOB_GONE` if the object is missing or has another size; another one of
+        :mod:`~strata.artifacts.blobs.object_failures` if the object store does not answer.
+        """
+        import obstore  # noqa: PLC0415  # an extra
+        from obstore.store import AzureStore, GCSStore, S3Store  # noqa: PLC0415  # an extra
+
+        assert isinstance(self._store, AzureStore | GCSStore | S3Store)  # the others sign nothing
+        key, lasting = self._key(prefix, sha256), timedelta(seconds=seconds)
+        try:
+            with failures_as_refusals("sign"):
+                refused = self._missing(prefix, sha256, size)
+                if refused is not None:
+                    return refused
+                return obstore.sign(self._store, "GET", key, expires_in=lasting)
+        except RefusalError as error:
+            return error.refused
 
     def delete(self, prefix: str, sha256: str) -> None:
         """Remove a blob and its local copy.
@@ -218,13 +239,9 @@ class ObjectBlobStore:
         import obstore  # noqa: PLC0415  # an extra
 
         key = self._key(prefix, sha256)
-        try:
-            if obstore.head(self._store, key)["size"] != size:
-                return BLOB_GONE
-        except FileNotFoundError:
-            # A missing bucket gives the same error: listing it fails, and the blob does not count as gone.
-            next(iter(obstore.list(self._store, self._prefix or None, chunk_size=1)), None)
-            return BLOB_GONE
+        refused = self._missing(prefix, sha256, size)
+        if refused is not None:
+            return refused
         writer = self._local.begin(prefix)
         try:
             for start in range(0, size, FETCH_BYTES):
@@ -238,6 +255,19 @@ class ObjectBlobStore:
             log.error("object store gives other bytes than were stored", wanted=sha256, found=facts.sha256)
             return DAMAGED
         self._local.keep(prefix, facts)
+        return None
+
+    def _missing(self, prefix: str, sha256: str, size: int) -> Refused | None:
+        """Return :data:`BLOB_GONE` if the store says that it has no such object, or one of another size."""
+        import obstore  # noqa: PLC0415  # an extra
+
+        try:
+            if obstore.head(self._store, self._key(prefix, sha256))["size"] != size:
+                return BLOB_GONE
+        except FileNotFoundError:
+            # A missing bucket gives the same error: listing it fails, and the blob does not count as gone.
+            next(iter(obstore.list(self._store, self._prefix or None, chunk_size=1)), None)
+            return BLOB_GONE
         return None
 
     def _key(self, prefix: str, sha256: str) -> str:

@@ -81,6 +81,8 @@ def object_store_problems(settings: Any) -> Iterator[Problem]:
     bucket = BUCKETS.get(backend)
     if bucket is not None and not getattr(settings, bucket):
         yield Problem(bucket, f"artifact_blob_backend = {backend} requires {bucket}; set it.")
+    if settings.artifact_presigned_seconds:
+        yield from _signing_problems(settings)
     for name in ("s3_endpoint_url", "gcs_endpoint_url", "azure_endpoint_url"):
         url = getattr(settings, name)
         if url is not None and not _is_http(url):  # the client library ends with a panic on some
@@ -88,6 +90,19 @@ def object_store_problems(settings: Any) -> Iterator[Problem]:
     yield from {"s3": _s3_problems, "gcs": _gcs_problems, "azure": _azure_problems}.get(backend, _none)(
         settings
     )
+
+
+def _signing_problems(settings: Any) -> Iterator[Problem]:
+    name = "artifact_presigned_seconds"
+    if settings.artifact_blob_backend == "local":
+        yield Problem(name, "local results have no address to sign; set artifact_blob_backend.")
+    if settings.accel_redirect is None:
+        yield Problem(
+            name, "no proxy is told to fetch results; set accel_redirect to the location that fetches them."
+        )
+    for other in ("s3_anonymous", "azure_sas_token"):
+        if getattr(settings, other):
+            yield Problem(other, f"no address can be signed with it; remove it, or {name}.")
 
 
 def _is_http(url: str) -> bool:

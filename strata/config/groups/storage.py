@@ -105,7 +105,17 @@ class ResultSettings:
         None,
         "Path of an internal location of nginx that stands for the directory `blobs` in `artifact_dir`, such "
         "as `/_strata/results`: nginx then sends finished local results (`X-Accel-Redirect`), after the "
-        "server has authorized the request. Only behind an nginx that has this location.",
+        "server has authorized the request. With `artifact_presigned_seconds` it is the location that "
+        "fetches results from the object store. Only behind an nginx that has this location.",
+    )
+    artifact_presigned_seconds: int = setting(
+        0,
+        "Time for which an address is valid by which nginx fetches a finished result from an object store "
+        "(`X-Accel-Redirect` and `X-Strata-Object`), after the server has authorized the request; 0: the "
+        "server fetches and sends all results. Needs `accel_redirect` and a remote `artifact_blob_backend`.",
+        unit="seconds",
+        least=0,
+        most=600,
     )
     artifact_copies_bytes: int = setting(
         10737418240,

@@ -10,7 +10,7 @@ from werkzeug.http import parse_etags
 from strata.http.api.responses import NOT_MODIFIED_HEADERS, data_answer, result_headers, stream_answer
 from strata.http.door.context import Context
 from strata.http.door.routing import Answer, joined
-from strata.http.formats.accelerated import REDIRECT, redirect_of
+from strata.http.formats.accelerated import REDIRECT, object_headers, redirect_of
 from strata.http.formats.conversion import UNSUPPORTED, Conversion
 from strata.http.formats.negotiation import Form
 from strata.http.problems import Problem, ProblemError
@@ -30,6 +30,13 @@ async def finished_answer(opened: Opened, found: Context, form: Form) -> Answer:
         return await _converted(opened, found, form)
     answer = data_answer(opened)
     headers = [*answer.headers, *_disposition(opened, form)]
+    if opened.stream.address is not None:
+        named = object_headers(opened.stream, found, f'"{opened.sha256}"')
+        if named is None:
+            return attrs.evolve(answer, headers=headers)
+        opened.stream.close()
+        found.admission.release()
+        return Answer([*headers, *named], b"")
     place = redirect_of(opened.stream, found)
     known = joined(found.headers, b"if-none-match") if place is not None else None
     if place is None or (known is not None and parse_etags(known).contains_weak(opened.sha256 or "")):

@@ -22,6 +22,7 @@ from strata.http.api.schemas import (
     stats_answer,
 )
 from strata.http.door.routing import Answer, Call
+from strata.http.formats.accelerated import may_sign
 from strata.http.formats.answers import finished_answer
 from strata.http.formats.negotiation import MEDIA, RESULT_PARAMETERS, STORED, form_of
 from strata.tables import snapshot_of, view_of
@@ -142,8 +143,9 @@ async def data(call: Call) -> Answer:
     """
     found, artifact_id, version = call.context, call.parts["artifact_id"], int(call.parts["version"])
     form = form_of(call.headers, call.query)
-    opened = await found.ask(OpenArtifact(found.caller, artifact_id, version), Opened)
-    if form is STORED and found.registry.resources.published is None:
+    signed = form.stored and may_sign(found)
+    opened = await found.ask(OpenArtifact(found.caller, artifact_id, version, signed), Opened)
+    if form is STORED and found.registry.resources.published is None and not signed:
         return data_answer(opened)  # as nearly all
     return await finished_answer(opened, found, form)
 

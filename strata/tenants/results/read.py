@@ -167,7 +167,9 @@ class Reader:
         record = await self.readable(question.principal, question.artifact_id, question.version)
         if record is None or record.state is not ArtifactState.READY:
             return ARTIFACT_NOT_FOUND
-        opened = await self._open(record, question.principal)
+        opened = await self._signed(record, question.principal) if question.signed else None
+        if opened is None:
+            opened = await self._open(record, question.principal)
         if isinstance(opened, Refused):
             return opened
         permitted = partial(self.resources.may_read, question.principal, record.inputs, record.artifact_id)
@@ -208,10 +210,11 @@ class Reader:
             False, and the stream is closed, if other rules hold by now and do not permit it.
         """
         stream = opened.stream
-        if stream.fd < 0:
+        if stream.fd >= 0:
+            forget = self.resources.rights.add(self.tenant, permitted, partial(stream.refuse, REVOKED))
+            stream.on_close = _both(forget, stream.on_close)
+        elif stream.address is None:
             return True  # all of its bytes are in memory, and leave in one piece
-        forget = self.resources.rights.add(self.tenant, permitted, partial(stream.refuse, REVOKED))
-        stream.on_close = _both(forget, stream.on_close)
         if self.resources.authorizer.policy is policy:
             return True
         allowed = False
@@ -389,6 +392,22 @@ class Reader:
             self.checking = trio.CancelScope()
             self.materializer.nursery.start_soon(self._check, record, self.checking)
         return self._opened(record, stream)
+
+    async def _signed(self, record: ArtifactRecord, principal: Principal) -> m.Opened | Refused | None:
+        """Return a result by the address of its object; None if the server is to send it itself."""
+        sha256, size, signed = record.content_sha256, record.byte_size, self.resources.signed
+        assert sha256 is not None
+        assert size is not None
+        if signed is None or size <= SMALL_BYTES or not self.resources.lent.lend((self.prefix, sha256)):
+            return None
+        sign = partial(signed.sign, self.prefix, sha256, size)
+        found = await self.resources.transfer(
+            self.tenant, Tier.INTERACTIVE, sign, cost=SMALL_BYTES, principal=principal.id
+        )
+        if isinstance(found, Refused):
+            return await self._unreadable(record, found)
+        self.resources.uses.note(self.tenant, (record.artifact_id, record.version))
+        return self._opened(record, ByteStream(stop=size, address=found))
 
     async def verify(self, question: VerifyArtifact) -> Verified | Refused:
         """Hash the stored bytes of a result that the caller may read; give up a damaged one."""

@@ -225,6 +225,8 @@ class ByteStream:
         tenant: Tenant whose egress turns are taken.
         turns: The process's egress turns.
         refused: Why no further byte may be read: the caller's rights were taken away; None: they were not.
+        address: Signed address of the object with the bytes, which a proxy fetches; nothing can be read here
+            then. None: the stream has the bytes.
     """
 
     fd: int = -1
@@ -237,6 +239,7 @@ class ByteStream:
     tenant: str = ""
     turns: EgressTurns = attrs.field(factory=EgressTurns)
     refused: Refused | None = None
+    address: str | None = attrs.field(default=None, repr=False)
     _closed: bool = False
     _probe: bytearray = attrs.field(factory=partial(bytearray, 1))
 

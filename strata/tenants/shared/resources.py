@@ -109,6 +109,19 @@ class Forgetter(Protocol):
 
 
 @attrs.frozen(eq=False)
+class SignedBlobs:
+    """Addresses by which a proxy fetches remote blobs.
+
+    Attributes:
+        location: Path of the proxy's internal location that fetches them.
+        sign: Returns the address of a blob by the tenant's prefix, the blob's hash and its size. Blocking.
+    """
+
+    location: str
+    sign: Callable[[str, str, int], str | Refused]
+
+
+@attrs.frozen(eq=False)
 class Resources:
     """Everything an actor needs and does not own.
 
@@ -127,7 +140,8 @@ class Resources:
         threads: Threads for calls that wait.
         remote_blobs: Whether blobs are in a remote store; local ones are files, which the pool reads.
         published: Returns the name by which a proxy can send a finished result; None: the server sends all.
-        lent: The files that a proxy was told to send.
+        signed: Signs addresses of remote blobs for a proxy; None: the server sends all.
+        lent: The blobs that a proxy was told to send.
         turns: Egress turns of large results.
         starts: Admits builds that begin, and computations; one at a time by default.
         memory: Bounds the bytes that builds of all tenants hold in flight; unbounded by default.
@@ -163,6 +177,7 @@ class Resources:
     threads: ThreadGroups = attrs.field(factory=ThreadGroups)
     remote_blobs: bool = False
     published: Callable[[ByteStream], str | None] | None = None
+    signed: SignedBlobs | None = None
     lent: LentFiles = attrs.field(factory=LentFiles)
     turns: EgressTurns = attrs.field(factory=EgressTurns)
     starts: AdmissionQueue = attrs.field(factory=partial(AdmissionQueue, patience=START_SECONDS))

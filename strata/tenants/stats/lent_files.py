@@ -11,7 +11,7 @@ import attrs
 import trio
 
 LENT_SECONDS: Final = 10.0
-"""Seconds for which a file stays after the last answer that named it."""
+"""Seconds in which a proxy opens a local file that it was told of."""
 
 MOST_LENT: Final = 100_000
 """Files that are lent at a time; the server sends further ones itself."""
@@ -22,20 +22,25 @@ Blob = tuple[str, str]
 
 @attrs.define(eq=False)
 class LentFiles:
-    """Files that are not removed yet, since a proxy may be about to open them; on the event loop."""
+    """Files that are not removed yet, since a proxy may be about to open them; on the event loop.
 
+    Attributes:
+        seconds: Time for which a file stays after the last answer that named it.
+    """
+
+    seconds: float = LENT_SECONDS
     _until: OrderedDict[Blob, float] = attrs.field(factory=OrderedDict)  # the one that ends first is first
     _going: set[Blob] = attrs.field(factory=set)
     _kept: set[str] = attrs.field(factory=set)
 
     def lend(self, blob: Blob) -> bool:
-        """Keep a file for :data:`LENT_SECONDS`; returns false if that cannot be promised."""
+        """Keep a file for :attr:`seconds`; returns false if that cannot be promised."""
         now = trio.current_time()
         while self._until and next(iter(self._until.values())) <= now:
             self._until.popitem(last=False)
         if blob in self._going or (len(self._until) >= MOST_LENT and blob not in self._until):
             return False
-        self._until[blob] = now + LENT_SECONDS
+        self._until[blob] = now + self.seconds
         self._until.move_to_end(blob)
         return True
 

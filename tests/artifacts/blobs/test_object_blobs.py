@@ -5,6 +5,7 @@ import http.server
 import os
 import shutil
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -52,6 +53,32 @@ def content(store: ObjectBlobStore, data: bytes = DATA, size: int | None = None)
 
 def files(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+def test_a_signed_address_gives_the_object_and_no_other(kind: str, remote, tmp_path: Path) -> None:
+    """For GET, in part, too; what the store does not have, or has with another size, gets no address."""
+    store = ObjectBlobStore(remote(kind), "x", tmp_path)
+    write(store)
+    address = store.presign("p", SHA, len(DATA), 60)
+    assert isinstance(address, str)
+    assert f"/x/p/{SHA}.arrow?" in address
+    with urllib.request.urlopen(address) as answer:
+        assert DATA == answer.read()
+    part = urllib.request.Request(address, headers={"Range": "bytes=5-9"})
+    with urllib.request.urlopen(part) as answer:
+        assert (206, DATA[5:10]) == (answer.status, answer.read())
+    assert BLOB_GONE == store.presign("p", SHA, len(DATA) + 1, 60)
+    assert BLOB_GONE == store.presign("p", hashlib.sha256(b"").hexdigest(), 0, 60)
+    assert BLOB_GONE == store.presign("q", SHA, len(DATA), 60), "another tenant's prefix"
+
+
+def test_a_store_that_is_down_signs_nothing(tmp_path: Path) -> None:
+    """Readers are refused for the time being, and the result does not count as lost."""
+    limits = {"artifact_s3_bucket": "b", "s3_request_timeout_seconds": 0.2, "s3_connect_timeout_seconds": 0.1}
+    store = open_blob_store(tmp_path, **(s3_settings("http://127.0.0.1:9") | limits))
+    assert isinstance(store, ObjectBlobStore)
+    assert store.presign("p", SHA, 1, 60) == STORE_DOWN
 
 
 @pytest.mark.parametrize("kind", ["memory", "files", "s3", "gcs", "azure"])
