@@ -30,6 +30,9 @@ from service_kit import (
 )
 
 from strata.artifacts import SqlMetadataStore
+from strata.artifacts.database.schema import artifacts
+from strata.artifacts.metadata.rows import artifact_record
+from strata.artifacts.metadata.usage import stored_bytes
 from strata.artifacts.servers.contract import ServerStore
 from strata.config import Settings
 from strata.tenants.servers.rate_exchange import RateExchange
@@ -172,6 +175,67 @@ async def test_a_rate_holds_for_both_servers(
             assert (429, name) == (refused.status_code, refused.json()["error"])
             assert int(refused.headers["Retry-After"]) >= 1
             assert 200 == (await bob.get("/v1/me", headers=identity("eve", "team-b"))).status_code
+
+
+@pytest.mark.parametrize("quota", [{"artifact_max_bytes": 250_000}, {"artifact_max_count": 5}])
+async def test_a_storage_quota_holds_for_both_servers(
+    pair: tuple[Settings, Settings], warehouse: Warehouse, quota: dict[str, int]
+) -> None:
+    """Builds at a time on both exceed it by what one of the two writes; then both refuse, and a neighbour builds."""
+    warehouse.create(numbers(2_000))
+    limited = [attrs.evolve(one, service_writes_enabled=True, **quota) for one in pair]
+    root = identity("root", scopes="artifacts:write")
+    async with (
+        running(limited[0]) as one,
+        running(limited[1]) as other,
+        one.client(**root) as ana,
+        other.client(**root) as bob,
+    ):
+        made: list[str] = []
+        refused: set[httpx.AsyncClient] = set()
+
+        async def build(client: httpx.AsyncClient, number: int) -> None:
+            wanted = scan(warehouse.uri(), params={"limit": 2_000 - number})
+            answer = await client.post("/v1/materialize", json=wanted)
+            if answer.status_code == 200:
+                try:
+                    answer = await client.get(answer.json()["stream_url"])
+                except httpx.RemoteProtocolError:  # it grew over the quota
+                    refused.add(client)
+                    return
+            if answer.status_code == 200:
+                made.append(answer.headers["X-Strata-Artifact-Uri"])
+            else:
+                assert (503, "storage_quota") == (answer.status_code, answer.json()["error"])
+                refused.add(client)
+
+        for first in range(0, 20, 2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(build, ana, first)
+                nursery.start_soon(build, bob, first + 1)
+        usage = one.service.registry.resources.retention.usage("team-a")
+        sizes = [path.stat().st_size for path in pair[0].artifact_root.glob("blobs/*/*/*.arrow")]
+        store = one.service.registry.resources.metadata
+        with store.reading() as connection:
+            rows = connection.execute(artifacts.select().where(artifacts.c.tenant == "team-a")).all()
+        kept = [
+            stored_bytes(artifact_record(row)) for row in rows
+        ]  # what a failed build left in the table, too
+        assert (len(kept), sum(kept)) == (usage.versions, usage.stored_bytes)
+        assert len(made) == len(sizes)
+        if "artifact_max_count" in quota:
+            assert 5 <= usage.versions <= 5 + 1
+        else:
+            assert 250_000 - max(sizes) < usage.stored_bytes
+            assert sum(sizes) <= usage.stored_bytes <= 250_000 + max(sizes)
+        assert {ana, bob} == refused
+        assert 2_000 == (await fetch_as(other, "team-b", scan(warehouse.uri()))).num_rows
+        for uri in made[:3]:  # removed by one server, there is room on the other
+            path = f"/v1/artifacts/{uri.rpartition('/')[2].replace('@v=', '/v/')}"
+            assert (await ana.delete(path)).status_code in (200, 204)
+        refused.clear()
+        await build(bob, 100)
+        assert not refused
 
 
 def _servers(server: Running) -> ServerStore:
