@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import attrs
-import crash_child
+import crash_load
 import httpx
 import pytest
 import trio
@@ -28,44 +26,43 @@ ROUNDS = 40
 ONE_IN = {"statement": 30, "commit": 4}
 
 
-class Worker(crash_child.Worker):
-    """A client whose builds are often the same, and which counts how its requests end."""
+@attrs.define
+class Clients(crash_load.Clients):
+    """Clients whose builds are often the same, and which count how their requests end."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.statuses: Counter[int] = Counter()
-        self.down = 0
+    statuses: Counter[int] = attrs.field(factory=Counter)
+    down: int = 0
 
     async def build(self) -> None:
-        body = scan(
-            self.table, params={"limit": self.draw.randrange(1, 9)}, name=self.draw.choice(crash_child.NAMES)
-        )
+        """Build a result of a few rows, and read it."""
+        limit, name = self.draw.randrange(1, 9), self.draw.choice(crash_load.NAMES)
+        body = scan(self.tables[0], params={"limit": limit}, name=name)
         body["refresh"] = self.draw.random() < 0.3
         answer = await self.client.post("/v1/materialize", json=body)
-        if not self.done(answer):
+        if not self.ended(answer):
             return
         try:
             data = await self.client.get(answer.json()["stream_url"])
         except Exception:  # noqa: BLE001  # the stream was torn: its build failed
             self.statuses[0] += 1
             return
-        record = await self.client.get(crash_child._path(answer.json()["artifact_uri"]))
+        record = await self.client.get(crash_load.path_of(answer.json()["artifact_uri"]))
         if data.status_code == record.status_code == 200 and record.json()["state"] == "ready":
-            self.tell(ready=answer.json()["artifact_uri"])
+            self.acknowledged.append(("ready", answer.json()["artifact_uri"]))
 
-    def done(self, answer: httpx.Response) -> bool:
+    def ended(self, answer: httpx.Response) -> bool:
+        """Count how a request ended; returns whether it was carried out."""
         self.statuses[answer.status_code] += 1
         if answer.status_code == 503:
             self.down += answer.json()["error"] == "metadata_store_down"
             assert int(answer.headers["Retry-After"]) > 0
-        return crash_child._done(answer)
+        return crash_load.done(answer)
 
 
 async def test_connections_that_break_lose_nothing_that_was_acknowledged(
     settings: Settings,
     warehouse: Warehouse,
     postgresql: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Builds, uploads, names and collections go on or are refused; afterwards rows, bytes, sums and audit agree."""
@@ -76,8 +73,7 @@ async def test_connections_that_break_lose_nothing_that_was_acknowledged(
     )
     breaker = Breaker(address, random.Random(7))
     monkeypatch.setattr(module, "_connect", breaker.connecting(module._connect))
-    acknowledged = tmp_path / "acknowledged"
-    log = os.open(acknowledged, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    acknowledged: list[tuple[str, Any]] = []
     async with open_service(stored) as service:
         store: Any = service.registry.resources.metadata
         for engine in (store.database.engine, store.database._apart):
@@ -85,16 +81,14 @@ async def test_connections_that_break_lose_nothing_that_was_acknowledged(
             breaker.watch(engine)
         transport = httpx.ASGITransport(app=service.app)  # type: ignore[arg-type]  # ASGI by its own types
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://strata", headers=crash_child.PEOPLE
+            transport=transport, base_url="http://strata", headers=crash_load.PEOPLE
         ) as client:
-            worker = Worker(client, warehouse.uri(), random.Random(3), log)
-            worker.tell(started=True)
-            kinds = [worker.build] * 5 + [worker.upload, worker.name, worker.name, worker.collect]
+            clients = Clients(client, (warehouse.uri(), ""), random.Random(3), acknowledged)
             breaker.one_in = ONE_IN
             for _ in range(ROUNDS):
                 with trio.fail_after(120):
                     async with trio.open_nursery() as nursery:
-                        for kind in worker.draw.sample(kinds, 3):
+                        for kind in clients.kinds():
                             nursery.start_soon(kind)
             breaker.one_in = {}
             [tenant] = service.registry.tenants()
@@ -104,8 +98,8 @@ async def test_connections_that_break_lose_nothing_that_was_acknowledged(
                 while (answer := await client.post("/v1/materialize", json=body)).status_code != 200:  # noqa: ASYNC110  # a busy machine
                     await trio.sleep(0.05)
             assert answer.json()["stream_url"]
-    os.close(log)
     assert min(breaker.broken["statement"], breaker.broken["commit"]) > 5, breaker.broken
-    assert worker.down > 0, worker.statuses
-    done = await check(stored, acknowledged)
+    assert clients.down > 0, clients.statuses
+    await check(stored, acknowledged)
+    done = Counter(kind for kind, _ in acknowledged)
     assert min(done["ready"], done["name"]) > 0, f"nothing was done: {done}"

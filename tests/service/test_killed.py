@@ -1,104 +1,144 @@
-"""A process is killed at random moments of builds, uploads, name moves and collections: what was acknowledged holds.
+"""A server is killed at random moments of builds, uploads, name moves and collections: what was acknowledged holds.
 
-Twenty kills in CI, five hundred each night (`nox -s nightly`), on SQLite and on PostgreSQL with a directory.
+A few kills in CI; as many as the variable ``KILLS`` says of each store with `nox -s crashes`.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
+import logging
 import os
 import random
-import signal
+import tempfile
+import urllib.request
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
-import crash_child
+import httpx
 import pytest
-from crash_check import check, lines_of
+import trio
+from crash_check import check
+from crash_load import LARGE_ROWS, PEOPLE, ROWS, Clients
+from crash_server import forked
 from postgres_kit import dsn, new_database
 from service_kit import Warehouse, numbers
 
 from strata.config import Settings
 
-STARTING = 60.0
-"""Seconds in which a child opens its service."""
+KILLS = int(os.environ.get("KILLS") or 6)
+"""Kills of a server on each store."""
 
-ACKNOWLEDGED = 5
-"""A child has fewer acknowledged operations before its moment comes."""
+SEED = int(os.environ.get("KILLS_SEED") or 1)
+
+ACKNOWLEDGED = 6
+"""A server acknowledges fewer operations before its moment comes."""
 
 LONGEST = 0.2
-"""Seconds after them in which a child is killed."""
+"""Seconds after them in which it is killed."""
+
+STARTS = 0.1
+"""Share of the kills that are followed by another one while the server starts."""
+
+STARTING = 1.0
+"""Seconds after its start in which such a server is killed."""
+
+PATIENCE = 300.0
+"""Seconds in which a server starts, answers, and acknowledges a few operations, on a busy machine."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def stored(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+log = logging.getLogger(__name__)
+
+
+@pytest.fixture(params=["sqlite-local", "postgresql-s3"])
+def stored(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
     found = attrs.evolve(
         settings, service_writes_enabled=True, log_level="ERROR", artifact_gc_interval_seconds=0
     )
-    if request.param == "sqlite":
-        return found
-    url = new_database(request.getfixturevalue("postgresql"))
-    return attrs.evolve(found, artifact_metadata_dsn=dsn(url), artifact_lease_seconds=1)
+    if request.param == "sqlite-local":
+        yield found
+        return
+    moto = pytest.importorskip("moto.server", reason="moto is a test dependency")
+    bucket = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    bucket.start()
+    try:
+        host, port = bucket.get_host_and_port()
+        url = f"http://{host}:{port}"
+        urllib.request.urlopen(urllib.request.Request(f"{url}/results", method="PUT")).close()
+        yield attrs.evolve(
+            found, artifact_metadata_dsn=dsn(new_database(request.getfixturevalue("postgresql"))),
+            artifact_lease_seconds=1, artifact_dir=None, artifact_blob_backend="s3",
+            artifact_s3_bucket="results", s3_endpoint_url=url, s3_region="us-east-1", s3_access_key="k",
+            s3_secret_key="s",
+        )  # fmt: skip
+    finally:
+        bucket.stop()
 
 
-def work_until_killed(settings: Settings, table: str, draw: random.Random, acknowledged: Path) -> None:
-    """Start a child, and kill it at a random moment after its start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash_child"])
-    document = json.dumps(
-        {one.name: getattr(settings, one.name) for one in attrs.fields(Settings) if _given(settings, one)}
-    )
-    before = sum("started" in line for line in lines_of(acknowledged))
-    child = context.Process(
-        target=crash_child.run, args=(document, table, draw.randrange(2**32), str(acknowledged))
-    )
-    child.start()
-    for _ in range(int(STARTING / 0.01)):
-        if not child.is_alive() or sum("started" in line for line in lines_of(acknowledged)) > before:
-            break
-        child.join(0.01)
-    wanted = sum(1 for _ in lines_of(acknowledged)) + draw.randrange(ACKNOWLEDGED)
-    for _ in range(int(STARTING / 0.01)):
-        if not child.is_alive() or sum(1 for _ in lines_of(acknowledged)) >= wanted:
-            break
-        child.join(0.01)
-    child.join(draw.uniform(0, LONGEST))
-    assert child.is_alive(), f"the child ended by itself: {child.exitcode}"
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+@attrs.define
+class Crashes:
+    """A server that is started and killed over and over.
 
+    Attributes:
+        settings: Its settings.
+        tables: URIs of the tables that are read.
+        draw: Chooses the moments.
+        acknowledged: What it has acknowledged.
+    """
 
-def _given(settings: Settings, field: attrs.Attribute[Any]) -> bool:
-    value = getattr(settings, field.name)
-    return isinstance(value, str | int | float | bool | dict) and value != field.default
+    settings: Settings
+    tables: tuple[str, str]
+    draw: random.Random
+    acknowledged: list[tuple[str, Any]] = attrs.field(factory=list)
 
-
-async def kill(settings: Settings, warehouse: Warehouse, tmp_path: Path, times: int) -> None:
-    """Kill a process so many times; check after each."""
-    warehouse.create(numbers(2000))
-    acknowledged, draw = tmp_path / "acknowledged", random.Random(times)
-    acknowledged.touch()
-    done: Counter[str] = Counter()
-    for _ in range(times):
-        work_until_killed(settings, warehouse.uri(), draw, acknowledged)
-        done = await check(settings, acknowledged)
-    assert times == done["started"]
-    assert min(done["ready"], done["name"]) > 0, f"the processes did nothing: {done}"
+    async def kill(self) -> None:
+        """Start a server, and kill it at a random moment of its work."""
+        with forked(self.settings) as server:
+            assert await trio.to_thread.run_sync(server.listens.poll, PATIENCE)
+            async with httpx.AsyncClient(base_url=server.url, headers=PEOPLE, timeout=PATIENCE) as client:
+                clients = Clients(client, self.tables, self.draw, self.acknowledged)
+                wanted = len(self.acknowledged) + self.draw.randrange(ACKNOWLEDGED)
+                after = self.draw.uniform(0, LONGEST)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(clients.run)
+                    with trio.fail_after(PATIENCE):
+                        while len(self.acknowledged) < wanted:  # noqa: ASYNC110  # answers come by themselves
+                            await trio.sleep(0.002)
+                    await trio.sleep(after)
+                    clients.killed = True
+                    server.kill()
+        if self.draw.random() < STARTS:
+            with forked(self.settings) as starting:
+                await trio.sleep(self.draw.uniform(0, STARTING))
+                starting.kill()
 
 
 @pytest.mark.slow
-async def test_what_was_acknowledged_holds(stored: Settings, warehouse: Warehouse, tmp_path: Path) -> None:
-    """After each of ten kills at random moments."""
-    await kill(stored, warehouse, tmp_path, 10)
-
-
-@pytest.mark.nightly
-async def test_what_was_acknowledged_holds_after_hundreds_of_kills(
-    stored: Settings, warehouse: Warehouse, tmp_path: Path
+async def test_what_was_acknowledged_holds(
+    stored: Settings,
+    warehouse: Warehouse,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """After each of 250 kills at random moments, on each database."""
-    await kill(stored, warehouse, tmp_path, 250)
+    """After each kill: finished results, names, audit and sums are right, and nothing else is left."""
+    for name in ("httpx", "pyiceberg", "alembic", "werkzeug"):
+        caplog.set_level(logging.WARNING, name)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    warehouse.create(numbers(ROWS))
+    warehouse.create(numbers(LARGE_ROWS), "db.large")
+    tables = (warehouse.uri(), warehouse.uri("db.large"))
+    crashes = Crashes(stored, tables, random.Random(SEED))
+    for number in range(KILLS):
+        await crashes.kill()
+        try:
+            await check(stored, crashes.acknowledged)
+        except AssertionError as error:
+            error.add_note(f"after kill {number + 1} of {KILLS}")
+            raise
+        log.info("kill %d of %d; acknowledged: %d", number + 1, KILLS, len(crashes.acknowledged))
+    done = Counter(kind for kind, _ in crashes.acknowledged)
+    assert min(done["ready"], done["name"]) > 0, f"the servers did nothing: {done}"
