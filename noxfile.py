@@ -6,6 +6,7 @@ on the import path (``PYTHONSAFEPATH``): what passes here is what was packaged.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -201,6 +202,32 @@ def fuzz_files(session: nox.Session) -> None:
     install(session, "test")
     env = isolated(session) | {"FUZZ_FILES": os.environ.get("FUZZ_FILES", "20000")}
     session.run("pytest", "tests/service/test_mutated_files.py", *session.posargs, env=env)
+
+
+@nox.session
+def crashes(session: nox.Session) -> None:
+    """Kill a server at 500 random moments on each kind of store (`-- --kills 50`: fewer), for an hour."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    given, others = parser.parse_known_args(session.posargs)
+    install(session, "test")
+    env = isolated(session) | {"KILLS": str(given.kills), "KILLS_SEED": str(given.seed)}
+    session.run("pytest", "tests/service/test_killed.py", "--log-cli-level=INFO", *others, env=env)
+
+
+@nox.session
+def replicas(session: nox.Session) -> None:
+    """Kill, freeze and restart replicas behind nginx for ten minutes; CI has the form of 20 seconds.
+
+    Two minutes (`-- --minutes 2`) are too long for CI beside all other tests, which share its processors.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--minutes", type=float, default=10)
+    given, others = parser.parse_known_args(session.posargs)
+    install(session, "test")
+    env = isolated(session) | {"MINUTES": str(given.minutes)}
+    session.run("pytest", "tests/service/test_replicas.py", "--log-cli-level=INFO", *others, env=env)
 
 
 @nox.session
