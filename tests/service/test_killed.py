@@ -21,7 +21,7 @@ import pytest
 import trio
 from crash_check import check
 from crash_load import LARGE_ROWS, PEOPLE, ROWS, Clients
-from crash_server import forked
+from crash_server import forked, prepare
 from postgres_kit import dsn, new_database
 from service_kit import Warehouse, numbers
 
@@ -125,6 +125,7 @@ async def test_what_was_acknowledged_holds(
     """After each kill: finished results, names, audit and sums are right, and nothing else is left."""
     for name in ("httpx", "pyiceberg", "alembic", "werkzeug"):
         caplog.set_level(logging.WARNING, name)
+    prepare()
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -45,11 +46,19 @@ class Forked:
         self.process.join()
 
 
+def prepare() -> None:
+    """Start the process that servers are forked from.
+
+    Before a test makes a temporary directory of its own: the path of that process's socket must be short.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["crash_server"])
+    forkserver.ensure_running()
+
+
 @contextmanager
 def forked(settings: Settings) -> Iterator[Forked]:
     """Start a server on a free port; it is killed at the end of the block, if not before."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crash_server"])
     placed = attrs.evolve(settings, port=free_port())
     listens, tell = context.Pipe(duplex=False)
     made = context.Process(target=_serve, args=(_document(placed), tempfile.gettempdir(), tell))
