@@ -39,10 +39,8 @@ def numbers(page: Page) -> list[list[str]]:
 
 
 def point_at_the_middle(page: Page) -> None:
-    """Have a chart tell of what the mouse is at."""
-    box = page.locator(".drawn svg").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    """Have a chart tell of what the mouse is at; one that is drawn anew meanwhile is pointed at again."""
+    page.locator(".drawn svg").hover(force=True)
 
 
 def test_rows_are_drawn_and_their_numbers_are_a_table(window: Window) -> None:
