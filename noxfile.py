@@ -178,12 +178,11 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def compatibility(session: nox.Session) -> None:
-    """Run the quick tests of what differs between interpreters, and what the documentation shows."""
+    """Run the quick tests of what differs between interpreters."""
     install(session, "test")
     env = isolated(session)
     quick = ("-m", "not slow and not nightly", *SIDE_BY_SIDE)
     session.run("pytest", *quick, *COMPATIBILITY, *session.posargs, env=env)
-    session.run("pytest", "tests/docs", *session.posargs, env=env)
 
 
 @nox.session
