@@ -35,7 +35,7 @@ CHECKS = [
 a schema cannot express (positive_data_acceptance); nothing is created or deleted here (use_after_free,
 ensure_resource_availability, object_level_authorization)."""
 
-EXAMPLES = {2_000: 48, 5_000: 120}
+EXAMPLES = {800: 19, 5_000: 120}
 """For so many cases in all: the most an operation; operations without input have one."""
 
 CONFIG = """

@@ -143,7 +143,7 @@ def test_charts_that_two_people_keep_are_both_kept(window: Window) -> None:
     page.get_by_role("button", name="Run all").click()
     state(page, "c0", "current")
     select(page, "c0")
-    cell(page, "c0").get_by_role("button", name=re.compile("^sales ")).click()
+    cell(page, "c0").get_by_role("button", name=re.compile("^sales ")).press("Enter")
     page.get_by_role("button", name="Chart", exact=True).click()
     page.get_by_role("img", name="Rows for each day of day").wait_for()
     line.cut()
