@@ -68,7 +68,7 @@ def test_a_picture_is_an_image_with_its_labels(modules) -> None:
     assert 2 == len(list(root.iter("{http://www.w3.org/2000/svg}polyline")))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.alone
 def test_every_scene_is_measured_and_nobody_quiet_fails(tmp_path: Path) -> None:
     """A small run of every scene ends without failures; its speeds do not count."""

@@ -348,7 +348,7 @@ async def test_no_columns_and_all_columns_are_two_results(server: Running, wareh
     assert ((10, 0), (10, 3)) == (none.shape, every.shape)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_kill_9_loses_no_ready_artifact_and_serves_no_partial_one(
     tmp_path: Path, settings: Settings, warehouse: Warehouse
 ) -> None:

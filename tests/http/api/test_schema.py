@@ -156,7 +156,7 @@ def test_requests_out_of_the_description_are_answered_as_it_says(cases: int, tmp
     assert generated == passed
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_description_that_lies_is_found_out(tmp_path: Path) -> None:
     """The test above detects a missing status, a wrong type and a missing header."""
     warehouse, server = start(tmp_path)
