@@ -17,7 +17,7 @@
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-npm install --silent --no-audit --no-fund --prefix "$work" avsc@5.7.9 avro-js@1.12.2 underscore@1.13.7
+npm install avsc@5.7.9 avro-js@1.12.2 underscore@1.13.7 --silent --no-audit --no-fund --prefix "$work"
 cd "$work"
 cat >run.mjs <<'JAVASCRIPT'
 import avrojs from 'avro-js';
