@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from conftest import Site
     from page_steps import Window
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import APIResponse, BrowserContext, Page, Route
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +53,25 @@ def test_edits_events_and_presence_go_over_the_socket(window: Window) -> None:
     assert {"edit", "focus"} <= {json.loads(one)["type"] for one in line.sent}
     here.goto("ui/notebooks")
     there.get_by_role("list", name="Who is here").get_by_text("ben").wait_for(state="detached")
+
+
+def test_an_answer_that_comes_late_takes_back_nothing_that_happened_since(window: Window) -> None:
+    """The state of the session is read while somebody comes in: who came stays in the list."""
+    ours, theirs = window("author"), window("second")
+    name = make(ours, "a = 1")
+    here = opened(ours, name)
+    held: list[tuple[Route, APIResponse]] = []
+    here.route(re.compile(r"/session$"), lambda route: held.append((route, route.fetch())))
+    with here.expect_request(re.compile(r"/session$")):
+        cell(here, "c0").get_by_role("button", name="Run cell 1").click()
+    opened(theirs, name)
+    cyn = here.get_by_role("list", name="Who is here").get_by_text("cyn")
+    cyn.wait_for()
+    assert "cyn" not in held[0][1].text()
+    for route, answer in held:
+        route.fulfill(response=answer)
+    state(here, "c0", "current")
+    assert 1 == cyn.count()
 
 
 def test_where_no_socket_comes_through_requests_do_the_same(window: Window) -> None:

@@ -3,12 +3,17 @@
 import { signal } from "@preact/signals";
 import { ask, send, url } from "../api";
 import { known } from "../parts";
-import type { EventAnswer, LockAnswer, MemberAnswer, PresenceAnswer } from "../types";
+import type { EventAnswer, MemberAnswer, PresenceAnswer } from "../types";
 import type { Link } from "./socket";
 
 /** Seconds between two signs of life; a member without one is gone after thirty. */
 const SIGN = 12;
 const MOMENT = 250;
+/** Events that are kept, to be told again after an answer that was made before them. */
+const KEPT = 256;
+
+/** Who is in a session, as an answer tells it: ``seq`` is the last event that it knows of. */
+type Told = Pick<PresenceAnswer, "session" | "seq" | "members" | "locks">;
 
 export interface Lock {
   member: string;
@@ -29,6 +34,9 @@ export class Presence {
   private link: Link | null = null;
   /** Whether there is no socket, and requests tell that this window is here. */
   private asks = false;
+  private session = "";
+  /** The last events of the session. */
+  private events: EventAnswer[] = [];
   private readonly seen = () => (document.hidden ? clearTimeout(this.timer) : this.soon(0));
 
   constructor(private readonly name: string) {}
@@ -58,7 +66,8 @@ export class Presence {
   }
 
   /** This window is a member by its socket now, and no other one. */
-  joined(link: Link, member: string): void {
+  joined(link: Link, session: string, member: string): void {
+    this.follow(session);
     const before = this.member.peek();
     this.link = link;
     this.asks = false;
@@ -94,12 +103,26 @@ export class Presence {
     this.soon(0);
   }
 
-  take(found: { members: MemberAnswer[]; locks: LockAnswer[] }): void {
+  /** Events that come now are of this session; those of an earlier one say nothing of it. */
+  follow(session: string): void {
+    if (this.session !== session) this.events = [];
+    this.session = session;
+  }
+
+  /** Take what an answer tells. It may come later than events that it does not know of: those hold. */
+  take(found: Told): void {
+    this.follow(found.session);
     this.members.value = found.members;
     this.hold(new Map(found.locks.map((one) => [one.cell, { member: one.member, principal: one.principal, until: Date.now() + one.seconds * 1000 }])));
+    for (const event of this.events) if (event.seq > found.seq) this.change(event);
   }
 
   apply(event: EventAnswer): void {
+    this.events = [...this.events.slice(1 - KEPT), event];
+    this.change(event);
+  }
+
+  private change(event: EventAnswer): void {
     const { member, principal, writes, cell, seconds } = event.payload as { member: string; principal: string; writes: boolean; cell: string | null; seconds: number };
     const others = this.members.peek().filter((one) => one.member !== member);
     if (event.type === "joined") this.members.value = [...others, { member, principal, writes, focus: null }];

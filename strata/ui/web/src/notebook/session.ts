@@ -48,6 +48,8 @@ export class NotebookSession {
   private cells = new Map<string, Signal<CellState>>();
   /** Each cell as it came last, to tell what has changed. */
   private readonly texts = new Map<string, string>();
+  /** The event after which each cell has its status. */
+  private readonly since = new Map<string, number>();
   private id = "";
   private seq = 0;
   private stop = new AbortController();
@@ -111,10 +113,17 @@ export class NotebookSession {
     one.value = { ...one.peek(), ...what };
   }
 
+  /** Numbers of events are those of this session from now on. */
+  private goOn(session: string): void {
+    if (this.id !== session) this.since.clear();
+    this.id = session;
+    this.presence.follow(session);
+  }
+
   private take(found: SessionAnswer): void {
     if (this.id !== found.session) {
       const first = this.id === "";
-      this.id = found.session;
+      this.goOn(found.session);
       // The events of a run that began before this window came are read from the first one on.
       const runs = found.cells.some(({ status }) => status === "running");
       this.seq = first && runs ? 0 : found.seq;
@@ -125,11 +134,13 @@ export class NotebookSession {
       const text = JSON.stringify(cell);
       const same = this.texts.get(cell.id) === text;
       this.texts.set(cell.id, text);
-      if (same && old.status === cell.status) continue;
-      one.value = { ...old, found: same ? old.found : cell, status: cell.status };
+      // The answer may come later than events that it does not know of: those hold.
+      const status = (this.since.get(cell.id) ?? 0) > found.seq ? old.status : cell.status;
+      if (same && old.status === status) continue;
+      one.value = { ...old, found: same ? old.found : cell, status };
     }
     this.presence.take(found);
-    this.busy.value = found.cells.some(({ status }) => status !== "idle");
+    this.busy.value = found.cells.some(({ id }) => this.of(id).peek().status !== "idle");
     this.loaded.value = true;
     if (found.revision !== this.revision.peek()) {
       this.revision.value = found.revision;
@@ -183,7 +194,7 @@ export class NotebookSession {
         if (event.type === "ended") this.again();
       },
       onReload: (session: string, seq: number) => {
-        this.id = session;
+        this.goOn(session);
         this.seq = seq;
         this.again();
       },
@@ -203,10 +214,10 @@ export class NotebookSession {
     this.link = link;
     const { session, seq, complete, member } = link.hello;
     if (!complete) {
-      this.id = session;
+      this.goOn(session);
       this.seq = seq;
     }
-    this.presence.joined(link, member);
+    this.presence.joined(link, session, member);
     let ending: Ending;
     try {
       // Who is here, and what is stale, is not in the events.
@@ -264,6 +275,7 @@ export class NotebookSession {
       this.presence.apply(event);
       return;
     }
+    if (event.type !== "printed") this.since.set(cell, event.seq);
     if (event.type === "queued") this.change(cell, { status: "queued", skipped: null });
     else if (event.type === "started") this.change(cell, { status: "running", console: [], skipped: null });
     else if (event.type === "printed") {
