@@ -97,10 +97,20 @@ def isolated(session: nox.Session) -> dict[str, str]:
 def run_tests(
     session: nox.Session, *options: str, env: dict[str, str], command: tuple[str, ...] = ("pytest",)
 ) -> None:
-    """Run the tests that may share the machine side by side, then those that measure it, one at a time."""
+    """Run the tests that may share the machine side by side, then those that measure it, one at a time.
+
+    A few tests of real processes that failed beside others have a second try (tests/support/second_try.py).
+    """
     # What was chosen by hand may lie on one side alone: pytest's 5 is "no tests ran".
     codes = [0, 5] if session.posargs else [0]
-    session.run(*command, *options, *SIDE_BY_SIDE, *session.posargs, env=env, success_codes=codes)
+    cache = Path(session.virtualenv.location) / "pytest-cache"
+    shutil.rmtree(cache, ignore_errors=True)
+    kept = ("-o", f"cache_dir={cache}")
+    side = (*command, *options, *SIDE_BY_SIDE, *kept, *session.posargs)
+    session.run(*side, env=env, success_codes=[*codes, 1])  # 1: tests failed
+    if (cache / "v" / "cache" / "lastfailed").exists():
+        again = (*options, "--alone", "no", "--second-try", *kept, *session.posargs)
+        session.run("pytest", *again, env=env)
     # Without the tracer of ``command``: it would be in what is measured.
     session.run("pytest", *options, "--alone", "only", *session.posargs, env=env, success_codes=codes)
 

@@ -131,6 +131,58 @@ def test_ci_allows_no_skip(tmp_path: Path, ci: str, status: int, failed: int) ->
     assert "1 xfailed" in done.stdout, done.stdout
 
 
+TRIES = """
+import pathlib
+import pytest
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range({failures}))
+def test_slow(number):
+    tried = pathlib.Path(str(number))
+    first = not tried.exists()
+    tried.touch()
+    assert not first
+
+def test_quick():
+    assert 'quick' != '{broken}'
+
+@pytest.mark.slow
+def test_that_stays_broken():
+    assert 'slow' != '{broken}'
+
+def test_that_passes(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("failures", "broken", "status", "said"),
+    [
+        (5, None, 0, "FLAKY test_tries.py::test_slow[4]: failed beside other tests, and passes alone"),
+        (6, None, 4, "6 tests failed: at most 5 have a second try"),
+        (1, "quick", 4, "no second try for test_tries.py::test_quick: only tests marked `slow` have one"),
+        (1, "slow", 1, "1 failed, 1 passed"),
+    ],
+)
+def test_a_second_try_is_for_few_slow_tests(
+    tmp_path: Path, failures: int, broken: str | None, status: int, said: str
+) -> None:
+    """What passes then is named; what fails again, many failures and a quick test's failure stay failures."""
+    (tmp_path / "test_tries.py").write_text(TRIES.format(failures=failures, broken=broken))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "second_try", *options, "."],
+            env=os.environ | environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    assert run().returncode == 1
+    again = run("--second-try")
+    assert (status, True) == (again.returncode, said in again.stdout + again.stderr), again
+
+
 @pytest.mark.parametrize(
     ("share", "kept"),
     [("no", ["b1", "b3", "a1"]), ("only", ["a2", "b2"]), (None, ["a1", "a2", "b1", "b2", "b3"])],
