@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import attrs
 import httpx
@@ -12,8 +13,10 @@ import trio
 from service_kit import Running, Warehouse, identity, numbers, running
 
 from strata.acl import CompiledPolicy, Policy, Rule
+from strata.auth import Principal
 from strata.config import Settings
 from strata.config.fields import NotebookWorker
+from strata.tenants.sessions.sessions import NotebookSessions
 
 ALL = "notebook:read notebook:write notebook:execute"
 RULES = Policy(
@@ -140,6 +143,37 @@ async def test_cells_run_and_all_members_see_one_result(people: People) -> None:
         for cell in (await people.ben.get(f"/v1/notebooks/{name}/session")).json()["cells"]
     )
     assert dict.fromkeys(["c0", "c1", "c2", "c3"], "reused") == (await run(people.ben, name))[0]
+
+
+async def test_an_answer_knows_of_no_event_that_came_while_it_was_made(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page takes events behind the answer's number again: of those before it, it would never hear."""
+    name = await make(people.ana, "x = 4")
+    real, begun, go_on = NotebookSessions._effective, trio.Event(), trio.Event()
+
+    async def held(self: NotebookSessions, principal: Principal, *more: Any) -> Any:
+        found = await real(self, principal, *more)
+        if "ben" == principal.id:
+            begun.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(NotebookSessions, "_effective", held)
+    path, answers = f"/v1/notebooks/{name}/session", []
+    before = (await people.ana.get(path)).json()
+
+    async def ask() -> None:
+        answers.append((await people.ben.get(path)).json())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await begun.wait()
+        await replace(people.ana, name, "c0", "x = 5")
+        go_on.set()
+    after = (await people.ana.get(path)).json()
+    assert after["seq"] > before["seq"]
+    assert (before["seq"], before["revision"]) == (answers[0]["seq"], answers[0]["revision"])
 
 
 async def test_an_equal_value_makes_nothing_behind_it_stale(people: People) -> None:

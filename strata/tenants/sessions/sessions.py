@@ -349,6 +349,8 @@ class NotebookSessions:
         return True
 
     async def _view(self, principal: Principal, session: LiveSession, view: NotebookView) -> s.SessionView:
+        # Before anything is awaited: what happens meanwhile may be in the answer or not.
+        seq = session.log.last
         effective = await self._effective(principal, session, view)
         states = staleness(view.graph, _sources(view), _runs(effective))
         cells = tuple(
@@ -365,7 +367,7 @@ class NotebookSessions:
         session.expire(now)
         return s.SessionView(
             session=session.id,
-            seq=session.log.last,
+            seq=seq,
             revision=view.revision.revision,
             cells=cells,
             state=session.state,

@@ -33,6 +33,34 @@ def asked(page: Page) -> list[str]:
     return found
 
 
+class Held:
+    """Answers that a page's requests have got from the server, and the page has not got yet."""
+
+    def __init__(self, page: Page, addresses: str) -> None:
+        self._page = page
+        self._held: list[tuple[Route, APIResponse]] | None = []
+        page.route(re.compile(addresses), self._asked)
+
+    def _asked(self, route: Route) -> None:
+        answer = route.fetch()
+        if self._held is None:
+            route.fulfill(response=answer)
+        else:
+            self._held.append((route, answer))
+
+    def first(self) -> str:
+        """Wait for the first one; returns its text."""
+        while not self._held:
+            self._page.wait_for_timeout(20)
+        return self._held[0][1].text()
+
+    def let_go(self) -> None:
+        """Give the page all of them, and those that follow at once."""
+        held, self._held = self._held or [], None
+        for route, answer in held:
+            route.fulfill(response=answer)
+
+
 def test_edits_events_and_presence_go_over_the_socket(window: Window) -> None:
     """No request tells that one is there, asks for events, or carries what is typed."""
     ours, theirs = window("author"), window("second")
@@ -60,18 +88,33 @@ def test_an_answer_that_comes_late_takes_back_nothing_that_happened_since(window
     ours, theirs = window("author"), window("second")
     name = make(ours, "a = 1")
     here = opened(ours, name)
-    held: list[tuple[Route, APIResponse]] = []
-    here.route(re.compile(r"/session$"), lambda route: held.append((route, route.fetch())))
-    with here.expect_request(re.compile(r"/session$")):
-        cell(here, "c0").get_by_role("button", name="Run cell 1").click()
+    held = Held(here, r"/session$")
+    cell(here, "c0").get_by_role("button", name="Run cell 1").click()
+    assert "cyn" not in held.first()
     opened(theirs, name)
     cyn = here.get_by_role("list", name="Who is here").get_by_text("cyn")
     cyn.wait_for()
-    assert "cyn" not in held[0][1].text()
-    for route, answer in held:
-        route.fulfill(response=answer)
+    held.let_go()
     state(here, "c0", "current")
     assert 1 == cyn.count()
+
+
+def test_the_answer_to_a_run_may_come_after_its_result(window: Window) -> None:
+    """It says that the cell has no result yet, and was made before the one that is in sight."""
+    context = window("author")
+    name = make(context, "6 * 7")
+    page = opened(context, name)
+    page.get_by_role("list", name="Who is here").wait_for()
+    held = Held(page, r"/session/run$")
+    cell(page, "c0").get_by_role("button", name="Run cell 1").click()
+    assert '"result":null' in held.first()
+    state(page, "c0", "current")
+    with page.expect_response(re.compile(r"/session/run$")) as answered:
+        held.let_go()
+    answered.value.finished()
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    cell(page, "c0").get_by_label("Output").get_by_text("42").wait_for()
+    assert "current" == cell(page, "c0").locator(".nb-state .badge").inner_text()
 
 
 def test_where_no_socket_comes_through_requests_do_the_same(window: Window) -> None:

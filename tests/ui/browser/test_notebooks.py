@@ -245,9 +245,10 @@ def test_a_server_that_does_not_answer_costs_no_character(window: Window) -> Non
     write(page, "c0", "a = 'while it was away'")
     page.get_by_text("the server does not answer").wait_for()
     page.on("dialog", lambda dialog: dialog.accept())
-    line.mend()
+    # Before it is there again: it must not be sent in between.
     page.route(re.compile("/edits$"), lambda route: route.abort())
     line.deaf = True
+    line.mend()
     page.reload()
     page.get_by_text("is there again").wait_for()
     page.locator("#cell-c0 .cm-content").get_by_text("while it was away").wait_for()

@@ -1,5 +1,5 @@
 // The limits of a tenant: the value in force, where it comes from, and a change of it in place.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { bytes, count } from "./format";
 import { Badge } from "./parts";
 import type { LimitAnswer } from "./types";
@@ -88,8 +88,9 @@ function InPlace({ name, value, change }: { name: string; value: unknown; change
   const button = useRef<HTMLButtonElement>(null);
   const field = useRef<HTMLInputElement>(null);
   const was = useRef(false);
-  useEffect(() => {
-    // Who works by keyboard stays in the line: the focus goes to the field, and afterwards back.
+  useLayoutEffect(() => {
+    // Who works by keyboard stays in the line: the focus goes to the field, and afterwards back. At once: the next
+    // keys are for it.
     if (open) field.current?.select();
     if (open) field.current?.focus();
     else if (was.current) button.current?.focus();

@@ -1,6 +1,6 @@
 // The parts that pages are made of.
 import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { since, time } from "./format";
 import { change } from "./router";
@@ -329,7 +329,7 @@ export function Confirm({
   const box = useRef<HTMLDialogElement>(null);
   const id = useId();
   const [typed, setTyped] = useState("");
-  useEffect(() => {
+  useLayoutEffect(() => {
     box.current?.showModal();
   }, []);
   return (

@@ -1,6 +1,6 @@
 // A grid of any number of rows and columns: only what is in sight is in the document.
 import type { Table, Vector } from "apache-arrow";
-import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Copy } from "../parts";
 import { cell, kindOf } from "./cells";
 
@@ -189,7 +189,7 @@ function value(vector: Vector | undefined, row: number): string {
 
 function Whole({ title, text, close }: { title: string; text: string; close: () => void }) {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => box.current?.showModal(), []);
+  useLayoutEffect(() => box.current?.showModal(), []);
   return (
     <dialog ref={box} onClose={close} aria-label={title} class="whole">
       <h2>{title}</h2>

@@ -52,6 +52,8 @@ export class NotebookSession {
   private readonly since = new Map<string, number>();
   private id = "";
   private seq = 0;
+  /** The last event that an answer of this session knew of. */
+  private told = 0;
   private stop = new AbortController();
   private link: Link | null = null;
   private deafUntil = 0;
@@ -115,7 +117,10 @@ export class NotebookSession {
 
   /** Numbers of events are those of this session from now on. */
   private goOn(session: string): void {
-    if (this.id !== session) this.since.clear();
+    if (this.id !== session) {
+      this.since.clear();
+      this.told = 0;
+    }
     this.id = session;
     this.presence.follow(session);
   }
@@ -128,6 +133,10 @@ export class NotebookSession {
       const runs = found.cells.some(({ status }) => status === "running");
       this.seq = first && runs ? 0 : found.seq;
     }
+    this.loaded.value = true;
+    // Answers come by several connections: one that was made before another may come after it.
+    if (found.seq < this.told) return;
+    this.told = found.seq;
     for (const cell of found.cells) {
       const one = this.of(cell.id);
       const old = one.peek();
@@ -141,7 +150,6 @@ export class NotebookSession {
     }
     this.presence.take(found);
     this.busy.value = found.cells.some(({ id }) => this.of(id).peek().status !== "idle");
-    this.loaded.value = true;
     if (found.revision !== this.revision.peek()) {
       this.revision.value = found.revision;
       this.onRevision();

@@ -1,6 +1,6 @@
 // One notebook: its cells, the app view of what they show, and its history.
 import { effect } from "@preact/signals";
-import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ask, get, url } from "../api";
 import { KEYS, Workbench } from "../notebook/bench";
 import { Cell, ReadOnlyCell } from "../notebook/cell";
@@ -212,7 +212,7 @@ function Rename({ title, done }: { title: string; done: (title: string | null) =
   const id = useId();
   const box = useRef<HTMLInputElement>(null);
   const [text, setText] = useState(title);
-  useEffect(() => box.current?.select(), []);
+  useLayoutEffect(() => box.current?.select(), []);
   return (
     <form
       class="bar nb-rename"
@@ -366,7 +366,7 @@ const LEGEND: [string, string][] = [
 
 function Keys({ bench }: { bench: Workbench }) {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => box.current?.showModal(), []);
+  useLayoutEffect(() => box.current?.showModal(), []);
   return (
     <dialog
       ref={box}
