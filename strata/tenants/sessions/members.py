@@ -24,8 +24,9 @@ from strata.tenants.sessions.sessions import MAX_EVENTS, MAX_WATCHERS, TOO_MANY_
 TICK_SECONDS: Final = 1.0
 """Seconds after which locks and members whose time is over are looked for, while a session is followed."""
 
-TAKE_SECONDS: Final = 90.0
-"""Seconds in which a follower takes events; then it leaves. Its socket is cut earlier (``stall``)."""
+TAKE_SECONDS: Final = 30.0
+"""Seconds in which a follower takes events; then it leaves. Shorter than the default time in which its socket
+must take a byte (``client_stall_seconds``): one who wakes up meanwhile is told why it left."""
 
 CELL_UNKNOWN: Final = Refused(Reason.NOT_FOUND, "The notebook has no such cell.", code="cell_unknown")
 
