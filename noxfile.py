@@ -258,6 +258,12 @@ def bench_pairs(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_delivery(session: nox.Session) -> None:
+    """Measure large finished results by each way to a client; `-- --help` lists the options."""
+    measure(session, "delivery.py", "test")
+
+
+@nox.session
 def bench_discovery(session: nox.Session) -> None:
     """Measure pages of a listing of 100,000 tables; `-- --help` lists the options."""
     measure(session, "discovery.py")

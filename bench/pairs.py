@@ -16,19 +16,19 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import attrs
+import proxies
 import servers
 import tables
 import wire
@@ -36,7 +36,6 @@ import workload
 
 import strata
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
 CLIENTS = (1, 8, 64)
 TENANTS = 8
 """Tenants of all scenes: with eight, both servers have some."""
@@ -48,36 +47,6 @@ OTHERS = 0.2
 WARM_SECONDS = 0.3
 ROWS = 20_000
 ARROW = "application/vnd.apache.arrow.stream"
-TICK = os.sysconf("SC_CLK_TCK")
-
-NGINX = """\
-worker_processes 1;
-pid {base}/nginx.pid;
-error_log {base}/error.log warn;
-daemon off;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000;
-    client_body_temp_path {base}/body;
-    proxy_temp_path {base}/proxy;
-    fastcgi_temp_path {base}/fastcgi;
-    uwsgi_temp_path {base}/uwsgi;
-    scgi_temp_path {base}/scgi;
-    include strata_http.conf;
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            set $strata_principal bench;
-            set $strata_tenant $http_x_bench_tenant;
-            set $strata_scopes "admin:*";
-            include strata_proxy.conf;
-            proxy_set_header X-Strata-Proxy-Token {token};
-        }}
-        include strata_accel.conf;
-    }}
-}}
-"""
 
 
 @attrs.frozen
@@ -156,41 +125,10 @@ def prepare(target: servers.Target, uri: str, number: int, steps: int) -> list[s
     return [head("/v1/materialize", number, body=data), head(url, number)]
 
 
-@contextmanager
-def nginx(base: Path, targets: Sequence[servers.Target], artifacts: Path) -> Iterator[tuple[int, int]]:
-    """Run nginx with the shipped files in front of servers; yields its port and its worker's process."""
-    base.mkdir()
-    for name in ("strata_http.conf", "strata_proxy.conf", "strata_accel.conf"):
-        text = (DEPLOY / name).read_text()
-        lines = "\n".join(f"    server {target.url.removeprefix('http://')};" for target in targets)
-        text = text.replace("    server 127.0.0.1:8765;", lines)
-        (base / name).write_text(text.replace("/data/artifacts/", f"{artifacts}/"))
-    port = servers.free_port()
-    config = base / "nginx.conf"
-    config.write_text(NGINX.format(base=base, port=port, token=servers.TOKEN))
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        raise wire.WireError("nginx is missing: apt-get install nginx, or --direct")
-    user = "user root;" if os.geteuid() == 0 else ""
-    process = subprocess.Popen([program, "-p", str(base), "-c", str(config), "-g", user])
-    try:
-        worker = servers.wait_child(process, port)
-        yield port, worker
-    finally:
-        process.terminate()
-        process.wait(servers.STOP_SECONDS)
-
-
-def seconds_of(process: int) -> float:
-    """Return the processor time of a process so far, its threads included and its children not."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
 def busy_seconds() -> float:
     """Return the processor time of all programs so far, and what a host has taken."""
     user, nice, system, _idle, _wait, *more = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + sum(more)) / TICK
+    return (user + nice + system + sum(more)) / proxies.TICK
 
 
 def measure(way: Way, requests: Sequence[list[str]], clients: int, seconds: float, into: Samples) -> None:
@@ -211,9 +149,9 @@ def measure(way: Way, requests: Sequence[list[str]], clients: int, seconds: floa
     client.stdin.write(json.dumps(job))
     client.stdin.close()
     client.stdout.readline()  # it has begun
-    before, busy = [seconds_of(one) for one in processes], busy_seconds()
+    before, busy = [proxies.seconds_of(one) for one in processes], busy_seconds()
     answer = client.stdout.readline()
-    spent = [seconds_of(one) - had for one, had in zip(processes, before, strict=True)]
+    spent = [proxies.seconds_of(one) - had for one, had in zip(processes, before, strict=True)]
     busy = busy_seconds() - busy
     if client.wait() or not answer:
         raise wire.WireError(f"the clients of {way.name} failed")
@@ -294,7 +232,9 @@ def ways_of(
 
     def through(name: str, targets: Sequence[servers.Target], place: str, steps: int = 2) -> None:
         artifacts = scratch / place / "artifacts"
-        listening, worker = stack.enter_context(nginx(scratch / name.replace(" ", "-"), targets, artifacts))
+        listening, worker = stack.enter_context(
+            proxies.nginx(scratch / name.replace(" ", "-"), targets, artifacts)
+        )
         by_nginx = servers.Target(f"http://127.0.0.1:{listening}", {})
         way = Way(name, (listening,) * TENANTS, tuple(pids[target.url] for target in targets), worker, steps)
         found[way] = []
