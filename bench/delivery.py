@@ -234,10 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nox -s bench_delivery --", description="Measure large results.")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of the generated table (%(default)s)")
-    parser.add_argument("--runs", type=int, default=5, help="how often everything is measured (%(default)s)")
+    figures.add_options(parser)
     parser.add_argument("--requests", type=int, default=REQUESTS, help="of each measurement (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, samples included")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
     return parser
 
 

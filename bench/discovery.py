@@ -195,12 +195,10 @@ def _most(milliseconds: Sequence[float]) -> float:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="nox -s bench_discovery --", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="how often everything is measured (%(default)s)")
+    figures.add_options(parser)
     parser.add_argument("--namespaces", type=int, default=2000, help="namespaces (%(default)s)")
     parser.add_argument("--tables", type=int, default=50, help="tables of each namespace (%(default)s)")
     parser.add_argument("--pages", type=int, default=200, help="most pages of a listing (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, samples included")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="strata-bench-") as scratch:
         lines = measure(Path(scratch), options.runs, options.namespaces, options.tables, options.pages)

@@ -1,4 +1,4 @@
-"""Draw latencies: the share of a tenant's requests that were answered within each number of milliseconds."""
+"""Draw latencies (the share of requests that were answered within each number of milliseconds) and ratios."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#8250df")
 FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 SHARES = (0.5, 0.9, 0.99, 0.999)
 STEPS = (1, 2, 5)
+NAMES, ROW = 280, 26
+"""Width of the names beside bars, and height of a bar's row."""
 
 
 @attrs.frozen
@@ -27,6 +29,63 @@ class Curve:
 
     label: str
     seconds: Sequence[float]
+
+
+@attrs.frozen
+class Bar:
+    """One bar.
+
+    Attributes:
+        label: Its name.
+        ratio: Its length: above 0.
+        aim: A mark on it; None: there is none.
+    """
+
+    label: str
+    ratio: float
+    aim: float | None = None
+
+
+def ratios(title: str, bars: Sequence[Bar]) -> str:
+    """Return an SVG image: a bar from 1 to each ratio on a logarithmic axis, with a mark at its aim."""
+    every = [1.0, *(bar.ratio for bar in bars), *(bar.aim for bar in bars if bar.aim)]
+    low, high = min(every) * 0.8, max(every) * 1.25
+    height = TOP + ROW * len(bars) + BOTTOM
+
+    def place(ratio: float) -> float:
+        return NAMES + (WIDTH - RIGHT - NAMES) * math.log(ratio / low) / math.log(high / low)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {FONT}>',
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
+        f'<text x="{RIGHT}" y="22" font-size="15" fill="#1f2328">{escape(title)}</text>',
+    ]
+    for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
+        for value in (step * 10.0**exponent for step in STEPS):
+            if low <= value <= high:
+                x = f"{place(value):.1f}"
+                below = f'x="{x}" y="{height - BOTTOM + 18}" text-anchor="middle"'
+                parts += [
+                    f'<line x1="{x}" y1="{TOP}" x2="{x}" y2="{height - BOTTOM}" stroke="#d0d7de"/>',
+                    f'<text {below} fill="#57606a">{value:g}</text>',
+                ]
+    for number, bar in enumerate(bars):
+        y = TOP + ROW * number
+        begin, end = sorted((place(1.0), place(bar.ratio)))
+        text = f"{bar.label}: {bar.ratio:.2f}"
+        size = f'width="{max(1.0, end - begin):.1f}" height="16"'
+        parts += [
+            f'<text x="{NAMES - 8}" y="{y + 17}" text-anchor="end" fill="#1f2328">{escape(text)}</text>',
+            f'<rect x="{begin:.1f}" y="{y + 5}" {size} fill="{COLOURS[0]}"/>',
+        ]
+        if bar.aim:
+            x = f"{place(bar.aim):.1f}"
+            parts.append(
+                f'<line x1="{x}" y1="{y + 1}" x2="{x}" y2="{y + 25}" stroke="{COLOURS[1]}" stroke-width="3"/>'
+            )
+    about = "ratio to the baseline; a red mark is the aim"
+    parts.append(f'<text x="{NAMES}" y="{height - 12}" fill="#57606a">{about}</text>')
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def latencies(title: str, curves: Sequence[Curve]) -> str:

@@ -117,15 +117,13 @@ def _uri(warehouse: Path, table: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="nox -s bench_shapes --", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="how often everything is measured (%(default)s)")
+    figures.add_options(parser)
     parser.add_argument("--data", type=Path, help="where to keep the tables (a temporary directory)")
     tables = sorted({shape.table for shape in SHAPES})
     parser.add_argument(
         "--table", action="append", default=[], choices=tables, help="only this one; repeatable"
     )
     parser.add_argument("--divide", type=int, default=1, help="write so much smaller tables (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, samples included")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="strata-bench-")))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree as ET
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,14 +19,12 @@ import pytest
 BENCH = Path(__file__).parents[2] / "bench"
 
 
-@pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_figures", BENCH / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCH))
+    for name in ("figures", "picture"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module("figures")
 
 
 def test_a_ratio_is_the_median_of_the_runs_ratios(figures) -> None:
@@ -42,6 +41,29 @@ def test_a_ratio_is_the_median_of_the_runs_ratios(figures) -> None:
 def test_an_aim_has_a_direction(figures, sense: str, ratio: float, met: bool) -> None:  # noqa: FBT001  # parametrized
     """Throughput must be at least its aim, a delay at most."""
     assert met is figures.Figure("a", "b", "", [ratio], [1.0], 2, sense).met
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bound", "verdict"),
+    [
+        (0.81, [0.9], "yes"),
+        (0.7, [], "NO"),
+        (0.7, [0.9], "NO, the machine allows 0.90"),
+        (0.7, [0.75], "cannot be shown here, the machine allows 0.75"),
+    ],
+)
+def test_an_aim_that_the_machine_does_not_allow_is_no_miss(
+    figures, tmp_path: Path, ratio: float, bound: list[float], verdict: str
+) -> None:
+    """It is printed with its bound, and ``--check`` passes; the page and its picture have the figure."""
+    figure = figures.Figure("a scan", "bare", "MB/s", [ratio], [1.0], 0.8, bound=bound)
+    parser = argparse.ArgumentParser()
+    figures.add_options(parser)
+    status = figures.report([figure], parser.parse_args(["--check", "--report", str(tmp_path / "found")]))
+    assert verdict.startswith("NO") == (status == 1)
+    assert f"| {verdict} " in (tmp_path / "found" / "figures.md").read_text()
+    texts = ET.fromstring((tmp_path / "found" / "ratios.svg").read_text()).itertext()
+    assert f"a scan: {ratio:.2f}" in texts
 
 
 def test_what_cannot_be_compared_is_neither_met_nor_missed(figures) -> None:
