@@ -276,6 +276,12 @@ def bench_neighbours(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_storage(session: nox.Session) -> None:
+    """Measure a tenant that writes results as fast as it can; `-- --help` lists the options."""
+    measure(session, "storage.py")
+
+
+@nox.session
 def bench_transforms(session: nox.Session) -> None:
     """Measure transforms beside bare DuckDB, and their memory; `-- --help` lists the options."""
     measure(session, "transforms.py")

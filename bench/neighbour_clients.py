@@ -50,12 +50,14 @@ class Task:
     Attributes:
         kind: ``pairs``: materialize and fetch of a finished small result, ``scan``: one cold full scan,
             ``flood``: requests one after the other, as fast as they are answered, ``me``: ``/v1/me``,
-            ``hog``: the most expensive requests that the limits allow, in turn.
+            ``hog``: the most expensive requests that the limits allow, in turn, ``builds``: a small result
+            that is built, a different one each time, ``writes``: results of fewer rows each time, by ``step``
+            from ``limit`` on, as fast as they are answered.
         url: The server's base URL.
         headers: The identity to send.
         uri: The table.
         params: Parameters of the scan; for ``hog``, ``uri`` names a table of 10,000 columns.
-        rate: Pairs or requests per second; only for ``pairs`` and ``me``.
+        rate: Pairs or requests per second; only for ``pairs``, ``builds`` and ``me``.
         seconds: Duration; for all kinds except ``scan``.
     """
 
@@ -147,6 +149,18 @@ def _pairs(task: Task, connection: wire.Connection, phase: float) -> Outcome:
     return _at_rate(task, phase, ask)
 
 
+def _builds(task: Task, connection: wire.Connection, phase: float) -> Outcome:
+    count = 0
+
+    def ask() -> None:
+        nonlocal count
+        count += 1
+        if workload.scan(connection, task.uri, {"columns": ["id"], "limit": count}).hit:
+            raise wire.WireError("a result that was not there was a hit")
+
+    return _at_rate(task, phase, ask)
+
+
 def _me(task: Task, connection: wire.Connection, phase: float) -> Outcome:
     def ask() -> None:
         if connection.get("/v1/me").status != 200:
@@ -179,6 +193,22 @@ def _scan(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
         raise wire.WireError("a cold scan was a hit")
     seconds = time.perf_counter() - began
     return Outcome((seconds,), 1, size=found.size, seconds=seconds)
+
+
+def _writes(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
+    size, first, step = 0, int(task.params["limit"]), int(task.params["step"])
+
+    def ask(number: int) -> int:
+        nonlocal size
+        body = {"inputs": [task.uri], "transform": {"executor": "scan@v1"}}
+        body["transform"]["params"] = {"limit": max(1, first - number * step)}
+        answer = connection.post("/v1/materialize", body)
+        if answer.status == 200:
+            answer = connection.get(answer.json()["stream_url"])
+            size += answer.size
+        return answer.status
+
+    return attrs.evolve(_as_fast(task, ask), size=size)
 
 
 def _flood(task: Task, connection: wire.Connection, _phase: float) -> Outcome:
@@ -260,5 +290,7 @@ _KINDS: Mapping[str, Callable[[Task, wire.Connection, float], Outcome]] = {
     "scan": _scan,
     "flood": _flood,
     "me": _me,
+    "builds": _builds,
+    "writes": _writes,
     "hog": _hog,
 }
