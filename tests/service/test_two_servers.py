@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import httpx
@@ -29,7 +30,7 @@ from service_kit import (
     scan,
 )
 
-from strata.artifacts import SqlMetadataStore
+from strata.artifacts import ArtifactRecord, ArtifactState, SqlMetadataStore
 from strata.artifacts.database.schema import artifacts
 from strata.artifacts.metadata.rows import artifact_record
 from strata.artifacts.metadata.usage import stored_bytes
@@ -107,6 +108,61 @@ async def test_a_reader_of_one_server_follows_the_build_of_the_other(
             assert [("ready", None)] * 2 == builds(one)
             assert ["daily"] == [name["name"] for name in (await ana.get("/v1/names")).json()["names"]]
             assert (await bob.post("/v1/materialize", json=wanted)).json()["hit"]
+
+
+async def test_the_build_of_the_other_server_is_described_waited_for_and_not_ended(
+    pair: tuple[Settings, Settings], warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state and progress are told on both; its bytes are read on the other as soon as they are committed."""
+    warehouse.create(numbers(1000))
+    wanted = scan(warehouse.uri())
+    monkeypatch.setattr("strata.tenants.servers.following.PROGRESS_SECONDS", 0.01)
+    looked, real = threading.Event(), SqlMetadataStore.get_artifact
+
+    def get_artifact(self: SqlMetadataStore, *version: Any) -> ArtifactRecord | None:
+        record = real(self, *version)
+        if record is not None and record.state is ArtifactState.BUILDING:
+            looked.set()
+        return record
+
+    with held(monkeypatch) as commit:
+        async with (
+            running(pair[0]) as one,
+            running(pair[1]) as other,
+            one.client() as ana,
+            other.client() as bob,
+        ):
+            answer = (await ana.post("/v1/materialize", json=wanted)).json()
+            whole = (await ana.get(answer["stream_url"])).content
+            build = f"/v1/builds/{answer['build_id']}"
+            data = f"/v1/artifacts/{answer['artifact_uri'].rpartition('/')[2].replace('@v=', '/v/')}/data"
+
+            async def told() -> bool:
+                found = (await bob.get(build)).json()
+                assert "building" == found["state"]
+                assert found["progress"] in (None, 1.0)
+                return found["progress"] == 1.0
+
+            await until(told)
+            followed = (await bob.post("/v1/materialize", json=wanted | {"mode": "artifact"})).json()
+            assert answer["build_id"] == followed["build_id"]
+            assert await told()
+            cancelled = (await bob.post(f"{build}/cancel")).json()
+            assert (False, "building") == (cancelled["cancelled"], cancelled["state"])
+            assert await told()
+            monkeypatch.setattr(SqlMetadataStore, "get_artifact", get_artifact)
+            read: list[httpx.Response] = []
+
+            async def wait_for_it() -> None:
+                read.append(await bob.get(data))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_for_it)
+                await trio.to_thread.run_sync(looked.wait, 60)
+                commit()
+            assert (200, whole) == (read[0].status_code, read[0].content)
+            ended = (await bob.get(build)).json()
+            assert ("ready", 1.0, None) == (ended["state"], ended["progress"], ended["error_code"])
 
 
 async def test_servers_see_each_other(pair: tuple[Settings, Settings]) -> None:

@@ -68,9 +68,10 @@ builds = Table(
     Column("completed_at", Float(53)),
     Column("error_message", Text),
     Column("error_code", _text(64)),
-    # Of a server that shares the database: whose it is, and the bytes that it commits.
+    # Of a server that shares the database: whose it is, the bytes that it commits, and how far it is.
     Column("server_id", _text(64)),
     Column("content_sha256", _text(64)),
+    Column("progress", Float(53)),
     Index("builds_by_state", "state"),
     Index("builds_by_artifact", "tenant", "artifact_id", "version"),
 )

@@ -129,6 +129,7 @@ class BuildRecord(_Derived):
         error_message: Why it failed, for the user.
         error_code: Why it failed, machine-readable.
         server_id: The server that runs it, where several share the database.
+        progress: The part that it had done when that server last told the others; None: it has not.
     """
 
     build_id: str
@@ -142,6 +143,7 @@ class BuildRecord(_Derived):
     error_message: str | None = None
     error_code: str | None = None
     server_id: str | None = None
+    progress: float | None = None
 
 
 @attrs.frozen

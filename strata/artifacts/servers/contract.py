@@ -107,6 +107,9 @@ class ServerStore(Protocol):
     def running_elsewhere(self, tenant: str, artifact_id: str) -> BuildRecord | None:
         """Return the artifact's running build on another server with a lease, or ``None``."""
 
+    def note_progress(self, tenant: str, build_id: str, done: float) -> None:
+        """Tell the other servers which part of a build of this server is done, while it runs."""
+
     def note_bytes(self, tenant: str, build_id: str, sha256: str) -> bool | Refused:
         """Note that a build of this server is about to commit bytes.
 

@@ -168,18 +168,18 @@ class SqlServers:
             found = connection.execute(query).mappings().first()
         return None if found is None else build_record(found)
 
+    def note_progress(self, tenant: str, build_id: str, done: float) -> None:
+        """See :class:`.contract.ServerStore`."""
+        with self._store.writing(tenant, unsynced=True) as connection:
+            connection.execute(builds.update().where(self._mine(tenant, build_id)).values(progress=done))
+
     def note_bytes(self, tenant: str, build_id: str, sha256: str) -> bool | Refused:
         """See :class:`.contract.ServerStore`; the claim of a server without a lease is void."""
         same = sa.and_(removed_versions.c.tenant == tenant, removed_versions.c.content_sha256 == sha256)
         claimed = sa.select(removed_versions.c.claimed_by).where(
             same, removed_versions.c.claimed_by.is_not(None)
         )
-        mine = sa.and_(
-            builds.c.tenant == tenant,
-            builds.c.build_id == build_id,
-            builds.c.state == _BUILDING,
-            builds.c.server_id == self.server_id,
-        )
+        mine = self._mine(tenant, build_id)
         with self._store.writing(tenant, unsynced=True) as connection:
             for claimer in set(connection.scalars(claimed)) - {self.server_id}:
                 if lives(connection, claimer, self._dead()):
@@ -193,6 +193,15 @@ class SqlServers:
                 removed_versions.update().where(same, removed_versions.c.claimed_by.is_not(None)).values(void)
             )
         return True
+
+    def _mine(self, tenant: str, build_id: str) -> sa.ColumnElement[bool]:
+        """Return the condition that a row is a running build of this server."""
+        return sa.and_(
+            builds.c.tenant == tenant,
+            builds.c.build_id == build_id,
+            builds.c.state == _BUILDING,
+            builds.c.server_id == self.server_id,
+        )
 
     def claim(self, removed: Removed) -> Claim:
         """See :class:`.contract.ServerStore`."""

@@ -240,22 +240,23 @@ class Materializer:
         may_read = await resources.may_read(principal, inputs, target[0])
         return older if may_read and not hidden else None
 
-    @staticmethod
-    def _is_written(build: Build) -> bool:
-        return build.tail is not None and build.tail.ended
-
-    def ending(self, artifact_id: str, version: int) -> Build | None:
-        """Return the build of a version whose bytes are all written and not yet committed, or None."""
+    def building(self, artifact_id: str, version: int) -> Build | None:
+        """Return the running build of a version, or None."""
         for build in self.running.values():
             record = build.record
             if record is not None and (record.artifact_id, record.version) == (artifact_id, version):
-                return build if self._is_written(build) else None
+                return build
         return None
+
+    def ending(self, artifact_id: str, version: int) -> Build | None:
+        """Return the build of a version whose bytes are all written and not yet committed, or None."""
+        build = self.building(artifact_id, version)
+        return build if build is not None and build.is_written else None
 
     async def _settled(self, provenance: Provenance) -> None:
         """Wait for a build whose bytes are all written: its commit takes milliseconds."""
         build = self.running.get(provenance.key)
-        if build is not None and self._is_written(build):
+        if build is not None and build.is_written:
             await build.done.wait()
 
     def stream_read(self, stream_id: str) -> None:

@@ -135,6 +135,7 @@ class Build:
         ended: Whether an administrator has ended it.
         lease: The slot it holds or waits for; released at the end, or when its last reader leaves.
         memory: Its reservation of the process's memory, held or waited for; released at its very end.
+        told: Its progress as another server that runs it has told; 0 until it does.
         rows_done: Rows read so far, before filters.
         rows_planned: Rows to read by the plan; 0 if that is not to be told: the progress is 0 until the end.
         exact_rows: Rows of the result, where the plan knows.
@@ -158,6 +159,7 @@ class Build:
     ended: bool = False
     lease: Lease | None = None
     memory: Lease | None = None
+    told: float = 0.0
     rows_done: int = 0
     rows_planned: int = 0
     exact_rows: int | None = None
@@ -175,7 +177,7 @@ class Build:
     def progress(self) -> float:
         """The part that is done, from 0.0 to 1.0, by rows."""
         if self.done.is_set() or not self.rows_planned:
-            return 1.0 if self.done.is_set() else 0.0
+            return 1.0 if self.done.is_set() else self.told
         return min(1.0, self.rows_done / self.rows_planned)
 
     @property
@@ -234,6 +236,11 @@ class Build:
         if self.record is not None:
             return "elsewhere" if self.tail is None else "building"
         return "waiting"
+
+    @property
+    def is_written(self) -> bool:
+        """Whether all of its bytes are written: its commit takes milliseconds."""
+        return self.tail is not None and self.tail.ended
 
     def end(self, principal: str | None = None) -> bool:
         """End the build for an administrator; returns False if it is whole, over, or another server's.

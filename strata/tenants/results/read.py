@@ -164,7 +164,7 @@ class Reader:
             if written is not None:
                 return written
         policy = self.resources.authorizer.policy
-        record = await self.readable(question.principal, question.artifact_id, question.version)
+        record = await self._committed(question)
         if record is None or record.state is not ArtifactState.READY:
             return ARTIFACT_NOT_FOUND
         opened = await self._signed(record, question.principal) if question.signed else None
@@ -230,16 +230,34 @@ class Reader:
         build = self.materializer.ending(question.artifact_id, question.version)
         if build is not None and await self._may_wait(question.principal, build):
             await build.done.wait()  # the commit takes milliseconds; the caller has read the last byte
-        read = partial(self.readable, question.principal, question.artifact_id, question.version)
-        record = await read()
-        if question.finished and self.resources.servers is not None:
-            with trio.move_on_after(COMMIT_SECONDS):
-                while record is not None and record.state is ArtifactState.BUILDING:
-                    await trio.sleep(COMMIT_PAUSE_SECONDS)
-                    record = await read()
-        if record is None or (question.finished and record.state is not ArtifactState.READY):
-            return ARTIFACT_NOT_FOUND
+        if not question.finished:
+            found = await self.readable(question.principal, question.artifact_id, question.version)
+            return ARTIFACT_NOT_FOUND if found is None else found
+        record = await self._committed(question)
+        return ARTIFACT_NOT_FOUND if record is None or record.state is not ArtifactState.READY else record
+
+    async def _committed(self, question: m.GetArtifact | m.OpenArtifact) -> ArtifactRecord | None:
+        """Return the record of a version that the caller may read; waits for another server's commit of it.
+
+        The caller may have read its last byte there.
+        """
+        version = (question.artifact_id, question.version)
+        record = await self.readable(question.principal, *version)
+        if self.resources.servers is None:
+            return record
+        with trio.move_on_after(COMMIT_SECONDS):
+            while (
+                record is not None
+                and record.state is ArtifactState.BUILDING
+                and self._made_elsewhere(*version)
+            ):
+                await trio.sleep(COMMIT_PAUSE_SECONDS)
+                record = await self.readable(question.principal, *version)
         return record
+
+    def _made_elsewhere(self, artifact_id: str, version: int) -> bool:
+        build = self.materializer.building(artifact_id, version)
+        return build is None or build.state == "elsewhere"
 
     async def get_build(self, question: m.GetBuild) -> m.BuildStatus | Refused:
         """Describe a build of a result the caller may read."""
@@ -254,12 +272,12 @@ class Reader:
         may_read = await self.resources.may_read(question.principal, inputs, artifact_id)
         if record is None or not may_read:
             return BUILD_NOT_FOUND
+        if record.completed_at is not None:
+            return m.BuildStatus(record, None if record.error_code else 1.0)
         running = self.materializer.by_id.get(question.build_id)
-        if running is not None and record.completed_at is None:
+        if running is not None and running.state != "elsewhere":
             return m.BuildStatus(record, running.progress)
-        return m.BuildStatus(
-            record, 1.0 if record.completed_at is not None and not record.error_code else None
-        )
+        return m.BuildStatus(record, record.progress)  # as the server that runs it last told
 
     async def cancel_build(self, question: CancelBuild) -> BuildCancelled | Refused:
         """End a build that no other principal asked for, and wait for its end."""
@@ -267,16 +285,18 @@ class Reader:
         if isinstance(status, Refused):
             return status
         running = self.materializer.by_id.get(question.build_id)
+        followed = running is not None and running.state == "elsewhere"
         if running is None or not running.leave(question.principal.id):
             return BuildCancelled(question.build_id, cancelled=False, state=status.record.state.value)
         await running.done.wait()
+        if followed:  # this server waits for it no more; it goes on where it runs
+            return BuildCancelled(question.build_id, cancelled=False, state=status.record.state.value)
         ready = not isinstance(running.outcome, Refused)  # its commit could not be called back
         return BuildCancelled(question.build_id, cancelled=not ready, state="ready" if ready else "failed")
 
     async def _may_wait(self, principal: Principal, build: Build) -> bool:
         """Whether a build is about to end, and the caller may know of it."""
-        ended = build.tail is not None and build.tail.ended
-        return ended and await self.resources.may_read(principal, dict(build.inputs))
+        return build.is_written and await self.resources.may_read(principal, dict(build.inputs))
 
     async def list_artifacts(self, question: m.ListArtifacts) -> Page | Refused:
         """List a page of the artifacts the caller may read; others are not even counted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ SPARE_SECONDS: Final = 60.0
 FIRST_LOOK: Final = 0.02
 LONGEST_WAIT: Final = 0.5
 """Seconds between two looks at a build that runs elsewhere, from the first to the longest."""
+
+PROGRESS_SECONDS: Final = 2.0
+"""Seconds between two notes of a build's progress for the other servers; each may take as long."""
 
 log = structlog.get_logger(__name__)
 
@@ -95,7 +99,10 @@ class SharedRun(BuildRun[SharedOrder]):
         self.own = self.request.order.begin(self.builder, self.build)
         try:
             with UnwrappedRefusals():
-                artifact = await self.own.run()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._tell_progress)
+                    artifact = await self.own.run()
+                    nursery.cancel_scope.cancel()
         except BuiltElsewhereError as error:
             own, self.own = self.own, None
             await own.undo(error.refused)
@@ -106,6 +113,19 @@ class SharedRun(BuildRun[SharedOrder]):
             raise
         self.cache_segments, self.own.cache_segments = self.own.cache_segments, None
         return artifact
+
+    async def _tell_progress(self) -> None:
+        """Note how far the build is, for who asks another server; a database that is away ends no build."""
+        tenant, resources, told = self.builder.tenant, self.builder.resources, 0.0
+        while True:
+            await trio.sleep(PROGRESS_SECONDS)
+            record, done = self.build.record, self.build.progress
+            if record is None or done == told:
+                continue
+            note, until = self.request.servers.note_progress, trio.current_time() + PROGRESS_SECONDS
+            with suppress(RefusalError):
+                await resources.write(tenant, note, tenant, record.build_id, done, until=until)
+                told = done
 
     async def _follow(self, elsewhere: BuildRecord) -> ArtifactRecord | None:
         """Wait for the end of another server's build; returns None if it failed, or its server is gone.
@@ -126,6 +146,7 @@ class SharedRun(BuildRun[SharedOrder]):
             alive = await self._ask(self.request.servers.running_elsewhere, elsewhere.artifact_id)
             if alive is None or alive.build_id != elsewhere.build_id:
                 break
+            self.build.told = alive.progress or 0.0
             await trio.sleep(wait)
             wait = min(LONGEST_WAIT, 2 * wait)
         ended = await self.builder.resources.ask(tenant, metadata.get_build, tenant, elsewhere.build_id)
