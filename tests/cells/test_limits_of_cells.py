@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
-from cell_kit import Cells, cells
+from cell_kit import Cells, Ran, cells
 
 from strata.cells import runner
+from strata.cells.displays import MAX_DISPLAYS, MAX_TEXT_CHARACTERS
 from strata.cells.runner import Interrupt
 
 MEBIBYTE = 1 << 20
@@ -55,6 +58,8 @@ async def test_time_of_the_processor() -> None:
         busy = await found.run("while True: pass", cpu_seconds=1)
         assert "cpu_limit" == busy.ended.value, busy.outcome
         assert "1 s of the processor, its limit (cpu_seconds)" in busy.outcome.message
+        below = "import time\nwhile time.process_time() < 0.8: pass"
+        assert (await found.run(below, cpu_seconds=1)).outcome.ok
         assert (await found.run("import time; time.sleep(1.2)", cpu_seconds=1)).outcome.ok
 
 
@@ -147,3 +152,81 @@ async def test_errors_name_the_line_of_the_cell() -> None:
         assert 2 == (await found.run("1\nx = (")).outcome.line
         assert "SystemExit: 3" == (await found.run("import sys; sys.exit(3)")).outcome.message
         assert "process_ended" == (await found.run("import os; os._exit(0)")).ended.value
+
+
+async def test_time_on_the_clock_is_exact(mock_clock: trio.testing.MockClock) -> None:
+    """Until the last moment of its time a cell runs; then it is ended."""
+    async with cells() as found:
+        printing, ended = trio.Event(), trio.Event()
+        ran: list[Ran] = []
+
+        async def run() -> None:
+            source = "print('on')\nwhile True: pass"
+            ran.append(await found.run(source, wall_seconds=100, printing=printing))
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await printing.wait()
+            mock_clock.jump(99.5)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not ended.is_set()
+            mock_clock.jump(0.5)
+        assert ("timeout", 100.0) == (ran[0].ended.value, ran[0].outcome.seconds)
+
+
+async def test_a_cell_has_two_seconds_to_take_an_interrupt(mock_clock: trio.testing.MockClock) -> None:
+    """Until the last moment of them a cell that ignores it runs; then it is killed."""
+    async with cells() as found:
+        printing, ended, interrupt = trio.Event(), trio.Event(), Interrupt()
+        ran: list[Ran] = []
+
+        async def run() -> None:
+            source = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint(1)\nwhile True: pass"
+            ran.append(await found.run(source, interrupt=interrupt, printing=printing))
+            ended.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await printing.wait()
+            interrupt.asked.set()
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(runner.INTERRUPT_SECONDS - 0.1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not ended.is_set()
+            mock_clock.jump(0.1)
+        assert ("interrupted", 2.0) == (ran[0].ended.value, ran[0].outcome.seconds)
+
+
+async def test_tables_that_a_cell_reads_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads as many as its limit; one more is an error in the cell, which can go on without."""
+    monkeypatch.setattr(runner, "MAX_ASKS", 3)
+    asked = []
+
+    async def answer(question: Mapping[str, Any]) -> tuple[Mapping[str, Any], int | None]:
+        asked.append(question["table"])
+        return {"error": "No such table"}, None
+
+    source = (
+        "said = []\nfor n in range({}):\n    try: strata.fetch(f't{{n}}')\n"
+        "    except Exception as error: said.append(str(error))\nprint(said)"
+    )
+    async with cells() as found:
+        fits = await found.run(source.format(3), answerer=answer)
+        assert (f"{['No such table'] * 3}\n", ["t0", "t1", "t2"]) == (fits.stdout, asked)
+        over = await found.run(source.format(4), answerer=answer)
+        assert over.outcome.ok
+        assert "A cell reads at most 3 tables." in over.stdout
+        assert 6 == len(asked)
+
+
+async def test_displays_are_counted_and_texts_cut() -> None:
+    """A cell shows as many as the limit, and of others only their number is kept; a text is cut at its limit."""
+    async with cells() as found:
+        for count, left_out in ((MAX_DISPLAYS, 0), (MAX_DISPLAYS + 1, 1)):
+            ran = await found.run(f"for n in range({count}): display(n)")
+            assert ran.bundle is not None
+            assert (MAX_DISPLAYS, left_out) == (len(ran.shown()), ran.bundle.manifest["displays_left_out"])
+        most = MAX_TEXT_CHARACTERS
+        ran = await found.run(f"display(Markdown('a' * {most}), Markdown('a' * {most + 1}))")
+        assert ["a" * most, "a" * most + f"\n[cut off: {most + 1} characters]"] == ran.shown()
