@@ -114,15 +114,21 @@ async def test_a_killed_cell_leaves_nothing_and_others_go_on() -> None:
     """While one cell is ended, another runs; afterwards there is no process, and no slot is held."""
     async with cells() as found:
         await found.run("1")
-        results = []
+        results, killed = [], trio.Event()
 
-        async def run(source: str, **limits: float) -> None:
-            results.append((await found.run(source, **limits)).ended.value)
+        async def run(source: str, **more: Any) -> None:
+            results.append((await found.run(source, **more)).ended.value)
+            killed.set()
+
+        async def answer(_question: Mapping[str, Any]) -> tuple[Mapping[str, Any], int | None]:
+            await killed.wait()
+            return {"error": "No such table"}, None
 
         threads = "import threading, time\nfor _ in range(9): threading.Thread(target=time.sleep, args=(99,)).start()\n"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: run(threads + "time.sleep(99)", wall_seconds=0.3))
-            nursery.start_soon(lambda: run("import time; time.sleep(0.6); 1"))
+            waits = "try: strata.fetch('t')\nexcept Exception: print('on')"
+            nursery.start_soon(lambda: run(waits, answerer=answer))
         assert ["timeout", "ok"] == results
         assert 0 == found.runner.launcher.running
         server = found.runner.launcher._server
