@@ -27,6 +27,7 @@ def test_equal_locks_have_one_key() -> None:
     )
     assert parse_lock(plain) == parse_lock(other)
     assert {"a": "1", "b": "2"} == parse_lock(plain).versions
+    assert {"a": "python_version < '4'"} == parse_lock(plain).markers
     assert parse_lock(plain) == parse_lock(parse_lock(plain).requirements)
     assert parse_lock(plain).key != parse_lock(plain.replace("b==2", "b==3")).key
     assert parse_lock(plain).key != parse_lock(plain.replace(ONE, "3" * 64)).key

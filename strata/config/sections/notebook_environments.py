@@ -48,11 +48,13 @@ class Lock:
         requirements: A line for each package, sorted: name, version, marker if it has one, and the hashes of
             its files.
         versions: Version by name of the package; names are in lower case, with hyphens.
+        markers: On which machines a package is installed, by name, of those that have a marker.
     """
 
     key: str
     requirements: str
     versions: Mapping[str, str]
+    markers: Mapping[str, str]
 
 
 def plain_name(name: str) -> str:
@@ -68,7 +70,7 @@ def parse_lock(text: str) -> Lock:
     """
     if len(text.encode()) > MAX_LOCK_BYTES:
         raise LockError(f"The lock has more than {MAX_LOCK_BYTES} bytes.")
-    lines, versions = [], dict[str, str]()
+    lines, versions, markers = [], dict[str, str](), dict[str, str]()
     for line in text.replace("\\\n", " ").replace("\\\r\n", " ").splitlines():
         plain = re.sub(r"(^|\s)#.*", "", line).strip()
         if not plain:
@@ -80,13 +82,16 @@ def parse_lock(text: str) -> Lock:
         if name in versions:
             raise LockError(f"The package {name} is there twice.")
         versions[name] = found["version"]
-        marker = f" ; {found['marker'].strip(' ;')}" if found["marker"] else ""
+        marker = ""
+        if found["marker"]:
+            markers[name] = found["marker"].strip(" ;")
+            marker = f" ; {markers[name]}"
         hashes = " ".join(sorted(set(found["hashes"].split())))
         lines.append(f"{name}=={found['version']}{marker} {hashes}")
     if not lines or len(lines) > MAX_PACKAGES:
         raise LockError(f"The lock has {len(lines)} packages; it must have 1 to {MAX_PACKAGES}.")
     requirements = "\n".join(sorted(lines)) + "\n"
-    return Lock(hashlib.sha256(requirements.encode()).hexdigest(), requirements, versions)
+    return Lock(hashlib.sha256(requirements.encode()).hexdigest(), requirements, versions, markers)
 
 
 def lock_of(environment: NotebookEnvironment) -> Lock:

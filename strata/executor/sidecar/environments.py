@@ -25,6 +25,7 @@ from typing import Final
 import attrs
 import structlog
 import trio
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
 from strata.config.sections.notebook_environments import Lock, LockError, parse_lock, plain_name
 from strata.executor.sidecar import environment_files as files
@@ -229,12 +230,14 @@ class Environments:
     async def _check(self, lock: Lock) -> None:
         """Refuse a lock with other versions of what the processes of cells have loaded before it.
 
+        What its markers leave to other machines is not compared: it is not installed here.
+
         Raises:
             EnvironmentUnusableError: If it has one.
         """
         loaded = await self.loaded()
         for name, version in lock.versions.items():
-            if loaded.get(name, version) != version:
+            if loaded.get(name, version) != version and _installed_here(lock.markers.get(name)):
                 raise EnvironmentUnusableError(
                     f"The environment has {name} {version}, and the processes of cells on this executor have "
                     f"{loaded[name]}. Lock it by `strata executor lock`, which takes the executor's version."
@@ -361,6 +364,14 @@ class Environments:
             log.warning("an environment cannot be removed", directory=name, error=type(error).__name__)
         else:
             log.info("an environment was removed", directory=name)
+
+
+def _installed_here(marker: str | None) -> bool:
+    """Whether a package with a marker is installed on this machine; uv refuses what is no marker."""
+    try:
+        return marker is None or Marker(marker).evaluate()
+    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName):
+        return True
 
 
 def find_uv() -> str:

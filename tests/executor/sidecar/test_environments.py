@@ -391,6 +391,36 @@ async def test_versions_are_compared_for_environments_that_are_there_already(tmp
     assert "strata executor lock" in await refusal(found, lock.requirements)
 
 
+@pytest.mark.parametrize(
+    ("marker", "compared"),
+    [
+        ("", True),
+        ("sys_platform == 'win32'", False),
+        ("sys_platform != 'win32'", True),
+        ("python_version < '3'", False),
+        ("python_version >= '3' and sys_platform == 'linux'", True),
+        ("extra == 'more'", False),
+    ],
+)
+async def test_versions_for_other_machines_are_not_compared(
+    tmp_path: Path,
+    marker: str,
+    compared: bool,  # noqa: FBT001  # parametrized
+) -> None:
+    """A line of a lock whose marker is false here is not installed here, whatever its version."""
+    kept = wheel(tmp_path / "wheels", "kept", "1.0", {"kept.py": "K = 1"})
+    other = wheel(tmp_path / "wheels", "other", "1.0", {"other.py": "O = 1"})
+    marked = other.replace(" --hash", f" ; {marker} --hash") if marker else other
+    found = environments(tmp_path)
+    found._loaded = {"other": "2.0"}
+    if compared:
+        assert "strata executor lock" in await refusal(found, kept + marked)
+        return
+    async with found.using(parse_lock(kept + marked)) as packages:
+        assert (packages / "kept.py").exists()
+        assert not (packages / "other.py").exists()
+
+
 async def test_one_tenant_cannot_hold_all_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a tenant's environments are made, however many wait, another tenant's begins at once."""
     found = environments(tmp_path)
