@@ -270,6 +270,12 @@ def bench_discovery(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_lists(session: nox.Session) -> None:
+    """Measure how long pages of long lists hold the event loop; `-- --help` lists the options."""
+    measure(session, "lists.py")
+
+
+@nox.session
 def bench_neighbours(session: nox.Session) -> None:
     """Measure what a tenant's neighbours do to it; `-- --help` lists the options."""
     measure(session, "neighbours.py")
@@ -297,6 +303,12 @@ def bench_cells(session: nox.Session) -> None:
 def bench_acl(session: nox.Session) -> None:
     """Measure one decision of the access rules beside Cedar and casbin; `-- --help` lists the options."""
     measure(session, "acl.py", "bench-acl")
+
+
+@nox.session
+def bench_pages(session: nox.Session) -> None:
+    """Measure how soon pages are there, and how the grid scrolls; `-- --help` lists the options."""
+    measure(session, "pages.py", "browser")
 
 
 @nox.session

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,6 +80,7 @@ def strata(
     settings: str = "",
     more: str = "",
     port: int = 0,
+    program: Sequence[str] = ("-m", "strata"),
 ) -> Iterator[Target]:
     """Run ``strata serve`` in a new process, on empty directories under ``base``.
 
@@ -91,6 +92,7 @@ def strata(
         settings: Further lines of its settings.
         more: Further tables of its configuration.
         port: Its port; 0: a free one.
+        program: What Python runs as ``strata``.
     """
     for name in ("cache", "artifacts"):
         (base / name).mkdir(parents=True)
@@ -99,7 +101,7 @@ def strata(
     config = base / "strata.toml"
     given = {"limited": str(limited).lower(), "budget": budget, "settings": settings}
     config.write_text(CONFIG.format(**places, token=TOKEN, port=port, **given) + more)
-    command = [sys.executable, "-m", "strata", "serve", "--config", str(config)]
+    command = [sys.executable, *program, "serve", "--config", str(config)]
     target = Target(f"http://127.0.0.1:{port}", IDENTITY)
     log = base / "server.log"
     with log.open("wb") as output:

@@ -8,11 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 from service_kit import Running, Warehouse, identity, numbers
 
 from strata.acl import Policy, Rule
 from strata.artifacts import Act, BlobFacts, NameOrder, SqlMetadataStore
 from strata.tenants.results import listing
+from strata.tenants.shared.resources import Resources
 
 CHUNK, RESULTS = 5, 43
 RULES = Policy(deny=(Rule("eve", "artifacts/n/*5"),), allow=(Rule("*", "tables/**"),))
@@ -88,6 +90,44 @@ async def test_pages_of_names_are_all_names_in_order(server: Running, work: Coun
         found = await pages(client, "/v1/names?limit=7", "names")
     assert whole == [one for page in found for one in page]
     assert [7] * 5 + [4] == [len(page) for page in found]
+
+
+class Steps(trio.abc.Instrument):
+    """Has the most decisions that a task takes between two checkpoints."""
+
+    most = decided = 0
+
+    def before_task_step(self, _task: trio.lowlevel.Task) -> None:
+        self.decided = 0
+
+    def count(self) -> None:
+        self.decided += 1
+        self.most = max(self.most, self.decided)
+
+
+async def test_many_results_of_many_tables_are_decided_on_a_few_at_a_time(
+    server: Running, work: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever lists them holds the event loop for no longer than a few decisions take."""
+    server.service.authorizer.policy = RULES
+    monkeypatch.setattr(listing, "CHUNK", 500)
+    monkeypatch.setattr(listing, "AT_ONCE", 4)
+    steps, real = Steps(), Resources.decide_read
+
+    def counted(*given: Any, **more: Any) -> Any:
+        steps.count()
+        return real(*given, **more)
+
+    monkeypatch.setattr(Resources, "decide_read", counted)
+    trio.lowlevel.add_instrument(steps)
+    try:
+        async with server.client(**EVE) as client:
+            for path in ("/v1/artifacts", "/v1/artifacts/stats", "/v1/names"):
+                assert 200 == (await client.get(path)).status_code
+                assert 0 < steps.most <= 4, path
+    finally:
+        trio.lowlevel.remove_instrument(steps)
+    assert {"list_summaries rows": 2 * RESULTS, "list_names rows": RESULTS}.items() <= work.items()
 
 
 @pytest.mark.parametrize("rules", [None, RULES, Policy((Rule("eve", "tables/*/db/open"),), RULES.allow)])

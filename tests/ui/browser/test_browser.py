@@ -154,6 +154,40 @@ def test_the_grid_is_used_with_the_keyboard_alone(window: Window) -> None:
     assert "grid" == page.evaluate("() => document.activeElement.getAttribute('role')")
 
 
+NEW_ELEMENTS = """async () => {
+    const grid = document.querySelector('.grid');
+    const known = new Set(grid.querySelectorAll('*'));
+    let made = 0;
+    const watch = new MutationObserver(changes => {
+        for (const { addedNodes } of changes)
+            for (const one of addedNodes) if (one instanceof Element && !known.has(one)) made += 1;
+    });
+    watch.observe(grid, { childList: true, subtree: true });
+    const frame = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+    for (const top of [90, 200, 3000, 150_000, 149_000, 0, 60_000]) {
+        grid.scrollTop = top;
+        await frame();
+        await frame();
+    }
+    watch.disconnect();
+    return made;
+}"""
+"""Scrolls the grid by a little and by much; returns how many elements were made for that."""
+
+
+def test_the_grid_scrolls_with_the_elements_that_it_has(window: Window) -> None:
+    """Rows that leave at one end come at the other: none is made anew, and they are in their order."""
+    page = window().new_page()
+    show(page, f"{ORDERS}&limit=10000")
+    page.locator(".cell").first.wait_for()
+    page.wait_for_function("() => document.querySelectorAll('.grid .row').length > 10")
+    assert 0 == page.evaluate(NEW_ELEMENTS)
+    page.locator(".row[aria-rowindex='2002']").get_by_text(re.compile("order (1999|2000)")).wait_for()
+    places = page.locator(".grid .row").evaluate_all("all => all.map(one => Number(one.ariaRowIndex))")
+    assert list(range(places[0], places[0] + len(places))) == places
+    assert places[0] < 2002 < places[-1]
+
+
 def test_tabs_and_the_way_to_the_content_work_with_the_keyboard(window: Window) -> None:
     """The first Tab offers to skip the frame; arrows move between tabs, and the address follows."""
     page = window().new_page()

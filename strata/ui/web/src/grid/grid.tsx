@@ -49,8 +49,10 @@ export function Grid({ table, label, sort = null, onSort }: Props) {
   const inside = size.height - HEAD;
   const scrolled = drawn > inside ? (at.top / (drawn - inside)) * (height - inside) : 0;
   const top = drawn === height ? at.top : scrolled;
-  const first = Math.max(0, Math.floor(top / ROW) - BEYOND);
-  const last = Math.min(rows, Math.ceil((top + inside) / ROW) + BEYOND);
+  // Always as many, so that those that leave at one end are those that come at the other: scrolling makes no elements.
+  const many = Math.min(rows, Math.ceil(Math.max(0, inside) / ROW) + 1 + 2 * BEYOND);
+  const first = Math.min(rows - many, Math.max(0, Math.floor(top / ROW) - BEYOND));
+  const last = first + many;
   const shift = at.top - top;
   const seen = columns.filter((one) => one.left + one.width > at.left && one.left < at.left + size.width);
 
@@ -99,7 +101,7 @@ export function Grid({ table, label, sort = null, onSort }: Props) {
   const lines = [];
   for (let row = first; row < last; row++) {
     lines.push(
-      <div key={row} class="row" role="row" aria-rowindex={row + 2} style={{ transform: `translateY(${row * ROW + shift}px)` }}>
+      <div key={row % many} class="row" role="row" aria-rowindex={row + 2} style={{ transform: `translateY(${row * ROW + shift}px)` }}>
         <span class="index" role="rowheader">
           {row + 1}
         </span>
