@@ -197,13 +197,11 @@ def measure(scratch: Path, options: argparse.Namespace) -> list[figures.Figure]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="nox -s bench_lists --", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=3, help="how often everything is measured (%(default)s)")
+    figures.add_options(parser)
     parser.add_argument("--tenants", type=int, default=10_000, help="live tenants (%(default)s)")
     parser.add_argument("--results", type=int, default=100_000, help="results of one tenant (%(default)s)")
     parser.add_argument("--tables", type=int, default=2_000, help="tables (%(default)s)")
     parser.add_argument("--pages", type=int, default=250, help="most pages of a list (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, samples included")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="strata-bench-") as scratch:
         lines = measure(Path(scratch), options)

@@ -302,11 +302,9 @@ def _figure(where: str, what: str, samples: list[float]) -> figures.Figure:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(prog="nox -s bench_pages --", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="how often everything is measured (%(default)s)")
+    figures.add_options(parser)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the large result (%(default)s)")
     parser.add_argument("--columns", type=int, default=200, help="columns of it (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON, samples included")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
     options = parser.parse_args(arguments)
     if shutil.which("chromium") is None:
         raise wire.WireError("chromium is missing")

@@ -92,13 +92,17 @@ def install(held: Callable[[str], object]) -> None:
     gc.callbacks.append(_collected)
 
 
-def program() -> list[str]:
-    """Return the beginning of a command that runs ``strata`` measured; lines of long steps are in its log."""
+def program(module: str = "loop_budget") -> list[str]:
+    """Return the beginning of a command that runs ``strata`` measured; lines of long steps are in its log.
+
+    Args:
+        module: The module of this folder whose ``main`` does that.
+    """
     here = str(Path(__file__).parent)
     return [
         sys.executable,
         "-c",
-        f"import sys; sys.path.append({here!r}); import loop_budget; loop_budget.main()",
+        f"import sys; sys.path.append({here!r}); import {module}; {module}.main()",
     ]
 
 

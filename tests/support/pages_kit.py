@@ -93,10 +93,22 @@ def served(settings: Settings, port: int = 0) -> Iterator[int]:
 
 
 @contextmanager
-def proxied(directory: Path, upstream: int, callers: dict[str, Caller]) -> Iterator[dict[str, str]]:
-    """Run nginx on the shipped files, a port for each caller; yields the address of each, by name."""
+def proxied(
+    directory: Path, upstream: int, callers: dict[str, Caller], *others: int
+) -> Iterator[dict[str, str]]:
+    """Run nginx on the shipped files, a port for each caller; yields the address of each, by name.
+
+    Args:
+        directory: Where its files are.
+        upstream: The port of the server behind it.
+        callers: The callers.
+        others: The ports of further servers, of the same database.
+    """
+    ports = [
+        f"127.0.0.1:{port}{' max_fails=1 fail_timeout=2s' * bool(others)}" for port in (upstream, *others)
+    ]
     for path in DEPLOY.glob("strata_*.conf"):
-        text = path.read_text().replace("127.0.0.1:8765;", f"127.0.0.1:{upstream};")
+        text = path.read_text().replace("127.0.0.1:8765;", "; server ".join(ports) + ";")
         (directory / path.name).write_text(text)
         (directory / f"below_{path.name}").write_text(
             text.replace("proxy_pass http://strata;", "proxy_pass http://strata/;")

@@ -155,6 +155,7 @@ def process(
     tls: str | ssl.SSLContext | None = None,
     port: int | None = None,
     unix_socket: Path | None = None,
+    program: str = "loop_budget",
     **environment: str,
 ) -> Iterator[Process]:
     """Run ``strata serve`` with the given STRATA_* variables, at log level DEBUG; end it by pid afterwards.
@@ -164,6 +165,7 @@ def process(
         tls: File of the authority that signed the server's certificate, or a client's SSL context.
         port: The process's port; a free one by default.
         unix_socket: Path of a Unix socket to connect to instead.
+        program: The module that runs it, as for :func:`loop_budget.program`.
         environment: The settings.
     """
     port = port or free_port()
@@ -171,7 +173,7 @@ def process(
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
     with log.open("wb") as out:
         popen = subprocess.Popen(
-            [*loop_budget.program(), "serve", "--port", str(port)],
+            [*loop_budget.program(program), "serve", "--port", str(port)],
             env=clean | {"STRATA_LOG_LEVEL": "DEBUG"} | environment,
             stdout=out,
             stderr=out,

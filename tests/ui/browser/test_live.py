@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from page_steps import RUN_MS, Line, ask, cell, make, opened, saved, sources, state, write
-from pages_kit import Caller, proxied, served, settings_of_pages
-from service_kit import free_port
+from pages_kit import Caller, pages, proxied, served, settings_of_pages
+from postgres_kit import dsn, new_database
+from service_kit import Process, environment, free_port, identity, process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,4 +245,67 @@ def test_a_server_that_restarts_between_two_keystrokes_costs_no_character(restar
         other = "c1" if id_ == "c0" else "c0"
         cell(page, other).locator(".cm-content").get_by_text(whole).wait_for()
         page.get_by_role("list", name="Who is here").get_by_text("cyn" if page is here else "ben").wait_for()
+        assert 0 == page.get_by_role("alert").count()
+
+
+CONFIGURATION = """
+[[tool.strata.notebook_workers]]
+name = "local"
+memory_bytes = 268435456
+"""
+
+
+def owner(servers: list[Process], name: str) -> Process:
+    """Return the server that has the session of a notebook."""
+    for one in servers:
+        answer = httpx.get(
+            f"{one.url}/v1/notebooks/{name}/session", headers=identity("ben", "team", SCOPES), timeout=60
+        )
+        if 200 == answer.status_code:
+            return one
+        assert "session_elsewhere" == answer.json()["error"]
+    raise AssertionError("no server has the session")
+
+
+def test_another_server_that_takes_over_costs_no_character(
+    site: Site, postgresql: str, tmp_path: Path
+) -> None:
+    """The server of the session is killed between two keystrokes: the page says so, and goes on with the other one."""
+    pages()  # or skip
+    settings = settings_of_pages(tmp_path, warehouses={"wh": str(site.warehouse)})
+    shared = environment(settings) | {
+        "STRATA_ARTIFACT_METADATA_DSN": dsn(new_database(postgresql)),
+        "STRATA_ARTIFACT_LEASE_SECONDS": "2",
+    }
+    with ExitStack() as stack:
+        servers = []
+        for part in ("one", "two", "nginx"):
+            directory = tmp_path / part
+            directory.mkdir()
+            (directory / "pyproject.toml").write_text(CONFIGURATION)
+            given = shared | {"STRATA_CACHE_DIR": str(directory / "cache")}
+            if part != "nginx":
+                servers.append(stack.enter_context(process(directory, program="pages_server", **given)))
+        ports = [int(one.url.rpartition(":")[2]) for one in servers]
+        callers = {"ben": Caller("ben", SCOPES)}
+        addresses = stack.enter_context(proxied(tmp_path / "nginx", ports[0], callers, *ports[1:]))
+        context = site.browser.new_context(base_url=addresses["ben"], locale="en-GB")
+        stack.callback(context.close)
+        context.set_default_timeout(90_000)
+        name = make(context, "")
+        page = opened(context, name)
+        cell(page, "c0").locator(".cm-content").click()
+        page.keyboard.type("# before ")
+        saved(page)
+        killed = owner(servers, name)
+        killed.popen.kill()
+        page.keyboard.type("while ")
+        page.get_by_text(LOST).wait_for()
+        page.keyboard.type("it was away ")
+        page.get_by_text(LOST).wait_for(state="detached")
+        page.keyboard.type("and after")
+        saved(page)
+        assert ["# before while it was away and after"] == sources(context, name)
+        [other] = [one for one in servers if one is not killed]
+        assert other is owner([other], name)
         assert 0 == page.get_by_role("alert").count()
