@@ -92,6 +92,23 @@ async def test_pages_of_names_are_all_names_in_order(server: Running, work: Coun
     assert [7] * 5 + [4] == [len(page) for page in found]
 
 
+@pytest.mark.parametrize("rules", [None, Policy(allow=(Rule("*", "tables/**"),))])
+async def test_a_page_reads_what_it_shows(
+    server: Running, work: Counter[str], monkeypatch: pytest.MonkeyPatch, rules: Policy | None
+) -> None:
+    """Where all may be read: one more result, which tells whether there is a further page."""
+    server.service.authorizer.policy = rules
+    monkeypatch.setattr(listing, "CHUNK", 500)
+    async with server.client(**ANA) as client:
+        token = (await client.get("/v1/artifacts?limit=4")).json()["next_page_token"]
+        work.clear()
+        page = (await client.get(f"/v1/artifacts?limit=4&page_token={token}")).json()
+    assert 4 == len(page["artifacts"])
+    assert {"list_summaries": 1, "list_summaries rows": 5} == {
+        key: done for key, done in work.items() if "summaries" in key
+    }
+
+
 class Steps(trio.abc.Instrument):
     """Has the most decisions that a task takes between two checkpoints."""
 

@@ -101,7 +101,11 @@ class Visibility:
         return found
 
     async def artifacts(
-        self, listing: Callable[..., tuple[VersionSummary, ...]], sort: str, after: Cursor | None = None
+        self,
+        listing: Callable[..., tuple[VersionSummary, ...]],
+        sort: str,
+        after: Cursor | None = None,
+        wanted: int = CHUNK,
     ) -> AsyncGenerator[VersionSummary, None]:
         """Yield the results of a listing that the caller may read, from a place on.
 
@@ -109,18 +113,20 @@ class Visibility:
             listing: Returns up to ``limit`` results of the tenant behind ``after``.
             sort: The column that the listing is sorted by.
             after: The place.
+            wanted: How many are enough, where the caller may read them all.
 
         Raises:
             RefusalError: If the store does not answer.
         """
+        chunk = min(wanted, CHUNK)
         while True:
-            found = await self.resources.ask(self.tenant, listing, self.tenant, limit=CHUNK, after=after)
+            found = await self.resources.ask(self.tenant, listing, self.tenant, limit=chunk, after=after)
             for one in found:
                 if await self.shows(one):
                     yield one
-            if len(found) < CHUNK:
+            if len(found) < chunk:
                 return
-            after = found[-1].cursor(sort)
+            after, chunk = found[-1].cursor(sort), CHUNK
 
     async def names(self, *, prefix: str = "", after: str = "") -> AsyncGenerator[NamedVersion, None]:
         """Yield the names above ``after`` of results that the caller may read, in order.
@@ -168,7 +174,9 @@ async def list_visible(resources: Resources, tenant: str, question: m.ListArtifa
     if prefix is not None:
         page, total = await _named(visible, question, most)
     else:
-        found = visible.artifacts(partial(metadata.list_summaries, **asked), question.sort, question.after)
+        wanted = CHUNK if question.after is None else most
+        summaries = partial(metadata.list_summaries, **asked)
+        found = visible.artifacts(summaries, question.sort, question.after, wanted)
         page, total = await _from(found, question, most)
     more = len(page) > question.limit if question.after is not None else question.offset + len(page) < total
     page = page[: question.limit]
@@ -314,9 +322,9 @@ async def _first(found: AsyncGenerator[T, None], most: int | None) -> list[T]:
     first: list[T] = []
     async with aclosing(found):
         async for one in found:
-            if len(first) == most:
-                break
             first.append(one)
+            if len(first) == most:
+                break  # before more is read
     return first
 
 
