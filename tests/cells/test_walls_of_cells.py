@@ -105,24 +105,39 @@ async def test_a_cell_has_no_environment_and_no_files() -> None:
         del os.environ["STRATA_PROXY_TOKEN"]
 
 
+NEEDED = (
+    ("landlock", "the server's files"),
+    ("landlock", "the server's directory"),
+    ("landlock", "passwords"),
+    ("landlock", "a list of processes"),
+    ("landlock", "command lines of processes"),
+    ("landlock", "its own environment by /proc"),
+    ("landlock", "the parent's environment", "private"),
+    ("private", "the parent's environment", "landlock"),
+    ("seccomp", "a socket"),
+    ("seccomp", "a local socket"),
+    ("seccomp", "a pair of sockets"),
+    ("seccomp", "a fork"),
+    ("seccomp", "a descriptor of a process"),
+    ("limits", "more time", "seccomp", "private"),
+    ("limits", "more memory", "seccomp", "private"),
+)
+"""A wall, a harmless attempt that it refuses, and further walls that refuse it or are in its way."""
+
+
 async def test_each_wall_is_needed(tmp_path: Path) -> None:
-    """Without its wall the same attempt succeeds."""
+    """Behind its wall alone an attempt is refused, and without it the same attempt succeeds."""
     outside = tmp_path / "secret"
     outside.write_text("secret")
-    needed = {
-        "landlock": ("the server's files", "a list of processes", "command lines of processes"),
-        "seccomp": ("a socket", "a fork", "a descriptor of a process"),
-        "limits": ("more time", "more memory"),
-    }
     async with cells() as found:
-        for wall, attempts in needed.items():
-            for what in attempts:
-                attempt = REFUSED[what]
-                if what == "a fork":
-                    attempt = "import os\nif not os.fork(): os._exit(0)"
-                without = (wall, "seccomp", "private") if "limits" == wall else (wall,)
-                ran = await found.run(code(attempt, outside), without=without)
-                assert ran.outcome.ok, (wall, what, ran.outcome)
+        for wall, what, *others in NEEDED:
+            attempt = REFUSED[what]
+            if what == "a fork":
+                attempt = "import os\nif not os.fork(): os._exit(0)"
+            ran = await found.run(code(attempt, outside), without=others)
+            assert "raised" == ran.ended.value, (wall, what, ran.outcome)
+            ran = await found.run(code(attempt, outside), without=(wall, *others))
+            assert ran.outcome.ok, (wall, what, ran.outcome)
 
 
 async def test_a_cell_cannot_pass_for_another_one() -> None:
