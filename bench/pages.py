@@ -221,6 +221,7 @@ def load(browser: Browser, target: servers.Target, view: View, known: Mapping[st
         "selector => document.querySelector(selector) && performance.now()", arg=view.wanted
     )
     milliseconds = float(there.json_value())
+    page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
     page.wait_for_timeout(QUIET_MS)
     trace = Trace(browser.stop_tracing())
     context.close()

@@ -125,17 +125,24 @@ class Steps(trio.abc.Instrument):
 async def test_many_results_of_many_tables_are_decided_on_a_few_at_a_time(
     server: Running, work: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever lists them holds the event loop for no longer than a few decisions take."""
+    """Whoever lists them holds the event loop for no longer than a few decisions take, and keeps a few of them."""
     server.service.authorizer.policy = RULES
     monkeypatch.setattr(listing, "CHUNK", 500)
     monkeypatch.setattr(listing, "AT_ONCE", 4)
-    steps, real = Steps(), Resources.decide_read
+    monkeypatch.setattr(listing, "INPUTS_HELD", 3)
+    steps, real, shows, held = Steps(), Resources.decide_read, listing.Visibility.shows, []
 
     def counted(*given: Any, **more: Any) -> Any:
         steps.count()
         return real(*given, **more)
 
+    async def looked(self: listing.Visibility, found: Any) -> bool:
+        answer = await shows(self, found)
+        held.append(len(self._by_inputs))
+        return answer
+
     monkeypatch.setattr(Resources, "decide_read", counted)
+    monkeypatch.setattr(listing.Visibility, "shows", looked)
     trio.lowlevel.add_instrument(steps)
     try:
         async with server.client(**EVE) as client:
@@ -144,6 +151,7 @@ async def test_many_results_of_many_tables_are_decided_on_a_few_at_a_time(
                 assert 0 < steps.most <= 4, path
     finally:
         trio.lowlevel.remove_instrument(steps)
+    assert 3 == max(held)
     assert {"list_summaries rows": 2 * RESULTS, "list_names rows": RESULTS}.items() <= work.items()
 
 

@@ -48,6 +48,9 @@ PLAIN = 2_000
 FEW = 64
 """Records of a page read at a time: each has a transform of up to a megabyte."""
 
+INPUTS_HELD = 4_096
+"""Decisions that a listing keeps for the next result of equal inputs; beyond, all are taken anew."""
+
 TABLES_HELD = 16
 """Tables that a listing keeps in memory for the next result; beyond, all are loaded anew."""
 
@@ -84,6 +87,8 @@ class Visibility:
         if found.input_versions not in self._by_inputs:
             if len(self._loaded) >= TABLES_HELD:
                 self._loaded.clear()
+            if len(self._by_inputs) >= INPUTS_HELD:
+                self._by_inputs.clear()
             self._by_inputs[found.input_versions] = await self._may_read(found.inputs)
         return self._by_inputs[found.input_versions]
 
