@@ -18,6 +18,34 @@ BOTH = pytest.mark.parametrize("who", ["user", "admin"])
 ORDERS = "ui/table?uri=wh:shop.orders"
 
 
+def test_a_table_is_found_and_filtered_and_the_api_is_tried_by_keyboard_alone(window: Window) -> None:
+    """From / to three rows, back to all of them, and to an answer of the API: no mouse."""
+    page = window().new_page()
+    show(page, "")
+    tab_to(page, page.get_by_label("Search tables"))
+    page.keyboard.type("order")
+    page.get_by_role("link", name="exact", exact=True).wait_for(state="detached")
+    tab_to(page, page.get_by_role("link", name="orders", exact=True))
+    page.keyboard.press("Enter")
+    page.get_by_text("1,000 rows in").wait_for()
+    tab_to(page, page.get_by_label("Is", exact=True))
+    page.keyboard.type(">=")
+    page.keyboard.press("Tab")
+    page.keyboard.type("4998")
+    page.keyboard.press("Enter")
+    page.get_by_text(re.compile("^3 rows in")).wait_for()
+    tab_to(page, page.get_by_role("button", name="Remove the filter"), 160)
+    page.keyboard.press("Enter")
+    page.get_by_text("1,000 rows in").wait_for()
+    tab_to(page, page.get_by_role("navigation", name="Pages").get_by_role("link", name="API"), 160)
+    page.keyboard.press("Enter")
+    tab_to(page, page.get_by_label("Search the API"))
+    page.keyboard.type("GET /v1/catalogs")
+    tab_to(page, page.get_by_role("button", name="Send it as you"))
+    page.keyboard.press("Enter")
+    page.get_by_label("answer", exact=True).get_by_text('"name": "wh"').wait_for()
+
+
 @BOTH
 def test_what_is_not_found_leads_back_to_what_there_is(window: Window, who: str) -> None:
     """A search without an answer says so, and a namespace's link lists its tables."""
