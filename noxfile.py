@@ -282,6 +282,12 @@ def bench_neighbours(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_results(session: nox.Session) -> None:
+    """Measure look-ups and pages of finished results, and a hit right after its build."""
+    measure(session, "results.py")
+
+
+@nox.session
 def bench_storage(session: nox.Session) -> None:
     """Measure a tenant that writes results as fast as it can; `-- --help` lists the options."""
     measure(session, "storage.py")

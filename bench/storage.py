@@ -16,7 +16,6 @@ There are no rate limits. A's clients run at a lower priority: they would be on 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -233,11 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
     ]  # fmt: skip
     failed = sum(one.failed for one in (*lone, *both))
-    if options.json:
-        print(json.dumps({"figures": [line.as_json() for line in lines], "failed": failed}, indent=2))
-    else:
-        print(f"{figures.table(lines)}\n\n{failed} requests of B were refused or failed")
-    return 1 if options.check and (failed or any(line.met is False for line in lines)) else 0
+    missed = figures.report(lines, options, {"requests of B that were refused or failed": failed})
+    return 1 if options.check and failed else missed
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -248,14 +244,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--result-rows", type=int, default=150_000, help="rows of A's largest result (%(default)s)"
     )
-    parser.add_argument("--runs", type=int, default=3, help="how often everything is measured (%(default)s)")
+    figures.add_options(parser)
     parser.add_argument("--quota-mb", type=float, default=500.0, help="A's quota, in megabytes (%(default)s)")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long A writes (%(default)s)")
     parser.add_argument("--alone-seconds", type=float, default=30.0, help="how long B is alone (%(default)s)")
     parser.add_argument("--data", type=Path, help="where to keep the generated table (a temporary directory)")
     parser.add_argument("--directory", help="where the servers' files are")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when an aim is missed")
     return parser
 
 

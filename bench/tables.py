@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
+import psycopg
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -103,32 +106,34 @@ def fill_store(database: Path, tenant: str, uri: str, count: int) -> None:
 
     Their bytes do not exist: they are listed and counted, and not read.
     """
-    inputs = json.dumps({uri: "1"})
-    keys = [f"{number:032x}" for number in range(count)]
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO artifacts (tenant, artifact_id, version, state, provenance_hash, query_hash,"
-            " transform_spec, input_versions, created_at, arrow_schema, row_count, byte_size, content_sha256)"
-            " VALUES (?, ?, 1, 'ready', ?, ?, ?, ?, ?, 'id: int64', 1, ?, ?)",
-            (
-                (
-                    tenant,
-                    key,
-                    key * 2,
-                    key * 2,
-                    '{"executor": "scan@v1", "params": {}}',
-                    inputs,
-                    1e9 + n,
-                    n,
-                    key * 2,
-                )
-                for n, key in enumerate(keys)
-            ),
-        )
-        connection.executemany(
-            "INSERT INTO names (tenant, name, artifact_id, version, updated_at) VALUES (?, ?, ?, 1, 0)",
-            ((tenant, f"result/{key}", key) for key in keys),
-        )
+        for statement, rows in _results(tenant, uri, count):
+            connection.executemany(statement, rows)
+
+
+def fill_postgresql(dsn: str, tenant: str, uri: str, count: int) -> None:
+    """Add the same to a database of PostgreSQL, unless they are there."""
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+        for statement, rows in _results(tenant, uri, count):
+            text = statement.replace("?", "%s") + " ON CONFLICT DO NOTHING"
+            cursor.executemany(text, rows)  # type: ignore[arg-type]  # a literal of ours
+
+
+def _results(tenant: str, uri: str, count: int) -> Iterator[tuple[str, Iterator[tuple[Any, ...]]]]:
+    """Return the statements that add results, each with its rows."""
+    inputs, scan = json.dumps({uri: "1"}), '{"executor": "scan@v1", "params": {}}'
+    keys = [f"{number:032x}" for number in range(count)]
+    artifacts = (
+        "INSERT INTO artifacts (tenant, artifact_id, version, state, provenance_hash, query_hash,"
+        " transform_spec, input_versions, created_at, arrow_schema, row_count, byte_size, content_sha256)"
+        " VALUES (?, ?, 1, 'ready', ?, ?, ?, ?, ?, 'id: int64', 1, ?, ?)"
+    )
+    yield (
+        artifacts,
+        ((tenant, key, key * 2, key * 2, scan, inputs, 1e9 + n, n, key * 2) for n, key in enumerate(keys)),
+    )
+    names = "INSERT INTO names (tenant, name, artifact_id, version, updated_at) VALUES (?, ?, ?, 1, 0)"
+    yield names, ((tenant, f"result/{key}", key) for key in keys)
 
 
 def files_of(uri: str) -> ScanFiles | None:
