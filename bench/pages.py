@@ -1,4 +1,4 @@
-"""Measure the pages in Chromium, from its traces: how soon they are there, and how a large grid scrolls.
+"""Measure the pages in Chromium, by its traces: how soon they are there, and how a large grid scrolls.
 
 Each view is loaded in a new window, with nothing in its caches:
 
@@ -49,6 +49,7 @@ SPEED = 6000
 
 PATIENCE_MS = 600_000
 SMALL = "wh.small"
+MARK = "strata-here"
 
 CATEGORIES = [
     "blink.user_timing",
@@ -151,64 +152,44 @@ def opened(browser: Browser, target: servers.Target) -> BrowserContext:
 
 
 class Trace:
-    """What Chromium notes of a page while it does something."""
+    """What Chromium notes of a page while it does something.
 
-    def __init__(self, text: bytes) -> None:
+    Args:
+        text: The trace.
+        marked: The moment of its mark, by the page's clock.
+    """
+
+    def __init__(self, text: bytes, marked: float) -> None:
         self._events: list[dict[str, Any]] = json.loads(text)["traceEvents"]
-        self._page = self._navigation() or self._busiest()
+        found = next(self._of(MARK), None)
+        if found is None:
+            raise wire.WireError("the trace has no mark of the page")
+        self._thread = (found["pid"], found["tid"])
+        self._zero = found["ts"] - marked * 1000
 
-    def _of(self, *names: str) -> Iterator[dict[str, Any]]:
-        return (one for one in self._events if one["name"] in names)
-
-    def _navigation(self) -> dict[str, Any] | None:
-        found = [
-            one
-            for one in self._of("navigationStart")
-            if str(one["args"].get("data", {}).get("documentLoaderURL", "")).startswith("http")
-        ]
-        return found[-1] if found else None
-
-    def _busiest(self) -> dict[str, Any]:
-        """Return an event of the process of the page: the one whose main thread does most."""
-        mains = {
-            (one["pid"], one["tid"])
-            for one in self._of("thread_name")
-            if one["args"]["name"] == "CrRendererMain"
-        }
-        worked: dict[tuple[int, int], float] = dict.fromkeys(mains, 0.0)
-        for one in self._of("RunTask"):
-            if (one["pid"], one["tid"]) in worked:
-                worked[one["pid"], one["tid"]] += one.get("dur", 0)
-        pid, tid = max(worked, key=lambda key: worked[key])
-        return {"pid": pid, "tid": tid, "ts": 0}
+    def _of(self, name: str) -> Iterator[dict[str, Any]]:
+        return (one for one in self._events if one["name"] == name)
 
     def tasks(self) -> list[tuple[float, float, float]]:
         """Return the tasks of the page's main thread: their beginning, length and processor time in ms."""
-        mine = (self._page["pid"], self._page["tid"])
         return [
             (
-                (one["ts"] - self._page["ts"]) / 1000,
+                (one["ts"] - self._zero) / 1000,
                 one.get("dur", 0) / 1000,
                 one.get("tdur", one.get("dur", 0)) / 1000,
             )
             for one in self._of("RunTask")
-            if (one["pid"], one["tid"]) == mine
+            if (one["pid"], one["tid"]) == self._thread
         ]
-
-    def painted(self) -> float:
-        """Return the milliseconds until the first contentful paint."""
-        found = [
-            one
-            for one in self._of("firstContentfulPaint")
-            if one["pid"] == self._page["pid"] and one["ts"] >= self._page["ts"]
-        ]
-        if not found:
-            raise wire.WireError("the trace has no first contentful paint")
-        return float((found[0]["ts"] - self._page["ts"]) / 1000)
 
     def frames(self) -> list[float]:
         """Return the moments of the frames that were drawn, in seconds."""
-        return sorted(one["ts"] / 1e6 for one in self._of("DrawFrame") if one["pid"] == self._page["pid"])
+        return sorted(one["ts"] / 1e6 for one in self._of("DrawFrame") if one["pid"] == self._thread[0])
+
+
+def mark(page: Page) -> float:
+    """Leave a mark in the trace, which tells the page's process; returns its moment by the page's clock."""
+    return float(page.evaluate("name => performance.mark(name).startTime", MARK))
 
 
 def load(browser: Browser, target: servers.Target, view: View, known: Mapping[str, str]) -> dict[str, float]:
@@ -221,12 +202,15 @@ def load(browser: Browser, target: servers.Target, view: View, known: Mapping[st
         "selector => document.querySelector(selector) && performance.now()", arg=view.wanted
     )
     milliseconds = float(there.json_value())
-    page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
+    paint = page.wait_for_function(
+        "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    )
+    painted = float(paint.json_value())
+    marked = mark(page)
     page.wait_for_timeout(QUIET_MS)
-    trace = Trace(browser.stop_tracing())
+    trace = Trace(browser.stop_tracing(), marked)
     context.close()
     long = [begun + length for begun, length, _ in trace.tasks() if begun >= 0 and length > TASK_MS]
-    painted = trace.painted()
     return {
         "painted": painted,
         "there": milliseconds,
@@ -241,14 +225,17 @@ def scrolled(browser: Browser, page: Page, how: str) -> dict[str, float]:
     box = page.locator(".grid").bounding_box()
     assert box is not None
     browser.start_tracing(page=page, categories=CATEGORIES)
+    marked = mark(page)
     if how == "all rows":
         page.evaluate(THROUGH, [SCROLL_SECONDS])
     else:
-        along = "xDistance" if how == "sideways" else "yDistance"
+        along, size = ("xDistance", "Width") if how == "sideways" else ("yDistance", "Height")
+        most = page.locator(".grid").evaluate(f"one => one.scroll{size} - one.client{size}")
         place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-        gesture = {"speed": SPEED, "gestureSourceType": "mouse", along: -SPEED * SCROLL_SECONDS}
+        distance = -min(SPEED * SCROLL_SECONDS, most)
+        gesture = {"speed": SPEED, "gestureSourceType": "mouse", along: distance}
         page.context.new_cdp_session(page).send("Input.synthesizeScrollGesture", {**place, **gesture})
-    trace = Trace(browser.stop_tracing())
+    trace = Trace(browser.stop_tracing(), marked)
     frames = trace.frames()
     if len(frames) < 2:  # a time between two
         raise wire.WireError(f"{how}: the trace has {len(frames)} frames")
