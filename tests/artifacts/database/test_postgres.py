@@ -146,16 +146,16 @@ def test_a_tenants_writer_delays_no_other_tenant(store: SqlMetadataStore) -> Non
         assert [None] * 17 == [one.result() for one in waiting]
 
 
-def test_the_locks_of_a_frozen_server_do_not_stay(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_locks_of_a_frozen_server_do_not_stay(postgresql: str) -> None:
     """PostgreSQL ends a transaction in which nothing happens; its writer is refused, and has changed nothing."""
-    with monkeypatch.context() as patched:  # for the one connection that `frozen` makes now
-        patched.setattr(module, "_LIMITS", module._LIMITS.replace("'15s'", "'1s'"))
-        frozen = new_store(postgresql, float)
+    frozen = new_store(postgresql, float)
     other = SqlMetadataStore(PostgresDatabase(frozen.database._address, 2), float)
 
     def freeze() -> None:
         with frozen.writing("t") as connection:
             connection.execute(sa.text("INSERT INTO names VALUES ('t', 'n', 'a', 1, 5.0, 'ana')"))
+            assert "15s" == connection.scalar(sa.text("SHOW idle_in_transaction_session_timeout"))
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '1s'"))
             begin(other, "b1")  # waits for the lock of `frozen`
             connection.execute(sa.text("SELECT 1"))
 
