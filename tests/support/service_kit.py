@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -156,6 +156,7 @@ def process(
     port: int | None = None,
     unix_socket: Path | None = None,
     program: str = "loop_budget",
+    inside: Sequence[str] = (),
     **environment: str,
 ) -> Iterator[Process]:
     """Run ``strata serve`` with the given STRATA_* variables, at log level DEBUG; end it by pid afterwards.
@@ -166,6 +167,7 @@ def process(
         port: The process's port; a free one by default.
         unix_socket: Path of a Unix socket to connect to instead.
         program: The module that runs it, as for :func:`loop_budget.program`.
+        inside: The beginning of a command that prepares where it runs, and then becomes the server.
         environment: The settings.
     """
     port = port or free_port()
@@ -173,7 +175,7 @@ def process(
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STRATA_")}
     with log.open("wb") as out:
         popen = subprocess.Popen(
-            [*loop_budget.program(program), "serve", "--port", str(port)],
+            [*inside, *loop_budget.program(program), "serve", "--port", str(port)],
             env=clean | {"STRATA_LOG_LEVEL": "DEBUG"} | environment,
             stdout=out,
             stderr=out,

@@ -11,7 +11,7 @@ import attrs
 import sqlalchemy as sa
 import structlog
 
-from strata.artifacts.database.contract import STORE_DOWN
+from strata.artifacts.database.contract import STORE_DOWN, STORE_FULL
 from strata.outcomes import RefusalError
 from strata.work.waiting_threads import current_interrupt
 
@@ -62,7 +62,12 @@ def failures_as_refusals(
             raise
         if not current_interrupt().requested:
             log.warning("metadata store does not answer", cause=told((str(cause).splitlines() or [""])[0]))
-        raise RefusalError(STORE_DOWN) from error
+        raise RefusalError(STORE_FULL if _is_full(cause) else STORE_DOWN) from error
+
+
+def _is_full(cause: BaseException | None) -> bool:
+    """Whether SQLite has met a full disk; PostgreSQL's disk is its administrator's business."""
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 @contextmanager

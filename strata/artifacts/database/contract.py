@@ -14,6 +14,14 @@ STORE_DOWN: Final = Refused(
 )
 """The refusal of a request that needs a database which does not answer."""
 
+STORE_FULL: Final = Refused(
+    Reason.UNAVAILABLE,
+    "The disk of the metadata store is full: what is stored can be read, and nothing can be changed.",
+    code="storage_unavailable",
+    retry_after=30,
+)
+"""The refusal of a request that would write to a database whose disk is full."""
+
 BUSY_SECONDS: Final = 30
 """Seconds a write waits for other writers, such as a backup; then the store counts as not answering."""
 
@@ -23,7 +31,8 @@ class Database(Protocol):
 
     A call that :func:`~strata.work.waiting_threads.current_interrupt` interrupts ends at once, and its
     transaction is rolled back. A database that does not answer raises
-    :class:`~strata.outcomes.RefusalError` with :data:`STORE_DOWN`; other errors of it are bugs and pass.
+    :class:`~strata.outcomes.RefusalError` with :data:`STORE_DOWN`, one whose disk is full with
+    :data:`STORE_FULL`; other errors of it are bugs and pass.
     """
 
     @property
