@@ -78,10 +78,20 @@ class Client:
         return found["payload"]
 
     async def ask(self, kind: str, **payload: object) -> dict:
-        """Send a frame, and return the payload of its reply."""
+        """Send a frame, and return the payload of its reply; events that come before it stay to be read."""
         self._ids += 1
         await self.text(json.dumps({"type": kind, "id": self._ids, "payload": payload}))
-        return await self.event("reply", id=self._ids)
+        passed = list[dict]()
+
+        def is_reply(one: dict) -> bool:
+            if one["type"] == "reply" and one["payload"]["id"] == self._ids:
+                return True
+            passed.append(one)
+            return False
+
+        reply = await self.until(is_reply)
+        self._waiting[:0] = passed
+        return reply["payload"]
 
     async def ended(self) -> tuple[int | None, str]:
         """Read to the end; returns the close code and the reason in the last message."""
