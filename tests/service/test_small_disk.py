@@ -78,7 +78,7 @@ def small(settings: Settings, warehouse: Warehouse, tmp_path: Path) -> Iterator[
     settings.artifact_root.mkdir(exist_ok=True)
     # In a namespace of its own: the mount ends with the server.
     mount = f'{need("mount")} -t tmpfs -o size={DISK} tmpfs "$0" && exec "$@"'
-    inside = (need("unshare"), "--mount", need("sh"), "-c", mount, str(settings.artifact_root))
+    inside = (need("unshare"), "--mount", "/bin/sh", "-c", mount, str(settings.artifact_root))
     given = environment(settings) | {
         "STRATA_DISK_RESERVE_BYTES": str(RESERVE),
         "STRATA_SERVICE_WRITES_ENABLED": "true",

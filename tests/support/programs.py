@@ -25,11 +25,13 @@ PACKAGES = {
     "haproxy": "haproxy",
     "initdb": "postgresql",
     "java": "openjdk-17-jre-headless",
+    "mount": "mount",
     "nginx": "nginx",
     "npm": "npm",
     "pg_ctl": "postgresql",
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }
 """Debian's package of each program."""
 
