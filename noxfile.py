@@ -99,7 +99,7 @@ def run_tests(
 ) -> None:
     """Run the tests that may share the machine side by side, then those that measure it, one at a time.
 
-    A few tests of real processes that failed beside others have a second try (tests/support/second_try.py).
+    A few tests that failed beside others have a second try (tests/support/second_try.py).
     """
     # What was chosen by hand may lie on one side alone: pytest's 5 is "no tests ran".
     codes = [0, 5] if session.posargs else [0]

@@ -1,8 +1,8 @@
-"""A second try for what failed beside other tests: a few tests of real processes, one at a time, and named.
+"""A second try for what failed beside other tests: a few tests, one at a time, and named.
 
-A pytest plugin. With ``--second-try``, pytest runs what its cache has as failed. More than :data:`MOST` tests, or
-one that is not marked ``slow``, are a usage error: what no process or browser of the machine decides is the same
-at each try. What passes now is printed: a test that fails beside others is to be mended.
+A pytest plugin. With ``--second-try``, pytest runs what its cache has as failed. More than :data:`MOST` tests are a
+usage error. What passes now is printed: processes, browsers and threads on a busy machine have decided
+it, and it is to be mended all the same.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ MOST: Final = 5
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option."""
-    parser.addoption(
-        "--second-try", action="store_true", help="run once more what has failed: few tests, all of them slow"
-    )
+    parser.addoption("--second-try", action="store_true", help="run once more the few tests that have failed")
 
 
 # First, since it needs the cache's own options before they are read.
@@ -31,16 +29,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse more than a few tests, and quick ones.
+    """Refuse more than a few tests.
 
     Raises:
-        pytest.UsageError: If they have no second try.
+        pytest.UsageError: If they are too many.
     """
     if not session.config.getoption("second_try"):
         return
-    quick = [item.nodeid for item in session.items if item.get_closest_marker("slow") is None]
-    if quick:
-        raise pytest.UsageError(f"no second try for {quick[0]}: only tests marked `slow` have one")
     if len(session.items) > MOST:
         raise pytest.UsageError(f"{len(session.items)} tests failed: at most {MOST} have a second try")
 
