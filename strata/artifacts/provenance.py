@@ -59,10 +59,16 @@ def _digest(secret: bytes, kind: str, tenant: str, transform: Mapping[str, Any] 
     inner, outer = (begun.copy() for begun in _keyed(secret))
     text = transform if isinstance(transform, str) else canonical_json(transform)
     # As the list of the four in canonical JSON; a transform of megabytes is written once for both hashes.
-    inner.update(f"[{canonical_json([kind, tenant])[1:-1]},{text},{canonical_json(inputs)}]".encode())
+    inner.update(f"[{_beginning(kind, tenant)},{text},{canonical_json(inputs)}]".encode())
     outer.update(inner.digest())
     digest: str = outer.hexdigest()
     return digest
+
+
+@lru_cache(4096)
+def _beginning(kind: str, tenant: str) -> str:
+    """Return the first two of the four texts in canonical JSON."""
+    return canonical_json([kind, tenant])[1:-1]
 
 
 @lru_cache(4)

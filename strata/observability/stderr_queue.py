@@ -21,7 +21,7 @@ from typing import TextIO, cast
 QUEUED_BYTES = 4 * 1024 * 1024
 """Most bytes that wait to be written; further text is dropped and counted."""
 
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.05
 """Seconds after a write in which text gathers for the next one: a busy server rarely wakes the thread."""
 
 FLUSH_SECONDS = 1.0

@@ -175,7 +175,7 @@ class Context:
         if isinstance(result, Refused):
             raise ProblemError(Problem.of(result))
         assert isinstance(result, answer)
-        if isinstance(result, Opened | Materialized):
+        if isinstance(result, (Opened, Materialized)):
             self.artifact = f"{result.artifact_id}@v={result.version}"
         if isinstance(result, Opened):
             self.opened.append(result.stream)

@@ -82,7 +82,7 @@ class TrustedHosts:
 
         ``Sec-Fetch-Site`` is the browser's own word. A browser that does not send it sends ``Origin``.
         """
-        if method in SAFE_METHODS or not any(name in _BROWSERS for name, _ in headers):
+        if method in SAFE_METHODS or _BROWSERS.isdisjoint(dict(headers)):
             return None
         site, origin = joined(headers, b"sec-fetch-site"), joined(headers, b"origin")
         if site in ("same-origin", "none"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -119,7 +120,9 @@ class FrontDoor:
         self.contract = contract
         self.hosts = hosts or TrustedHosts()
         self.failures = failures
-        self._uploads = uploads
+        self._uploads: defaultdict[str, list[UploadRoute]] = defaultdict(list)
+        for route in uploads:
+            self._uploads[route.method].append(route)
         self._routes = routes
         self._turns = turns or EgressTurns()
         self._metrics_of = metrics_of
@@ -155,13 +158,13 @@ class FrontDoor:
         found.carried = LOADS_KEY in scope.get("state", {})
         found.tell_gone = scope.get(GONE_KEY)
         found.chunked = scope.get("http_version", "1.1") >= "1.1"
-        with structlog.contextvars.bound_contextvars(request_id=found.request_id):
-            try:
-                await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
-            except ClientGoneError:
-                found.status = found.status or 499
-            finally:
-                self._end(found, scope, trio.current_time() - began)
+        structlog.contextvars.bind_contextvars(request_id=found.request_id)  # a request has a task of its own
+        try:
+            await self._answer(scope, receive, _Reply(found, send, head=scope["method"] == "HEAD"))
+        except ClientGoneError:
+            found.status = found.status or 499
+        finally:
+            self._end(found, scope, trio.current_time() - began)
 
     def _end(self, found: Context, scope: Scope, seconds: float) -> None:
         found.end()
@@ -203,8 +206,8 @@ class FrontDoor:
                 await self._refuse(receive, reply, misdirected)
                 return
             found.trace(self._tracer, scope["method"])  # not before: refused requests fill no queue
-        for route in self._uploads:
-            match = route.match(scope["method"], scope["path"])
+        for route in self._uploads.get(scope["method"], ()):
+            match = route.path.fullmatch(scope["path"])
             if match is not None:
                 await self._upload(route, match, scope, receive, reply)
                 return

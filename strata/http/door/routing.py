@@ -159,7 +159,7 @@ class Route:
         if scope["method"] != self.method or scope["query_string"]:
             return None
         match = self.pattern.fullmatch(scope["path"])
-        if match is None or any(name in EXTRAORDINARY for name, _ in scope["headers"]):
+        if match is None or not EXTRAORDINARY.isdisjoint(dict(scope["headers"])):
             return None
         return match.groupdict()
 

@@ -106,10 +106,6 @@ class UploadRoute:
     handler: Handler
     cap: int
 
-    def match(self, method: str, path: str) -> re.Match[str] | None:
-        """Return the match if a request is for this route."""
-        return self.path.fullmatch(path) if method == self.method else None
-
 
 def too_large(cap: int) -> Problem:
     """Return the problem of a body over its cap."""

@@ -123,6 +123,8 @@ def form_of(headers: Headers, query: Mapping[str, str]) -> Form:
 def asked_instead(headers: Headers, default: str) -> bool:
     """Return whether ``Accept`` asks for a result in some format rather than for ``default``."""
     text = (joined(headers, b"accept") or "").lower()
+    if "/" not in text or text == "*/*":
+        return False  # as nearly all requests
     return any(media in text and prefers(headers, media, default) for media in _KNOWN)
 
 

@@ -173,4 +173,4 @@ class DeadlineStream(trio.abc.HalfCloseableStream):
 
 
 def _has_range(pieces: Sequence[object]) -> bool:
-    return any(isinstance(piece, FileRange) for piece in pieces)
+    return FileRange in map(type, pieces)

@@ -53,9 +53,9 @@ def is_handshake(request: h11.Request) -> bool:
     )
 
 
-def without_extensions(request: h11.Request) -> list[tuple[bytes, bytes]]:
+def without_extensions(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return a handshake's headers without the offer of extensions: a few compressed bytes could be many."""
-    return [pair for pair in request.headers if pair[0] != _EXTENSIONS]
+    return [pair for pair in headers if pair[0] != _EXTENSIONS]
 
 
 def _is_key(text: bytes) -> bool:

@@ -47,6 +47,7 @@ MAX_VALUES_BYTES = 512 * 1024
 """Maximum bytes of all filter values of a scan together; more are refused. 10,000 values of 50 bytes fit."""
 
 _SCALAR_BYTES = 16
+
 WIDE = 256
 """Columns, filters and values beyond which parsing and resolving a scan takes longer than the event loop may;
 a text counts for each :data:`_CHARACTERS` of it."""
@@ -120,19 +121,34 @@ class ScanSpec:
 
 def is_wide(params: Mapping[str, object]) -> bool:
     """Test whether parameters, of whatever form, have more than :data:`WIDE` columns, filters and values."""
-    columns, filters = (
-        raw if isinstance(raw := params.get(key), (list, tuple)) else () for key in ("columns", "filters")
-    )
+    columns, filters = _list_of(params, "columns"), _list_of(params, "filters")
     if len(columns) + len(filters) > WIDE:
         return True
     width = len(filters)
-    for item in (*columns, *(item.get("value") for item in filters if isinstance(item, Mapping))):
-        values = item if isinstance(item, (list, tuple)) else (item,)
-        width += len(values)
-        if width > WIDE:
-            return True
-        width += sum(len(value) // _CHARACTERS for value in values if isinstance(value, str))
+    for item in columns:
+        width += _width(item)
+    for item in filters:
+        if isinstance(item, Mapping):
+            width += _width(item.get("value"))
+            if width > WIDE:
+                return True
     return width > WIDE
+
+
+def _list_of(params: Mapping[str, object], key: str) -> Sequence[object]:
+    found = params.get(key)
+    return found if isinstance(found, (list, tuple)) else ()
+
+
+def _width(value: object) -> int:
+    """Return how many values a value is, of which a long text is several; no more than are worth counting."""
+    if isinstance(value, str):
+        return 1 + len(value) // _CHARACTERS
+    if not isinstance(value, (list, tuple)):
+        return 1
+    if len(value) > WIDE:
+        return len(value)
+    return len(value) + sum(len(item) // _CHARACTERS for item in value if isinstance(item, str))
 
 
 def parse_scan_params(params: Mapping[str, object]) -> ScanSpec | Refused:
