@@ -193,11 +193,11 @@ def write(page: Page, id_: str, text: str) -> None:
     page.keyboard.insert_text(text)
 
 
-def tab_to(page: Page, target: Locator, most: int = 80) -> None:
-    """Press Tab until an element has the focus."""
+def tab_to(page: Page, target: Locator, most: int = 80, *, key: str = "Tab") -> None:
+    """Press Tab, or Shift+Tab, until an element has the focus."""
     target.wait_for()
     for _ in range(most):
-        page.keyboard.press("Tab")
+        page.keyboard.press(key)
         if target.evaluate("one => one === document.activeElement"):
             return
     raise AssertionError(f"Tab does not reach {target}")

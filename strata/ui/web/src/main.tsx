@@ -4,6 +4,7 @@ import type { ComponentType } from "preact";
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { get } from "./api";
+import { keepFocus } from "./focus";
 import { Data } from "./pages/data";
 import { Me } from "./pages/me";
 import { Empty, known, Refusal, Waiting } from "./parts";
@@ -157,4 +158,7 @@ async function learn(): Promise<void> {
 
 void learn();
 const root = document.getElementById("app");
-if (root) render(<Frame />, root);
+if (root) {
+  render(<Frame />, root);
+  keepFocus(root);
+}

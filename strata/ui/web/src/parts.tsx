@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
+import { hold } from "./focus";
 import { since, time } from "./format";
 import { change } from "./router";
 
@@ -329,11 +330,20 @@ export function Confirm({
   const box = useRef<HTMLDialogElement>(null);
   const id = useId();
   const [typed, setTyped] = useState("");
+  const over = useRef(false);
   useLayoutEffect(() => {
-    box.current?.showModal();
+    const dialog = box.current;
+    const opener = document.activeElement;
+    dialog?.showModal();
+    return () => {
+      over.current = true;
+      dialog?.close();
+      // It may be off until the answer is there.
+      if (document.activeElement !== opener) hold(opener);
+    };
   }, []);
   return (
-    <dialog ref={box} onClose={onNo} aria-labelledby={`${id}-title`}>
+    <dialog ref={box} onClose={() => over.current || onNo()} aria-labelledby={`${id}-title`}>
       <form
         method="dialog"
         onSubmit={(event) => {

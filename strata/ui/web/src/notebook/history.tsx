@@ -70,6 +70,7 @@ function Return({ bench, revision }: { bench: Workbench; revision: number }) {
       if (now.title !== then.title) edits.push({ op: "describe", title: then.title });
       if (edits.length) await ask<NotebookAnswer>("POST", path, JSON.stringify({ revision: now.revision, edits }));
       await doc.reload();
+      bench.announced.value = `The notebook is as it was in revision ${revision}.`;
       change({ before: null, after: null });
     } catch (refused) {
       setError(known(refused));

@@ -157,6 +157,9 @@ function Title({ bench }: { bench: Workbench }) {
           {session.connected.value === "no" && " The connection is lost; this page goes on when the server answers again."}
         </p>
       </div>
+      <p class="unseen" role="status">
+        {bench.announced.value}
+      </p>
       {session.connected.value === "refused" && session.error.value && <Refusal error={session.error.value} />}
       {doc.refusal.value && state === "refused" && <Refusal error={doc.refusal.value} again={() => void doc.flush()} />}
       {bench.error.value && <Refusal error={bench.error.value} />}
@@ -279,9 +282,6 @@ function Cells({ bench }: { bench: Workbench }) {
           <Cell key={cell.id} bench={bench} cell={cell} at={at} total={cells.length} node={nodes.get(cell.id)} />
         ))}
       </div>
-      <p class="unseen" role="status">
-        {bench.announced.value}
-      </p>
       {bench.help.value && <Keys bench={bench} />}
     </>
   );
