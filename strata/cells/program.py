@@ -23,10 +23,11 @@ import sysconfig
 import threading
 import traceback
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final
+
+import attrs
 
 from strata.cells import by_value, sql, values
 from strata.cells.bundle import FILES, BundleWriter
@@ -34,7 +35,7 @@ from strata.cells.displays import MAX_DISPLAYS, Display, Markdown, display_of
 from strata.cells.tables import StrataError, Tables
 from strata.cells.values import SUFFIXES, Kept, NotKeptError
 from strata.sandbox.frames import Kind, receive_job, send
-from strata.sandbox.walls import Bounds, raise_walls
+from strata.sandbox.walls import Bounds, raise_walls, rehearse
 
 MAX_FILES: Final = 250
 """Maximum open files of a job: the results, and those with inputs."""
@@ -63,6 +64,13 @@ LONG_NAME: Final = 60
 COMPARED_BYTES: Final = 1024 * 1024
 """Maximum bytes of an input that is compared with what the cell has left of it."""
 
+REHEARSAL: Final[Mapping[str, Any]] = {
+    "source": "y = x + 1\ny",
+    "defines": ["y"],
+    "inputs": [{"name": "x", "content_type": values.JSON, "file": 0, "offset": 0, "nbytes": 1}],
+}
+"""The cell of :meth:`CellProgram.rehearse`, whose input is one digit."""
+
 
 def readable_places() -> list[int]:
     """Open what a cell may read: the interpreter's libraries, the system's, and the time zones."""
@@ -77,7 +85,37 @@ def readable_places() -> list[int]:
     return found
 
 
-def load() -> Callable[[socket.socket], None]:
+@attrs.frozen
+class CellProgram:
+    """What a forked process runs.
+
+    Attributes:
+        engine: The database of SQL cells; ``None`` without the engine.
+    """
+
+    engine: Any
+
+    def __call__(self, link: socket.socket) -> None:
+        """Run the cell that the link brings."""
+        main(self.engine, link)
+
+    def rehearse(self) -> None:
+        """Run a cell of one line: the process's own cell then need not copy the pages that it uses.
+
+        Nothing of it is left: each cell makes its names, its console and its module anew.
+        """
+        rehearse()
+        for place in readable_places():
+            os.close(place)
+        output, given = os.memfd_create("output"), os.memfd_create("input")
+        os.write(given, b"1")
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            _Cell(REHEARSAL, [output, given], _Channel(ours), self.engine).run()
+        os.close(output)
+
+
+def load() -> CellProgram:
     """Load the libraries that cells use most; returns what a forked process runs."""
     for name in PRELOADED:
         with suppress(ImportError):
@@ -85,9 +123,9 @@ def load() -> Callable[[socket.socket], None]:
     return load_plain()
 
 
-def load_plain() -> Callable[[socket.socket], None]:
+def load_plain() -> CellProgram:
     """Return what a forked process runs; libraries may come from an environment, behind the walls."""
-    return partial(main, sql.open_engine())
+    return CellProgram(sql.open_engine())
 
 
 def main(engine: Any, link: socket.socket) -> None:

@@ -39,6 +39,9 @@ MESSAGE_BYTES = 64
 SPARES = 2
 """Processes that wait for a job: a query of tables has two, of which one looks at the query."""
 
+PAUSE_SECONDS = 0.05
+"""Seconds after a job begins in which none is forked, unless a job ends: a fork would hold up the job."""
+
 
 @attrs.frozen
 class _Spare:
@@ -72,16 +75,19 @@ class ForkServer:
 
     def serve(self) -> None:
         """Fork processes until the other end of the link is closed."""
+        pause = 0.0
         try:
             while True:
-                self._prepare()
+                self._prepare(pause)
                 message, descriptors, _, _ = socket.recv_fds(self.link, MESSAGE_BYTES, 1)
                 if not message:
                     return
                 if descriptors:
                     self._start(descriptors[0])
+                    pause = PAUSE_SECONDS
                 else:
                     self._forget(int(message))
+                    pause = 0.0
         finally:
             for pid in self._running.union(one.pid for one in self._spares):
                 with suppress(OSError):
@@ -107,10 +113,10 @@ class ForkServer:
             self._end(spare.pid)
         return None
 
-    def _prepare(self) -> None:
-        """Fork processes for later jobs, as long as no message waits."""
+    def _prepare(self, pause: float) -> None:
+        """Fork processes for later jobs, as long as no message comes; each after ``pause`` seconds."""
         while self.rehearse is not None and len(self._spares) < SPARES:
-            if select.select([self.link], [], [], 0)[0]:
+            if select.select([self.link], [], [], pause)[0]:
                 return
             ours, theirs = socket.socketpair()
             with theirs:

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import trio
-from processes import family
+from processes import family, state, waiting
 
-from strata.sandbox.fork_server import SPARES
 from strata.sandbox.launcher import Launcher
 
 
@@ -28,21 +27,6 @@ async def answer(launcher: Launcher) -> dict[str, Any]:
         async with launcher.process() as process:
             await process.give({}, [0])
             return dict((await process.receive()).facts())
-
-
-async def waiting(before: list[int]) -> list[int]:
-    """Return the ids of the processes that wait, once all of them do."""
-    with trio.fail_after(60):
-        while True:
-            server, *found = [pid for pid in family(os.getpid()) if pid not in before]
-            if len(found) == SPARES and all(state(pid) == "S" for pid in found):
-                assert server
-                return found
-            await trio.sleep(0.01)
-
-
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def test_a_job_is_given_to_a_process_that_has_rehearsed(launcher: Launcher) -> None:

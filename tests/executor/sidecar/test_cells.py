@@ -25,6 +25,9 @@ from strata.executor.protocol.client import Executor, ExecutorError
 
 TOKEN = "sidecar-secret-of-this-test"  # of a test
 
+PRINT_PROCESS = "import os; print(os.getpid())"
+"""A cell's first line, for :attr:`Run.process`."""
+
 
 @attrs.define(eq=False)
 class Sidecar:
@@ -83,6 +86,11 @@ class Run:
     questions: list[Mapping[str, Any]] = attrs.field(factory=list)
     interrupt: Interrupt = attrs.field(factory=Interrupt)
     printed: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def process(self) -> int:
+        """The id of the cell's process."""
+        return int(self.console.removeprefix("stdout:"))
 
     async def of(self, remote: RemoteCells, source: str, *inputs: bytes, **more: Any) -> CellOutcome:
         """Run a cell with JSON values ``x0``, ``x1`` …"""
@@ -183,10 +191,9 @@ async def test_errors_and_limits_are_outcomes(sidecar: Sidecar) -> None:
 
 async def test_an_interrupt_ends_a_cell_that_ignores_it(sidecar: Sidecar) -> None:
     """SIGINT reaches the cell; one that goes on is killed, and no process of it is left."""
-    before = None
     for source in (
-        "print('on')\nwhile True: pass",
-        "print('on')\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        f"{PRINT_PROCESS}\nwhile True: pass",
+        f"{PRINT_PROCESS}\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
     ):
         run = Run()
         async with trio.open_nursery() as nursery:
@@ -195,23 +202,22 @@ async def test_an_interrupt_ends_a_cell_that_ignores_it(sidecar: Sidecar) -> Non
             run.interrupt.asked.set()
         assert run.outcome is not None
         assert Ended.INTERRUPTED is run.outcome.ended
-        before = before or len(sidecar.children())
-        assert before == len(sidecar.children())
+        assert run.process not in sidecar.children()
 
 
 async def test_a_server_that_leaves_leaves_no_cell(sidecar: Sidecar) -> None:
     """When the server's connection is gone, as after its death, the cell's process ends and its place is free."""
     remote = sidecar.remote()
     assert (await Run().of(remote, "1")).ok
-    idle = sidecar.children()
     for _ in range(3):
         run = Run()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run.of, remote, "print('on')\nwhile True: pass")
+            nursery.start_soon(run.of, remote, f"{PRINT_PROCESS}\nwhile True: pass")
             await run.printed.wait()
-            assert idle < sidecar.children()
+            process = run.process
+            assert process in sidecar.children()
             nursery.cancel_scope.cancel()
-        await until(lambda: sidecar.children() == idle)
+        await until(lambda gone=process: gone not in sidecar.children())
     assert (await Run().of(remote, "1")).ok
 
 
