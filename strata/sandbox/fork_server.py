@@ -6,7 +6,7 @@ socket from the server, and computes nothing itself.
 
 Where what the processes run has a method ``rehearse``, some are forked before their jobs arrive. Each calls
 the method, which knows no tenant's data: it touches the pages that a job touches, and which a forked process
-has to copy. Then it waits for its job.
+has to copy. Then it tells this process, and waits for its job.
 
 Arguments: the module whose ``load()`` returns what a forked process runs, given the socket of its job; a
 function of another name follows after a colon.
@@ -101,8 +101,10 @@ class ForkServer:
         self.link.send(str(pid).encode())
 
     def _from_spares(self, descriptor: int) -> int | None:
-        while self._spares:
-            spare = self._spares.popleft()
+        """Give a job to a process that waits: one that still rehearses, on a busy machine, is no faster."""
+        ready = select.select([one.link for one in self._spares], [], [], 0)[0]
+        for spare in [one for one in self._spares if one.link in ready]:
+            self._spares.remove(spare)
             with spare.link:
                 if _reap(spare.pid):  # the kernel, out of memory, has ended it; its id may be reused
                     continue
@@ -184,6 +186,7 @@ def _wait_for_job(
     step_back()
     rehearse()
     with link:
+        link.send(b"ready")
         message, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, 1)
     if message:
         _run_job(descriptors[0], main)

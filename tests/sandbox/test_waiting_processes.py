@@ -44,6 +44,19 @@ async def test_a_job_is_given_to_a_process_that_has_rehearsed(launcher: Launcher
         seen.add(found["pid"])
 
 
+async def test_no_job_waits_for_a_rehearsal() -> None:
+    """While the processes for later jobs still rehearse, each job has one that is forked for it."""
+    before, launcher = family(os.getpid()), Launcher("waiting_job:load_unready")
+    try:
+        await answer(launcher)
+        rehearsing = await waiting(before)
+        found = await answer(launcher)
+        assert 0 == found["rehearsals"]
+        assert rehearsing == await waiting(before)
+    finally:
+        await launcher.close()
+
+
 async def test_waiting_processes_that_have_ended_are_replaced(launcher: Launcher) -> None:
     """A kernel that is out of memory ends them before others."""
     before = family(os.getpid())

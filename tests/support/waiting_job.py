@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -30,6 +31,14 @@ class Program:
         self.rehearsals += 1
 
 
+class Unready(Program):
+    """The same, on a machine so busy that no rehearsal comes to its end."""
+
+    def rehearse(self) -> None:
+        """Wait until the process is ended."""
+        signal.pause()
+
+
 def descriptors() -> list[int]:
     """Return the open descriptors; the one of their directory is closed again."""
     found = [int(one.name) for one in Path("/proc/self/fd").iterdir()]
@@ -39,3 +48,8 @@ def descriptors() -> list[int]:
 def load() -> Program:
     """Return what a forked process runs."""
     return Program()
+
+
+def load_unready() -> Unready:
+    """Return what a forked process runs that never waits for its job."""
+    return Unready()
