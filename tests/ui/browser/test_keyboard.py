@@ -292,3 +292,64 @@ def test_what_deletes_its_own_row_leaves_the_focus_beside_it(window: Window) -> 
     page.keyboard.press("Enter")
     button.wait_for(state="detached")
     has_focus(page, page.get_by_role("region", name="Notebooks"))
+
+
+def test_an_administrator_acts_in_the_console(window: Window) -> None:
+    """A limit, a worker and the cache: each act leaves the focus where the next one is."""
+    page = window("admin").new_page()
+    show(page, "ui/tenant?id=team&tab=limits")
+    change = page.get_by_role("button", name="Change bulk_slots", exact=True)
+    reach(page, change)
+    page.keyboard.press("Enter")
+    has_focus(page, page.get_by_label("bulk_slots, as JSON; empty: as configured"))
+    rewrite(page, "5")
+    page.keyboard.press("Escape")
+    has_focus(page, change)
+    page.keyboard.press("Enter")
+    rewrite(page, "6")
+    page.keyboard.press("Enter")
+    page.get_by_text("bulk_slots is 6.").wait_for()
+    has_focus(page, change)
+    reach(page, page.get_by_role("navigation", name="Pages").get_by_role("link", name="Console"), back=True)
+    page.keyboard.press("Enter")
+    tab = page.get_by_role("tab", name="Tenants")
+    reach(page, tab)
+    for name in ("Who may see what", "Cache"):
+        page.keyboard.press("ArrowRight")
+        has_focus(page, page.get_by_role("tab", name=name))
+    clear = page.get_by_role("button", name="Clear the cache")
+    reach(page, clear)
+    page.keyboard.press("Space")
+    has_focus(page, page.get_by_label("Type team to confirm"))
+    page.keyboard.type("team")
+    page.keyboard.press("Enter")
+    page.get_by_text("The cache is cleared.").wait_for()
+    has_focus(page, clear)
+    reach(page, page.get_by_role("tab", name="Cache"), back=True)
+    page.keyboard.press("ArrowRight")
+    worker = page.locator("section", has=page.get_by_role("heading", name=re.compile("^local")))
+    reach(page, worker.get_by_role("button", name="Drain local"))
+    page.keyboard.press("Enter")
+    page.keyboard.type("local")
+    page.keyboard.press("Enter")
+    page.get_by_text("local ends its cells and takes no further ones.").wait_for()
+    has_focus(page, worker)
+    reach(page, worker.get_by_role("button", name="Enable local"))
+    page.keyboard.press("Enter")
+    page.get_by_text("local takes cells again.").wait_for()
+    has_focus(page, worker)
+
+
+def test_what_is_not_reached_or_not_seen_fails(window: Window) -> None:
+    """The measures of these tests measure: a button out of the order, one without a mark, and a click."""
+    page = window("admin").new_page()
+    show(page, "ui/console?tab=cache")
+    button = page.get_by_role("button", name="Clear the cache")
+    button.evaluate("one => { one.style.outline = 'none'; }")
+    with pytest.raises(AssertionError, match="is not to be seen"):
+        reach(page, button)
+    button.evaluate("one => { one.style.outline = ''; one.tabIndex = -1; }")
+    with pytest.raises(AssertionError, match="Tab does not reach"):
+        reach(page, button)
+    with pytest.raises(pytest.fail.Exception, match="a keyboard alone"):
+        button.click()
