@@ -12,12 +12,15 @@ from service_kit import Running, identity, running
 from socket_kit import RejectedError, socket
 
 from strata.acl import Policy, Rule
+from strata.cells.remote import RuntimeChangedError
+from strata.cells.runtime import CellRuntime
 from strata.config import Settings
 from strata.config.fields import NotebookWorker
 from strata.http.serving.websocket import MESSAGE_BYTES
 from strata.notebooks.session import state
-from strata.tenants.sessions import members, sessions
+from strata.tenants.sessions import cell_run, members, sessions
 from strata.tenants.sessions.live_session import MEMBER_SECONDS
+from strata.tenants.sessions.table_reads import MALFORMED, MAX_URI
 
 ALL = "notebook:read notebook:write notebook:execute"
 ANA = identity("ana", "team-a", ALL)
@@ -160,3 +163,81 @@ async def test_bytes_of_a_frame(world: World) -> None:
         await member.text(fits.replace("x", "xx", 1))
         assert 1009 == (await member.ended())[0]
         assert 200 == (await other.ask("session"))["status"]
+
+
+async def test_cells_whose_values_one_cell_reads(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the limit are read; a cell that reads one more says so, and does not run."""
+    monkeypatch.setattr(cell_run, "MAX_FILES", 2)
+    path = await world.make("a = 1", "b = 2", "c = 3", "d = a + b", "e = a + b + c")
+    async with socket(world.server.url, path, **ANA) as member:
+        await world.run(path, "c0", "c1", "c2", "c3", "c4")
+        assert "ok" == (await member.event("ended", cell="c3"))["how"]
+        beyond = await member.event("ended", cell="c4")
+        assert "skipped" == beyond["how"]
+        assert "reads values of more than" in beyond["message"]
+
+
+async def test_characters_of_the_console(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each stream so many are kept with the result; the rest was only shown."""
+    monkeypatch.setattr(cell_run, "MAX_CONSOLE_CHARACTERS", 10)
+    path = await world.make(*(f"import sys; print('a' * {n}); print('b', file=sys.stderr)" for n in (9, 10)))
+    async with socket(world.server.url, path, **ANA) as member:
+        await world.run(path, "c0", "c1")
+        for cell in ("c0", "c1"):
+            assert "ok" == (await member.event("ended", cell=cell))["how"]
+    at, beyond = [one["result"] for one in (await world.ana.get(path)).json()["cells"]]
+    assert ("a" * 9 + "\n", "b\n") == (at["stdout"], at["stderr"])
+    assert ("a" * 10, "b\n") == (beyond["stdout"], beyond["stderr"])
+
+
+async def test_runtimes_of_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cell is sent anew for a worker's next runtime, and no further: the cell says why."""
+    run, changes = CellRuntime.run, [1]
+
+    async def changed(*args: object, **kwargs: object) -> object:
+        if changes[0]:
+            changes[0] -= 1
+            raise RuntimeChangedError
+        return await run(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CellRuntime, "run", changed)
+    path = await world.make("x = 1")
+    async with socket(world.server.url, path, **ANA) as member:
+        changes[0] = cell_run.MAX_RUNTIMES - 1
+        await world.run(path, "c0")
+        assert "ok" == (await member.event("ended", cell="c0"))["how"]
+        changes[0] = cell_run.MAX_RUNTIMES
+        await world.run(path, "c0", force=True)
+        beyond = await member.event("ended", cell="c0")
+        assert ("skipped", 0) == (beyond["how"], changes[0])
+        assert "changes its runtime" in beyond["message"]
+
+
+async def test_characters_of_a_table_that_a_cell_names(world: World) -> None:
+    """So many are looked up; one more has not the form of a question."""
+    fetch = "try: strata.fetch('t' * {})\nexcept Exception as error: print(error)"
+    path = await world.make(fetch.format(MAX_URI), fetch.format(MAX_URI + 1))
+    async with socket(world.server.url, path, **ANA) as member:
+        await world.run(path, "c0", "c1")
+        for cell in ("c0", "c1"):
+            assert "ok" == (await member.event("ended", cell=cell))["how"]
+    at, beyond = [one["result"]["stdout"].strip() for one in (await world.ana.get(path)).json()["cells"]]
+    assert MALFORMED == beyond
+    assert at not in ("", MALFORMED)
+
+
+async def test_sessions_in_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the limit keep their events; with one more, the one that was not used for longest is forgotten."""
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(sessions, "UNUSED_SECONDS", 0)
+    first, second, third = [await world.make("x = 1") for _ in range(3)]
+
+    async def ids(*paths: str) -> list[str]:
+        return [(await world.ana.get(path)).json()["session"] for path in paths]
+
+    known = await ids(first, second)
+    assert known == await ids(first, second)
+    await ids(third)
+    again = await ids(second, first)
+    assert known[1] == again[0]
+    assert known[0] != again[1]

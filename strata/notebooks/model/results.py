@@ -15,9 +15,6 @@ KEY_VERSION: Final = 1
 MAX_CONSOLE_CHARACTERS: Final = 64 * 1024
 """Maximum characters that are kept of each stream of a run; the rest is cut off."""
 
-MAX_RECORD_BYTES: Final = 1024 * 1024
-"""Maximum bytes of a result as JSON, without its bundle."""
-
 REFUSED: Final = ""
 """Identity of the rows that a run was refused."""
 
