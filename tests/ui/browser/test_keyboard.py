@@ -69,6 +69,8 @@ def test_a_notebook_is_imported(window: Window, tmp_path: Path) -> None:
     cells = [{**code, "outputs": [output]}]
     file.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": cells}))
     page = window("author").new_page()
+    # Long before the key: the browser takes a moment to hand its choosers over, and a key waits for nothing.
+    page.on("filechooser", lambda _: None)
     show(page, "ui/data")
     reach(page, page.get_by_role("navigation", name="Pages").get_by_role("link", name="Notebooks"))
     page.keyboard.press("Enter")
