@@ -121,7 +121,9 @@ class ScanSpec:
 
 def is_wide(params: Mapping[str, object]) -> bool:
     """Test whether parameters, of whatever form, have more than :data:`WIDE` columns, filters and values."""
-    columns, filters = _list_of(params, "columns"), _list_of(params, "filters")
+    columns, filters = params.get("columns"), params.get("filters")
+    columns = columns if isinstance(columns, (list, tuple)) else ()
+    filters = filters if isinstance(filters, (list, tuple)) else ()
     if len(columns) + len(filters) > WIDE:
         return True
     width = len(filters)
@@ -133,11 +135,6 @@ def is_wide(params: Mapping[str, object]) -> bool:
             if width > WIDE:
                 return True
     return width > WIDE
-
-
-def _list_of(params: Mapping[str, object], key: str) -> Sequence[object]:
-    found = params.get(key)
-    return found if isinstance(found, (list, tuple)) else ()
 
 
 def _width(value: object) -> int:
