@@ -114,33 +114,54 @@ async def test_a_session_is_adopted_from_a_server_that_froze_or_was_killed(
 
         # The owner freezes for longer than its lease: the other adopts, and edits.
         one.signal(signal.SIGSTOP)
-        assert hello["session"] != (await two.session(path))["session"]
+        assert hello["session"] == (await two.session(path))["session"]
         assert 3 == (await two.edit(path, cells[0]["source"]))["revision"]
         one.signal(signal.SIGCONT)
         assert (1012, "ended") == await member.ended()
         status, code, _ = await one.code("POST", f"{path}/edits", **(edit | {"revision": 3}))
         assert (503, "session_elsewhere") == (status, code)
+        known = [one for one in member.seen if "seq" in one]
 
-    # The new owner is killed while a cell runs.
-    before = await two.session(path)
-    async with socket(two.process.url, f"{path}/session", **ANA) as member:
-        await member.next()
+    # The member goes on at the other server: it has missed what happened there, and nothing else.
+    resumed = f"{path}/session?session={hello['session']}&after={known[-1]['seq']}"
+    async with socket(two.process.url, resumed, **ANA) as member:
+        assert (await member.next())["payload"]["complete"]
+        edited = await member.event("edited")
+        assert (3, ["c"], "ana") == (edited["revision"], edited["cells"], edited["principal"])
+        assert ["adopted", "edited"] == [one["type"] for one in member.seen if "seq" in one][:2]
+
+        # The new owner is killed while a cell runs.
         assert 202 == (await member.ask("run"))["status"]
-        seen = (await member.until(lambda one: "printed" == one["type"]))["seq"]
+        await member.until(lambda one: "printed" == one["type"])
         two.signal(signal.SIGKILL)
-        assert "seq" in member.seen[-1]
-        found = await one.session(path)
+        known = [one for one in member.seen if "seq" in one]
+    found = await one.session(path)
     (cell,) = found["cells"]
     assert ("idle", "server_lost", "ana", 3) == (
         cell["status"], cell["result"]["outcome"], cell["result"]["run_by"], cell["result"]["revision"]
     )  # fmt: skip
     assert "Run the cell again" in cell["result"]["message"]
     assert "failed" in [reason["because"] for reason in cell["stale"]]
-    # A viewer that goes on there is told to load everything again: no event is left out silently.
-    resumed = f"{path}/session?session={before['session']}&after={seen}"
-    async with socket(one.process.url, resumed, **ANA) as member:
-        hello = (await member.next())["payload"]
-        assert (False, found["session"]) == (hello["complete"], hello["session"])
+
+    # Viewers go on there without a lost event: one that had all, and one that was away while the cell ran.
+    async def rest(after: int) -> list[dict]:
+        resumed = f"{path}/session?session={hello['session']}&after={after}"
+        async with socket(one.process.url, resumed, **ANA) as viewer:
+            said = (await viewer.next())["payload"]
+            assert (True, hello["session"], after) == (said["complete"], said["session"], said["seq"])
+            await viewer.until(lambda one: "ended" == one["type"])
+            return [event for event in viewer.seen if "seq" in event]
+
+    lost = await rest(known[-1]["seq"])
+    assert ["adopted", "ended"] == [one["type"] for one in lost]
+    assert ("c", "server_lost") == (lost[1]["payload"]["cell"], lost[1]["payload"]["how"])
+    assert known[-1]["seq"] + 1 == lost[0]["seq"]
+    started = next(one["seq"] for one in known if "started" == one["type"])
+    assert [*known, *lost][-4:] == (await rest(started - 1))[-4:]
+    assert ["started", "printed"] == [one["type"] for one in (*known, *lost)[-4:-2]]
+
+    async with socket(one.process.url, f"{path}/session", **ANA) as member:
+        await member.next()
         await one.edit(path, "x = 20 + 1\nprint(x)")
         assert 202 == (await member.ask("run"))["status"]
         assert "ok" == (await member.event("ended", cell="c"))["how"]

@@ -22,7 +22,7 @@ from strata.notebooks.store.contract import (
     RevisionSummary,
     changed_since,
 )
-from strata.notebooks.store.leases import MOVED, Adoption, held_elsewhere
+from strata.notebooks.store.leases import MOVED, Adoption, EventsRow, held_elsewhere
 from strata.notebooks.store.runs import RUNNING, RunRecord
 from strata.notebooks.store.schedules import ScheduleRecord
 from strata.notebooks.store.workers import WorkerState, WorkerSwitch, WorkerSwitches
@@ -53,7 +53,8 @@ class MemoryNotebookStore:
         shared = ("acts", "runs", "schedules", "workers", "_notebooks", "_revisions", "_results")
         for name in shared:
             setattr(other, name, getattr(self, name))
-        other.leases.rows, other.leases.running = self.leases.rows, self.leases.running
+        for name in ("rows", "running", "kept"):
+            setattr(other.leases, name, getattr(self.leases, name))
         return other
 
     def create(
@@ -106,7 +107,7 @@ class MemoryNotebookStore:
         self.now()
         del self._notebooks[tenant, name], self._revisions[tenant, name]
         self._results.pop((tenant, name), None)
-        for kept in (self.leases.rows, self.leases.running):
+        for kept in (self.leases.rows, self.leases.running, self.leases.kept):
             kept.pop((tenant, name), None)
         for rows in (self.runs.rows, self.schedules.rows):
             for key in [key for key in rows if key[:2] == (tenant, name)]:
@@ -199,6 +200,7 @@ class MemoryLeases:
         self.sightings = Sightings(seconds)
         self.rows: dict[tuple[str, str], Lease] = {}  # ``until`` is the mark of a renewal; 0: given up
         self.running: dict[tuple[str, str], str] = {}
+        self.kept: dict[tuple[str, str], tuple[EventsRow, ...]] = {}
 
     def take(self, tenant: str, name: str) -> Adoption | Refused:
         if self.store.get(tenant, name) is None:
@@ -224,16 +226,28 @@ class MemoryLeases:
     def give_up(self, tenant: str, name: str, epoch: int) -> None:
         if self.owns(tenant, name, epoch):
             self.rows[tenant, name] = attrs.evolve(self.rows[tenant, name], until=0.0)
+            self.kept.pop((tenant, name), None)
 
     def leave(self) -> None:
-        for (tenant, name), lease in [*self.rows.items()]:
-            self.give_up(tenant, name, lease.epoch)
+        for key, lease in [*self.rows.items()]:
+            if self.owns(*key, lease.epoch):
+                self.rows[key] = attrs.evolve(lease, until=0.0)
 
     def note_running(self, tenant: str, name: str, epoch: int, running: str) -> Refused | None:
         refused = self.fence(tenant, name, epoch)
         if refused is None:
             self.running[tenant, name] = running
         return refused
+
+    def add_events(self, tenant: str, name: str, row: EventsRow, after: int, gone: int) -> Refused | None:
+        refused = self.fence(tenant, name, row.epoch)
+        if refused is None:
+            left = (one for one in self.events(tenant, name) if gone < one.seq <= after)
+            self.kept[tenant, name] = (*left, row)
+        return refused
+
+    def events(self, tenant: str, name: str) -> tuple[EventsRow, ...]:
+        return self.kept.get((tenant, name), ())
 
     def owns(self, tenant: str, name: str, epoch: int) -> bool:
         lease = self.rows.get((tenant, name))

@@ -319,6 +319,18 @@ notebook_leases = Table(
     Column("running", Text, nullable=False),  # empty: none
 )
 
+notebook_events = Table(
+    "notebook_events",
+    schema,
+    Column("tenant", _text(64), primary_key=True),
+    Column("name", _NOTEBOOK_NAME, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # of the last event in the row
+    Column("session", _text(64), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("nbytes", Integer, nullable=False),
+    Column("events", Text, nullable=False),
+)
+
 # What operators have switched: the workers themselves are in the configuration.
 notebook_workers = Table(
     "notebook_workers",

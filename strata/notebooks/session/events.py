@@ -2,14 +2,17 @@
 
 The log is bounded. A member keeps the number of the last event that it has; there is no queue for each
 member, so a slow one holds up nothing: when its place has left the log, it has to load the state again.
+
+Where several servers share a database, a member is told of an event only when the store has it: the server
+that owns the session next goes on with the same numbers, and no member has an event that it has not.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -146,15 +149,49 @@ class LoadAgain:
     seq: int
 
 
+_KINDS: Final[Mapping[str, type[Any]]] = {
+    one.__name__.lower(): one
+    for one in (Adopted, Joined, Left, Focused, Locked, Unlocked, Edited, Queued, Started, Printed, Ended)
+}
+
+
+def event_kind(event: Event) -> str:
+    """Return the name of an event's kind, as members and the store have it."""
+    return type(event).__name__.lower()
+
+
+def plain_event(event: Event) -> dict[str, Any]:
+    """Return an event as plain values, from which :func:`read_event` makes it again."""
+    return {"kind": event_kind(event), **attrs.asdict(event)}
+
+
+def read_event(plain: Mapping[str, Any]) -> Event:
+    """Return the event of plain values.
+
+    Raises:
+        ValueError: If it is an event of another version.
+    """
+    values = dict(plain)
+    kind = _KINDS.get(values.pop("kind", ""))
+    if kind is None or values.keys() != {one.name for one in attrs.fields(kind)}:
+        raise ValueError("an event of another version")
+    if kind is Edited:
+        values["cells"] = tuple(values["cells"])
+    event: Event = kind(**values)
+    return event
+
+
 @attrs.define(eq=False)
 class EventLog:
     """The last events of a session.
 
     Attributes:
         last: Number of the last event; 0: there has been none.
+        stored: The last event that the store has; ``None``: none is kept, and members need not wait.
     """
 
     last: int = 0
+    stored: int | None = None
     _events: deque[Numbered] = attrs.field(factory=deque, init=False)
     _bytes: int = attrs.field(default=0, init=False)
 
@@ -171,15 +208,39 @@ class EventLog:
             self._bytes -= bytes_of(self._events.popleft().event)
         return numbered
 
+    def restore(self, events: Iterable[Numbered], last: int) -> None:
+        """Go on behind the event ``last`` of the store, with the events up to it that are known."""
+        self._events.clear()
+        self._bytes = 0
+        for one in events:
+            self.last = one.seq - 1
+            self.append(one.event)
+        self.last = self.stored = last
+
+    @property
+    def told(self) -> int:
+        """Number of the last event that members may be told of."""
+        return self.last if self.stored is None else self.stored
+
     def after(self, seq: int, most: int) -> tuple[Numbered, ...] | LoadAgain:
         """Return up to ``most`` events behind the event ``seq``, the oldest first; of long ones fewer.
 
-        Returns :class:`LoadAgain` if the next one is in the log no more, or if the log never had ``seq``.
+        Returns :class:`LoadAgain` if the next one is in the log no more, or if members never had ``seq``.
         """
-        first = self.last - len(self._events) + 1
-        if not first - 1 <= seq <= self.last:
-            return LoadAgain(self.last)
-        start, nbytes = seq - first + 1, 0
+        if not self._first - 1 <= seq <= self.told:
+            return LoadAgain(self.told)
+        return self._part(seq, min(most, self.told - seq))
+
+    def unstored(self, most: int) -> tuple[Numbered, ...]:
+        """Return up to ``most`` events that the store has not, the oldest first; of long ones fewer."""
+        return self._part(max(self.told, self._first - 1), most)
+
+    @property
+    def _first(self) -> int:
+        return self.last - len(self._events) + 1
+
+    def _part(self, seq: int, most: int) -> tuple[Numbered, ...]:
+        start, nbytes = seq - self._first + 1, 0
         part: list[Numbered] = []
         for one in islice(self._events, start, start + most):
             nbytes += bytes_of(one.event)

@@ -1,4 +1,4 @@
-"""What a store keeps of the sessions of notebooks: which server owns each, and which cell it runs.
+"""What a store keeps of the sessions of notebooks: which server owns each, which cell it runs, its events.
 
 The rules are those of :mod:`strata.notebooks.session.lease`: the epoch is the fencing token of all writes of
 an owner. Where one process has the database alone, the lease of any other one is over.
@@ -48,6 +48,25 @@ class Adoption:
     running: str
 
 
+@attrs.frozen(kw_only=True)
+class EventsRow:
+    """Some events of a session, one behind the other.
+
+    Attributes:
+        seq: Number of the last one.
+        session: Id of the session.
+        epoch: The number of the owner that wrote them.
+        nbytes: Bytes that they count as.
+        events: The events, as the owner writes them.
+    """
+
+    seq: int
+    session: str
+    epoch: int
+    nbytes: int
+    events: str
+
+
 class SessionLeases(Protocol):
     """Contract of the leases of sessions, as one server has them."""
 
@@ -70,10 +89,10 @@ class SessionLeases(Protocol):
         """Prolong leases of a tenant by the epoch of each name; returns the names that are still owned."""
 
     def give_up(self, tenant: str, name: str, epoch: int) -> None:
-        """End a lease, if it is of this epoch."""
+        """End a lease, if it is of this epoch, with the events of the session, which nobody follows."""
 
     def leave(self) -> None:
-        """End all leases of this server."""
+        """End all leases of this server; the events stay, for the servers that adopt the sessions."""
 
     def note_running(self, tenant: str, name: str, epoch: int, running: str) -> Refused | None:
         """Note which cell runs, for the server that adopts the session; empty: none.
@@ -81,3 +100,20 @@ class SessionLeases(Protocol):
         Returns:
             :data:`MOVED` to a server that does not own the session, or ``None``.
         """
+
+    def add_events(self, tenant: str, name: str, row: EventsRow, after: int, gone: int) -> Refused | None:
+        """Add events of the owner ``row.epoch``, once however often that is tried.
+
+        Args:
+            tenant: The tenant.
+            name: The notebook.
+            row: The events.
+            after: Number of the event behind which they come.
+            gone: Number of the event up to which older ones go.
+
+        Returns:
+            :data:`MOVED` to a server that does not own the session, or ``None``.
+        """
+
+    def events(self, tenant: str, name: str) -> tuple[EventsRow, ...]:
+        """Return the events that are kept of a notebook's session, the oldest first."""

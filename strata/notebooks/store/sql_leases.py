@@ -1,4 +1,4 @@
-"""Leases of notebooks' sessions in the metadata database, and the fence of the writes of their owners."""
+"""Leases and events of notebooks' sessions in the metadata database, and the fence of their owners."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import attrs
 import sqlalchemy as sa
 
 from strata.artifacts.database.connections import Transactions
-from strata.artifacts.database.schema import notebook_leases, notebooks
+from strata.artifacts.database.schema import notebook_events, notebook_leases, notebooks
 from strata.artifacts.metadata.naming import upsert
 from strata.artifacts.metadata.ownership import lives
 from strata.notebooks.session.lease import HeldByOther, Lease, Sightings, may_write, take_lease
 from strata.notebooks.store.contract import NOTEBOOK_NOT_FOUND
-from strata.notebooks.store.leases import MOVED, Adoption, held_elsewhere
+from strata.notebooks.store.leases import MOVED, Adoption, EventsRow, held_elsewhere
 from strata.outcomes import Refused
 
 GIVEN_UP: Final = 0.0
@@ -86,7 +86,8 @@ class SqlSessionLeases:
         """See :class:`~strata.notebooks.store.leases.SessionLeases`."""
         mine = sa.and_(_of(tenant, name), _TABLE.c.owner == self.owner, _TABLE.c.epoch == epoch)
         with self.transactions.writing(tenant) as connection:
-            connection.execute(_TABLE.update().where(mine).values(until=GIVEN_UP))
+            if connection.execute(_TABLE.update().where(mine).values(until=GIVEN_UP)).rowcount:
+                connection.execute(notebook_events.delete().where(_events_of(tenant, name)))
 
     def leave(self) -> None:
         """See :class:`~strata.notebooks.store.leases.SessionLeases`; one transaction for each tenant."""
@@ -105,6 +106,25 @@ class SqlSessionLeases:
             if refused is None:
                 note(connection, tenant, name, running)
         return refused
+
+    def add_events(self, tenant: str, name: str, row: EventsRow, after: int, gone: int) -> Refused | None:
+        """See :class:`~strata.notebooks.store.leases.SessionLeases`."""
+        with self.transactions.writing(tenant) as connection:
+            refused = self.fence(connection, tenant, name, row.epoch)
+            if refused is None:
+                seq = notebook_events.c.seq
+                old = _events_of(tenant, name) & ((seq <= gone) | (seq > after))
+                connection.execute(notebook_events.delete().where(old))
+                values = attrs.asdict(row) | {"tenant": tenant, "name": name}
+                connection.execute(notebook_events.insert().values(values))
+        return refused
+
+    def events(self, tenant: str, name: str) -> tuple[EventsRow, ...]:
+        """See :class:`~strata.notebooks.store.leases.SessionLeases`."""
+        columns = [notebook_events.c[one.name] for one in attrs.fields(EventsRow)]
+        query = sa.select(*columns).where(_events_of(tenant, name)).order_by(notebook_events.c.seq)
+        with self.transactions.reading() as connection:
+            return tuple(EventsRow(**row) for row in connection.execute(query).mappings())
 
     def fence(self, connection: sa.Connection, tenant: str, name: str, epoch: int | None) -> Refused | None:
         """Return the refusal of a write to a notebook by this server, or ``None``.
@@ -162,3 +182,7 @@ def _row(connection: sa.Connection, tenant: str, name: str) -> Any:
 
 def _of(tenant: str, name: str) -> sa.ColumnElement[bool]:
     return sa.and_(_TABLE.c.tenant == tenant, _TABLE.c.name == name)
+
+
+def _events_of(tenant: str, name: str) -> sa.ColumnElement[bool]:
+    return sa.and_(notebook_events.c.tenant == tenant, notebook_events.c.name == name)

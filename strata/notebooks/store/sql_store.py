@@ -14,6 +14,7 @@ from strata.artifacts import Act
 from strata.artifacts.database.connections import Transactions
 from strata.artifacts.database.schema import (
     audit,
+    notebook_events,
     notebook_leases,
     notebook_results,
     notebook_revisions,
@@ -177,7 +178,7 @@ class SqlNotebookStore:
                 return changed_since(found.revision)
             connection.execute(notebook_revisions.delete().where(_revisions(tenant, name)))
             connection.execute(notebook_results.delete().where(_results(tenant, name)))
-            for table in (notebook_runs, notebook_schedules, notebook_leases):
+            for table in (notebook_runs, notebook_schedules, notebook_leases, notebook_events):
                 connection.execute(table.delete().where(table.c.tenant == tenant, table.c.name == name))
             connection.execute(notebooks.delete().where(_notebook(tenant, name)))
             self._note(connection, act, self.now())

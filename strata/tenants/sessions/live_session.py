@@ -94,6 +94,10 @@ class LiveSession:
         view: The latest revision that was read, if it is small.
         noted: Whether the store has that its present cell runs.
         loaded: Whether this server owns it, and has its results.
+        said: Set with each event that the store has to keep; then there is another one.
+        keeping: Cancels the task that keeps them.
+        kept_rows: Number of the last event, and bytes, of each row of events in the store.
+        rows_gone: Number of the event up to which the store's rows are to go.
     """
 
     name: str
@@ -115,22 +119,31 @@ class LiveSession:
     noted: bool = False
     loaded: bool = False
     loading: trio.Lock = attrs.field(factory=trio.Lock)
+    said: trio.Event = attrs.field(factory=trio.Event)
+    keeping: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    kept_rows: deque[tuple[int, int]] = attrs.field(factory=deque)
+    rows_gone: int = 0
 
     @property
     def idle(self) -> bool:
-        """True if nothing runs, and no member or question waits: the session can be forgotten."""
-        return self.current is None and not self.queue and not self.watchers and not self.state.members
+        """True if nothing runs, and no member, question or event waits: the session can be forgotten."""
+        waits = self.queue or self.watchers or self.state.members or self.log.told != self.log.last
+        return self.current is None and not waits
 
     def keep(self, view: NotebookView) -> None:
         """Keep a revision, so that the next request need not read and analyse it again."""
         self.view = view if view.revision.nbytes <= MAX_VIEW_BYTES else None
 
     def tell(self, *events: Event) -> None:
-        """Add events to the log, and wake those that wait for them."""
+        """Add events to the log, and wake those that wait for them, or first the task that keeps them."""
         for event in events:
             self.log.append(event)
         self.state = self.state.after(events)
-        self.wake()
+        if self.log.stored is None:
+            self.wake()
+        else:
+            self.said.set()
+            self.said = trio.Event()
 
     def wake(self) -> None:
         """Wake those that wait for an event."""
@@ -151,6 +164,7 @@ class LiveSession:
         self.ended = reason
         self.expires.clear()
         self.tell(*(Left(member, "ended") for member in [*self.state.members]))
+        self.wake()
 
     def begin(self, queued: QueuedRun) -> CurrentRun:
         """Make a run the one under way."""

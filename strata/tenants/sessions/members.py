@@ -75,7 +75,7 @@ class SessionMembers:
             return joined
         known = question.session == session.id
         complete = known and not isinstance(session.log.after(question.after, 1), LoadAgain)
-        seq = question.after if complete else session.log.last
+        seq = question.after if complete else session.log.told
         sender, receiver = trio.open_memory_channel[s.SessionEvents](0)
         scope = trio.CancelScope()
         followed = s.Followed(session.id, member, seq, complete, receiver, scope.cancel)
@@ -261,4 +261,4 @@ def _told(session: LiveSession, decided: tuple[Event, ...] | Refused) -> Refused
 
 
 def _presence(session: LiveSession, member: str) -> s.Presence:
-    return s.Presence(session.id, session.log.last, member, session.state, trio.current_time())
+    return s.Presence(session.id, session.log.told, member, session.state, trio.current_time())

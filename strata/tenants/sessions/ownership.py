@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
@@ -10,12 +11,15 @@ import msgspec
 import structlog
 import trio
 
+from strata.auth import Principal
 from strata.notebooks.model.results import CellResult, decode_result, encode_result
 from strata.notebooks.session.lease import Tenure
 from strata.notebooks.store.contract import ResultRow
 from strata.notebooks.store.leases import ELSEWHERE, MOVED
 from strata.outcomes import RefusalError, Refused
 from strata.tenants.builds.materialize import Materializer
+from strata.tenants.notebooks.messages import NotebookView
+from strata.tenants.sessions.event_keeper import LOST_MESSAGE, SERVER_LOST, EventKeeper
 from strata.tenants.sessions.live_session import LiveSession, RunningRun
 from strata.tenants.shared.resources import Resources
 
@@ -24,11 +28,6 @@ RENEWALS: Final = 4
 
 UNUSED_SECONDS: Final = 5.0
 """Seconds after its last use at which an idle session is given up, so that any server can take it."""
-
-SERVER_LOST: Final = "server_lost"
-"""How a run ended whose server ended, or was cut off, before the run did."""
-
-LOST_MESSAGE: Final = "The server that ran the cell ended or was cut off. Run the cell again."
 
 log = structlog.get_logger(__name__)
 
@@ -62,8 +61,23 @@ class Ownership:
     lose: Callable[[str], None]
     keeping: bool = False
 
-    async def take(self, session: LiveSession) -> Refused | None:
+    @property
+    def events(self) -> EventKeeper:
+        """Keeps the events of the sessions."""
+        return EventKeeper(self.tenant, self.resources, self.check)
+
+    async def take(
+        self, principal: Principal, session: LiveSession, view: NotebookView
+    ) -> NotebookView | Refused:
         """Own a session; a cell that its former owner did not bring to an end has that outcome then.
+
+        Args:
+            principal: Who opens the session.
+            session: The session.
+            view: The latest revision of the notebook, as it was before.
+
+        Returns:
+            The latest revision.
 
         Raises:
             RefusalError: If the store does not answer.
@@ -76,10 +90,27 @@ class Ownership:
         session.tenure = Tenure().granted(found.epoch, asked)
         if found.running:
             await self._settle(session, found.running)
-        if not leases.alone and not self.keeping:
+        if leases.alone:
+            return view
+        if not self.keeping:
             self.keeping = True
             self.materializer.nursery.start_soon(self._keep)
-        return None
+        return await self.events.adopt(principal, session, view, lost=bool(found.running))
+
+    async def results_of(self, principal: Principal, name: str) -> dict[str, list[CellResult]]:
+        """Return the results of each cell of a notebook, the latest first.
+
+        Raises:
+            RefusalError: If the store does not answer.
+        """
+        rows = await self.resources.ask(self.tenant, self.resources.notebooks.list_results, self.tenant, name)
+        return await self.resources.compute(self.tenant, principal.id, partial(_decoded, rows))
+
+    def loaded(self, session: LiveSession) -> None:
+        """A session is ready: from now on its events are kept."""
+        session.loaded = True
+        if session.log.stored is not None:
+            self.materializer.nursery.start_soon(self.events.keep, session)
 
     async def verify(self, name: str) -> Refused | None:
         """Return the refusal of a session whose lease this server may have lost; forget one that it has.
@@ -136,6 +167,7 @@ class Ownership:
 
     async def give_up(self, session: LiveSession) -> None:
         """Give up the lease of a session that is forgotten; never raises: it ends by itself."""
+        session.keeping.cancel()
         give_up = self.resources.notebooks.leases.give_up
         try:
             await self.resources.write(self.tenant, give_up, self.tenant, session.name, session.tenure.epoch)
@@ -216,3 +248,10 @@ class Ownership:
                 session.tenure = session.tenure.granted(session.tenure.epoch, asked)
             elif self.live.get(session.name) is session:
                 self.lose(session.name)
+
+
+def _decoded(rows: tuple[ResultRow, ...]) -> dict[str, list[CellResult]]:
+    found: dict[str, list[CellResult]] = {}
+    for row in rows:
+        found.setdefault(row.cell, []).append(decode_result(row.record))
+    return found

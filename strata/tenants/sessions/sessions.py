@@ -17,7 +17,7 @@ from strata.notebooks.graph.dependencies import CellNode
 from strata.notebooks.graph.staleness import CellRun, inputs_now, staleness
 from strata.notebooks.model.annotations import read_annotations
 from strata.notebooks.model.notebook import NOTEBOOK_NAME, Cell, Language
-from strata.notebooks.model.results import REFUSED, CellResult, Output, Shown, decode_result, source_hash
+from strata.notebooks.model.results import REFUSED, CellResult, Output, Shown, source_hash
 from strata.notebooks.session.events import Ended, LoadAgain, Numbered, Queued, Started
 from strata.notebooks.store.contract import ResultRow
 from strata.outcomes import Reason, RefusalError, Refused
@@ -165,14 +165,14 @@ class NotebookSessions:
         if isinstance(found, Refused):
             return found
         session, _ = found
-        if session.log.last == question.after and question.seconds:
+        if session.log.told == question.after and question.seconds:
             if self.watchers >= MAX_WATCHERS:
                 return TOO_MANY_WATCHERS
             self.watchers += 1
             session.watchers += 1
             try:
                 with trio.move_on_after(question.seconds):
-                    while session.log.last == question.after:
+                    while session.log.told == question.after:
                         await session.changed.wait()
             finally:
                 self.watchers -= 1
@@ -305,14 +305,13 @@ class NotebookSessions:
                 self.ownership.forget(self.live.pop(other))
         async with session.loading:
             if not session.loaded:
-                refused = await self.ownership.take(session)
-                if refused is not None:
-                    return refused
-                listing = self.resources.notebooks.list_results
-                rows = await self.resources.ask(self.tenant, listing, self.tenant, name)
-                decoding = partial(_decoded, rows)
-                decoded = await self.resources.compute(self.tenant, principal.id, decoding)
-                session.results, session.loaded = decoded, True
+                taken = await self.ownership.take(principal, session, view)
+                if isinstance(taken, Refused):
+                    return taken
+                view = taken
+                session.keep(view)
+                session.results = await self.ownership.results_of(principal, name)
+                self.ownership.loaded(session)
         return session, view
 
     async def _effective(self, principal: Principal, session: LiveSession, view: NotebookView) -> Effective:
@@ -350,7 +349,7 @@ class NotebookSessions:
 
     async def _view(self, principal: Principal, session: LiveSession, view: NotebookView) -> s.SessionView:
         # Before anything is awaited: what happens meanwhile may be in the answer or not.
-        seq = session.log.last
+        seq = session.log.told
         effective = await self._effective(principal, session, view)
         states = staleness(view.graph, _sources(view), _runs(effective))
         cells = tuple(
@@ -479,13 +478,6 @@ def _sources(view: NotebookView) -> Mapping[str, str]:
 
 def _runs(effective: Effective) -> Mapping[str, CellRun]:
     return {id_: as_run(result) for id_, result in effective.items()}
-
-
-def _decoded(rows: tuple[ResultRow, ...]) -> dict[str, list[CellResult]]:
-    found: dict[str, list[CellResult]] = {}
-    for row in rows:
-        found.setdefault(row.cell, []).append(decode_result(row.record))
-    return found
 
 
 def _read(resources: Resources, prefix: str, result: CellResult, offset: int, nbytes: int) -> bytes | Refused:

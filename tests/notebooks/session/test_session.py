@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import get_args
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,12 +15,22 @@ from strata.notebooks.session.events import (
     PART_BYTES,
     Adopted,
     Edited,
+    Ended,
+    Event,
     EventLog,
+    Focused,
+    Joined,
     Left,
     LoadAgain,
     Locked,
+    Numbered,
     Printed,
+    Queued,
+    Started,
     Unlocked,
+    event_kind,
+    plain_event,
+    read_event,
 )
 from strata.notebooks.session.state import LOCK_SECONDS, Member, SessionState
 from strata.outcomes import Refused
@@ -113,6 +126,63 @@ def test_a_log_is_bounded(monkeypatch) -> None:
     assert [6] == [one.seq for one in log]
     log.append(Left("m", "x" * 10_000))
     assert [7] == [one.seq for one in log]
+
+
+EVENTS: tuple[Event, ...] = (
+    Adopted(3),
+    Joined("m", "ana", writes=True),
+    Left("m", "closed"),
+    Focused("m", None),
+    Locked("m", "c", 12.5),
+    Unlocked("c"),
+    Edited("m", 2, ("c", "d"), "ana"),
+    Queued("c", "ana"),
+    Started("c", 1),
+    Printed("c", 1, "stdout", "\0\ud800 ä"),
+    Ended("c", 1, "ok", ""),
+)
+
+
+def test_an_event_of_the_store_is_the_same_one() -> None:
+    """Every kind of event, and no other; the store has JSON."""
+    assert set(get_args(Event)) == {type(one) for one in EVENTS}
+    for one in EVENTS:
+        plain = json.loads(json.dumps(plain_event(one)))
+        assert one == read_event(plain)
+        assert event_kind(one) == plain["kind"]
+        with pytest.raises(ValueError, match="another version"):
+            read_event(plain | {"more": 1})
+        with pytest.raises(ValueError, match="another version"):
+            read_event(plain | {"kind": "sung"})
+
+
+def test_a_log_ends_for_members_where_the_store_does() -> None:
+    """What the store has not is not told; what it has of a former owner comes before."""
+    log = EventLog()
+    log.restore([Numbered(6, Unlocked("f")), Numbered(7, Unlocked("g"))], 7)
+    assert (7, 7, ()) == (log.told, log.last, log.unstored(9))
+    for cell in "hij":
+        log.append(Unlocked(cell))
+    assert [6, 7] == [one.seq for one in log.after(5, 9)]
+    assert (LoadAgain(7), LoadAgain(7), ()) == (log.after(4, 9), log.after(8, 9), log.after(7, 9))
+    assert [8, 9] == [one.seq for one in log.unstored(2)]
+    log.stored = 9
+    assert [8, 9] == [one.seq for one in log.after(7, 9)]
+    assert [10] == [one.seq for one in log.unstored(2)]
+
+
+def test_what_left_the_log_before_it_was_stored_is_passed_over(monkeypatch) -> None:
+    """The store gets what is left; members behind it load again."""
+    monkeypatch.setattr(events, "MAX_EVENTS", 2)
+    log = EventLog()
+    log.restore((), 3)
+    for cell in "abcd":
+        log.append(Unlocked(cell))
+    assert [6, 7] == [one.seq for one in log.unstored(9)]
+    assert LoadAgain(3) == log.after(3, 9)
+    log.stored = 7
+    assert LoadAgain(7) == log.after(3, 9)
+    assert [6, 7] == [one.seq for one in log.after(5, 9)]
 
 
 class Sessions(RuleBasedStateMachine):

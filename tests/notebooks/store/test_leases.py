@@ -21,7 +21,7 @@ from strata.notebooks.store.contract import (
     NotebookStore,
     ResultRow,
 )
-from strata.notebooks.store.leases import ELSEWHERE, MOVED, Adoption
+from strata.notebooks.store.leases import ELSEWHERE, MOVED, Adoption, EventsRow
 from strata.notebooks.store.sql_leases import SqlSessionLeases
 from strata.notebooks.store.sql_store import SqlNotebookStore
 from strata.outcomes import Refused
@@ -112,6 +112,51 @@ def test_one_server_owns_a_session_until_its_lease_is_over(world: World) -> None
     assert frozenset() == one.leases.renew("t", {"n": 1})
     assert 4 == edit(two, 3, "two", 2).revision
     assert () == result(two, 2)
+
+
+def row(seq: int, epoch: int, events: str = "[]") -> EventsRow:
+    return EventsRow(seq=seq, session="s", epoch=epoch, nbytes=len(events), events=events)
+
+
+def test_events_are_the_owners_and_are_there_for_the_next_one(world: World) -> None:
+    """In order, once each, of this notebook alone; with a server that gives it up, or the notebook, they go."""
+    one, two = world.server("s1"), world.server("s2")
+    create(one)
+    create(one, "u")
+    one.leases.take("t", "n")
+    two.leases.take("u", "n")
+    assert () == one.leases.events("t", "n")
+    first, second = row(2, 1), row(10, 1, "\\u0000ä" * 1000)
+    assert None is one.leases.add_events("t", "n", first, 0, 0)
+    assert None is one.leases.add_events("t", "n", second, 2, 0)
+    assert None is two.leases.add_events("u", "n", row(1, 1), 0, 0)
+    assert MOVED == two.leases.add_events("t", "n", row(11, 1), 10, 0)
+    assert (first, second) == one.leases.events("t", "n") == two.leases.events("t", "n")
+    # The same events again, with more: the answer to the first try was lost.
+    longer = row(12, 1)
+    assert None is one.leases.add_events("t", "n", longer, 2, 0)
+    assert (first, longer) == one.leases.events("t", "n")
+    assert None is one.leases.add_events("t", "n", row(13, 1), 12, 2)
+    assert [12, 13] == [found.seq for found in one.leases.events("t", "n")]
+
+    two.leases.take("t", "n")
+    world.now += 10
+    assert 2 == two.leases.take("t", "n").epoch
+    assert MOVED == one.leases.add_events("t", "n", row(14, 1), 13, 0)
+    one.leases.give_up("t", "n", 1)
+    one.leases.leave()
+    assert [12, 13] == [found.seq for found in two.leases.events("t", "n")]
+    two.leases.leave()
+    assert [12, 13] == [found.seq for found in two.leases.events("t", "n")]
+    two.leases.take("t", "n")
+    two.leases.give_up("t", "n", 3)
+    assert ((), [1]) == (
+        two.leases.events("t", "n"), [found.seq for found in two.leases.events("u", "n")]
+    )  # fmt: skip
+    one.leases.take("t", "n")
+    assert None is one.leases.add_events("t", "n", row(1, 4), 0, 0)
+    assert None is one.delete("t", "n", None, act())
+    assert () == one.leases.events("t", "n")
 
 
 def test_what_ran_is_told_to_the_server_that_adopts(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from strata.http.api.notebooks.session_schemas import EventAnswer, LockAnswer, MemberAnswer
-from strata.notebooks.session.events import Locked, Numbered
+from strata.notebooks.session.events import Locked, Numbered, event_kind
 from strata.notebooks.session.state import LOCK_SECONDS, SessionState
 
 
@@ -30,4 +30,4 @@ def event_answer(numbered: Numbered) -> EventAnswer:
     if isinstance(event, Locked):  # a time on the server's clock says nothing to others
         del payload["until"]
         payload["seconds"] = LOCK_SECONDS
-    return EventAnswer(numbered.seq, type(event).__name__.lower(), payload)
+    return EventAnswer(numbered.seq, event_kind(event), payload)

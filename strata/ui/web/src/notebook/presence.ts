@@ -125,7 +125,11 @@ export class Presence {
   private change(event: EventAnswer): void {
     const { member, principal, writes, cell, seconds } = event.payload as { member: string; principal: string; writes: boolean; cell: string | null; seconds: number };
     const others = this.members.peek().filter((one) => one.member !== member);
-    if (event.type === "joined") this.members.value = [...others, { member, principal, writes, focus: null }];
+    if (event.type === "adopted") {
+      // Another server has the session now: who was in comes in again.
+      this.members.value = [];
+      this.hold(new Map());
+    } else if (event.type === "joined") this.members.value = [...others, { member, principal, writes, focus: null }];
     else if (event.type === "left") {
       this.members.value = others;
       this.hold(new Map([...this.locks.peek()].filter(([, lock]) => lock.member !== member)));
