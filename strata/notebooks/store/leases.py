@@ -89,7 +89,7 @@ class SessionLeases(Protocol):
         """Prolong leases of a tenant by the epoch of each name; returns the names that are still owned."""
 
     def give_up(self, tenant: str, name: str, epoch: int) -> None:
-        """End a lease, if it is of this epoch, with the events of the session, which nobody follows."""
+        """End a lease, if it is of this epoch, with the events of the session, which has no members then."""
 
     def leave(self) -> None:
         """End all leases of this server; the events stay, for the servers that adopt the sessions."""

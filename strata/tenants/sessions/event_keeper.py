@@ -1,6 +1,6 @@
 """Keep the events of a session in the store, for the server that owns it next; members see what is kept.
 
-Only where several servers share a database. A member is told of an event when the store has it, so whoever
+Only where several servers share a database. A member is told of an event when the store has it: one that
 resumes on another server has no event that this one lacks, and misses none.
 """
 
