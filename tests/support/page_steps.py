@@ -10,13 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from playwright.sync_api import BrowserContext, Locator, Page, Request, Route, WebSocketRoute
+    from playwright.sync_api import APIResponse, BrowserContext, Locator, Page, Request, Route, WebSocketRoute
 
     Window = Callable[..., BrowserContext]
 
 RUN_MS = 120_000
 """Milliseconds in which a cell has to end, on a machine that does much else."""
+
+PICTURE = (
+    "class Picture:\n"
+    "    def _repr_png_(self):\n"
+    "        import struct, zlib\n"
+    "        def part(kind, data):\n"
+    "            body = kind + data\n"
+    "            return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))\n"
+    "        rows = b''.join(b'\\0' + b'\\xff\\0\\0' * 8 for _ in range(8))\n"
+    "        head = struct.pack('>IIBBBBB', 8, 8, 8, 2, 0, 0, 0)\n"
+    "        return (b'\\x89PNG\\r\\n\\x1a\\n' + part(b'IHDR', head)\n"
+    "                + part(b'IDAT', zlib.compress(rows)) + part(b'IEND', b''))\n"
+    "Picture()"
+)
+"""A cell that leaves a red picture, eight pixels wide."""
+
+OFFERS = ".cm-tooltip-autocomplete:not(.cm-tooltip-autocomplete-disabled)"
+"""What an editor offers; not the offers of the key before, which Tab does not take, and which stay for a while."""
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 """The rules of axe-core that pages are checked by."""
@@ -89,6 +108,34 @@ class Line:
             server.send(text)
 
 
+class Held:
+    """Answers that a page's requests have got from the server, and the page has not got yet."""
+
+    def __init__(self, page: Page, addresses: str) -> None:
+        self._page = page
+        self._held: list[tuple[Route, APIResponse]] | None = []
+        page.route(re.compile(addresses), self._asked)
+
+    def _asked(self, route: Route) -> None:
+        answer = route.fetch()
+        if self._held is None:
+            route.fulfill(response=answer)
+        else:
+            self._held.append((route, answer))
+
+    def first(self) -> str:
+        """Wait for the first one; returns its text."""
+        while not self._held:
+            self._page.wait_for_timeout(20)
+        return self._held[0][1].text()
+
+    def let_go(self) -> None:
+        """Give the page all of them, and those that follow at once."""
+        held, self._held = self._held or [], None
+        for route, answer in held:
+            route.fulfill(response=answer)
+
+
 def show(page: Page, path: str) -> None:
     """Open a page, and wait until nothing in it is loading."""
     page.goto(path)
@@ -100,6 +147,12 @@ def settled(page: Page) -> None:
     page.locator("h1").first.wait_for()
     page.wait_for_timeout(50)
     page.locator(".waiting").first.wait_for(state="detached")
+
+
+def to_part(page: Page, name: str) -> None:
+    """Go to a part of the pages by the frame."""
+    page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
+    settled(page)
 
 
 def ask(context: BrowserContext, method: str, path: str, body: object = None) -> Any:
@@ -121,11 +174,24 @@ def result_of(
     answer = context.request.get(str(found["stream_url"]).lstrip("/"))
     assert answer.ok, answer.text()
     answer.body()
-    match = re.fullmatch(r"strata://artifact/(\w+)@v=(\d+)", found["artifact_uri"])
+    return ready(context, found["artifact_uri"])
+
+
+def sql_of(context: BrowserContext, sql: str, *inputs: str, name: str | None = None) -> dict[str, Any]:
+    """Run SQL over tables and results, and wait for its result; returns its ``artifact_id`` and ``version``."""
+    transform = {"executor": "duckdb_sql@v1", "params": {"sql": sql}}
+    body = {"inputs": inputs, "transform": transform, "mode": "artifact", "name": name}
+    return ready(context, ask(context, "POST", "v1/materialize", body)["artifact_uri"])
+
+
+def ready(context: BrowserContext, uri: str) -> dict[str, Any]:
+    """Wait until a result is ready; returns its ``artifact_id`` and ``version``."""
+    match = re.fullmatch(r"strata://artifact/(\w+)@v=(\d+)", uri)
     assert match
     until = time.monotonic() + RUN_MS / 1000
     # The last byte is sent a moment before the result is ready, and has its name.
-    while ask(context, "GET", f"v1/artifacts/{match[1]}/v/{match[2]}")["state"] != "ready":
+    while (state := ask(context, "GET", f"v1/artifacts/{match[1]}/v/{match[2]}")["state"]) != "ready":
+        assert state != "failed"
         assert time.monotonic() < until
         time.sleep(0.05)
     return {"artifact_id": match[1], "version": int(match[2])}
@@ -191,6 +257,22 @@ def write(page: Page, id_: str, text: str) -> None:
     cell(page, id_).locator(".cm-content").click()
     page.keyboard.press("Control+a")
     page.keyboard.insert_text(text)
+
+
+def pixel(page: Page, id_: str) -> list[int]:
+    """Return the colour of a point of the picture that a cell has left."""
+    context = f"document.querySelector('#cell-{id_} canvas').getContext('2d')"
+    return list(page.evaluate(f"() => [...{context}.getImageData(3, 3, 1, 1).data]"))
+
+
+def write_jupyter_file(file: Path, *lines: str) -> None:
+    """Write a notebook of Jupyter's with one cell, and an output of it, which an import does not keep."""
+    output = {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
+    source = [f"{line}\n" for line in lines[:-1]] + [lines[-1]]
+    code = {"cell_type": "code", "id": "one", "source": source, "metadata": {}, "execution_count": 1}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    cells = [{**code, "outputs": [output]}]
+    file.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": cells}))
 
 
 def tab_to(page: Page, target: Locator, most: int = 80, *, key: str = "Tab") -> None:

@@ -1,14 +1,15 @@
-"""A browser before nginx before a server with tables that try to run code in pages."""
+"""A browser before nginx: before a server with tables that try to run code in pages, and before the demo."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import attrs
 import pytest
+from demo_kit import PORTS, Stack
 from hostile_tables import fill
-from pages_kit import Caller, proxied, served, settings_of_pages
+from pages_kit import Caller, pages, proxied, served, settings_of_pages
 from programs import need
 
 from strata.acl import parse_policy
@@ -98,3 +99,50 @@ def window(site: Site) -> Iterator[Callable[..., BrowserContext]]:
     yield open_window
     for context in opened:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Run the demo's stack, once for all of its modules: it takes long to start, and its ports are exclusive."""
+    pages()
+    running = Stack(tmp_path_factory.mktemp("demo"))
+    yield running
+    running.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Function) -> Generator[None, object, object]:
+    """End the stack after the last test that needs it: the tests after it measure the machine."""
+    done = yield
+    if "stack" in item.fixturenames:
+        later = item.session.items[item.session.items.index(item) + 1 :]
+        if not any("stack" in getattr(one, "fixturenames", ()) for one in later) and "stack" in item.funcargs:
+            item.funcargs["stack"].stop()
+    return done
+
+
+@pytest.fixture(scope="module")
+def demo_browser(stack: Stack) -> Iterator[Browser]:
+    """Run a browser for the tests of the demo, once for a module, as for :func:`site`."""
+    assert stack.directory.is_dir()
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=need("chromium"), args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def demo(demo_browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Return what opens a window at the port of one of the demo's two people; all are closed after the test."""
+    opened: list[BrowserContext] = []
+
+    def open_window(who: str, **options: object) -> BrowserContext:
+        base = f"http://localhost:{PORTS[who]}/"
+        opened.append(demo_browser.new_context(base_url=base, locale="en-GB", **options))
+        opened[-1].set_default_timeout(60_000)
+        return opened[-1]
+
+    yield open_window
+    for one in opened:
+        one.close()

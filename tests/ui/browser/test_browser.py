@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -202,61 +201,6 @@ def test_tabs_and_the_way_to_the_content_work_with_the_keyboard(window: Window) 
     page.get_by_text("+5,000 rows").wait_for()
     page.keyboard.press("End")
     page.get_by_role("link", name="opening").wait_for()
-
-
-def test_a_result_is_found_with_what_it_was_made_of(window: Window) -> None:
-    """What was read is a result, with its rows, its inputs, the reason why it is kept, and a download."""
-    context = window()
-    page = context.new_page()
-    show(page, f"{ORDERS}&limit=100")
-    page.get_by_text("100 rows in").wait_for()
-    show(page, "ui/results")
-    page.get_by_role("link", name="wh:shop.orders").first.click()
-    page.get_by_role("tab", name="Made of, and used by").click()
-    page.locator(".graph").get_by_role("link", name=re.compile("^wh:shop.orders")).first.wait_for()
-    page.get_by_role("tab", name="Why it is kept").click()
-    page.get_by_text("Nothing holds it").wait_for()
-    for word, ending in (("Arrow", ".arrows"), ("Parquet", ".parquet"), ("CSV", ".csv")):
-        with page.expect_download() as download:
-            page.get_by_role("link", name=f"Download as {word}").click()
-        assert download.value.suggested_filename.endswith(ending)
-    assert Path(download.value.path()).read_bytes().startswith(b'"id","name"')
-
-
-def test_an_administrator_sees_tenants_and_the_rule_behind_a_refusal(window: Window) -> None:
-    """The console explains who may see what, changes a limit in place, and acts after a typed name only."""
-    page = window("admin").new_page()
-    show(page, "ui/console")
-    page.get_by_role("tab", name="Who may see what").click()
-    page.get_by_label("Principal").fill("ana")
-    page.get_by_label("Resource").fill(f"tables/wh/board/{SECRET}")
-    page.get_by_role("button", name="Explain").click()
-    page.get_by_text("a deny rule matches").wait_for()
-    show(page, "ui/tenant?id=team&tab=limits")
-    page.get_by_role("button", name="Change bulk_slots", exact=True).click()
-    page.get_by_label("bulk_slots, as JSON; empty: as configured").fill("3")
-    page.get_by_role("button", name="Set", exact=True).click()
-    page.get_by_text("bulk_slots is 3.").wait_for()
-    page.get_by_role("tab", name="Now").click()
-    page.get_by_role("button", name="Restart").click()
-    confirm = page.get_by_role("dialog").get_by_role("button", name="Restart")
-    assert confirm.is_disabled()
-    page.get_by_label("Type team to confirm").fill("team")
-    confirm.click()
-    page.get_by_text("restart: done").wait_for()
-    user = window().new_page()
-    show(user, "ui/console")
-    user.get_by_text("Nothing here is for you").wait_for()
-    assert 0 == user.get_by_role("link", name="Console", exact=True).count()
-
-
-def test_the_api_is_read_and_tried_in_place(window: Window) -> None:
-    """A search finds a route; its form sends the request as the caller, and shows the answer."""
-    page = window().new_page()
-    show(page, "ui/api")
-    page.get_by_label("Search the API").fill("GET /v1/catalogs")
-    page.get_by_role("button", name="Send it as you").click()
-    page.get_by_label("answer", exact=True).get_by_text('"name": "wh"').wait_for()
 
 
 def test_the_pages_work_below_a_path_of_the_proxy(window: Window) -> None:

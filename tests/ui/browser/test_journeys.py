@@ -140,35 +140,6 @@ def test_me_tells_who_one_is_and_what_one_may(window: Window, who: str) -> None:
     page.get_by_text("notebook:read" if who == "user" else "admin:*").first.wait_for()
 
 
-def test_an_administrator_clears_the_cache_after_a_typed_name(window: Window) -> None:
-    """Nothing is cleared by one click; what is cleared is told."""
-    page = window("admin").new_page()
-    show(page, "ui/console?tab=cache")
-    page.get_by_text("Hit rate").wait_for()
-    page.get_by_role("button", name="Clear the cache").focus()
-    page.keyboard.press("Enter")
-    confirm = page.get_by_role("dialog").get_by_role("button", name="Clear the cache")
-    assert confirm.is_disabled()
-    page.get_by_label("Type team to confirm").fill("team")
-    page.keyboard.press("Enter")
-    page.get_by_text("The cache is cleared.").wait_for()
-
-
-def test_an_administrators_own_acts_are_in_the_audit(window: Window) -> None:
-    """A limit that is changed in the console has a line, with who and what."""
-    page = window("admin").new_page()
-    show(page, "ui/console")
-    page.get_by_role("link", name="team", exact=True).click()
-    page.get_by_role("tab", name="Limits").click()
-    page.get_by_role("button", name="Change bulk_slots", exact=True).focus()
-    page.keyboard.press("Enter")
-    page.get_by_label("bulk_slots, as JSON; empty: as configured").fill("4")
-    page.keyboard.press("Enter")
-    page.get_by_text("bulk_slots is 4.").wait_for()
-    show(page, "ui/console?tab=audit")
-    page.get_by_role("region", name="Audit").get_by_text(re.compile("bulk_slots")).first.wait_for()
-
-
 @BOTH
 def test_colours_are_chosen_and_stay(window: Window, who: str) -> None:
     """By keyboard; a reload of the page keeps them."""
@@ -181,18 +152,6 @@ def test_colours_are_chosen_and_stay(window: Window, who: str) -> None:
     page.reload()
     page.get_by_role("button", name="Colours: dark. Change").wait_for()
     assert "dark" == page.evaluate("() => document.documentElement.dataset.theme")
-
-
-@BOTH
-def test_an_address_that_does_not_exist_is_a_page_with_a_way_out(window: Window, who: str) -> None:
-    """With the request's id, and links to what there is."""
-    page = window(who).new_page()
-    answer = page.goto("v1/tables/describe?uri=wh:shop.none")
-    assert answer is not None
-    assert 404 == answer.status
-    page.get_by_text(answer.headers["x-request-id"]).wait_for()
-    page.get_by_role("link", name="Me").click()
-    page.get_by_role("heading", level=1).wait_for()
 
 
 PHONE_VIEWS = (

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from page_steps import RUN_MS, Line, ask, cell, make, opened, result_of, saved, show, sources, tab_to
+from page_steps import (
+    RUN_MS,
+    Line,
+    ask,
+    cell,
+    make,
+    opened,
+    result_of,
+    saved,
+    show,
+    sources,
+    tab_to,
+    write_jupyter_file,
+)
 
 if TYPE_CHECKING:
     from page_steps import Window
@@ -63,11 +75,7 @@ def has_focus(page: Page, target: Locator) -> None:
 def test_a_notebook_is_imported(window: Window, tmp_path: Path) -> None:
     """From the list to the file's cells; what was not kept is told on the way."""
     file = tmp_path / "voyage.ipynb"
-    output = {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
-    code = {"cell_type": "code", "id": "one", "source": "x = 1", "metadata": {}, "execution_count": 1}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    cells = [{**code, "outputs": [output]}]
-    file.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": cells}))
+    write_jupyter_file(file, "x = 1")
     page = window("author").new_page()
     # Long before the key: the browser takes a moment to hand its choosers over, and a key waits for nothing.
     page.on("filechooser", lambda _: None)

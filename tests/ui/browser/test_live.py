@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from page_steps import RUN_MS, Line, ask, cell, make, opened, saved, sources, state, write
+from page_steps import RUN_MS, Held, Line, ask, cell, make, opened, saved, sources, state, write
 from pages_kit import Caller, pages, proxied, served, settings_of_pages
 from postgres_kit import dsn, new_database
 from service_kit import Process, environment, free_port, identity, process
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from conftest import Site
     from page_steps import Window
-    from playwright.sync_api import APIResponse, BrowserContext, Page, Route
+    from playwright.sync_api import BrowserContext, Page
 
 pytestmark = pytest.mark.slow
 
@@ -34,34 +34,6 @@ def asked(page: Page) -> list[str]:
     found: list[str] = []
     page.on("request", lambda request: found.append(request.url) if "/session/" in request.url else None)
     return found
-
-
-class Held:
-    """Answers that a page's requests have got from the server, and the page has not got yet."""
-
-    def __init__(self, page: Page, addresses: str) -> None:
-        self._page = page
-        self._held: list[tuple[Route, APIResponse]] | None = []
-        page.route(re.compile(addresses), self._asked)
-
-    def _asked(self, route: Route) -> None:
-        answer = route.fetch()
-        if self._held is None:
-            route.fulfill(response=answer)
-        else:
-            self._held.append((route, answer))
-
-    def first(self) -> str:
-        """Wait for the first one; returns its text."""
-        while not self._held:
-            self._page.wait_for_timeout(20)
-        return self._held[0][1].text()
-
-    def let_go(self) -> None:
-        """Give the page all of them, and those that follow at once."""
-        held, self._held = self._held or [], None
-        for route, answer in held:
-            route.fulfill(response=answer)
 
 
 def test_edits_events_and_presence_go_over_the_socket(window: Window) -> None:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hostile_tables import PAYLOADS, SECRET
-from page_steps import RUN_MS, Line, ask, barriers, cell, make, opened, saved, select, sources, state, write
+from page_steps import (
+    OFFERS,
+    PICTURE,
+    RUN_MS,
+    Line,
+    ask,
+    barriers,
+    cell,
+    make,
+    opened,
+    pixel,
+    saved,
+    select,
+    sources,
+    state,
+    write,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -112,23 +126,10 @@ def test_an_error_is_at_its_line(window: Window) -> None:
 def test_tables_pictures_markdown_and_values_are_shown(window: Window) -> None:
     """Each form of an output has its own view; a table opens whole in the grid."""
     context = window("author")
-    picture = (
-        "class Picture:\n"
-        "    def _repr_png_(self):\n"
-        "        import struct, zlib\n"
-        "        def part(kind, data):\n"
-        "            body = kind + data\n"
-        "            return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))\n"
-        "        rows = b''.join(b'\\0' + b'\\xff\\0\\0' * 8 for _ in range(8))\n"
-        "        head = struct.pack('>IIBBBBB', 8, 8, 8, 2, 0, 0, 0)\n"
-        "        return (b'\\x89PNG\\r\\n\\x1a\\n' + part(b'IHDR', head)\n"
-        "                + part(b'IDAT', zlib.compress(rows)) + part(b'IEND', b''))\n"
-        "Picture()"
-    )
     name = make(
         context,
         "import pyarrow as pa\nt = pa.table({'n': pa.array([9007199254740993 + i for i in range(500)])})\nt",
-        picture,
+        PICTURE,
         "display(Markdown('# Head\\n\\n- [x] *done* and `code`'))\nbig = {'k': [9007199254740993]}",
         {"language": "sql", "source": "SELECT count(*) AS n FROM t"},
         {
@@ -146,10 +147,7 @@ def test_tables_pictures_markdown_and_values_are_shown(window: Window) -> None:
     drawn = cell(page, "c1").get_by_role("img")
     drawn.wait_for(timeout=RUN_MS)
     page.wait_for_function("() => document.querySelector('#cell-c1 canvas').width === 8")
-    pixel = (
-        "() => [...document.querySelector('#cell-c1 canvas').getContext('2d').getImageData(3, 3, 1, 1).data]"
-    )
-    assert [255, 0, 0, 255] == page.evaluate(pixel)
+    assert [255, 0, 0, 255] == pixel(page, "c1")
     # What is far from sight is not loaded, and how far it is depends on what is there already.
     cell(page, "c2").get_by_role("button", name=re.compile("^big ")).scroll_into_view_if_needed(
         timeout=RUN_MS
@@ -212,26 +210,6 @@ def test_two_browsers_edit_one_notebook_and_no_character_is_lost(window: Window)
     here.get_by_text("It is there again, with your text.").wait_for()
     saved(here)
     assert "b = 'typed'" in sources(ours, name)
-
-
-def test_members_see_each_other_and_what_they_edit(window: Window) -> None:
-    """Who is here, at which cell, who edits it; the results of one's run are there for the other."""
-    ours, theirs = window("author"), window("second")
-    name = make(ours, "a = 1", "b = 2")
-    here, there = opened(ours, name), opened(theirs, name)
-    people = here.get_by_role("list", name="Who is here")
-    people.get_by_text("cyn").wait_for()
-    select(there, "c1")
-    people.get_by_role("button", name="cyn at cell 2").wait_for()
-    cell(here, "c1").get_by_text("cyn is here").wait_for()
-    write(there, "c1", "b = 'edited'")
-    cell(here, "c1").get_by_text("cyn is editing").wait_for()
-    cell(here, "c1").locator(".cm-content").get_by_text("b = 'edited'").wait_for()
-    there.keyboard.press("Shift+Enter")
-    state(here, "c1", "current")
-    cell(here, "c1").get_by_text(re.compile("by cyn")).wait_for()
-    there.goto("ui/notebooks")
-    people.get_by_text("cyn").wait_for(state="detached")
 
 
 def test_a_server_that_does_not_answer_costs_no_character(window: Window) -> None:
@@ -333,8 +311,7 @@ def test_names_tables_and_columns_are_offered(window: Window) -> None:
     context = window("author")
     name = make(context, "first_name = 1", "", {"language": "sql", "source": ""})
     page = opened(context, name)
-    # Not the offers of the key before, which Tab does not take: on a slow machine they stay for a while.
-    offered = page.locator(".cm-tooltip-autocomplete:not(.cm-tooltip-autocomplete-disabled)")
+    offered = page.locator(OFFERS)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/v1/tables?" in request.url else None)
     page.locator("#cell-c1 .cm-content").click()
@@ -441,38 +418,6 @@ def test_an_earlier_revision_becomes_the_latest_one(window: Window) -> None:
     page.get_by_role("heading", name="Flights").wait_for()
     assert before == ask(context, "GET", f"v1/notebooks/{name}")["cells"]
     assert 2 == ask(context, "GET", f"v1/notebooks/{name}?revision=2")["revision"]
-
-
-def test_a_file_of_jupyter_is_imported_with_a_report(window: Window, tmp_path: Path) -> None:
-    """What was not kept is told before the notebook is opened."""
-    file = tmp_path / "trip.ipynb"
-    output = {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
-    code = {
-        "cell_type": "code",
-        "id": "one",
-        "source": ["x = 1\n", "x"],
-        "metadata": {},
-        "execution_count": 1,
-    }
-    file.write_text(
-        json.dumps(
-            {
-                "nbformat": 4,
-                "nbformat_minor": 5,
-                "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-                "cells": [{**code, "outputs": [output]}],
-            }
-        )
-    )
-    page = window("author").new_page()
-    page.goto("ui/notebooks")
-    page.get_by_role("button", name="New notebook").wait_for()
-    page.locator("input[type=file]").set_input_files(file)
-    page.get_by_text("Not everything in the file could be kept").wait_for()
-    page.get_by_role("region", name="Import").or_(page.locator(".card")).get_by_role(
-        "link", name="trip"
-    ).click()
-    page.locator(".cm-content").get_by_text("x = 1").wait_for()
 
 
 def test_who_may_only_read_neither_edits_nor_runs(window: Window) -> None:

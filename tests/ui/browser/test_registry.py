@@ -84,28 +84,6 @@ def test_a_protected_alias_takes_a_second_person_by_keyboard(window: Window) -> 
     other.get_by_text("The change of daily@production is rejected.").wait_for()
 
 
-def test_a_name_is_moved_and_removed(window: Window) -> None:
-    """To a result that is written out; what is no result is told; it goes after a typed name only."""
-    context = window("curator")
-    result_of(context, ORDERS, "weekly", limit=12)
-    second = result_of(context, ORDERS, limit=13)
-    page = context.new_page()
-    show(page, "ui/name?name=weekly")
-    field = page.get_by_label("The name points at")
-    field.fill("nothing")
-    page.get_by_role("button", name="Move the name", exact=True).click()
-    page.get_by_text("A result is written strata://artifact/").wait_for()
-    field.fill(f"strata://artifact/{second['artifact_id']}@v={second['version']}")
-    page.get_by_role("button", name="Move the name", exact=True).click()
-    page.get_by_text(re.compile("^weekly points at result")).wait_for()
-    assert second["artifact_id"] in str(ask(context, "GET", "v1/names/weekly")["artifact_uri"])
-    page.get_by_role("button", name="Remove the name").click()
-    page.get_by_label("Type weekly to confirm").fill("weekly")
-    page.keyboard.press("Enter")
-    page.get_by_role("tab", name="Names", selected=True).wait_for()
-    assert 404 == context.request.get("v1/names/weekly").status
-
-
 def test_a_name_of_dots_is_not_taken_for_another_one(window: Window) -> None:
     """A browser would take ``x/../daily`` for ``daily``: the page says that it cannot ask, and asks for nothing."""
     page = window("curator").new_page()

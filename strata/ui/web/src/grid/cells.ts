@@ -52,7 +52,8 @@ export function kindOf(type: DataType): Cell["kind"] {
 }
 
 function of(data: Data, at: number): Cell {
-  if (!data.getValid(at)) return NULL;
+  // A column of nothing but nulls has a type of its own, and no bits that say so.
+  if (data.type.typeId === Type.Null || !data.getValid(at)) return NULL;
   const kind = kindOf(data.type);
   return { kind, text: textOf(data, at) };
 }
@@ -70,8 +71,6 @@ function textOf(data: Data, at: number): string {
   const type = data.type as DataType & Record<string, number | string>;
   const loose = data as unknown as Loose;
   switch (type.typeId) {
-    case Type.Null:
-      return "null";
     case Type.Bool:
       return bit(data.values as Uint8Array, data.offset + at) ? "true" : "false";
     case Type.Int:

@@ -9,7 +9,7 @@ import { bracketMatching, defineLanguageFacet, HighlightStyle, indentOnInput, in
 import { Annotation, Compartment, EditorState, Prec, StateEffect, StateField, Transaction } from "@codemirror/state";
 import type { Extension } from "@codemirror/state";
 import { Decoration, EditorView, highlightActiveLine, keymap, lineNumbers, placeholder } from "@codemirror/view";
-import type { DecorationSet } from "@codemirror/view";
+import type { DecorationSet, ViewUpdate } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { GFM, parser } from "@lezer/markdown";
 
@@ -117,11 +117,30 @@ const look = EditorView.theme({
   ".cm-completionDetail": { color: "inherit", opacity: "0.75", fontStyle: "normal" },
 });
 
+/** Editors in which Tab was pressed while the list in sight was being renewed: it takes from the new one. */
+const waiting = new WeakSet<EditorView>();
+
 /** Take the first name that is offered, or the one that was chosen. Enter takes only one that was chosen. */
 function complete(view: EditorView): boolean {
-  if (completionStatus(view.state) !== "active") return false;
+  const status = completionStatus(view.state);
+  if (status === "pending" && view.dom.querySelector(".cm-tooltip-autocomplete")) {
+    waiting.add(view);
+    return true;
+  }
+  if (status !== "active") return false;
   if ((selectedCompletionIndex(view.state) ?? -1) < 0) moveCompletionSelection(true)(view);
   return acceptCompletion(view);
+}
+
+/** Do what Tab was pressed for, once the list is there, or nothing is offered; any other key comes before it. */
+function goOn({ view, state, docChanged, selectionSet }: ViewUpdate): void {
+  if (!waiting.has(view)) return;
+  if (docChanged || selectionSet || !view.hasFocus) waiting.delete(view);
+  else if (completionStatus(state) !== "pending") {
+    waiting.delete(view);
+    // Within an update there can be no other one.
+    setTimeout(() => view.state === state && (complete(view) || indentWithTab.run?.(view)));
+  }
 }
 
 const QUOTED = /(["'`])([A-Za-z_][\w:./ -]*)$/;
@@ -210,6 +229,7 @@ export function open(host: HTMLElement, options: Options): Editor {
         EditorView.updateListener.of((update) => {
           if (update.docChanged && !update.transactions.some((one) => one.annotation(fromServer))) options.onText(update.state.doc.toString());
           if (update.focusChanged && update.view.hasFocus) options.onFocus();
+          goOn(update);
           // What was looked up while one typed may come when one has left.
           if (completionStatus(update.state) !== null && !update.view.hasFocus) setTimeout(() => closeCompletion(update.view));
         }),
