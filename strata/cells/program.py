@@ -286,17 +286,18 @@ class _Cell:
         for one in self.job.get("inputs", ()):
             place = one["file"]
             if place not in maps:
-                maps[place] = memoryview(
-                    mmap.mmap(self.files[place], 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
-                )
+                descriptor = self.files[place]
+                maps[place] = memoryview(mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))
+                os.close(descriptor)  # the map has its own: with both, a cell of many inputs has no file left
             data = maps[place][one["offset"] : one["offset"] + one["nbytes"]]
             value = values.load(one["content_type"], data)
             self.names[one["name"]] = value
             if len(data) <= COMPARED_BYTES and not isinstance(value, types.ModuleType):
                 with suppress(Exception):
                     self.before[one["name"]] = by_value.dumps(value)
-        for descriptor in self.files:
-            os.close(descriptor)
+        for place, descriptor in enumerate(self.files):
+            if place not in maps:
+                os.close(descriptor)
 
     def _execute(self) -> None:
         source = self.job["source"]

@@ -40,7 +40,7 @@ _WRITE_FILE, _READ_FILE, _READ_DIR, _REMOVE_FILE, _MAKE_REG, _TRUNCATE = (
 _READ_ONLY: Final = _READ_FILE | _READ_DIR
 _USE_DIRECTORY: Final = _WRITE_FILE | _READ_FILE | _READ_DIR | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
 
-OPEN_FILES: Final = 256
+OPEN_FILES: Final = 512
 """Most files that a sandboxed process may have open."""
 
 NICE: Final = 10

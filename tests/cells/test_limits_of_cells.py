@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from cell_kit import Cells, Ran, cells
 
 from strata.cells import runner
 from strata.cells.displays import MAX_DISPLAYS, MAX_TEXT_CHARACTERS
+from strata.cells.program import MAX_FILES as PROGRAM_FILES
+from strata.cells.program import MAX_TRACEBACK_CHARACTERS
 from strata.cells.runner import Interrupt
+from strata.tenants.sessions.cell_run import MAX_FILES
 
 MEBIBYTE = 1 << 20
 
@@ -228,6 +232,37 @@ async def test_tables_that_a_cell_reads_are_counted(monkeypatch: pytest.MonkeyPa
         assert over.outcome.ok
         assert "A cell reads at most 3 tables." in over.stdout
         assert 6 == len(asked)
+
+
+async def test_errors_are_cut() -> None:
+    """A sentence keeps its beginning; a traceback of the limit is whole, a longer one keeps its ends."""
+    async with cells() as found:
+        for length in (2000, 2001):
+            ran = await found.run(f"raise ValueError('a' * {length})")
+            assert f"ValueError: {'a' * length}"[:2000] == ran.outcome.message
+        source = "raise ValueError('a' * {:6})"
+        rest = len((await found.run(source.format(1))).outcome.traceback or "") - 1
+        whole = (await found.run(source.format(MAX_TRACEBACK_CHARACTERS - rest))).outcome.traceback
+        assert (MAX_TRACEBACK_CHARACTERS, False) == (len(whole or ""), "[cut out]" in str(whole))
+        cut = (await found.run(source.format(MAX_TRACEBACK_CHARACTERS - rest + 1))).outcome.traceback or ""
+        half = MAX_TRACEBACK_CHARACTERS // 2
+        assert (half, half) == tuple(map(len, cut.split("\n[cut out]\n")))
+        assert cut.startswith("Traceback")
+        assert cut.endswith("aa\n")
+
+
+async def test_a_cell_takes_values_of_as_many_cells_as_the_server_sends() -> None:
+    """Each is an open file of its process, which has room for more of them than the server's limit."""
+    async with cells() as found:
+        await found.run("x0 = 1", "x0")
+        for one in range(1, MAX_FILES):
+            found.kept[f"x{one}"] = attrs.evolve(found.kept["x0"], file=os.dup(found.kept["x0"].file))
+            facts = found.kept["x0"].bundle.manifest["variables"]
+            facts[f"x{one}"] = facts["x0"]
+        names = " ".join(f"x{one}" for one in range(MAX_FILES))
+        ran = await found.run(f"print({' + '.join(names.split())})", reads=names)
+        assert (f"{MAX_FILES}\n", True) == (ran.stdout, ran.outcome.ok), ran.outcome
+        assert MAX_FILES < PROGRAM_FILES <= 253  # what one message of a socket carries on Linux
 
 
 async def test_displays_are_counted_and_texts_cut() -> None:

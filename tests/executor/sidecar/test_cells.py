@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import trio
 from executor_kit import answer, scripted
 
 from strata.cells.bundle import read_bundle
-from strata.cells.remote import RemoteCells
+from strata.cells.remote import MAX_MESSAGE_CHARACTERS, MAX_TRACEBACK_CHARACTERS, RemoteCells
 from strata.cells.runner import CellInput, CellJob, CellLimits, CellOutcome, Ended, Interrupt
 from strata.executor.protocol.cell_frames import CELL_STREAM, CellKind, frame_of
 from strata.executor.protocol.client import Executor, ExecutorError
@@ -270,6 +271,24 @@ LIES = {
     "question": frame_of(CellKind.ASK, b'{"number": 7, "question": {}}'),
     "nothing": b"",
 }
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_what_an_executor_says_of_a_cell_is_cut(more: int) -> None:
+    """Sentence and traceback are whole up to their limits; the server does not rely on the executor's own."""
+    said = {
+        "ended": "raised",
+        "output_bytes": 0,
+        "message": "m" * (MAX_MESSAGE_CHARACTERS + more),
+        "traceback": "t" * (MAX_TRACEBACK_CHARACTERS + more),
+    }
+    frame = frame_of(CellKind.ENDED, json.dumps(said).encode())
+    async with scripted(answer(frame, kind=CELL_STREAM)) as server:
+        outcome = await Run().of(RemoteCells("side", Executor(server.url, None)), "1")
+    assert Ended.RAISED is outcome.ended
+    assert ("m" * MAX_MESSAGE_CHARACTERS, "t" * MAX_TRACEBACK_CHARACTERS) == (
+        outcome.message, outcome.traceback
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("lie", sorted(LIES))
