@@ -58,12 +58,18 @@ class Stack:
         """The tables."""
         return DataSet(self.directory / "data" / "demo", reused=True)
 
-    def configure(self, path: str, old: str, new: str, *, until: Callable[[], bool]) -> None:
-        """Replace a text in a file of the configuration, and wait until it is in force."""
-        file = self._source / path
-        before = file.read_text()
-        assert old in before
-        file.write_text(before.replace(old, new))
+    def configure(self, *edits: tuple[str, str, str], until: Callable[[], bool]) -> None:
+        """Replace texts in files of the configuration, and wait until that is in force.
+
+        Args:
+            edits: The path of each file, a text of it, and what is to be in its place.
+            until: Tells whether it is in force.
+        """
+        for path, old, new in edits:
+            file = self._source / path
+            before = file.read_text()
+            assert old in before
+            file.write_text(before.replace(old, new))
         self._process.send_signal(signal.SIGHUP)
         self._until(until)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from demo_kit import FLIGHTS, INTERNAL, TEAM
@@ -86,6 +87,32 @@ def test_a_build_is_seen_with_its_rule_and_ended(admin: BrowserContext, demo: Wi
     errors.get_by_text("stopped").first.wait_for()
     show(page, "ui/console?tab=audit")
     page.get_by_role("region", name="Audit").get_by_text(re.compile(f'"build_ids":.*{first}')).wait_for()
+
+
+def test_who_waits_for_a_slot_is_seen_and_goes_on_when_it_is_free(
+    admin: BrowserContext, demo: Window
+) -> None:
+    """With one slot for large builds, demo-user's rows wait behind a build that takes long, which is ended then."""
+    ask(admin, "PATCH", LIMITS, {"bulk_slots": 1})
+    user = demo("demo-user")
+    first = begun(user, LONG.format(3))
+    rows = user.new_page()
+    rows.goto(f"ui/table?uri={FLIGHTS}&sort=-distance&columns=" + quote('["carrier","distance"]'))
+    page = admin.new_page()
+    show(page, f"ui/tenant?id={TEAM}&tab=builds&state=waiting")
+    builds = page.get_by_role("region", name="Builds")
+    builds.get_by_role("row", name=re.compile("^not begun waiting for .*bulk.* demo-user")).wait_for()
+    page.get_by_role("tab", name="Now").click()
+    page.get_by_text("1 of 1, 1 waiting").wait_for()
+    page.get_by_role("tab", name="Builds").click()
+    page.get_by_label("State").select_option("building")
+    builds.get_by_label(f"Choose build {first}").check()
+    page.get_by_role("button", name="End the chosen").click()
+    page.get_by_label("Type end to confirm").fill("end")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 build of 1 ended.").wait_for()
+    rows.get_by_text("1,000 rows in").wait_for()
+    rows.get_by_role("grid").get_by_text("4983", exact=True).first.wait_for()
 
 
 def test_a_stream_that_nobody_reads_is_listed_with_its_owner(admin: BrowserContext, demo: Window) -> None:

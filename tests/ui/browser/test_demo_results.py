@@ -27,26 +27,28 @@ BOTH = pytest.mark.parametrize("who", PORTS)
 LIMITS = f"v1/admin/tenants/{TEAM}/limits"
 
 
-@pytest.fixture(scope="module")
+CONFIG, PROXY = "service-mode/pyproject.toml", "service-mode/nginx.conf"
+
+PERMITTED = (
+    (CONFIG, "[tool.strata.warehouses]", "service_writes_enabled = true\n\n[tool.strata.warehouses]"),
+    (PROXY, 'execute";', 'execute artifacts:write";'),
+    (PROXY, '"admin:* notebook:*";', '"admin:* notebook:* artifacts:write";'),
+)
+"""What is to be edited so that both people may write results."""
+
+
+@pytest.fixture
 def writers(stack: Stack) -> Iterator[None]:
-    """Have both people write results, as the documentation says: the configuration is edited, and read again."""
-    on, off = "[tool.strata.warehouses]", "service_writes_enabled = true\n\n[tool.strata.warehouses]"
-    config = "service-mode/pyproject.toml"
-    proxy = "service-mode/nginx.conf"
-    plain, more = 'execute";', 'execute artifacts:write";'
-    plain_admin, more_admin = '"admin:* notebook:*";', '"admin:* notebook:* artifacts:write";'
+    """Have both people write results: the configuration is edited and read again, as the documentation says."""
 
     def writing() -> set[bool]:
         found = [httpx.get(f"http://localhost:{port}/v1/me").json()["checks"] for port in PORTS.values()]
         return {one["allowed"] for checks in found for one in checks if one["what"] == "direct writes"}
 
-    stack.configure(config, on, off, until=lambda: True)
-    stack.configure(proxy, plain, more, until=lambda: True)
-    stack.configure(proxy, plain_admin, more_admin, until=lambda: writing() == {True})
+    stack.configure(*PERMITTED, until=lambda: writing() == {True})
     yield
-    stack.configure(proxy, more, plain, until=lambda: True)
-    stack.configure(proxy, more_admin, plain_admin, until=lambda: True)
-    stack.configure(config, off, on, until=lambda: writing() == {False})
+    undone = [(path, new, old) for path, old, new in PERMITTED]
+    stack.configure(*undone, until=lambda: writing() == {False})
 
 
 @BOTH
