@@ -52,6 +52,11 @@ NO_WORKER: Final = Refused(
     code="no_worker",
 )
 
+DRAINED: Final = attrs.evolve(
+    NO_WORKER,
+    detail="No worker takes cells of this tenant now: all are drained or disabled, or have no place for it.",
+)
+
 OUTPUT_NOT_FOUND: Final = Refused(Reason.NOT_FOUND, "The cell has no such value or display.")
 
 TOO_MANY_RUNS: Final = Refused(
@@ -125,7 +130,7 @@ class NotebookSessions:
         if refused is not None:
             return refused
         if self.resources.cells.worker_for(self.tenant, None) is None:
-            return NO_WORKER
+            return DRAINED if self.resources.cells.has_worker(self.tenant) else NO_WORKER
         known = {cell.id for cell in view.content.cells}
         unknown = [cell for cell in question.cells or () if cell not in known]
         if unknown:

@@ -55,9 +55,11 @@ def test_a_namespace_lists_the_tables_that_one_may_read(demo: Window, who: str) 
     page.get_by_role("region", name="demo / nyc").get_by_text("5 tables").wait_for()
     internal = page.get_by_role("region", name="demo / internal")
     assert (who == "demo-admin") == (internal.count() == 1)
-    page.get_by_role("region", name="demo / nyc").get_by_role("link", name="nyc", exact=True).click()
+    with page.expect_response(re.compile(r"/v1/tables\?.*namespace=nyc")):
+        page.get_by_role("region", name="demo / nyc").get_by_role("link", name="nyc", exact=True).click()
     page.get_by_text("Namespace nyc").wait_for()
     internal.wait_for(state="detached")
+    page.get_by_role("region", name="demo / nyc").get_by_text("5 tables").wait_for()
     assert ["airlines", "airports", "flights", "planes", "weather"] == page.locator(
         ".tables .name"
     ).all_inner_texts()
@@ -86,6 +88,7 @@ def test_a_schema_tells_ids_types_and_partitioning(demo: Window) -> None:
     page = demo("demo-user").new_page()
     show(page, f"ui/table?uri={FLIGHTS}&tab=schema")
     columns = page.get_by_role("region", name="Columns").get_by_role("row")
+    columns.nth(20).wait_for()
     rows = {one.split("\t")[1]: one.split("\t")[:4] for one in columns.all_inner_texts()[1:]}
     assert {
         "distance": ["16", "distance", "long", "may be null"],
@@ -130,6 +133,7 @@ def test_snapshots_tell_what_each_changed(demo: Window, stack: Stack) -> None:
     page = demo("demo-user").new_page()
     show(page, f"ui/table?uri={FLIGHTS}&tab=snapshots")
     rows = page.get_by_role("region", name="Snapshots").get_by_role("row")
+    rows.nth(len(summaries)).wait_for()
     changes = [one.split("\t")[2] for one in rows.all_inner_texts()[1:]]
     assert 4 == len(added)
     assert added == [re.match(r"\+[\d,]+ rows", one)[0] for one in reversed(changes[-4:])]
@@ -211,6 +215,7 @@ def test_rows_in_sight_are_drawn(demo: Window, carriers: list[str]) -> None:
     page.get_by_label("Across").select_option("dest")
     page.get_by_role("img", name="Rows for each dest").wait_for()
     page.get_by_text("The numbers as a table").click()
+    page.locator(".numbers tbody tr").first.wait_for()
     assert [f"HNL\t{carriers.count('HA')}"] == page.locator(".numbers tbody tr").all_inner_texts()
     other = demo("demo-admin").new_page()
     show(other, page.url.partition("/ui/")[2].join(["ui/", ""]))
@@ -273,15 +278,15 @@ def test_each_port_tells_who_one_is(demo: Window, who: str) -> None:
 def test_each_is_told_what_would_be_refused_and_what_limits_hold(demo: Window, who: str) -> None:
     """The scope that is missing, the limits beside what is used of them, and a report for the administrator."""
     context = demo(who)
-    ask(context, "GET", "v1/tables?limit=1")
+    ask(context, "GET", "v1/artifacts?limit=1")
     page = context.new_page()
     show(page, "ui/me")
+    report = page.get_by_label("report", exact=True).inner_text()
     refused = page.locator(".checks .no").all_inner_texts()
     assert (who == "demo-user") == any("needs the scope admin:tenants" in one for one in refused)
     page.get_by_text("0 of 32").wait_for()
     limits = page.get_by_role("region", name="Limits")
     limits.get_by_role("row", name=re.compile("^interactive_slots 32 default")).wait_for()
-    report = page.get_by_label("report", exact=True).inner_text()
     assert f"principal: {who}" in report
     assert (who == "demo-user") == ("This needs the scope admin:limits." in report)
 
