@@ -25,6 +25,9 @@ SEEN_BY = {
     "stale_plan": "answered_rows_are_the_tables",
 }
 
+FOUND_AT = {"double_actor": 68, "shared_rate_bucket": 85}
+"""Seeds that find what few find: tried first, since those before them take a minute."""
+
 
 def keep_every_promise(seeds: range) -> None:
     broken = [report for report in map(simulate, seeds) if report.violations]
@@ -55,7 +58,7 @@ def test_ten_thousand_runs_keep_every_promise(part: int) -> None:
 def test_a_planted_bug_is_found_within_500_seeds(bug: str) -> None:
     """Each planted bug is found, by the invariant that it breaks."""
     plant = BUGS[bug]
-    for seed in range(500):
+    for seed in (FOUND_AT.get(bug, 0), *range(500)):
         with plant():
             report = simulate(seed)
         if SEEN_BY[bug] in {violation.invariant for violation in report.violations}:

@@ -177,29 +177,28 @@ def check(store: Store) -> None:
     assert 1 + len(revisions) == state.revision
 
 
-def broken(**options: object) -> int:
-    """Return how many of 20 runs with clocks beyond the margin end in a log that no single owner made."""
-    count = 0
+def broken(**options: object) -> bool:
+    """Return whether one of 20 runs with clocks beyond the margin ends in a log that no single owner made."""
     for seed in range(20):
         try:
             check(simulate(seed, drift=0.9, **options)[0])
         except (AssertionError, KeyError):
-            count += 1
-    return count
+            return True
+    return False
 
 
 def test_each_protection_matters(monkeypatch) -> None:
     """Without the fences two owners write; without the margin, or with late grants, two accept at one time."""
     with monkeypatch.context() as changed:
         changed.setitem(globals(), "may_write", lambda _found, _epoch: True)
-        assert broken(checks_place=False) > 0
-    assert 0 == broken()
+        assert broken(checks_place=False)
+    assert not broken()
     with monkeypatch.context() as changed:
         changed.setattr(leases, "MARGIN", -1.0)
-        assert sum(simulate(seed, drift=MARGIN / 3)[1] for seed in range(20)) > 0
+        assert any(simulate(seed, drift=MARGIN / 3)[1] for seed in range(20))
     with monkeypatch.context() as changed:
         changed.setattr(Tenure, "ended", lambda _self: Tenure())
-        assert sum(simulate(seed, drift=MARGIN / 3)[1] for seed in range(40)) > 0
+        assert any(simulate(seed, drift=MARGIN / 3)[1] for seed in range(40))
 
 
 def test_a_lease_is_taken_renewed_and_given_up() -> None:
