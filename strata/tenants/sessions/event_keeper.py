@@ -153,7 +153,9 @@ class EventKeeper:
             return None
         kept: _Kept | None = None
         if rows[-1].epoch == session.tenure.epoch - 1:
-            kept = await self.resources.compute(self.tenant, principal.id, partial(_decoded, rows))
+            # Not those of an earlier session, whose runs had the same numbers.
+            same = tuple(one for one in rows if one.session == rows[-1].session)
+            kept = await self.resources.compute(self.tenant, principal.id, partial(_decoded, same))
         if kept is not None:
             session.id, session.runs, session.versions = rows[-1].session, kept.runs, kept.versions
         session.log.restore(kept.events if kept is not None else (), rows[-1].seq)

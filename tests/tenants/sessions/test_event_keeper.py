@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from strata.notebooks.session.events import (
     Printed,
     Queued,
     Started,
+    plain_event,
 )
 from strata.notebooks.session.lease import Tenure
 from strata.notebooks.store.contract import Draft
@@ -265,6 +267,21 @@ async def test_events_of_another_version_begin_a_new_session(
     world.store.leases.add_events("t", "n", row, 0, 0)
     other = await world.adopted(world.keeper(world.store.beside("s2")))
     assert ("old" != other.id, 7, 8) == (True, other.log.stored, other.log.last)
+
+
+async def test_events_of_an_earlier_session_stay_behind(world: World, autojump_clock: object) -> None:
+    """Their runs had the same numbers, and the tables behind them are others: they are nobody's to see."""
+    await create(world)
+    leases = world.store.leases
+    for epoch, id_ in ((1, "old"), (2, "new")):
+        leases.take("t", "n")
+        said = plain_event(Printed("c", 1, "stdout", id_))
+        body = {"events": [said], "versions": {"1": {f"demo:{id_}": "v"}}, "runs": 1, "revision": 1}
+        row = EventsRow(seq=epoch, session=id_, epoch=epoch, nbytes=1, events=json.dumps(body))
+        assert None is leases.add_events("t", "n", row, epoch - 1, 0)
+    other = await world.adopted(world.keeper(world.store.beside("s2")))
+    assert ("new", {1: {"demo:new": "v"}}) == (other.id, other.versions)
+    assert [Numbered(2, Printed("c", 1, "stdout", "new")), Numbered(3, Adopted(3))] == [*other.log]
 
 
 @pytest.mark.parametrize("seed", range(30))
