@@ -118,7 +118,7 @@ class SessionView:
     """A session, as one caller sees it.
 
     Attributes:
-        session: Its id, another one in each life of the server; events of another one are not its.
+        session: Its id; events of another one are not its. A restart of a lone server changes it.
         seq: Number of its last event.
         revision: Revision of the notebook.
         cells: The cells in order.

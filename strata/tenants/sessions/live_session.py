@@ -77,7 +77,7 @@ class LiveSession:
 
     Attributes:
         name: The notebook.
-        id: Its id, another one in each life of the server.
+        id: Its id, that of the former owner where its events are known.
         log: Its events.
         changed: Set with each event; then there is another one.
         queue: Runs that wait.
