@@ -54,7 +54,8 @@ NO_WORKER: Final = Refused(
 
 DRAINED: Final = attrs.evolve(
     NO_WORKER,
-    detail="No worker takes cells of this tenant now: all are drained or disabled, or have no place for it.",
+    detail="No worker of [[tool.strata.notebook_workers]] takes cells of this tenant now: "
+    "all are drained or disabled, or have no place for it.",
 )
 
 OUTPUT_NOT_FOUND: Final = Refused(Reason.NOT_FOUND, "The cell has no such value or display.")
