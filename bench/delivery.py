@@ -3,7 +3,8 @@
 Ways: Strata sends the file itself; nginx passes on what Strata sends; nginx sends the file that Strata names
 (accelerated); nginx fetches it from an object store by an address that Strata signs. Beside them, in the same
 run: nginx sends the same file as a static one, a bare socket sends the same bytes, the object store gives
-them by a signed address. The processor time of Strata's process, per request, is measured with each.
+them by a signed address. The processor time of Strata's process, per request, is measured with each, beyond
+what the idle server takes meanwhile (a request takes as long as its transfer).
 
 The object store is moto, in Python, which bounds what nginx fetches from it: only the ratio says something.
 """
@@ -37,6 +38,9 @@ ROWS = 2_000_000
 REQUESTS = 20
 BUCKET_REQUESTS = 3
 """Results that an object store in Python gives for each figure."""
+
+IDLE_SECONDS = 1.0
+"""Seconds for which an idle server is looked at."""
 
 MB = 1e6
 CPU_AIM = 3.0
@@ -89,7 +93,8 @@ def measure(way: Way, size: int) -> tuple[float, float]:
     Raises:
         WireError: If it is not the whole result.
     """
-    before = proxies.seconds_of(way.server) if way.server else 0.0
+    idle = idle_share(way.server) if way.server else 0.0
+    before, start = proxies.seconds_of(way.server) if way.server else 0.0, time.perf_counter()
     took = []
     for _ in range(way.requests):
         # A connection each: the object store of the bench gives one answer on a connection.
@@ -99,8 +104,17 @@ def measure(way: Way, size: int) -> tuple[float, float]:
         took.append(reply.last_byte - began)
         if (reply.status, reply.size) != (200, size):
             raise wire.WireError(f"{way.name} answers {reply.status} with {reply.size} bytes of {size}")
-    spent = proxies.seconds_of(way.server) - before if way.server else 0.0
+    spent = 0.0
+    if way.server:
+        spent = proxies.seconds_of(way.server) - before - idle * (time.perf_counter() - start)
     return size / MB / median(took), spent * 1000 / way.requests
+
+
+def idle_share(server: int) -> float:
+    """Return the part of a processor that an idle server takes."""
+    before, start = proxies.seconds_of(server), time.perf_counter()
+    time.sleep(IDLE_SECONDS)
+    return (proxies.seconds_of(server) - before) / (time.perf_counter() - start)
 
 
 def finished(target: servers.Target, uri: str) -> str:

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from urllib.parse import quote
 import attrs
 import figures
 import neighbour_clients as clients
+import proxies
 import servers
 import tables
 import wire
@@ -37,8 +37,6 @@ FEW, MANY = "few", "many"
 PAGE = 100
 PAUSE = 1.0
 """Seconds after which a hit is no more beside its commit."""
-
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @attrs.define
@@ -68,22 +66,16 @@ def lookups(target: servers.Target, results: int, count: int) -> float:
     """
     with connected(target, MANY) as connection:
         connection.get(_record(results - 1))
-        began = _processor_seconds(target)
+        began = proxies.seconds_of(target.pid)
         for number in range(count):
             reply = connection.get(_record(number * (results - 1) // count))
             if reply.status != 200:
                 raise wire.WireError(f"a record was answered with {reply.status}: {reply.body[:200]!r}")
-        return count / (_processor_seconds(target) - began)
+        return count / (proxies.seconds_of(target.pid) - began)
 
 
 def _record(number: int) -> str:
     return f"/v1/artifacts/{number:032x}/v/1"
-
-
-def _processor_seconds(target: servers.Target) -> float:
-    """Return the seconds that all threads of a process ran, in user mode and in the kernel."""
-    fields = Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def page_of(target: servers.Target, tenant: str, pages: int) -> float:
