@@ -14,7 +14,7 @@ from programs import need
 BENCH = Path(__file__).parents[2] / "bench"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_way_gives_the_whole_result() -> None:
     """A way with fewer bytes would end the run; the aims are of the accelerated way alone."""
     need("nginx")

@@ -55,7 +55,7 @@ def test_an_aim_that_the_machine_does_not_allow_is_said_to_be_out_of_reach(pairs
         assert verdict in pairs.report(found, cores)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_way_is_measured() -> None:
     """Clients, nginx and four servers run; each way answers pairs, and processor time is measured with them."""
     need("nginx")

@@ -27,7 +27,7 @@ from service_kit import Warehouse, numbers
 
 from strata.config import Settings
 
-KILLS = int(os.environ.get("KILLS") or 4)
+KILLS = int(os.environ.get("KILLS") or 3)
 """Kills of a server on each store."""
 
 SEED = int(os.environ.get("KILLS_SEED") or 1)

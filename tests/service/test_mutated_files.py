@@ -23,7 +23,7 @@ from service_kit import Process, Warehouse, environment, identity, numbers, proc
 
 from strata.config import Settings
 
-COUNT = int(os.environ.get("FUZZ_FILES") or 60)
+COUNT = int(os.environ.get("FUZZ_FILES") or 30)
 """Mutated files of each kind; ``nox -s fuzz_files`` takes 20,000."""
 
 FIRST = int(os.environ.get("FUZZ_FILES_FIRST") or 0)

@@ -11,7 +11,7 @@ import os
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
-CASES = {"ci": 2_000, "nightly": 100_000, "thorough": 100_000}
+CASES = {"ci": 1_000, "nightly": 100_000, "thorough": 100_000}
 """Cases a target, by Hypothesis profile; ``FUZZ_CASES`` overrides both."""
 
 SECRET = "s3cr3t-value-nobody-may-repeat"
