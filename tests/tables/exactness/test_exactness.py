@@ -56,9 +56,6 @@ OPS = {
     "is not null": NotNull,
 }
 
-EXAMPLES = settings().max_examples * 3 // 5
-"""Tables that a test draws: each is scanned a dozen times, so fewer than other properties draw."""
-
 
 def same(mine: pa.Table, oracle: pa.Table) -> None:
     assert oracle.schema.equals(mine.schema), f"{oracle.schema}\n---\n{mine.schema}"
@@ -124,7 +121,6 @@ def conditions(draw: Any, random: RandomTable) -> tuple[str, str, Any]:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=EXAMPLES)
 def test_every_scan_equals_pyicebergs_own(data: st.DataObject) -> None:
     """Cold, cached, after an append, and after a restart of the cache."""
     with tempfile.TemporaryDirectory() as directory:
@@ -202,7 +198,6 @@ def granted(
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=EXAMPLES)
 def test_two_principals_with_one_cache_each_see_exactly_what_is_granted_to_them(data: st.DataObject) -> None:
     """Random columns and rows, in turns: cold, from the other principal's segments, after an append."""
     with tempfile.TemporaryDirectory() as directory:
