@@ -29,7 +29,7 @@ from strata.notebooks.session.events import (
     plain_event,
     read_event,
 )
-from strata.notebooks.store.leases import EventsRow
+from strata.notebooks.store.leases import MOVED, EventsRow
 from strata.outcomes import RefusalError, Refused
 from strata.tenants.notebooks.editor import NotebookEditor
 from strata.tenants.notebooks.messages import GetNotebook, NotebookView
@@ -79,7 +79,8 @@ class EventKeeper:
     Attributes:
         tenant: The tenant.
         resources: The process's shared resources.
-        refused: Called with a session's name, its epoch and the refusal of a server that owns it no more.
+        refused: Called with a session's name, its epoch and the refusal of a server that owns it no more; it
+            forgets the session, which the next request opens again.
     """
 
     tenant: str
@@ -134,7 +135,7 @@ class EventKeeper:
                     continue
                 except Exception:  # a bug in it costs this session's members, and not the tenant's actor
                     log.exception("events of a session are not kept any more", tenant=self.tenant)
-                    session.end("ended")
+                    self.refused(session.name, epoch, MOVED)
                     return
                 if refused is not None:
                     self.refused(session.name, epoch, refused)

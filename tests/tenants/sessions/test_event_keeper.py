@@ -231,6 +231,21 @@ async def test_a_server_that_owns_it_no_more_tells_nothing(world: World, autojum
     assert () == beside.leases.events("t", "n")
 
 
+async def test_a_bug_costs_the_session_and_not_the_tenant(world: World, autojump_clock: object) -> None:
+    """The session is forgotten as one that moved: one that stayed would end each member at once, for ever."""
+    await create(world)
+    keeper = world.keeper(world.store)
+    session = await world.adopted(keeper)
+
+    def crash() -> None:
+        raise ValueError("a bug")
+
+    world.before = crash
+    await keeper.keep(session)
+    assert [("n", 1, "session_elsewhere")] == world.refused
+    assert 0 == session.log.told
+
+
 async def test_old_rows_go(world: World, autojump_clock: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """By rows and by bytes; the latest one stays, and the next owner has those that are left."""
     await create(world)
