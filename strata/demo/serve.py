@@ -170,7 +170,7 @@ async def run_demo(demo: Demo, reporter: Reporter, *, once: bool) -> bool:
     Returns:
         Whether every check passed.
     """
-    stopping = trio.Event()
+    stopping, passed = trio.Event(), False  # a second signal cancels the checks
     async with open_service(demo.settings) as service, trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, service, stopping, nursery.cancel_scope)
         passed = await _serve_and_check(demo, service, reporter, stopping, once=once)
