@@ -1,6 +1,7 @@
 """A name that a request asks for is set with its result, or the request is told; a lost database is noticed."""
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from strata.artifacts import STORE_DOWN, SqlMetadataStore
 from strata.artifacts.registry.sql_registry import SqlRegistry
 from strata.config import Settings
 from strata.outcomes import RefusalError
-from strata.tenants.builds import materialize
+from strata.tenants.builds import materialize, state
 
 
 def down(*_args: object, **_kwargs: object) -> Any:
@@ -108,6 +109,84 @@ async def test_a_request_that_joins_during_the_commit_names_the_result_itself(
         assert [200] == [answer.status_code for answer in answers]
         assert ["late"] == await names(client)
         assert 200 == (await client.get(url)).status_code
+
+
+async def test_a_large_result_is_read_again_while_its_commit_goes_on(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream of its bytes is given at once; an artifact, a name and a small result wait for the commit."""
+    warehouse.create(numbers(10))
+    committing, real = threading.Event(), SqlMetadataStore.finish_build
+
+    def finish_build(*args: Any, **kwargs: Any) -> Any:
+        assert committing.wait(30)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(SqlMetadataStore, "finish_build", finish_build)
+    answers: list[dict[str, Any]] = []
+
+    async def ask(client: httpx.AsyncClient, **more: str) -> None:
+        answers.append((await client.post("/v1/materialize", json=scan(warehouse.uri(), **more))).json())
+
+    async with server.client() as client:
+        url = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        rows = (await client.get(url)).content
+        [tenant] = server.service.registry.tenants()
+        [build] = tenant.actor.materializer.running.values()
+        with trio.fail_after(20):
+            await build.hashed.wait()
+        async with trio.open_nursery() as nursery:
+            for more in ({}, {"mode": "artifact"}, {"name": "n"}):
+                nursery.start_soon(partial(ask, client, **more))
+            with trio.fail_after(20):
+                while build.done.statistics().tasks_waiting < 3:  # noqa: ASYNC110
+                    await trio.sleep(0.001)
+            assert [] == answers, "it is small"
+            monkeypatch.setattr(state, "COMMITTED_SOON", 1)
+            again = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+            assert (True, "building", again["build_id"]) == (
+                again["hit"],
+                again["state"],
+                build.record.build_id,
+            )
+            assert rows == (await client.get(again["stream_url"])).content
+            assert not build.done.is_set()
+            committing.set()
+        assert [(True, "ready")] * 3 == [(one["hit"], one["state"]) for one in answers]
+        assert ["n"] == await names(client)
+
+
+async def test_a_large_result_whose_commit_fails_is_no_hit(
+    server: Running, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has read its stream has all rows, who reads later an error; the next request builds it."""
+    warehouse.create(numbers(10))
+    monkeypatch.setattr(state, "COMMITTED_SOON", 1)
+    failing = threading.Event()
+
+    def finish_build(*_args: Any, **_kwargs: Any) -> Any:
+        assert failing.wait(30)
+        return STORE_DOWN
+
+    async with server.client() as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(SqlMetadataStore, "finish_build", finish_build)
+            first = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+            rows = (await client.get(first["stream_url"])).content
+            [tenant] = server.service.registry.tenants()
+            [build] = tenant.actor.materializer.running.values()
+            again = [
+                (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json() for _ in range(2)
+            ]
+            assert [(True, "building")] * 2 == [(one["hit"], one["state"]) for one in again]
+            assert rows == (await client.get(again[0]["stream_url"])).content
+            failing.set()
+            with trio.fail_after(20):
+                await build.done.wait()
+            assert 503 == (await client.get(again[1]["stream_url"])).status_code
+        anew = (await client.post("/v1/materialize", json=scan(warehouse.uri()))).json()
+        assert not anew["hit"]
+        assert rows == (await client.get(anew["stream_url"])).content
 
 
 async def test_a_hit_that_cannot_be_named_is_refused_and_stays_a_hit(

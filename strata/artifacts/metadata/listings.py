@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from strata.artifacts.database.keys import among
 from strata.artifacts.database.schema import artifact_inputs, artifacts, names
 from strata.artifacts.metadata.records import (
     ArtifactRecord,
@@ -94,7 +95,7 @@ def artifacts_of(
     connection: sa.Connection, tenant: str, versions: Sequence[tuple[str, int]]
 ) -> tuple[ArtifactRecord, ...]:
     """Return the versions (id, number) that exist, in the given order."""
-    wanted = sa.tuple_(artifacts.c.artifact_id, artifacts.c.version).in_(versions)
+    wanted = among((artifacts.c.artifact_id, artifacts.c.version), versions)
     query = sa.select(artifacts).where(artifacts.c.tenant == tenant, wanted)
     found = {(row.artifact_id, row.version): artifact_record(row) for row in connection.execute(query)}
     return tuple(found[key] for key in versions if key in found)
@@ -104,7 +105,7 @@ def summaries_among(
     connection: sa.Connection, tenant: str, versions: Sequence[tuple[str, int]]
 ) -> tuple[VersionSummary, ...]:
     """Return the summaries of the versions (id, number) that exist, in any order."""
-    wanted = sa.tuple_(artifacts.c.artifact_id, artifacts.c.version).in_(versions)
+    wanted = among((artifacts.c.artifact_id, artifacts.c.version), versions)
     query = sa.select(*_SUMMARY).where(artifacts.c.tenant == tenant, wanted)
     return tuple(map(_summary, connection.execute(query)))
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import attrs
 import sqlalchemy as sa
 
+from strata.artifacts.database.keys import among
 from strata.artifacts.database.schema import artifacts, audit, notebooks, schema
 from strata.artifacts.metadata.naming import note
 from strata.artifacts.metadata.records import Act
@@ -108,14 +109,15 @@ def _tables() -> list[sa.Table]:
 
 
 def _remove_rows(side: Side, table: sa.Table) -> int:
-    keys = list(table.primary_key.columns)
+    primary = list(table.primary_key.columns)
+    keys = [column for column in primary if column.name != "tenant"] or primary
     some = sa.select(*keys).where(table.c.tenant == side.tenant).limit(ROWS)
     removed = 0
     while True:
         with side.store.writing(side.tenant) as connection:
             found = [tuple(row) for row in connection.execute(some)]
             if found:
-                wanted = (table.c.tenant == side.tenant, sa.tuple_(*keys).in_(found))
+                wanted = (table.c.tenant == side.tenant, among(keys, found))
                 connection.execute(table.delete().where(*wanted))
         removed += len(found)
         if len(found) < ROWS:

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import sqlalchemy as sa
 
+from strata.artifacts.database.keys import among
 from strata.artifacts.database.schema import names, pins, tags
 from strata.artifacts.metadata.listings import ready_version
 from strata.artifacts.metadata.naming import note, state, upsert
@@ -138,7 +139,7 @@ def _of(table: sa.Table, tenant: str, version: Version) -> tuple[sa.ColumnElemen
 
 
 def _among(table: sa.Table, versions: Sequence[Version]) -> sa.ColumnElement[bool]:
-    return sa.tuple_(table.c.artifact_id, table.c.version).in_(versions)
+    return among((table.c.artifact_id, table.c.version), versions)
 
 
 def _texts(connection: sa.Connection, table: sa.Table, tenant: str, version: Version) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 import sqlalchemy as sa
 
+from strata.artifacts.database.keys import among
 from strata.artifacts.database.schema import (
     alias_requests,
     aliases,
@@ -206,7 +207,7 @@ class SqlRetention:
         with self.store.writing(tenant, unsynced=True) as connection:
             found = [tuple(row) for row in connection.execute(old)]
             if found:
-                mine = sa.and_(removed_versions.c.tenant == tenant, sa.tuple_(*keys).in_(found))
+                mine = sa.and_(removed_versions.c.tenant == tenant, among(keys, found))
                 connection.execute(removed_versions.delete().where(mine))
         return len(found)
 

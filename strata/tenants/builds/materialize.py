@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import attrs
@@ -38,7 +37,7 @@ from strata.tenants.builds.provenance import (
     scan_provenance,
 )
 from strata.tenants.builds.runner import Builder, BuildRequest, Order
-from strata.tenants.builds.state import Build, Stream
+from strata.tenants.builds.state import Build, Stream, too_many_streams
 from strata.tenants.limits.retry_after import RetryAfterEstimator
 from strata.tenants.registry.orders import act_of, order_of
 from strata.tenants.registry_messages import PutArtifact
@@ -146,12 +145,20 @@ class Materializer:
         return await self.give(question, BuildRequest(scan, provenance, executor, question.name, principal))
 
     async def give(self, question: m.Materialize, order: Order) -> m.Materialized | Refused:
-        """Answer with the result that is ordered: a finished one, that of a running build, or a new one."""
+        """Answer with the result that is ordered: a finished one, that of a running build, or a new one.
+
+        A stream of a large result whose bytes are all written needs no more of its build; all else waits for
+        its commit.
+        """
         provenance = order.provenance
         name = await self.may_name(question)
         if isinstance(name, Refused):
             return name
-        await self._settled(provenance)
+        streamed = question.mode is m.Mode.STREAM and name is None and not question.refresh
+        begun = self.running.get(provenance.key)
+        whole = streamed and begun is not None and begun.commits_long
+        if not whole:
+            await self._settled(provenance)
         build = await self.under_way(provenance.key)
         if build is None and not question.refresh:
             hit = await self.finished.find(provenance.key)
@@ -175,8 +182,13 @@ class Materializer:
             decided("build joined", tenant=self.tenant, key=provenance.key)
         build.ask(question.principal.id)
         build.callers.add(question.principal)
-        self.builder.metrics.misses += 1
-        return await self._join(build, question, name)
+        whole = whole and build is begun
+        if whole:
+            self.builder.metrics.hits += 1
+        else:
+            self.builder.metrics.misses += 1
+        joined = await self._join(build, question, name)
+        return attrs.evolve(joined, hit=whole) if isinstance(joined, m.Materialized) else joined
 
     async def may_name(self, question: m.Materialize | PutArtifact) -> NameOrder | Refused | None:
         """Return the order to set the name of a request, if it has one; refused for a name of others."""
@@ -465,31 +477,13 @@ class Materializer:
 
     def _open_stream(self, build: Build, principal: Principal) -> str | Refused:
         self._expire()
-        refused = self._too_many_streams(principal.id)
+        refused = too_many_streams(self.streams, principal.id, STREAMS_REMEMBERED, PLACES_LEFT)
         if refused is not None:
             return refused
         stream_id = self.resources.new_id()
         expires = trio.current_time() + self.builder.limits.stream_ttl
         self.streams[stream_id] = Stream(principal.id, build, expires)
         return stream_id
-
-    def _too_many_streams(self, principal: str) -> Refused | None:
-        """Refuse a stream beyond :data:`STREAMS_REMEMBERED` or the principal's part (:data:`PLACES_LEFT`)."""
-        most, total = STREAMS_REMEMBERED, len(self.streams)
-        enough = PLACES_LEFT * (most - total)
-        if total < enough:
-            return None
-        mine = [stream for stream in self.streams.values() if stream.owner == principal]
-        if total < most and (not mine or len(mine) < enough):
-            return None
-        whose = f"This tenant has {total}" if total >= most else f"You have {len(mine)}"
-        waiting = self.streams.values() if total >= most else mine
-        seconds = max(1, math.ceil(min(stream.expires for stream in waiting) - trio.current_time()))
-        detail = (
-            f"{whose} streams whose time is not over (stream_state_ttl_seconds), of {most}; "
-            f"ask for the same stream less often, or wait {seconds} seconds."
-        )
-        return Refused(Reason.BUSY, detail, "streams", seconds, limit=Limit("streams", most, seconds))
 
     def _expire(self) -> None:
         now = trio.current_time()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 import structlog
@@ -11,7 +12,7 @@ import trio
 
 from strata.artifacts import ArtifactRecord, BlobWriter, BuildRecord, NameOrder
 from strata.auth import Principal
-from strata.outcomes import Reason, RefusalError, Refused
+from strata.outcomes import Limit, Reason, RefusalError, Refused
 from strata.tenants.limits.slots import Lease
 from strata.tenants.shared.byte_stream import Tail
 from strata.tenants.shared.left_streams import LeftStream
@@ -95,6 +96,38 @@ class Stream:
         if record is None:
             return None
         return LeftStream(self.owner, record.artifact_id, record.version, self.expires)
+
+
+def too_many_streams(
+    streams: Mapping[str, Stream | LeftStream], principal: str, most: int, places_left: int
+) -> Refused | None:
+    """Refuse one more stream for a principal.
+
+    Args:
+        streams: The tenant's streams that wait for their reader.
+        principal: Id of the principal.
+        most: Most streams of a tenant.
+        places_left: A principal may have at most this many times the streams that are still free.
+    """
+    total = len(streams)
+    enough = places_left * (most - total)
+    if total < enough:
+        return None
+    mine = [stream for stream in streams.values() if stream.owner == principal]
+    if total < most and (not mine or len(mine) < enough):
+        return None
+    whose = f"This tenant has {total}" if total >= most else f"You have {len(mine)}"
+    waiting = streams.values() if total >= most else mine
+    seconds = max(1, math.ceil(min(stream.expires for stream in waiting) - trio.current_time()))
+    detail = (
+        f"{whose} streams whose time is not over (stream_state_ttl_seconds), of {most}; "
+        f"ask for the same stream less often, or wait {seconds} seconds."
+    )
+    return Refused(Reason.BUSY, detail, "streams", seconds, limit=Limit("streams", most, seconds))
+
+
+COMMITTED_SOON = 4 << 20
+"""Largest result in bytes whose commit is waited for: milliseconds, unless the disk is busy."""
 
 
 @attrs.frozen
@@ -241,6 +274,12 @@ class Build:
     def is_written(self) -> bool:
         """Whether all of its bytes are written: its commit takes milliseconds."""
         return self.tail is not None and self.tail.ended
+
+    @property
+    def commits_long(self) -> bool:
+        """Test whether its bytes are all written, and more than a request waits for (:data:`COMMITTED_SOON`)."""
+        long = self.is_written and self.tail is not None and self.tail.size > COMMITTED_SOON
+        return long and not isinstance(self.outcome, Refused)
 
     def end(self, principal: str | None = None) -> bool:
         """End the build for an administrator; returns False if it is whole, over, or another server's.

@@ -560,6 +560,17 @@ def steps_of(path: Path, ask: Callable[[SqlMetadataStore], object]) -> int:
     return next(counted)
 
 
+@pytest.fixture(scope="module")
+def few_and_many(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Return the directory of a store by the number of its results; the stores are only read."""
+    found = {}
+    for count in (60, 600):
+        found[count] = tmp_path_factory.mktemp(f"of-{count}")
+        with closing(opened(found[count])) as store:
+            filled(store, count)
+    return found
+
+
 @pytest.mark.parametrize(
     "ask",
     [
@@ -568,6 +579,8 @@ def steps_of(path: Path, ask: Callable[[SqlMetadataStore], object]) -> int:
         lambda store, at: store.list_dependents(
             "t", "strata://artifact/first@v=1", after=place(store, at, "created_at"), limit=10
         ),
+        lambda store, at: store.get_artifacts("t", versions(store, at)),
+        lambda store, at: SqlRegistry(store).names_of("t", versions(store, at)),
         *(
             partial(
                 lambda store, at, sort, order: store.list_summaries(
@@ -582,19 +595,22 @@ def steps_of(path: Path, ask: Callable[[SqlMetadataStore], object]) -> int:
     ],
 )
 def test_a_page_takes_as_many_steps_however_many_results_there_are_and_wherever_it_is(
-    tmp_path: Path, ask: Callable[[SqlMetadataStore, int], object]
+    few_and_many: dict[int, Path], ask: Callable[[SqlMetadataStore, int], object]
 ) -> None:
     """Every page of a listing is read in an index, from its own place on."""
-    sizes = {}
-    for count in (60, 600):
-        directory = tmp_path / str(count)
-        directory.mkdir()
-        with closing(opened(directory)) as store:
-            filled(store, count)
-        sizes[count] = [steps_of(directory, partial(ask, at=at)) for at in (20, count - 20)]
+    sizes = {
+        count: [steps_of(directory, partial(ask, at=at)) for at in (20, count - 20)]
+        for count, directory in few_and_many.items()
+    }
     fewest = min(min(steps) for steps in sizes.values())
     assert fewest > 0
     assert max(max(steps) for steps in sizes.values()) < 3 * fewest + 20
+
+
+def versions(store: SqlMetadataStore, at: int) -> list[tuple[str, int]]:
+    """Return the keys of ten results."""
+    found = [store.find_ready("t", f"{number:04}" * 16) for number in range(at, at + 10)]
+    return [(one.artifact_id, one.version) for one in found if one is not None]
 
 
 def place(store: SqlMetadataStore, at: int, sort: str) -> Cursor:

@@ -314,7 +314,7 @@ def test_twins_on_postgresql(postgresql: str) -> None:
             return new_store(postgresql, now)
 
     run_state_machine_as_test(
-        OnPostgresql, settings=settings(max_examples=8, stateful_step_count=25, deadline=None)
+        OnPostgresql, settings=settings(max_examples=5, stateful_step_count=25, deadline=None)
     )
 
 
