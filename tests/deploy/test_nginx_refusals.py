@@ -7,10 +7,13 @@ import re
 import resource
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from strata.http.door.error_pages import POLICY, STYLE, wants_page
 
 DEMO = "service-mode/nginx.conf"
 SLOW_HEADS = 2200
@@ -86,7 +89,7 @@ def refusal(answer: bytes) -> tuple[int, dict[str, str], dict]:
     ids=["400", "405", "414", "431", "413", "501", "505"],
 )
 def test_every_error_of_nginx_is_a_problem(nginx, recorder, raw: bytes, status: int, title: str) -> None:
-    """No answer of nginx is a page of HTML, and each has a request id."""
+    """No answer of nginx to a program is a page of HTML, and each has a request id."""
     proxy = nginx(DEMO, {8765: recorder.port})
     found, _, problem = refusal(proxy.send(8865, raw))
     assert (status, title) == (found, problem["title"])
@@ -95,10 +98,14 @@ def test_every_error_of_nginx_is_a_problem(nginx, recorder, raw: bytes, status: 
 
 
 @pytest.mark.parametrize(
-    ("sent", "kept"), [("trace-1", True), ('"}', False), ("a\\u0041", False), ("x" * 200, False)]
-)
-def test_a_refusal_has_the_callers_request_id_if_it_fits_json(nginx, recorder, sent: str, kept: bool) -> None:  # noqa: FBT001  # parametrized
-    """A client's id cannot end the JSON text it is put into."""
+    ("sent", "kept"),
+    [
+        ("trace-1", True), ("01J;=?@[]{}|~", True), ('"}', False), ("a\\u0041", False), ("<b>", False), ("a>", False),
+        ("a&lt", False), ("it's", False), ("x" * 200, False),
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_callers_request_id_if_it_fits(nginx, recorder, sent: str, kept: bool) -> None:  # noqa: FBT001  # parametrized
+    """A client's id cannot end the JSON text it is put into, nor be HTML in a page."""
     proxy = nginx(DEMO, {8765: recorder.port})
     raw = request(f"X-Request-ID: {sent}", "Content-Length: 99999999", line="POST /v1/x HTTP/1.1")
     _, headers, _ = refusal(proxy.send(8865, raw))
@@ -132,6 +139,74 @@ def test_who_is_not_admitted_gets_a_problem(nginx, recorder, auth) -> None:
     proxy = nginx("nginx.conf", {8765: recorder.port, 4180: auth.port})
     assert 403 == refusal(proxy.send(8080, request()))[0]
     assert [] == recorder.requests
+
+
+BROWSER = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def page(answer: bytes) -> tuple[int, dict[str, str], str]:
+    """Return status, headers and text of a page, which may load and run nothing."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    line, *fields = head.decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+    text = body.decode()
+    assert "text/html; charset=utf-8" == headers["content-type"]
+    assert "no-store" == headers["cache-control"]
+    assert POLICY == headers["content-security-policy"]
+    assert f"<style>{STYLE}</style>" in text, "another style than the policy has the sum of"
+    assert f"<code>{headers['x-request-id']}</code>" in text
+    return int(line.split()[1]), headers, text
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """Return a port where nothing listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        yield found.getsockname()[1]
+
+
+def test_a_server_that_is_down_is_a_page_for_a_browser(nginx, deaf: int) -> None:
+    """With the request's id, and the way out."""
+    status, headers, text = page(nginx(DEMO, {8765: deaf}).send(8865, request(BROWSER)))
+    assert (503, "2") == (status, headers["retry-after"])
+    assert "503 Service Unavailable</title>" in text
+    assert "<h1>Strata does not answer.</h1>" in text
+    assert '<a href="">Try again</a>' in text
+
+
+def test_a_lost_authentication_service_is_a_page_for_a_browser(nginx, recorder, deaf: int) -> None:
+    """It says that it is this service that does not answer."""
+    proxy = nginx("nginx.conf", {8765: recorder.port, 4180: deaf})
+    status, headers, text = page(proxy.send(8080, request(BROWSER)))
+    assert (503, "2") == (status, headers["retry-after"])
+    assert "The authentication service does not answer." in text
+    assert [] == recorder.requests
+
+
+def test_who_is_not_admitted_gets_a_page(nginx, recorder, auth) -> None:
+    """Without a time to wait, which would not help."""
+    auth.status = "403 Forbidden"
+    proxy = nginx("nginx.conf", {8765: recorder.port, 4180: auth.port})
+    status, headers, text = page(proxy.send(8080, request(BROWSER)))
+    assert 403 == status
+    assert "retry-after" not in headers
+    assert "<h1>The authentication service does not admit you.</h1>" in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_page"),
+    [
+        ("text/html", True), ("application/json, TEXT/HTML ; q=0.5", True), ("text/html;q=0.05,*/*", True),
+        ("*/*", False), ("text/html;q=0", False), ("text/html; q=0.000, */*", False), ("text/htmlx", False),
+        ("application/x;a=text/html", False),
+    ],
+)  # fmt: skip
+def test_who_names_html_gets_a_page(nginx, deaf: int, accept: str, is_page: bool) -> None:  # noqa: FBT001  # parametrized
+    """As with Strata's own errors."""
+    answer = nginx(DEMO, {8765: deaf}).send(8865, request(f"Accept: {accept}"))
+    assert 503 == (page if is_page else refusal)(answer)[0]
+    assert is_page == wants_page([(b"accept", accept.encode())])
 
 
 def test_stratas_own_errors_are_passed_on(nginx, recorder) -> None:

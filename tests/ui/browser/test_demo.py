@@ -14,6 +14,8 @@ from demo_kit import FLIGHTS, INTERNAL, PORTS
 from page_steps import ask, hearing, show, small_targets, sql_of, to_part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from demo_kit import Stack
     from page_steps import Window
 
@@ -334,6 +336,31 @@ def test_a_refusal_is_a_page_with_a_way_out(demo: Window, who: str) -> None:
         assert status == answer.status, path
         page.get_by_text(answer.headers["x-request-id"]).wait_for()
     page.get_by_role("link", name="Me").click()
+    page.get_by_role("heading", name="Me", exact=True).wait_for()
+
+
+def test_a_server_that_is_down_is_a_page_until_it_is_back(demo: Window, stack: Stack) -> None:
+    """nginx's own page: what is wrong, the request's id, and the way out, which works when the server is back."""
+    page = demo("demo-user").new_page()
+    show(page, "ui/me")
+
+    def answered(status: int) -> Callable[[], bool]:
+        return lambda: status == page.request.get("v1/me").status
+
+    stack.configure(
+        ("strata_http.conf", "server 127.0.0.1:8765;", "server 127.0.0.1:1;"), until=answered(503)
+    )
+    try:
+        answer = page.goto("ui/me")
+        assert answer is not None
+        assert 503 == answer.status
+        page.get_by_role("heading", name="Strata does not answer.").wait_for()
+        page.get_by_text(answer.headers["x-request-id"]).wait_for()
+    finally:
+        stack.configure(
+            ("strata_http.conf", "server 127.0.0.1:1;", "server 127.0.0.1:8765;"), until=answered(200)
+        )
+    page.get_by_role("link", name="Try again").click()
     page.get_by_role("heading", name="Me", exact=True).wait_for()
 
 
