@@ -260,7 +260,7 @@ def nginx_test(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[st
     return test
 
 
-@pytest.fixture(name="free_port")
+@pytest.fixture(name="free_port", scope="session")
 def free_port_fixture() -> Callable[[], int]:
     """Return a function that finds a free port."""
     return free_port

@@ -22,9 +22,10 @@ STACK = Path(__file__).parents[2] / "deploy" / "service-mode"
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def strata(tmp_path: Path, free_port) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def strata(tmp_path_factory: pytest.TempPathFactory, free_port) -> Iterator[int]:
     """Run ``strata serve`` on the stack's configuration, with other directories and another port."""
+    tmp_path = tmp_path_factory.mktemp("strata")
     for name in ("artifacts", "cache", "demo/warehouse"):
         (tmp_path / "data" / name).mkdir(parents=True)
     port = free_port()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,13 @@ CASES = {
     "our own lines once logging is set up": "logs.configure('DEBUG', 'json', io.StringIO()); structlog.get_logger('strata.x').warning('y', key='{secret}')",
 }
 
+QUIET = """\
+    try:
+        raise ValueError('s3cr' + '3t')
+    except ValueError:
+        structlog.get_logger('strata.x').exception('crashed')
+"""
+
 
 @pytest.mark.parametrize("secret", [f"{MARK}-7", *TOKENS])
 def test_a_secret_is_found_with_what_stands_around_it(secret: str) -> None:
@@ -29,56 +37,43 @@ def test_a_secret_is_found_with_what_stands_around_it(secret: str) -> None:
     assert [] == leaks("a row, a token and a name")
 
 
-def run(tmp_path: Path, *lines: str) -> subprocess.CompletedProcess[str]:
-    """Run a test of these lines in a pytest of its own, with the plugin."""
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Run a test of each case in a pytest of its own, with the plugin; returns what it says of each."""
+    place = tmp_path_factory.mktemp("watched")
+    log = place / "server.log"
+    log.write_text(f'{{"event": "request", "token": "{TOKENS[0]}"}}\n')
     imports = (
         "import io, logging, pathlib, structlog\nimport service_kit\nfrom strata.observability import logs\n"
     )
-    test = tmp_path / "test_generated.py"
-    test.write_text(f"{imports}def test_it():\n" + "".join(f"    {line}\n" for line in lines))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "log_watch",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:schemathesis",
-        "--import-mode=importlib",
-        str(test),
-    ]
-    path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        command,
-        env=os.environ | {"PYTHONPATH": path},
-        cwd=tmp_path,
+    # A line that stays bound, or logging that is set up, is not for the next test.
+    clean = "import pytest\n@pytest.fixture(autouse=True)\ndef as_before():\n    before = structlog.get_config()\n    yield\n"
+    clean += "    structlog.contextvars.clear_contextvars()\n    structlog.configure(**before)\n"
+    lines = [case.format(secret=f"{MARK}-row", file=log) for case in CASES.values()]
+    tests = [f"def test_{at}():\n    {line}\n" for at, line in enumerate(lines)]
+    (place / "test_generated.py").write_text(f"{imports}{clean}{''.join(tests)}def test_quiet():\n{QUIET}")
+    options = ["-v", "-p", "log_watch", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "--import-mode=importlib", "test_generated.py"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])},
+        cwd=place,
         capture_output=True,
         text=True,
         check=False,
     )
+    assert 1 == done.returncode, done.stdout + done.stderr
+    parts = re.split(r"^_+ ERROR at teardown of test_(\w+) _+$", done.stdout, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_a_test_that_logs_a_secret_fails(tmp_path: Path, case: str) -> None:
+def test_a_test_that_logs_a_secret_fails(outcomes: dict[str, str], case: str) -> None:
     """It fails for every kind of logger."""
-    (tmp_path / "server.log").write_text(f'{{"event": "request", "token": "{TOKENS[0]}"}}\n')
-    done = run(tmp_path, CASES[case].format(secret=f"{MARK}-row", file=tmp_path / "server.log"))
-    assert 1 == done.returncode, done.stdout
-    assert "secrets were logged, 1 in all" in done.stdout, done.stdout
+    assert "secrets were logged, 1 in all" in outcomes[str([*CASES].index(case))]
 
 
 @pytest.mark.slow
-def test_an_exceptions_message_is_not_in_its_log_line(tmp_path: Path) -> None:
+def test_an_exceptions_message_is_not_in_its_log_line(outcomes: dict[str, str]) -> None:
     """A crash that names a row's value fails no test, as its message is not logged."""
-    done = run(
-        tmp_path,
-        "try:",
-        "    raise ValueError('s3cr' + '3t')",
-        "except ValueError:",
-        "    structlog.get_logger('strata.x').exception('crashed')",
-    )
-    assert 0 == done.returncode, done.stdout
+    assert {str(at) for at in range(len(CASES))} == outcomes.keys()

@@ -153,7 +153,7 @@ async def test_a_draft_that_costs_the_square_of_its_length_is_refused(
 
 def test_of_many_scopes_not_every_pair_is_tried() -> None:
     """Their number is the square of that of the scopes; the difference says that it may lack some."""
-    rules = tuple(acl.Rule("*", "tables/wh/db/a", scope=f"s{number}") for number in range(300))
+    rules = tuple(acl.Rule("*", "tables/wh/db/a", scope=f"s{number}") for number in range(70))
     found = acl.diff(acl.Policy(), acl.Policy(allow=rules), lambda changes: changes > 3)
     assert not found.complete
 

@@ -26,6 +26,9 @@ ALL = "notebook:read notebook:write notebook:execute"
 ANA = identity("ana", "team-a", ALL)
 RULES = Policy(allow=(Rule("*", "notebooks/**"),))
 
+WAITS = "print('on')\nimport threading\nthreading.Event().wait()"
+"""A cell that runs until it is interrupted, and takes no processor time."""
+
 
 @attrs.define
 class World:
@@ -55,7 +58,7 @@ async def world(settings: Settings) -> AsyncIterator[World]:
 async def test_runs_that_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as the limit are queued behind the one that runs; one more is refused, and changes nothing."""
     monkeypatch.setattr(sessions, "MAX_QUEUED", 2)
-    path = await world.make("print('on')\nwhile True: pass", "x = 1", "y = 2", "z = 3")
+    path = await world.make(WAITS, "x = 1", "y = 2", "z = 3")
     async with socket(world.server.url, path, **ANA) as member:
         assert 202 == (await world.run(path, "c0")).status_code
         await member.event("printed", cell="c0")

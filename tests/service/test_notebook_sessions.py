@@ -35,6 +35,9 @@ PEOPLE = {
 }
 LIMITS = NotebookWorker("local", memory_bytes=256 << 20, wall_seconds=300, console_bytes=10_000)
 
+WAITS = "print('on')\nimport threading\nthreading.Event().wait()"
+"""A cell that runs until it is interrupted, and takes no processor time."""
+
 
 @attrs.define
 class People:
@@ -227,7 +230,7 @@ async def test_errors_stop_what_is_behind_them(people: People) -> None:
 
 async def test_a_run_is_interrupted_and_what_waits_is_dropped(people: People) -> None:
     """An interrupt ends the cell that runs, and those that wait do not begin; another member may do it."""
-    name = await make(people.ana, "print('go')\nwhile True: pass", "x = 1")
+    name = await make(people.ana, WAITS, "x = 1")
     await people.ana.post(f"/v1/notebooks/{name}/session/run", json={})
     after = 0
     with trio.fail_after(240):
@@ -384,7 +387,7 @@ async def test_annotations_bind_tables_and_choose_workers(
 async def test_a_run_loses_its_right_in_the_middle(notebook_settings: Settings) -> None:
     """When the rules no longer permit a run, the cell is interrupted, and its queue does not begin."""
     async with serving(notebook_settings) as people:
-        name = await make(people.ana, "print('go')\nwhile True: pass", "x = 1")
+        name = await make(people.ana, WAITS, "x = 1")
         await people.ana.post(f"/v1/notebooks/{name}/session/run", json={})
         after, seen = 0, set()
         with trio.fail_after(240):

@@ -29,6 +29,9 @@ TOKEN = "sidecar-secret-of-this-test"  # of a test
 PRINT_PROCESS = "import os; print(os.getpid())"
 """A cell's first line, for :attr:`Run.process`."""
 
+WAITS = "print('on')\nimport threading\nthreading.Event().wait()"
+"""A cell that runs until it is interrupted, and takes no processor time."""
+
 
 @attrs.define(eq=False)
 class Sidecar:
@@ -228,7 +231,7 @@ async def test_a_sidecar_that_dies_is_an_outcome(sidecar: Sidecar, number: int) 
     run = Run()
     children: set[int] = set()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run.of, sidecar.remote(), "print('on')\nwhile True: pass")
+        nursery.start_soon(run.of, sidecar.remote(), WAITS)
         await run.printed.wait()
         children = sidecar.children()
         sidecar.process.send_signal(number)
@@ -249,7 +252,7 @@ async def test_places_and_tokens_are_checked(sidecar: Sidecar) -> None:
     assert "does not accept this server's token" in refused.message
     async with trio.open_nursery() as nursery:
         for run in (Run(), Run()):
-            nursery.start_soon(run.of, sidecar.remote(), "print('on')\nwhile True: pass")
+            nursery.start_soon(run.of, sidecar.remote(), WAITS)
             await run.printed.wait()
         full = await Run().of(sidecar.remote(), "1")
         assert Ended.NOT_STARTED is full.ended

@@ -13,7 +13,7 @@ from strata.tenants import TenantLimits
 from strata.tenants.limits.rates import TenantRates
 from strata.tenants.limits.slots import Lease, Slots
 
-WORKLOADS = 20
+WORKLOADS = 10
 
 
 @attrs.define
