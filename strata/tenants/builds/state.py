@@ -277,7 +277,7 @@ class Build:
 
     @property
     def commits_long(self) -> bool:
-        """Test whether its bytes are all written, and more than a request waits for (:data:`COMMITTED_SOON`)."""
+        """Test whether its bytes are all written, and more than :data:`COMMITTED_SOON`."""
         long = self.is_written and self.tail is not None and self.tail.size > COMMITTED_SOON
         return long and not isinstance(self.outcome, Refused)
 
