@@ -33,6 +33,7 @@ class Scan:
 
     Attributes:
         hit: The result was ready.
+        artifact_uri: The result.
         size: Bytes of the Arrow stream.
         first_byte: Seconds from the request to the first byte of the stream.
         first_rows: Seconds from the request to the first byte after the schema.
@@ -41,6 +42,7 @@ class Scan:
     """
 
     hit: bool
+    artifact_uri: str
     size: int
     first_byte: float
     first_rows: float
@@ -69,6 +71,7 @@ def scan(
         raise wire.WireError("the answer has no bytes of rows: it is no Arrow stream")
     return Scan(
         answer["hit"],
+        answer["artifact_uri"],
         reply.size,
         reply.first_byte - began,
         reply.first_rows - began,

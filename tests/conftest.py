@@ -10,7 +10,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["log_watch", "loop_budget", "no_skips", "postgres_kit", "second_try"]
+pytest_plugins = ["log_watch", "loop_budget", "no_skips", "postgres_kit", "schema_at_once", "second_try"]
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 

@@ -58,14 +58,14 @@ class Materialize:
 
 @attrs.frozen
 class Materialized:
-    """A result that is there (``hit``) or being built.
+    """A result that is ready (``hit``) or being built.
 
     Attributes:
         artifact_id: Id of the artifact.
         version: Its version, from 1.
-        hit: Whether all of its bytes are there.
-        build_id: Id of the build that makes it, or commits it; None if it is ready.
-        stream_id: Id of the stream to read it by; None if it is ready, and in artifact mode.
+        hit: Whether it is ready.
+        build_id: Id of the running build; None for a hit.
+        stream_id: Id of the stream to read it by; None for a hit and in artifact mode.
     """
 
     artifact_id: str

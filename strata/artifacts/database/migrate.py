@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import attrs
@@ -130,15 +131,21 @@ def require_current(engine: sa.Engine) -> None:
 
 def schema_state(connection: sa.Connection) -> SchemaState:
     """Return the state of a database's schema."""
-    scripts = ScriptDirectory.from_config(_config())
+    head, known = _revisions()
     current = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in scripts.walk_revisions()}
     oldest = None
     if sa.inspect(connection).has_table(schema_support.name):
         oldest = connection.scalar(sa.select(schema_support.c.oldest))
+    return SchemaState(current, head, current is None or current in known, oldest)
+
+
+@cache
+def _revisions() -> tuple[str, frozenset[str]]:
+    """Return this version's revision and all that it knows; each is a module that is run to find it."""
+    scripts = ScriptDirectory.from_config(_config())
     head = scripts.get_current_head()
     assert head is not None
-    return SchemaState(current, head, current is None or current in known, oldest)
+    return head, frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def exclude_others(connection: sa.Connection) -> None:

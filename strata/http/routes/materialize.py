@@ -78,11 +78,12 @@ async def materialize(call: Call) -> Answer:
 
 
 def _described(found: Materialized, mode: Mode) -> Answer:
-    url, state = None, "building" if mode is Mode.STREAM else "pending"
-    if found.stream_id is not None:
+    url = None
+    if found.hit:
+        url = data_url(found.artifact_id, found.version)
+    elif found.stream_id is not None:
         url = f"/v1/streams/{found.stream_id}"
-    elif found.hit:
-        url, state = data_url(found.artifact_id, found.version), "ready"
+    state = "ready" if found.hit else "building" if mode is Mode.STREAM else "pending"
     uri = artifact_uri(found.artifact_id, found.version)
     return json(
         MaterializeAnswer(

@@ -156,8 +156,7 @@ class Materializer:
             return name
         streamed = question.mode is m.Mode.STREAM and name is None and not question.refresh
         begun = self.running.get(provenance.key)
-        whole = streamed and begun is not None and begun.commits_long
-        if not whole:
+        if not (streamed and begun is not None and begun.commits_long):
             await self._settled(provenance)
         build = await self.under_way(provenance.key)
         if build is None and not question.refresh:
@@ -182,13 +181,8 @@ class Materializer:
             decided("build joined", tenant=self.tenant, key=provenance.key)
         build.ask(question.principal.id)
         build.callers.add(question.principal)
-        whole = whole and build is begun
-        if whole:
-            self.builder.metrics.hits += 1
-        else:
-            self.builder.metrics.misses += 1
-        joined = await self._join(build, question, name)
-        return attrs.evolve(joined, hit=whole) if isinstance(joined, m.Materialized) else joined
+        self.builder.metrics.misses += 1
+        return await self._join(build, question, name)
 
     async def may_name(self, question: m.Materialize | PutArtifact) -> NameOrder | Refused | None:
         """Return the order to set the name of a request, if it has one; refused for a name of others."""

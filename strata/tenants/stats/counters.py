@@ -55,8 +55,8 @@ class TenantMetrics:
         bytes_sent: Bytes of response bodies.
         rows_built: Rows of finished artifacts.
         bytes_built: Bytes of finished artifacts.
-        hits: Materialize requests answered by a finished result, committed or not.
-        misses: Materialize requests that began a build, or joined one whose bytes were not all written.
+        hits: Materialize requests answered by a finished artifact.
+        misses: Materialize requests that began or joined a build.
         cache_hits: Row groups found in cache shards that are closed; an open shard counts its own.
         cache_misses: Row groups not found in cache shards that are closed.
         cache_evictions: Row groups evicted from cache shards that are closed.
