@@ -358,9 +358,9 @@ def test_a_server_that_is_down_is_a_page_until_it_is_back(demo: Window, stack: S
         ("strata_http.conf", "server 127.0.0.1:8765;", "server 127.0.0.1:1;"), until=answered(503)
     )
     try:
-        answer = page.goto("ui/me")
-        assert answer is not None
-        assert 503 == answer.status
+        # The browser may keep a connection to the nginx of before, here and below.
+        while (answer := page.goto("ui/me")) is None or answer.status != 503:
+            pass
         page.get_by_role("heading", name="Strata does not answer.").wait_for()
         page.get_by_text(answer.headers["x-request-id"]).wait_for()
     finally:
@@ -368,7 +368,7 @@ def test_a_server_that_is_down_is_a_page_until_it_is_back(demo: Window, stack: S
             ("strata_http.conf", "server 127.0.0.1:1;", "server 127.0.0.1:8765;"), until=answered(200)
         )
     status = 503
-    while status == 503:  # of a connection that the browser keeps to the nginx of before
+    while status == 503:
         with page.expect_navigation() as again:
             page.get_by_role("link", name="Try again").click()
         status = again.value.status
