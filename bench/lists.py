@@ -148,13 +148,13 @@ def read(connection: wire.Connection, listing: Listing, most: int) -> tuple[int,
     return lines, False
 
 
-def longest(file: Path, began: float, ended: float) -> float:
-    """Return the milliseconds of the longest step between two moments."""
-    found = 0.0
+def longest(file: Path, began: float, ended: float) -> tuple[float, str]:
+    """Return the milliseconds of the longest step between two moments, and the name of its task."""
+    found = (0.0, "")
     for line in file.read_text().splitlines():
-        at, milliseconds, _ = line.split(" ", 2)
+        at, milliseconds, task = line.split(" ", 2)
         if began <= float(at) <= ended:
-            found = max(found, float(milliseconds))
+            found = max(found, (float(milliseconds), task))
     return found
 
 
@@ -186,7 +186,9 @@ def measure(scratch: Path, options: argparse.Namespace) -> list[figures.Figure]:
                         ended = time.perf_counter()
                     if whole and not rules and lines != listing.lines:
                         raise wire.WireError(f"{name}: {lines} lines in place of {listing.lines}")
-                    found.setdefault(name, []).append(longest(steps, began, ended))
+                    held, task = longest(steps, began, ended)
+                    print(f"{name}: {held:.1f} ms in {task or 'no task'}", file=sys.stderr)
+                    found.setdefault(name, []).append(held)
         print(f"run {run + 1} of {options.runs} done", file=sys.stderr)
     return [
         figures.Figure(name, "10 ms", "ms", steps, [MOST_MS] * options.runs, 1, "≤")

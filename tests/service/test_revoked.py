@@ -49,7 +49,8 @@ async def test_a_read_under_way_is_broken_off(
     ):
         path = (await ana.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
         whole = len((await ana.get(path)).content)
-        other = (await eve.post("/v1/materialize", json=scan(warehouse.uri()))).json()["stream_url"]
+        kept = await eve.post("/v1/materialize", json=scan(warehouse.uri(), mode="artifact"))
+        other = kept.json()["stream_url"]
         if way == "artifact":
             path = other
         async with ana.stream("GET", path) as mine, eve.stream("GET", other) as theirs:

@@ -389,7 +389,10 @@ def test_the_build_of_a_server_that_is_killed_or_frozen_is_taken_over(
             dying.popen.send_signal(signal.SIGCONT)
             again = client.post(f"{dying.url}/v1/materialize", json=wanted)
             assert 200 == again.status_code, again.text
-        assert client.post(f"{heir.url}/v1/materialize", json=wanted).json()["hit"]
+        kept = client.post(
+            f"{heir.url}/v1/materialize", json=wanted | {"mode": "artifact"}
+        )  # waits for the commit
+        assert kept.json()["hit"]
     with psycopg.connect(pair[0].artifact_metadata_dsn) as connection:
         ended = connection.execute("SELECT state, error_code FROM builds ORDER BY created_at").fetchall()
     assert [("failed", "interrupted"), ("ready", None)] == ended

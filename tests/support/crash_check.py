@@ -73,7 +73,10 @@ async def check(settings: Settings, acknowledged: Iterable[tuple[str, Any]]) -> 
     assert [] == [build for build in rows["builds"] if build.state in ("building", "pending")]
     stored = dict(_stored(settings))
     places = {key: f"{tenant_prefix(TENANT)}/{one.content_sha256}.arrow" for key, one in ready.items()}
-    assert [] == sorted(stored.keys() - set(places.values())), "leftovers"
+    leftovers = sorted(stored.keys() - set(places.values()))
+    assert not leftovers, (
+        f"leftovers: {leftovers}; of builds {rows['builds']}; removed {rows['removed_versions']}"
+    )
     assert [] == sorted(set(places.values()) - stored.keys()), "bytes that are missing"
     for key, place in places.items():
         assert ready[key].content_sha256 == hashlib.sha256(stored[place]).hexdigest(), "ready and damaged"

@@ -288,7 +288,8 @@ def test_results_and_notebooks_are_downloaded(window: Window) -> None:
 def test_what_deletes_its_own_row_leaves_the_focus_beside_it(window: Window) -> None:
     """A notebook is deleted from the list: keys go on in the list, not at the top of the page."""
     context = window("author")
-    make(context, "x = 1", title="To be deleted")
+    for title in ("To be kept", "To be deleted"):
+        make(context, "x = 1", title=title)
     page = context.new_page()
     show(page, "ui/notebooks")
     button = page.get_by_role("button", name="Delete To be deleted")
@@ -298,6 +299,7 @@ def test_what_deletes_its_own_row_leaves_the_focus_beside_it(window: Window) -> 
     page.keyboard.press("Escape")
     has_focus(page, button)
     page.keyboard.press("Enter")
+    has_focus(page, page.get_by_role("dialog").get_by_role("textbox"))
     page.keyboard.type("To be deleted")
     page.keyboard.press("Enter")
     button.wait_for(state="detached")
