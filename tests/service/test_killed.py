@@ -122,11 +122,12 @@ async def settled(bucket: str) -> None:
     has looked would be taken for one that this server overlooked.
     """
     await trio.to_thread.run_sync(
-        lambda: urllib.request.urlopen(f"{bucket}/results").close()
+        lambda: urllib.request.urlopen(f"{bucket}/results", timeout=PATIENCE).close()
     )  # after all before
-    with trio.fail_after(PATIENCE):
-        while any("process_request_thread" in thread.name for thread in threading.enumerate()):  # noqa: ASYNC110  # of a library
-            await trio.sleep(0.01)
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:  # as Python names those of a server with threads
+            await trio.to_thread.run_sync(thread.join, PATIENCE)
+            assert not thread.is_alive(), "the bucket does not end what it was asked for"
 
 
 @pytest.mark.slow
